@@ -1,0 +1,266 @@
+//! A frame: one owned buffer with free room in front, and what is known about it beside the bytes.
+//!
+//! Adding an outer header or a link header moves the start index, not the payload. Offload metadata travels with the
+//! frame (the Linux `virtio_net_hdr` model): a checksum that is not yet computed, and the segment size of a super-frame.
+
+use crate::port::PortId;
+
+/// Free bytes before the data of a freshly received frame: room for two IPv6 outer headers, GRE and a link header.
+pub const HEADROOM: usize = 192;
+
+/// The largest link-layer frame: a 64 KiB packet, an Ethernet header and two VLAN tags.
+pub const MAX_FRAME: usize = 65_535 + 14 + 8;
+
+/// A transport checksum that the last hop before a wire must still compute.
+///
+/// As in Linux CHECKSUM_PARTIAL: the field already holds the folded pseudo-header sum (not inverted); the sum from
+/// `start` to the end of the packet has to be stored, inverted, at `start + offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialChecksum {
+    /// First summed byte, counted from the first byte of the frame's data (so it moves with [`Frame::push_front`]).
+    pub start: u16,
+    /// Where the checksum field lies, counted from `start`.
+    pub offset: u16,
+}
+
+/// What kind of super-frame this is (`virtio_net_hdr.gso_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GsoKind {
+    /// TCP over IPv4.
+    TcpV4,
+    /// TCP over IPv6.
+    TcpV6,
+    /// UDP, cut into datagrams of the segment size (USO, `VIRTIO_NET_HDR_GSO_UDP_L4`), either family.
+    UdpL4,
+}
+
+/// A super-frame that still has to be cut into segments before a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gso {
+    /// The transport protocol.
+    pub kind: GsoKind,
+    /// Payload bytes per segment.
+    pub size: u16,
+    /// Whether the TCP flags carry ECN (CWR only on the first segment, RFC 3168 6.1.2).
+    pub ecn: bool,
+}
+
+/// What is known about a frame beside its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// The port (or, after decapsulation, the tunnel) through which it came. [`PortId::NONE`] for our own packets.
+    pub port: PortId,
+    /// A checksum not yet computed.
+    pub csum: Option<PartialChecksum>,
+    /// A super-frame not yet cut.
+    pub gso: Option<Gso>,
+    /// The VLAN tag (TCI) that the kernel took out of the frame, if any; ports put it back into the bytes or here on send.
+    pub vlan_tci: Option<u16>,
+}
+
+/// A packet buffer: headroom, data, tailroom in one allocation.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    buf: Box<[u8]>,
+    start: u32,
+    end: u32,
+    /// What is known beside the bytes.
+    pub meta: Meta,
+}
+
+impl Default for Frame {
+    /// A frame without any memory, useful to leave behind in place of one that was taken.
+    fn default() -> Self {
+        Frame { buf: Box::default(), start: 0, end: 0, meta: Meta::default() }
+    }
+}
+
+impl Frame {
+    /// An empty frame able to hold `capacity` bytes of data beside [`HEADROOM`].
+    pub fn with_capacity(capacity: usize) -> Self {
+        let buf = vec![0u8; HEADROOM + capacity].into_boxed_slice();
+        Frame { buf, start: HEADROOM as u32, end: HEADROOM as u32, meta: Meta::default() }
+    }
+
+    /// A frame with a copy of `data` and just enough memory for it beside [`HEADROOM`].
+    pub fn from_slice(data: &[u8]) -> Self {
+        let mut f = Frame::with_capacity(data.len());
+        f.set_data(data);
+        f
+    }
+
+    /// Forgets data and metadata; the memory stays.
+    pub fn reset(&mut self) {
+        self.start = HEADROOM.min(self.buf.len()) as u32;
+        self.end = self.start;
+        self.meta = Meta::default();
+    }
+
+    /// Replaces the data by a copy of `data`, headroom in front. False, and empty, when it does not fit.
+    pub fn set_data(&mut self, data: &[u8]) -> bool {
+        let meta = self.meta;
+        self.reset();
+        self.meta = meta;
+        let s = self.start as usize;
+        match self.buf.get_mut(s..s + data.len()) {
+            Some(room) => {
+                room.copy_from_slice(data);
+                self.end = (s + data.len()) as u32;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The whole buffer behind the headroom, for a receive call to fill; finish with [`Frame::set_len`].
+    pub fn spare_mut(&mut self) -> &mut [u8] {
+        let s = self.start as usize;
+        &mut self.buf[s..]
+    }
+
+    /// Sets the number of data bytes after a receive call, clamped to the buffer.
+    pub fn set_len(&mut self, len: usize) {
+        self.end = (self.start as usize + len).min(self.buf.len()) as u32;
+    }
+
+    /// The data.
+    pub fn data(&self) -> &[u8] {
+        &self.buf[self.start as usize..self.end as usize]
+    }
+
+    /// The data, to edit.
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        &mut self.buf[self.start as usize..self.end as usize]
+    }
+
+    /// Number of data bytes.
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether there is no data.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Free bytes before the data.
+    pub fn headroom(&self) -> usize {
+        self.start as usize
+    }
+
+    /// The largest length that the data can have from its present start.
+    pub fn capacity(&self) -> usize {
+        self.buf.len() - self.start as usize
+    }
+
+    /// Grows the data by `n` bytes at the front (their content is whatever was there) and returns the new data.
+    /// None, and unchanged, when the headroom is too small. A pending checksum moves along.
+    pub fn push_front(&mut self, n: usize) -> Option<&mut [u8]> {
+        if n > self.start as usize {
+            return None;
+        }
+        self.start -= n as u32;
+        if let Some(c) = &mut self.meta.csum {
+            c.start += n as u16;
+        }
+        Some(self.data_mut())
+    }
+
+    /// Removes up to `n` bytes from the front. A pending checksum moves along, and is dropped if its start is removed.
+    pub fn pull_front(&mut self, n: usize) {
+        let n = n.min(self.len());
+        self.start += n as u32;
+        self.meta.csum =
+            self.meta.csum.and_then(|c| Some(PartialChecksum { start: c.start.checked_sub(n as u16)?, ..c }));
+    }
+
+    /// Cuts the data to `len` bytes if it is longer (Ethernet padding).
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len() {
+            self.end = self.start + len as u32;
+        }
+    }
+
+    /// Whether the frame owns memory (a default frame does not).
+    pub fn has_memory(&self) -> bool {
+        !self.buf.is_empty()
+    }
+}
+
+/// Frames at rest, ready for the next receive call. Never grows past its limit; a worker owns one.
+#[derive(Debug)]
+pub struct FramePool {
+    free: Vec<Frame>,
+    limit: usize,
+    frame_capacity: usize,
+}
+
+impl FramePool {
+    /// A pool of `count` frames of `frame_capacity` data bytes each, all allocated now.
+    pub fn new(count: usize, frame_capacity: usize) -> Self {
+        let mut free = Vec::with_capacity(count);
+        // An odd number of cache lines more each time keeps equal offsets of neighbouring frames out of one cache set.
+        free.extend((0..count).map(|i| Frame::with_capacity(frame_capacity + (i % 16) * 64)));
+        FramePool { free, limit: count, frame_capacity }
+    }
+
+    /// Takes an empty frame, or None when all are in use (the caller counts a drop).
+    pub fn take(&mut self) -> Option<Frame> {
+        self.free.pop()
+    }
+
+    /// Puts a frame back. Frames too small for receiving, and those beyond the limit, are freed.
+    pub fn put(&mut self, mut frame: Frame) {
+        frame.reset();
+        if self.free.len() < self.limit && frame.capacity() >= self.frame_capacity {
+            self.free.push(frame);
+        }
+    }
+
+    /// Frames available.
+    pub fn available(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Allocates frames until at least `want` (at most the limit) are available. For the control side between bursts,
+    /// because frames may leave for good through a port that keeps them (memory ports, neighbour queues).
+    pub fn refill(&mut self, want: usize) {
+        while self.free.len() < want.min(self.limit) {
+            let i = self.free.len();
+            self.free.push(Frame::with_capacity(self.frame_capacity + (i % 16) * 64));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn push_and_pull_move_the_pending_checksum() {
+        let mut f = Frame::from_slice(&[1, 2, 3, 4]);
+        f.meta.csum = Some(PartialChecksum { start: 2, offset: 1 });
+        f.push_front(3).unwrap()[..3].copy_from_slice(&[9, 9, 9]);
+        assert_eq!(f.data(), [9, 9, 9, 1, 2, 3, 4]);
+        assert_eq!(f.meta.csum.unwrap().start, 5);
+        f.pull_front(5);
+        assert_eq!(f.meta.csum.unwrap().start, 0);
+        f.pull_front(1);
+        assert_eq!(f.meta.csum, None);
+        assert!(f.push_front(10_000).is_none());
+        assert_eq!(f.data(), [4]);
+    }
+
+    #[test]
+    fn pool_is_bounded_and_refuses_small_frames() {
+        let mut p = FramePool::new(2, 100);
+        let (a, b) = (p.take().unwrap(), p.take().unwrap());
+        assert!(p.take().is_none());
+        p.put(Frame::from_slice(&[0; 10]));
+        assert_eq!(p.available(), 0);
+        p.put(a);
+        p.put(b);
+        p.put(Frame::with_capacity(100));
+        assert_eq!(p.available(), 2);
+    }
+}

@@ -1,0 +1,153 @@
+//! Ports as the core knows them: names, addresses, limits. How packets really enter and leave is router-io's business.
+
+use crate::addr::{Family, MacAddr};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// A routing table's number, as in iproute2: 254 is `main`, 255 `local`, 253 `default`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TableId(pub u32);
+
+impl TableId {
+    /// Table `main`.
+    pub const MAIN: TableId = TableId(254);
+    /// Table `local`.
+    pub const LOCAL: TableId = TableId(255);
+    /// Table `default`.
+    pub const DEFAULT: TableId = TableId(253);
+}
+
+/// A port's or tunnel's index: small, reused after removal, the same in every snapshot that holds the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(pub u16);
+
+impl PortId {
+    /// No port: a packet that the router made itself.
+    pub const NONE: PortId = PortId(u16::MAX);
+}
+
+impl Default for PortId {
+    fn default() -> Self {
+        PortId::NONE
+    }
+}
+
+/// What a port's frames look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Medium {
+    /// Ethernet frames; needs ARP and NDP.
+    Ethernet,
+    /// Bare IPv4 and IPv6 packets (TUN, raw IP sockets, tunnels).
+    Ip,
+}
+
+/// How a port moves packets. The text is the `kind` key of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PortKind {
+    /// A TUN device.
+    Tun,
+    /// AF_PACKET on a network device.
+    Packet,
+    /// libpnet's portable datalink channel on a network device.
+    Datalink,
+    /// Raw IP sockets over the host's own stack: carries tunnels.
+    RawIp,
+    /// Channels inside this process.
+    Memory,
+    /// A capture file in, a capture file out.
+    Pcap,
+    /// A tunnel: a virtual port.
+    Tunnel,
+    /// The loopback of the router: never carries packets, holds addresses.
+    Loopback,
+}
+
+impl fmt::Display for PortKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PortKind::Tun => "tun",
+            PortKind::Packet => "packet",
+            PortKind::Datalink => "datalink",
+            PortKind::RawIp => "rawip",
+            PortKind::Memory => "memory",
+            PortKind::Pcap => "pcap",
+            PortKind::Tunnel => "tunnel",
+            PortKind::Loopback => "loopback",
+        })
+    }
+}
+
+/// What a port can take at egress. Whatever it cannot, the core does before handing the frame over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortCaps {
+    /// Takes frames with a checksum still to be computed.
+    pub partial_checksum: bool,
+    /// Takes TCP super-frames.
+    pub tso: bool,
+    /// Takes UDP super-frames.
+    pub uso: bool,
+}
+
+/// Everything the data plane needs to know about a port or tunnel. Immutable once published.
+#[derive(Clone, Debug)]
+pub struct PortInfo {
+    /// Its index.
+    pub id: PortId,
+    /// Its name, unique among ports and tunnels (at most 15 bytes, as a Linux interface name).
+    pub name: String,
+    /// The index shown to users (`1: lo`, `2: lan0`), as an ifindex: 1 and up, never reused in one run.
+    pub ifindex: u32,
+    /// How it moves packets.
+    pub kind: PortKind,
+    /// What its frames look like.
+    pub medium: Medium,
+    /// Its link-layer address; None on [`Medium::Ip`].
+    pub mac: Option<MacAddr>,
+    /// Largest IP packet in bytes (not counting link headers).
+    pub mtu: u32,
+    /// VLAN id that it sends and accepts; None for untagged.
+    pub vlan: Option<u16>,
+    /// The table in which packets that enter here are looked up.
+    pub table: TableId,
+    /// Administratively up and carrier present.
+    pub up: bool,
+    /// Administratively up (shown in flags; `up` also needs carrier).
+    pub admin_up: bool,
+    /// What it takes at egress.
+    pub caps: PortCaps,
+    /// Its own addresses with the length of their link prefix. Includes the link-local one, if it has one.
+    pub addrs: Vec<IpNet>,
+}
+
+impl PortInfo {
+    /// Its first link-local IPv6 address.
+    pub fn link_local(&self) -> Option<Ipv6Addr> {
+        self.addrs.iter().find_map(|a| match a.addr() {
+            IpAddr::V6(a) if a.is_unicast_link_local() => Some(a),
+            _ => None,
+        })
+    }
+
+    /// Its first address of a family that is not link-local.
+    pub fn global_addr(&self, family: Family) -> Option<IpAddr> {
+        self.addrs.iter().map(|a| a.addr()).find(|a| match a {
+            IpAddr::V4(a) => family == Family::Inet && !a.is_link_local(),
+            IpAddr::V6(a) => family == Family::Inet6 && !a.is_unicast_link_local(),
+        })
+    }
+
+    /// Whether `addr` lies in one of its link prefixes.
+    pub fn on_link(&self, addr: &IpAddr) -> bool {
+        self.addrs.iter().any(|n| n.contains(addr))
+    }
+
+    /// Whether `addr` is one of its own.
+    pub fn owns(&self, addr: &IpAddr) -> bool {
+        self.addrs.iter().any(|n| n.addr() == *addr)
+    }
+}
