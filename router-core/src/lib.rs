@@ -2,7 +2,14 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod counters;
+pub mod drop_reason;
+pub mod forward;
 pub mod frame;
+pub mod object;
+pub mod packet;
 pub mod port;
+pub mod settings;
 pub mod spec;
+pub mod tables;
 pub mod time;

@@ -1,0 +1,201 @@
+//! Counters: written by one worker each, read by anyone, summed on reading.
+//!
+//! The conservation law, asserted in all tests:
+//! `received + originated = transmitted + delivered + answered + dropped(all reasons) + held`.
+//! *Received* frames came from a port. *Originated* frames were made here: ICMP errors, echo replies, ARP and NDP, every
+//! fragment or segment beyond the first of its packet. *Answered* frames are requests that ended in a reply (an
+//! originated frame). A packet that made us send an ICMP error ends under its drop reason. *Held* frames wait for a
+//! neighbour, or are on the way from a worker to the control thread.
+
+use crate::drop_reason::DropReason;
+use crossbeam_utils::CachePadded;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A counter with a single writer: increments are a plain load and store, never a locked instruction.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning worker may call this.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Subtracts `n`. Only the owning worker may call this.
+    #[inline]
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_sub(n), Relaxed);
+    }
+
+    /// The present value.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Traffic of one port as seen by one worker: iproute2's `link -s` columns.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// Frames received.
+    pub rx_packets: Counter,
+    /// Bytes received, link header included.
+    pub rx_bytes: Counter,
+    /// Frames from here that were dropped at or after reception.
+    pub rx_dropped: Counter,
+    /// Multicast frames received.
+    pub rx_multicast: Counter,
+    /// Frames given to the port for sending.
+    pub tx_packets: Counter,
+    /// Bytes given to the port for sending.
+    pub tx_bytes: Counter,
+    /// Frames that the port could not take.
+    pub tx_dropped: Counter,
+}
+
+/// One worker's counters. The owner writes; everyone else reads.
+#[derive(Debug)]
+pub struct WorkerCounters {
+    /// Frames taken from ports.
+    pub received: CachePadded<Counter>,
+    /// Frames made here.
+    pub originated: Counter,
+    /// Frames handed to ports.
+    pub transmitted: Counter,
+    /// Frames given to a consumer inside the router (ARP, NDP, ICMP messages that were used).
+    pub delivered: Counter,
+    /// Requests that were answered.
+    pub answered: Counter,
+    /// Frames waiting. May wrap below zero in one worker when another one took them over: only the sum has a meaning.
+    pub held: Counter,
+    dropped: [Counter; DropReason::COUNT],
+    ports: Box<[CachePadded<PortCounters>]>,
+}
+
+impl WorkerCounters {
+    /// All zero, with room for `ports` ports and tunnels.
+    pub fn new(ports: usize) -> Self {
+        WorkerCounters {
+            received: CachePadded::default(),
+            originated: Counter::default(),
+            transmitted: Counter::default(),
+            delivered: Counter::default(),
+            answered: Counter::default(),
+            held: Counter::default(),
+            dropped: std::array::from_fn(|_| Counter::default()),
+            ports: (0..ports).map(|_| CachePadded::default()).collect(),
+        }
+    }
+
+    /// Counts one dropped frame.
+    #[inline]
+    pub fn drop(&self, reason: DropReason) {
+        self.dropped[reason.index()].add(1);
+    }
+
+    /// Frames dropped for `reason`.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.dropped[reason.index()].get()
+    }
+
+    /// The counters of one port, if there is room for it.
+    #[inline]
+    pub fn port(&self, id: crate::port::PortId) -> Option<&PortCounters> {
+        self.ports.get(usize::from(id.0)).map(|p| &**p)
+    }
+}
+
+/// Counter values summed over workers. Comparable, so that tests can demand the complete set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// See [`WorkerCounters`].
+    pub received: u64,
+    /// See [`WorkerCounters`].
+    pub originated: u64,
+    /// See [`WorkerCounters`].
+    pub transmitted: u64,
+    /// See [`WorkerCounters`].
+    pub delivered: u64,
+    /// See [`WorkerCounters`].
+    pub answered: u64,
+    /// See [`WorkerCounters`].
+    pub held: u64,
+    /// By name of the reason; zero counts left out.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+impl Totals {
+    /// Sums the counters of all workers.
+    pub fn sum<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Self {
+        let mut t = Totals::default();
+        for w in workers {
+            let WorkerCounters { received, originated, transmitted, delivered, answered, held, dropped: _, ports: _ } =
+                w;
+            t.received = t.received.wrapping_add(received.get());
+            t.originated = t.originated.wrapping_add(originated.get());
+            t.transmitted = t.transmitted.wrapping_add(transmitted.get());
+            t.delivered = t.delivered.wrapping_add(delivered.get());
+            t.answered = t.answered.wrapping_add(answered.get());
+            t.held = t.held.wrapping_add(held.get());
+            for r in DropReason::ALL {
+                let n = w.dropped(*r);
+                if n > 0 {
+                    *t.dropped.entry(r.name()).or_default() += n;
+                }
+            }
+        }
+        t
+    }
+
+    /// Dropped frames of all reasons.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+
+    /// The conservation law: `Err` with both sides when a frame was lost or counted twice.
+    pub fn check(&self) -> Result<(), String> {
+        let entered = self.received.wrapping_add(self.originated);
+        let ended = self.transmitted + self.delivered + self.answered + self.dropped_total();
+        let ended = ended.wrapping_add(self.held);
+        if entered == ended { Ok(()) } else { Err(format!("{entered} frames entered, {ended} ended: {self:?}")) }
+    }
+}
+
+/// Sum of one port's counters over workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct PortTotals {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Received frames dropped.
+    pub rx_dropped: u64,
+    /// Multicast frames received.
+    pub rx_multicast: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames that could not be sent.
+    pub tx_dropped: u64,
+}
+
+impl PortTotals {
+    /// Sums one port over all workers.
+    pub fn sum<'a>(id: crate::port::PortId, workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Self {
+        let mut t = PortTotals::default();
+        for p in workers.into_iter().filter_map(|w| w.port(id)) {
+            t.rx_packets += p.rx_packets.get();
+            t.rx_bytes += p.rx_bytes.get();
+            t.rx_dropped += p.rx_dropped.get();
+            t.rx_multicast += p.rx_multicast.get();
+            t.tx_packets += p.tx_packets.get();
+            t.tx_bytes += p.tx_bytes.get();
+            t.tx_dropped += p.tx_dropped.get();
+        }
+        t
+    }
+}

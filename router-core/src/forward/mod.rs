@@ -1,0 +1,63 @@
+//! Forwarding: decide, then apply.
+//!
+//! A forwarder is one way of forwarding. It decides without touching the packet, so that an ICMP error can still quote
+//! the original bytes; the pipeline then lets it carry out what it decided.
+
+use crate::drop_reason::DropReason;
+use crate::frame::Frame;
+use crate::object::ObjectId;
+use crate::packet::Packet;
+use crate::port::PortId;
+use crate::tables::Tables;
+use crate::time::Instant;
+use std::fmt;
+
+/// What a forwarder decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Apply, then hand to this port.
+    Transmit(PortId),
+    /// Apply, then go on with this object: a tunnel's carrier, what stands behind a plug-in.
+    Continue(ObjectId),
+    /// Too long for what comes next: fragment or answer, by family and DF. In bytes, as seen by this packet.
+    TooBig {
+        /// The largest packet that would have passed.
+        mtu: u32,
+    },
+    /// Needs the neighbour's link-layer address first: to the control thread.
+    Resolve {
+        /// The link.
+        port: PortId,
+        /// The neighbour.
+        neighbor: std::net::IpAddr,
+    },
+    /// For the router itself.
+    Deliver,
+    /// Drop, and answer as the reason demands.
+    Drop(DropReason),
+}
+
+/// What a forwarder may look at while deciding.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The present time.
+    pub now: Instant,
+    /// The tables in force for this batch.
+    pub tables: &'a Tables,
+}
+
+/// One way of forwarding.
+///
+/// `decide` must not depend on anything but its arguments and its own state; `apply` is called at most once, right after
+/// a `decide` that said [`Verdict::Transmit`] or [`Verdict::Continue`].
+pub trait Forwarder: Send + Sync + fmt::Debug {
+    /// Its name, as in a route's `forwarder NAME`.
+    fn name(&self) -> &str;
+
+    /// Decides what becomes of `packet`, whose bytes are `bytes`.
+    fn decide(&self, cx: &Context<'_>, packet: &Packet, bytes: &[u8]) -> Verdict;
+
+    /// Edits the frame as decided. The frame's data starts at the IP header before, and at the first byte for the port
+    /// (or the outer IP header) after. Metadata about offloads must be kept true.
+    fn apply(&self, cx: &Context<'_>, packet: &Packet, frame: &mut Frame) -> Result<(), DropReason>;
+}

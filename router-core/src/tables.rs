@@ -1,0 +1,75 @@
+//! A snapshot of everything that the data plane reads. The control thread makes it, workers borrow it per batch.
+//!
+//! A snapshot is cheap to make (structure is shared with the one before) and immutable, except that FIB entries inside
+//! it are updated in place by atomic stores.
+
+use crate::port::{PortId, PortInfo, TableId};
+use crate::settings::Settings;
+use std::sync::Arc;
+
+/// See the module. Field by field, each cheap to clone.
+#[derive(Clone)]
+pub struct Tables {
+    /// Grows by one with each published snapshot.
+    pub version: u64,
+    /// Ports and tunnels by index.
+    pub ports: PortTable,
+    /// Settings in force.
+    pub settings: Arc<Settings>,
+}
+
+/// Ports by index. A snapshot of few and seldom changing entries, copied on change.
+#[derive(Clone, Default, Debug)]
+pub struct PortTable(Arc<[Option<Arc<PortInfo>>]>);
+
+impl PortTable {
+    /// The port with this index.
+    #[inline]
+    pub fn get(&self, id: PortId) -> Option<&Arc<PortInfo>> {
+        self.0.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// The port with this name.
+    pub fn by_name(&self, name: &str) -> Option<&Arc<PortInfo>> {
+        self.iter().find(|p| p.name == name)
+    }
+
+    /// All ports, by index.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<PortInfo>> {
+        self.0.iter().flatten()
+    }
+
+    /// A table with this port set (at `info.id`).
+    pub fn with(&self, info: Arc<PortInfo>) -> PortTable {
+        let mut v = self.0.to_vec();
+        let i = usize::from(info.id.0);
+        if v.len() <= i {
+            v.resize(i + 1, None);
+        }
+        v[i] = Some(info);
+        PortTable(v.into())
+    }
+
+    /// A table without the port of this index.
+    pub fn without(&self, id: PortId) -> PortTable {
+        let mut v = self.0.to_vec();
+        if let Some(slot) = v.get_mut(usize::from(id.0)) {
+            *slot = None;
+        }
+        PortTable(v.into())
+    }
+
+    /// The lowest free index.
+    pub fn free_id(&self) -> Option<PortId> {
+        let i = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
+        u16::try_from(i).ok().map(PortId).filter(|p| *p != PortId::NONE)
+    }
+
+    /// Every table that some port looks packets up in, without duplicates.
+    pub fn tables(&self) -> Vec<TableId> {
+        let mut v: Vec<_> = self.iter().map(|p| p.table).collect();
+        v.sort_unstable();
+        v.dedup();
+        v
+    }
+}
