@@ -4,12 +4,18 @@
 pub mod addr;
 pub mod counters;
 pub mod drop_reason;
+pub mod flow;
 pub mod forward;
 pub mod frame;
+pub mod headers;
+pub mod martian;
 pub mod object;
 pub mod packet;
 pub mod port;
 pub mod settings;
 pub mod spec;
 pub mod tables;
+#[cfg(test)]
+mod testing;
 pub mod time;
+//pub mod worker;

@@ -11,6 +11,12 @@ use std::net::{IpAddr, Ipv6Addr};
 #[serde(transparent)]
 pub struct TableId(pub u32);
 
+impl Default for TableId {
+    fn default() -> Self {
+        TableId::MAIN
+    }
+}
+
 impl TableId {
     /// Table `main`.
     pub const MAIN: TableId = TableId(254);

@@ -3,6 +3,12 @@
 //! A forwarder is one way of forwarding. It decides without touching the packet, so that an ICMP error can still quote
 //! the original bytes; the pipeline then lets it carry out what it decided.
 
+pub mod discard;
+pub mod local;
+pub mod native;
+pub mod tunnel;
+pub mod via_inet6;
+
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
 use crate::object::ObjectId;

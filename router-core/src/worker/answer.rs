@@ -1,0 +1,1 @@
+//! Packets that answer packets: ICMP errors, echo replies, TCP resets.

@@ -1,0 +1,218 @@
+//! The way in: from a port's frame to a destination looked up, or to one of the router's own functions.
+
+use crate::addr::Family;
+use crate::drop_reason::DropReason;
+use crate::forward::{local, tunnel};
+use crate::frame::Frame;
+use crate::headers::ethernet::{self, Payload};
+use crate::headers::protocol;
+use crate::martian;
+use crate::packet::{Fragment, Packet};
+use crate::port::{Medium, PortId, PortInfo};
+use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
+use std::net::{IpAddr, Ipv4Addr};
+
+impl Worker {
+    /// Counts a received frame and takes its link header off. Returns the job to do with the IP packet inside.
+    pub(super) fn receive(&mut self, step: &mut Step<'_>, port: PortId, mut frame: Frame) -> Option<Job> {
+        self.counters.received.add(1);
+        frame.meta.port = port;
+        if let Some(c) = self.counters.port(port) {
+            c.rx_packets.add(1);
+            c.rx_bytes.add(frame.len() as u64);
+        }
+        let Some(info) = step.tables.ports.get(port) else {
+            self.discard(step, frame, DropReason::PortGone);
+            return None;
+        };
+        if !info.up {
+            self.discard(step, frame, DropReason::PortDown);
+            return None;
+        }
+        let mut link_group = false;
+        if info.medium == Medium::Ethernet {
+            match ethernet::receive(&mut frame, info) {
+                Err(reason) => {
+                    self.discard(step, frame, reason);
+                    return None;
+                }
+                Ok(link) => {
+                    link_group = link.group;
+                    if let (true, Some(c)) = (link.group, self.counters.port(port)) {
+                        c.rx_multicast.add(1);
+                    }
+                    match link.payload {
+                        Payload::Arp => {
+                            self.punt(step, frame, PuntReason::Arp(link));
+                            return None;
+                        }
+                        // The version field is checked against the EtherType by the parse.
+                        Payload::Ip(family) if Packet::sniff(frame.data()) != Ok(family) => {
+                            let reason = match family {
+                                _ if frame.is_empty() => DropReason::FrameTooShort,
+                                Family::Inet => DropReason::Ipv4Version,
+                                Family::Inet6 => DropReason::Ipv6Version,
+                            };
+                            self.discard(step, frame, reason);
+                            return None;
+                        }
+                        Payload::Ip(_) => {}
+                    }
+                }
+            }
+        }
+        Some(Job { frame, start: Start::Input { link_group }, depth: 0 })
+    }
+
+    /// Does one step: parse, check, look up, forward.
+    pub(super) fn step(&mut self, step: &mut Step<'_>, job: Job) -> Result<(), Stale> {
+        let Job { frame, start, depth } = job;
+        let Some((frame, mut packet)) = self.parse_again(step, frame) else { return Ok(()) };
+        match start {
+            Start::Input { link_group } => {
+                packet.link_group = link_group;
+                self.input(step, Job { frame, start, depth }, packet)
+            }
+            Start::Lookup(table) => self.look_up(step, Job { frame, start, depth }, packet, table),
+            Start::Object(id) => self.forward(step, Job { frame, start, depth }, packet, id),
+            Start::Link(port) => {
+                self.to_link(step, frame, &packet, port);
+                Ok(())
+            }
+            Start::Reassembled => {
+                self.deliver(step, Job { frame, start, depth }, packet);
+                Ok(())
+            }
+        }
+    }
+
+    /// Parses a frame's IP packet and cuts link padding off. A frame that does not parse is dropped here.
+    pub(super) fn parse_again(&mut self, step: &mut Step<'_>, mut frame: Frame) -> Option<(Frame, Packet)> {
+        let parsed = Packet::sniff(frame.data()).and_then(|family| Packet::parse(family, frame.data()));
+        match parsed {
+            Ok(mut packet) => {
+                frame.truncate(packet.len as usize);
+                if frame.meta.gso.is_some() {
+                    packet.wire_len = crate::offload::largest_segment(&frame, &packet);
+                }
+                Some((frame, packet))
+            }
+            Err(reason) => {
+                self.refuse_unparsed(step, frame, reason);
+                None
+            }
+        }
+    }
+
+    /// An IP packet came in from a port or out of a tunnel.
+    fn input(&mut self, step: &mut Step<'_>, job: Job, packet: Packet) -> Result<(), Stale> {
+        let Some(info) = step.tables.ports.get(job.frame.meta.port) else {
+            self.discard(step, job.frame, DropReason::PortGone);
+            return Ok(());
+        };
+        if let Err(reason) = martian::check(&packet) {
+            self.discard(step, job.frame, reason);
+            return Ok(());
+        }
+        if let Some(verdict) = special_destination(&packet, job.frame.data(), info) {
+            match verdict {
+                Special::Ndp => self.punt(step, job.frame, PuntReason::Ndp(packet)),
+                Special::Local => self.deliver(step, job, packet),
+                Special::Drop(reason) => self.discard(step, job.frame, reason),
+            }
+            return Ok(());
+        }
+        let table = info.table;
+        self.look_up(step, job, packet, table)
+    }
+
+    fn look_up(
+        &mut self,
+        step: &mut Step<'_>,
+        job: Job,
+        packet: Packet,
+        table: crate::port::TableId,
+    ) -> Result<(), Stale> {
+        let id = step.tables.routing.lookup(table, &packet.dst);
+        self.forward(step, job, packet, id)
+    }
+
+    /// A packet for one of the router's own addresses.
+    pub(super) fn deliver(&mut self, step: &mut Step<'_>, job: Job, packet: Packet) {
+        let Job { mut frame, depth, .. } = job;
+        let verdict = local::classify(&packet, frame.data());
+        // A checksum that a local sender has not computed yet is as good as right; all others are looked at.
+        let trusted = frame.meta.csum.is_some();
+        if !trusted && packet.fragment == Fragment::None && !local::checksum_ok(&packet, frame.data()) {
+            return self.discard(step, frame, DropReason::LocalChecksum);
+        }
+        match verdict {
+            local::Local::Echo => self.echo(step, frame, &packet),
+            local::Local::TcpReset => self.tcp_reset(step, frame, &packet),
+            local::Local::Ndp => self.punt(step, frame, PuntReason::Ndp(packet)),
+            local::Local::Reassemble => self.punt(step, frame, PuntReason::Reassemble(packet)),
+            local::Local::IcmpError => self.punt(step, frame, PuntReason::IcmpError(packet)),
+            local::Local::Drop(reason @ DropReason::NoLocalService) => self.refuse(step, frame, &packet, reason, 0),
+            local::Local::Drop(reason) => self.discard(step, frame, reason),
+            local::Local::SixInFour => {
+                if depth >= step.tables.settings.max_tunnel_nesting {
+                    return self.discard(step, frame, DropReason::TunnelNesting);
+                }
+                let table = step.tables.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
+                let Some(tunnel) = step.tables.decap.find(protocol::IPV6, table, packet.dst, packet.src) else {
+                    // RFC 4213 3.6: not from a configured peer; and no ICMP answer that a scan could use.
+                    return self.discard(step, frame, DropReason::TunnelUnknownPeer);
+                };
+                if !step.tables.ports.get(tunnel).is_some_and(|t| t.up) {
+                    return self.discard(step, frame, DropReason::PortDown);
+                }
+                if let Err(reason) = tunnel::decapsulate(&packet, &mut frame) {
+                    return self.discard(step, frame, reason);
+                }
+                frame.meta.port = tunnel;
+                if let Some(c) = self.counters.port(tunnel) {
+                    c.rx_packets.add(1);
+                    c.rx_bytes.add(frame.len() as u64);
+                }
+                self.jobs.push_front(Job { frame, start: Start::Input { link_group: false }, depth: depth + 1 });
+            }
+        }
+    }
+}
+
+/// Destinations that never reach the FIB.
+enum Special {
+    Ndp,
+    Local,
+    Drop(DropReason),
+}
+
+/// Multicast, broadcast and link-local destinations; neighbour discovery to a group.
+fn special_destination(p: &Packet, data: &[u8], port: &PortInfo) -> Option<Special> {
+    match p.dst {
+        IpAddr::V4(d) if d.is_multicast() => {
+            // RFC 5771 4: 224.0.0/24 never leaves its link.
+            let local = d.octets()[..3] == [224, 0, 0];
+            Some(Special::Drop(if local { DropReason::LocalIgnored } else { DropReason::MulticastNotForwarded }))
+        }
+        IpAddr::V4(Ipv4Addr::BROADCAST) => Some(Special::Drop(DropReason::LocalIgnored)),
+        // RFC 1812 5.3.4: what came as a link broadcast to a unicast address is not forwarded.
+        IpAddr::V4(_) if p.link_group => Some(Special::Drop(DropReason::BroadcastNotForwarded)),
+        IpAddr::V6(d) if d.is_multicast() => {
+            let ndp = p.proto == protocol::ICMPV6
+                && p.fragment == Fragment::None
+                && p.transport(data).first().is_some_and(|t| local::is_ndp(*t));
+            Some(match d.octets()[1] & 0x0f {
+                0..=2 if ndp => Special::Ndp,
+                0..=2 => Special::Drop(DropReason::LocalIgnored),
+                _ => Special::Drop(DropReason::MulticastNotForwarded),
+            })
+        }
+        IpAddr::V6(_) if p.link_group => Some(Special::Drop(DropReason::BroadcastNotForwarded)),
+        IpAddr::V6(d) if d.is_unicast_link_local() => {
+            // The same link-local address may exist on every port: only the ingress port's own counts.
+            Some(if port.owns(&p.dst) { Special::Local } else { Special::Drop(DropReason::LinkLocalScope) })
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,238 @@
+//! The data plane of one thread: takes batches of frames, decides and edits, and leaves them sorted by egress port.
+//!
+//! A worker owns nothing shared but its counters. It reads the tables of a snapshot; when a FIB entry names an object
+//! that is newer than the snapshot, it takes the newest snapshot and looks again.
+//!
+//! Work that a packet causes (fragments, segments, ICMP errors, a decapsulated packet's second round) is put on a list
+//! and done right after it, so there is no recursion and the amount of work per packet is bounded.
+
+mod answer;
+mod input;
+mod route;
+
+pub use answer::error_source;
+
+use crate::counters::WorkerCounters;
+use crate::drop_reason::DropReason;
+use crate::frame::{Frame, FramePool};
+use crate::headers::ethernet::Link;
+use crate::icmp::Limiter;
+use crate::object::{Forward, ObjectId};
+use crate::packet::Packet;
+use crate::port::{PortId, TableId};
+use crate::tables::Tables;
+use crate::time::Instant;
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Frames of one receive call at most.
+pub const MAX_BATCH: usize = 256;
+
+/// Where a worker gets its snapshot from.
+pub trait TableSource {
+    /// The snapshot in use.
+    fn current(&self) -> &Arc<Tables>;
+    /// Makes the newest published snapshot the one in use.
+    fn refresh(&mut self);
+}
+
+/// A snapshot that never changes, for tests and one-off work.
+#[derive(Clone)]
+pub struct Fixed(pub Arc<Tables>);
+
+impl TableSource for Fixed {
+    fn current(&self) -> &Arc<Tables> {
+        &self.0
+    }
+    fn refresh(&mut self) {}
+}
+
+/// Where a worker leaves its results.
+pub struct Outbox {
+    /// Frames to send, by index of the egress port, complete for its medium. The runtime drains these.
+    pub tx: Vec<Vec<Frame>>,
+    /// Frames for the control thread.
+    pub punts: Vec<Punt>,
+    /// Empty frames: finished ones return here, new ones are taken from here.
+    pub pool: FramePool,
+}
+
+impl Outbox {
+    /// An outbox for up to `ports` ports and tunnels.
+    pub fn new(ports: usize, pool: FramePool) -> Self {
+        Outbox { tx: (0..ports).map(|_| Vec::with_capacity(MAX_BATCH)).collect(), punts: Vec::with_capacity(MAX_BATCH), pool }
+    }
+}
+
+/// A frame on its way to the control thread.
+#[derive(Debug)]
+pub struct Punt {
+    pub(crate) frame: Frame,
+    pub(crate) why: PuntReason,
+}
+
+impl Punt {
+    /// Gives the frame back, for a runtime that cannot deliver the punt (see [`Worker::punt_refused`]).
+    pub fn into_frame(self) -> Frame {
+        self.frame
+    }
+}
+
+/// Why the control thread gets a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PuntReason {
+    /// ARP; the frame starts at the ARP header.
+    Arp(Link),
+    /// Neighbour discovery.
+    Ndp(Packet),
+    /// The neighbour must be resolved first.
+    Resolve { port: PortId, neighbor: IpAddr },
+    /// A fragment for the router.
+    Reassemble(Packet),
+    /// An ICMP error addressed to the router.
+    IcmpError(Packet),
+}
+
+/// Something to be done with a frame.
+pub(crate) struct Job {
+    pub frame: Frame,
+    pub start: Start,
+    /// How many tunnels it has entered or left here.
+    pub depth: u8,
+}
+
+/// Where a job enters the pipeline.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Start {
+    /// An IP packet that came in (from a port or out of a tunnel: `frame.meta.port`).
+    Input { link_group: bool },
+    /// An IP packet to be looked up in this table and sent.
+    Lookup(TableId),
+    /// An IP packet whose forwarding object is known.
+    Object(ObjectId),
+    /// An IP packet to a host on the link of this port.
+    Link(PortId),
+    /// A packet for one of our addresses whose pieces have been put together.
+    Reassembled,
+}
+
+/// One worker's part of the data plane.
+pub struct Worker {
+    counters: Arc<WorkerCounters>,
+    flow_seed: u64,
+    ident: u16,
+    limiter: Limiter,
+    jobs: VecDeque<Job>,
+    pieces: Vec<Frame>,
+}
+
+/// What every step of the pipeline needs beside the packet.
+pub(crate) struct Step<'a> {
+    pub now: Instant,
+    pub tables: &'a Tables,
+    pub out: &'a mut Outbox,
+}
+
+/// The snapshot lacks an object that the FIB already names: try the job again with a newer one.
+pub(crate) struct Stale(Job);
+
+impl Worker {
+    /// A worker that counts into `counters`. `seed` decides which member a flow takes in groups.
+    pub fn new(counters: Arc<WorkerCounters>, seed: u64) -> Self {
+        Worker {
+            counters,
+            flow_seed: seed,
+            ident: (seed >> 17) as u16,
+            limiter: Limiter::default(),
+            jobs: VecDeque::with_capacity(2 * MAX_BATCH),
+            pieces: Vec::with_capacity(64),
+        }
+    }
+
+    /// Its counters.
+    pub fn counters(&self) -> &Arc<WorkerCounters> {
+        &self.counters
+    }
+
+    /// Treats a batch of frames received from `port`; drains it.
+    pub fn process(
+        &mut self,
+        now: Instant,
+        source: &mut impl TableSource,
+        port: PortId,
+        batch: &mut Vec<Frame>,
+        out: &mut Outbox,
+    ) {
+        let mut tables = Arc::clone(source.current());
+        for frame in batch.drain(..) {
+            let step = &mut Step { now, tables: &tables, out };
+            if let Some(job) = self.receive(step, port, frame) {
+                self.run(now, source, &mut tables, job, out);
+            }
+        }
+    }
+
+    /// Does one job and everything that it causes.
+    pub(crate) fn run(
+        &mut self,
+        now: Instant,
+        source: &mut impl TableSource,
+        tables: &mut Arc<Tables>,
+        job: Job,
+        out: &mut Outbox,
+    ) {
+        let mut next = Some(job);
+        while let Some(job) = next {
+            if let Err(Stale(job)) = self.step(&mut Step { now, tables, out }, job) {
+                source.refresh();
+                *tables = Arc::clone(source.current());
+                if let Err(Stale(job)) = self.step(&mut Step { now, tables, out }, job) {
+                    self.discard(&mut Step { now, tables, out }, job.frame, DropReason::NextHopUnusable);
+                }
+            }
+            next = self.jobs.pop_front();
+        }
+    }
+
+    /// Sends a packet that the router itself made, or lets a held one go on. Counts nothing on entry.
+    pub(crate) fn launch(&mut self, now: Instant, source: &mut impl TableSource, frame: Frame, start: Start, out: &mut Outbox) {
+        let mut tables = Arc::clone(source.current());
+        self.run(now, source, &mut tables, Job { frame, start, depth: 0 }, out);
+    }
+
+    /// Sends an IP packet through an adjacency that has just been resolved.
+    pub(crate) fn launch_via(&mut self, now: Instant, tables: &Arc<Tables>, frame: Frame, hop: &Forward, out: &mut Outbox) {
+        let source = &mut Fixed(Arc::clone(tables));
+        let mut step = Step { now, tables, out };
+        if let Some((frame, packet)) = self.parse_again(&mut step, frame) {
+            self.forward_to(&mut step, Job { frame, start: Start::Object(ObjectId::NO_ROUTE), depth: 0 }, packet, hop);
+        }
+        // Pieces of this packet find the adjacency by themselves.
+        if let Some(job) = self.jobs.pop_front() {
+            self.run(now, source, &mut Arc::clone(tables), job, out);
+        }
+    }
+
+    /// Accounts for a punt that the runtime could not deliver to the control thread.
+    pub fn punt_refused(&self, punt: Punt) -> Frame {
+        self.counters.held.sub(1);
+        self.counters.drop(DropReason::PuntQueueFull);
+        punt.frame
+    }
+
+    /// Ends a frame as dropped.
+    pub(crate) fn discard(&mut self, step: &mut Step<'_>, frame: Frame, reason: DropReason) {
+        self.counters.drop(reason);
+        if let Some(p) = self.counters.port(frame.meta.port) {
+            p.rx_dropped.add(1);
+        }
+        step.out.pool.put(frame);
+    }
+
+    /// Hands a frame to the control thread.
+    fn punt(&mut self, step: &mut Step<'_>, frame: Frame, why: PuntReason) {
+        self.counters.held.add(1);
+        step.out.punts.push(Punt { frame, why });
+    }
+}

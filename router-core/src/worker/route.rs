@@ -1,0 +1,326 @@
+//! From a forwarding object to an egress queue: decide, then apply.
+
+use crate::addr::Family;
+use crate::drop_reason::DropReason;
+use crate::flow;
+use crate::forward::native::Native;
+use crate::forward::tunnel::SixInFour;
+use crate::forward::via_inet6::ViaInet6;
+use crate::forward::{Context, Forwarder, Verdict};
+use crate::frame::Frame;
+use crate::martian;
+use crate::object::{Forward, Object, ObjectId, Rewrite};
+use crate::packet::Packet;
+use crate::port::{Medium, PortCaps, PortId};
+use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
+use crate::{checksum, fragment, offload};
+use std::net::IpAddr;
+
+/// Objects that one packet may pass in one go: groups, gleans, plug-ins and tunnels stacked on each other.
+const MAX_STACK: usize = 16;
+
+/// What became of a packet at one object.
+enum Next {
+    /// It has ended, or goes on as jobs of its own.
+    Done,
+    /// It goes on with this object.
+    Object(Job, Packet, ObjectId),
+}
+
+impl Worker {
+    /// Follows forwarding objects until the packet has ended.
+    pub(super) fn forward(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, id: ObjectId) -> Result<(), Stale> {
+        let tables = step.tables;
+        let (mut job, mut packet, mut id) = (job, packet, id);
+        for depth in 0..MAX_STACK {
+            let Some(object) = tables.routing.objects.get(id) else {
+                // Only the first object comes from the FIB, before anything was edited; others are of this snapshot.
+                if depth == 0 {
+                    return Err(Stale(job));
+                }
+                self.discard(step, job.frame, DropReason::NextHopUnusable);
+                return Ok(());
+            };
+            match object {
+                Object::Group(group) => {
+                    let hash = flow::hash(&packet, job.frame.data(), self.flow_seed);
+                    let n = group.buckets.len().max(1);
+                    id = group.buckets.get(hash as usize % n).copied().unwrap_or(ObjectId::NO_ROUTE);
+                }
+                Object::Glean(glean) => {
+                    if let Some(known) = tables.routing.adjacencies.get(glean.port, &packet.dst) {
+                        if glean.mtu > 0 && packet.wire_len > glean.mtu {
+                            self.too_big(step, job, &packet, id, glean.mtu);
+                            return Ok(());
+                        }
+                        id = known;
+                    } else {
+                        self.resolve(step, job, packet, glean.port, packet.dst);
+                        return Ok(());
+                    }
+                }
+                Object::Incomplete(i) => {
+                    self.resolve(step, job, packet, i.port, i.gateway);
+                    return Ok(());
+                }
+                Object::Discard(reason) => {
+                    self.refuse(step, job.frame, &packet, *reason, 0);
+                    return Ok(());
+                }
+                Object::Local if is_own(&job.frame) => {
+                    self.discard(step, job.frame, DropReason::LocalIgnored);
+                    return Ok(());
+                }
+                Object::Local => {
+                    self.deliver(step, job, packet);
+                    return Ok(());
+                }
+                Object::Broadcast => {
+                    self.discard(step, job.frame, DropReason::LocalIgnored);
+                    return Ok(());
+                }
+                Object::Forward(hop) => {
+                    self.forward_to(step, job, packet, hop);
+                    return Ok(());
+                }
+                Object::Encap(encap) => {
+                    if job.depth >= tables.settings.max_tunnel_nesting {
+                        self.discard(step, job.frame, DropReason::TunnelNesting);
+                        return Ok(());
+                    }
+                    self.ident = self.ident.wrapping_add(1);
+                    let forwarder = SixInFour { encap, ident: self.ident };
+                    match self.carry_out(step, &forwarder, job, packet, id, PortCaps::default()) {
+                        Next::Done => return Ok(()),
+                        Next::Object(mut j, p, next) => {
+                            if let Some(c) = self.counters.port(encap.tunnel) {
+                                c.tx_packets.add(1);
+                                c.tx_bytes.add(u64::from(packet.len));
+                            }
+                            // From here on it is a packet of ours: nobody outside is told about its fate.
+                            j.frame.meta.port = PortId::NONE;
+                            j.depth += 1;
+                            (job, packet, id) = (j, p, next);
+                        }
+                    }
+                }
+                Object::Plugin(plugin) => {
+                    match self.carry_out(step, &*plugin.forwarder, job, packet, id, PortCaps::default()) {
+                        Next::Done => return Ok(()),
+                        Next::Object(j, p, next) => (job, packet, id) = (j, p, next),
+                    }
+                }
+            }
+        }
+        self.discard(step, job.frame, DropReason::TunnelNesting);
+        Ok(())
+    }
+
+    /// Sends through a resolved adjacency.
+    pub(super) fn forward_to(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, hop: &Forward) {
+        let Some(port) = step.tables.ports.get(hop.port) else {
+            return self.discard(step, job.frame, DropReason::PortGone);
+        };
+        if !port.up {
+            return self.refuse(step, job.frame, &packet, DropReason::NextHopUnusable, 0);
+        }
+        let caps = port.caps;
+        let id = match job.start {
+            Start::Object(id) => id,
+            _ => ObjectId::NO_ROUTE,
+        };
+        let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
+        let next = if same_family {
+            self.carry_out(step, &Native(hop), job, packet, id, caps)
+        } else {
+            self.carry_out(step, &ViaInet6(hop), job, packet, id, caps)
+        };
+        if let Next::Object(job, ..) = next {
+            // Neither forwarder ever says Continue.
+            self.discard(step, job.frame, DropReason::NextHopUnusable);
+        }
+    }
+
+    /// Lets a forwarder decide, does what every forwarded packet needs (TTL, offloads that `caps` lacks), and lets it
+    /// apply. `id` is the object to come back to with fragments and segments.
+    fn carry_out(
+        &mut self,
+        step: &mut Step<'_>,
+        forwarder: &(impl Forwarder + ?Sized),
+        job: Job,
+        packet: Packet,
+        id: ObjectId,
+        caps: PortCaps,
+    ) -> Next {
+        let own = is_own(&job.frame);
+        if !own && let Err(reason) = leaving(&packet) {
+            self.refuse(step, job.frame, &packet, reason, 0);
+            return Next::Done;
+        }
+        let cx = Context { now: step.now, tables: step.tables };
+        let verdict = forwarder.decide(&cx, &packet, job.frame.data());
+        match verdict {
+            Verdict::Transmit(_) | Verdict::Continue(_) => {}
+            Verdict::TooBig { mtu } => {
+                self.too_big(step, job, &packet, id, mtu);
+                return Next::Done;
+            }
+            Verdict::Resolve { port, neighbor } => {
+                self.resolve(step, job, packet, port, neighbor);
+                return Next::Done;
+            }
+            Verdict::Deliver => {
+                self.deliver(step, job, packet);
+                return Next::Done;
+            }
+            Verdict::Drop(reason) => {
+                self.refuse(step, job.frame, &packet, reason, 0);
+                return Next::Done;
+            }
+        }
+        // Checksums and segments that the next port cannot do are done now, on the still unedited packet.
+        let Job { mut frame, depth, .. } = job;
+        if frame.meta.csum.is_some() || frame.meta.gso.is_some() {
+            match self.prepare(step, frame, &caps, id, depth) {
+                Some(f) => frame = f,
+                None => return Next::Done,
+            }
+        }
+        if !own {
+            // The parse has seen a whole header and `leaving` a TTL above one: neither can fail.
+            let _ = match packet.family {
+                Family::Inet => checksum::decrement_ttl(frame.data_mut()),
+                Family::Inet6 => checksum::decrement_hop_limit(frame.data_mut()),
+            };
+        }
+        if let Err(reason) = forwarder.apply(&cx, &packet, &mut frame) {
+            self.discard(step, frame, reason);
+            return Next::Done;
+        }
+        match verdict {
+            Verdict::Continue(next) => match self.parse_again(step, frame) {
+                Some((frame, packet)) => {
+                    Next::Object(Job { frame, start: Start::Object(next), depth }, packet, next)
+                }
+                None => Next::Done,
+            },
+            Verdict::Transmit(port) => {
+                self.transmit(step, port, frame);
+                Next::Done
+            }
+            _ => Next::Done,
+        }
+    }
+
+    /// Completes checksums and cuts super-frames that `caps` cannot take. One frame goes on at once; several become jobs.
+    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps, id: ObjectId, depth: u8) -> Option<Frame> {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        let result = offload::prepare(frame, caps, &mut step.out.pool, &mut pieces);
+        let only = match result {
+            Err((frame, reason)) => {
+                self.discard(step, frame, reason);
+                None
+            }
+            Ok(_) if pieces.len() == 1 => pieces.pop(),
+            Ok(_) => {
+                self.counters.originated.add(pieces.len() as u64 - 1);
+                self.enqueue(&mut pieces, id, depth);
+                None
+            }
+        };
+        self.pieces = pieces;
+        only
+    }
+
+    /// Puts pieces of a packet at the head of the job list, in order.
+    fn enqueue(&mut self, pieces: &mut Vec<Frame>, id: ObjectId, depth: u8) {
+        while let Some(frame) = pieces.pop() {
+            self.jobs.push_front(Job { frame, start: Start::Object(id), depth });
+        }
+    }
+
+    /// A packet longer than the next MTU: fragment it (IPv4 without DF), or refuse it with the true MTU.
+    fn too_big(&mut self, step: &mut Step<'_>, job: Job, packet: &Packet, id: ObjectId, mtu: u32) {
+        if packet.df {
+            return self.refuse(step, job.frame, packet, DropReason::TooBig, mtu);
+        }
+        let Job { frame, depth, .. } = job;
+        if frame.meta.gso.is_some() || frame.meta.csum.is_some() {
+            // The checksum covers the whole datagram: it must be right before the datagram is cut.
+            let Some(frame) = self.prepare(step, frame, &PortCaps::default(), id, depth) else { return };
+            self.jobs.push_front(Job { frame, start: Start::Object(id), depth });
+            return;
+        }
+        let mut pieces = std::mem::take(&mut self.pieces);
+        match fragment::fragment(frame, packet, mtu, &mut step.out.pool, &mut pieces) {
+            Ok(()) => {
+                self.counters.originated.add(pieces.len() as u64 - 1);
+                self.enqueue(&mut pieces, id, depth);
+            }
+            Err((frame, reason)) => self.discard(step, frame, reason),
+        }
+        self.pieces = pieces;
+    }
+
+    /// The neighbour's link-layer address is not known: the control thread asks for it and holds the packet meanwhile.
+    fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr) {
+        let mut frame = job.frame;
+        if !is_own(&frame) && let Err(reason) = leaving(&packet) {
+            return self.refuse(step, frame, &packet, reason, 0);
+        }
+        let mtu = step.tables.ports.get(port).map_or(0, |p| p.mtu);
+        if packet.wire_len > mtu && packet.df {
+            return self.refuse(step, frame, &packet, DropReason::TooBig, mtu);
+        }
+        // Super-frames wait as they are; only a pending checksum of our own making cannot occur here.
+        frame.meta.vlan_tci = None;
+        self.punt(step, frame, PuntReason::Resolve { port, neighbor });
+    }
+
+    /// A packet of ours to a host on a given link.
+    pub(super) fn to_link(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, port: PortId) {
+        let job = Job { frame, start: Start::Link(port), depth: 0 };
+        let Some(info) = step.tables.ports.get(port) else {
+            return self.discard(step, job.frame, DropReason::PortGone);
+        };
+        if info.medium == Medium::Ip {
+            if info.kind == crate::port::PortKind::Tunnel {
+                // Through the tunnel's own object: found by the route of its link prefix.
+                let id = step.tables.routing.lookup(info.table, &packet.dst);
+                self.jobs.push_front(Job { start: Start::Object(id), ..job });
+                return;
+            }
+            let hop = Forward { port, mtu: info.mtu, gateway: None, rewrite: Rewrite::NONE, used: Default::default() };
+            return self.forward_to(step, job, *packet, &hop);
+        }
+        match step.tables.routing.adjacencies.get(port, &packet.dst) {
+            Some(id) => self.jobs.push_front(Job { start: Start::Object(id), ..job }),
+            None => self.punt(step, job.frame, PuntReason::Resolve { port, neighbor: packet.dst }),
+        }
+    }
+
+    /// Hands a finished frame to its egress port.
+    pub(crate) fn transmit(&mut self, step: &mut Step<'_>, port: PortId, frame: Frame) {
+        let Some(queue) = step.out.tx.get_mut(usize::from(port.0)) else {
+            return self.discard(step, frame, DropReason::PortGone);
+        };
+        self.counters.transmitted.add(1);
+        if let Some(c) = self.counters.port(port) {
+            c.tx_packets.add(1);
+            c.tx_bytes.add(frame.len() as u64);
+        }
+        queue.push(frame);
+    }
+}
+
+/// Whether the router made this packet itself: no TTL is taken from it and no ICMP error tells about it.
+pub(super) fn is_own(frame: &Frame) -> bool {
+    frame.meta.port == PortId::NONE
+}
+
+/// What every packet that leaves its link must pass: scope and TTL (RFC 1812 5.3.1, RFC 8200 3).
+#[inline]
+fn leaving(packet: &Packet) -> Result<(), DropReason> {
+    martian::check_forward(packet)?;
+    if packet.ttl <= 1 { Err(DropReason::TtlExpired) } else { Ok(()) }
+}
