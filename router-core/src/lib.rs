@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod checksum;
 pub mod counters;
 pub mod drop_reason;
 pub mod forward;
