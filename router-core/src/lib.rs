@@ -8,6 +8,7 @@ pub mod drop_reason;
 pub mod forward;
 pub mod frame;
 pub mod object;
+pub mod offload;
 pub mod packet;
 pub mod port;
 pub mod settings;
