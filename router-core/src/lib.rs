@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod checksum;
 pub mod counters;
 pub mod drop_reason;
 pub mod flow;
@@ -10,6 +11,7 @@ pub mod frame;
 pub mod headers;
 pub mod martian;
 pub mod object;
+pub mod offload;
 pub mod packet;
 pub mod port;
 pub mod settings;

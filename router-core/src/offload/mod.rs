@@ -1,0 +1,76 @@
+//! Offloads that a frame brought along and the next port does not take: unfinished checksums and super-frames.
+//!
+//! Linux leaves both to the last hop before a wire (`virtio_net_hdr`). They pass through untouched where the egress port
+//! takes them, and are finished here, and only here, where it does not.
+
+mod partial;
+mod segment;
+
+pub use partial::{complete_checksum, make_partial};
+
+use crate::drop_reason::DropReason;
+use crate::frame::{Frame, FramePool, GsoKind};
+use crate::packet::Packet;
+use crate::port::PortCaps;
+
+/// Makes `frame` fit for a port with `caps`, appends the result to `out`, and returns how many frames that are.
+///
+/// `l3` is where the IP header starts in the frame's data: the length of the link header that is already there. Frames
+/// that the port takes as they are pass untouched. A super-frame becomes as many frames as it has segments: the frame
+/// itself and others from `pool`, each with a copy of the link header and of `vlan_tci`.
+///
+/// Errors: [`DropReason::OffloadMalformed`] when the metadata does not fit the bytes, [`DropReason::NoFrame`] when the
+/// pool has too few frames. Then nothing was appended and the frame is back in the pool.
+pub fn prepare(
+    mut frame: Frame,
+    l3: usize,
+    caps: &PortCaps,
+    pool: &mut FramePool,
+    out: &mut Vec<Frame>,
+) -> Result<usize, DropReason> {
+    let done = match frame.meta.gso {
+        None => match frame.meta.csum {
+            Some(_) if !caps.partial_checksum => complete_checksum(&mut frame).map(|()| 1),
+            _ => Ok(1),
+        },
+        Some(gso) => {
+            let takes = match gso.kind {
+                GsoKind::TcpV4 | GsoKind::TcpV6 => caps.tso,
+                GsoKind::UdpL4 => caps.uso,
+            };
+            if takes && caps.partial_checksum {
+                make_partial(&mut frame, l3).map(|()| 1)
+            } else {
+                segment::segment(&mut frame, l3, gso, caps.partial_checksum, pool, out).map(|n| n + 1)
+            }
+        }
+    };
+    match done {
+        Ok(n) => {
+            // The first segment goes before those already appended.
+            let at = out.len() + 1 - n;
+            out.insert(at, frame);
+            Ok(n)
+        }
+        Err(reason) => {
+            pool.put(frame);
+            Err(reason)
+        }
+    }
+}
+
+/// Length in bytes of the largest IP packet that will leave because of this frame: the packet itself, or the largest
+/// segment of a super-frame. MTU checks look at this. The frame's data starts at the IP header.
+#[inline]
+pub fn largest_segment(frame: &Frame, packet: &Packet) -> u32 {
+    let Some(gso) = frame.meta.gso else { return packet.len };
+    let l4 = usize::from(packet.l4);
+    let header = match gso.kind {
+        GsoKind::TcpV4 | GsoKind::TcpV6 => frame.data().get(l4 + 12).map_or(20, |b| usize::from(b >> 4) * 4),
+        GsoKind::UdpL4 => 8,
+    };
+    packet.len.min((l4 + header) as u32 + u32::from(gso.size))
+}
+
+#[cfg(test)]
+mod tests;

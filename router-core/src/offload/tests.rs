@@ -1,0 +1,195 @@
+//! Segments are joined again and compared with what was cut; etherparse checks every checksum.
+
+use super::*;
+use crate::addr::Family;
+use crate::frame::{Gso, PartialChecksum};
+use crate::packet::Fragment;
+use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
+use proptest::prelude::*;
+
+const NO_CAPS: PortCaps = PortCaps { partial_checksum: false, tso: false, uso: false };
+const ALL_CAPS: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true };
+
+fn super_frame(kind: GsoKind, payload: &[u8], size: u16, link: usize) -> Frame {
+    let mut bytes = vec![0xee; link];
+    let ip = match kind {
+        GsoKind::TcpV6 => PacketBuilder::ipv6([1; 16], [2; 16], 9),
+        _ => PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9),
+    };
+    match kind {
+        GsoKind::UdpL4 => ip.udp(1000, 2000).write(&mut bytes, payload).unwrap(),
+        _ => {
+            let tcp = ip.tcp(1000, 2000, u32::MAX - 100, 500).ack(7).psh().fin().cwr();
+            let tcp = tcp.options_raw(&[1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2]).unwrap();
+            tcp.write(&mut bytes, payload).unwrap();
+        }
+    }
+    let mut f = Frame::from_slice(&bytes);
+    f.meta.gso = Some(Gso { kind, size, ecn: true });
+    f.meta.vlan_tci = Some(7);
+    make_partial(&mut f, link).unwrap();
+    f
+}
+
+fn segment_all(f: Frame, link: usize, caps: &PortCaps) -> Vec<Frame> {
+    let mut pool = FramePool::new(200, 2000);
+    let mut out = vec![Frame::default()];
+    let n = prepare(f, link, caps, &mut pool, &mut out).unwrap();
+    assert_eq!(out.len(), n + 1);
+    out.split_off(1)
+}
+
+fn check(kind: GsoKind, payload: &[u8], size: u16, link: usize, caps: &PortCaps) {
+    let whole = super_frame(kind, payload, size, link);
+    let segments = segment_all(whole, link, caps);
+    assert_eq!(segments.len(), payload.len().div_ceil(usize::from(size)).max(1));
+    let mut joined = Vec::new();
+    let count = segments.len();
+    for (i, mut f) in segments.into_iter().enumerate() {
+        assert_eq!((f.meta.gso, f.meta.vlan_tci), (None, Some(7)));
+        assert_eq!(f.meta.csum.is_some(), caps.partial_checksum);
+        complete_checksum(&mut f).unwrap();
+        assert_eq!(f.data()[..link], vec![0xee; link]);
+        let ip = &f.data()[link..];
+        let p = SlicedPacket::from_ip(ip).unwrap();
+        let (first, last) = (i == 0, i + 1 == count);
+        let net = p.net.unwrap();
+        if let NetSlice::Ipv4(v4) = &net {
+            let h = v4.header().to_header();
+            assert_eq!(h.calc_header_checksum(), h.header_checksum);
+            assert_eq!(h.identification, i as u16);
+            assert_eq!(usize::from(h.total_len), ip.len());
+        }
+        match p.transport.unwrap() {
+            TransportSlice::Tcp(tcp) => {
+                let h = tcp.to_header();
+                let good = match &net {
+                    NetSlice::Ipv4(v4) => h.calc_checksum_ipv4(&v4.header().to_header(), tcp.payload()),
+                    NetSlice::Ipv6(v6) => h.calc_checksum_ipv6(&v6.header().to_header(), tcp.payload()),
+                    _ => unreachable!("only IP here"),
+                };
+                // All ones and zero mean the same to TCP.
+                assert_eq!(good.unwrap() % 0xffff, h.checksum % 0xffff);
+                assert_eq!((h.psh, h.fin, h.cwr, h.ack), (last, last, first, true));
+                let want = (u32::MAX - 100).wrapping_add((i * usize::from(size)) as u32);
+                assert_eq!(h.sequence_number, want);
+                assert_eq!(h.options.len(), 12);
+                joined.extend_from_slice(tcp.payload());
+            }
+            TransportSlice::Udp(udp) => {
+                let h = udp.to_header();
+                let NetSlice::Ipv4(v4) = &net else { unreachable!("UDP over IPv4 here") };
+                assert_eq!(
+                    h.calc_checksum_ipv4(&v4.header().to_header(), udp.payload()).unwrap() % 0xffff,
+                    h.checksum % 0xffff
+                );
+                assert_ne!(h.checksum, 0);
+                joined.extend_from_slice(udp.payload());
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    assert_eq!(joined, payload);
+}
+
+#[test]
+fn what_the_port_takes_passes_untouched() {
+    for kind in [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::UdpL4] {
+        let f = super_frame(kind, &[5; 5000], 1000, 14);
+        let (data, meta) = (f.data().to_vec(), f.meta);
+        let out = segment_all(f, 14, &ALL_CAPS);
+        assert_eq!((out.len(), out[0].data(), out[0].meta), (1, &data[..], meta));
+    }
+}
+
+#[test]
+fn a_finished_super_frame_gets_its_pending_checksum_back() {
+    let pending = super_frame(GsoKind::TcpV4, &[5; 5000], 1000, 0);
+    let mut finished = pending.clone();
+    complete_checksum(&mut finished).unwrap();
+    let out = segment_all(finished, 0, &ALL_CAPS);
+    assert_eq!((out[0].data(), out[0].meta), (pending.data(), pending.meta));
+}
+
+#[test]
+fn metadata_that_does_not_fit_is_refused_and_the_frame_comes_back() {
+    let mut pool = FramePool::new(2, 2000);
+    let mut out = Vec::new();
+    let mut refuse = |change: &dyn Fn(&mut Frame), want: DropReason| {
+        let mut f = pool.take().unwrap();
+        let model = super_frame(GsoKind::TcpV4, &[5; 1900], 1000, 0);
+        f.set_data(model.data());
+        f.meta = model.meta;
+        change(&mut f);
+        assert_eq!(prepare(f, 0, &NO_CAPS, &mut pool, &mut out), Err(want));
+        assert_eq!((pool.available(), out.len()), (2, 0));
+    };
+    let gso = |kind, size| Some(Gso { kind, size, ecn: false });
+    refuse(&|f| f.meta.gso = gso(GsoKind::TcpV4, 0), DropReason::OffloadMalformed);
+    refuse(&|f| f.meta.gso = gso(GsoKind::TcpV6, 1000), DropReason::OffloadMalformed);
+    refuse(&|f| f.meta.gso = gso(GsoKind::UdpL4, 1000), DropReason::OffloadMalformed);
+    refuse(&|f| f.truncate(30), DropReason::OffloadMalformed);
+    refuse(&|f| f.data_mut()[6] = 0x20, DropReason::OffloadMalformed);
+    refuse(&|f| f.meta.gso = gso(GsoKind::TcpV4, 100), DropReason::NoFrame);
+    let beyond = Some(PartialChecksum { start: 1950, offset: 6 });
+    refuse(&|f| (f.meta.gso, f.meta.csum) = (None, beyond), DropReason::OffloadMalformed);
+}
+
+#[test]
+fn the_largest_segment_counts_headers() {
+    let packet = |len: usize, l4: u16| Packet {
+        family: Family::Inet,
+        src: "10.0.0.1".parse().unwrap(),
+        dst: "10.0.0.2".parse().unwrap(),
+        len: len as u32,
+        l4,
+        proto: 6,
+        ttl: 9,
+        tclass: 0,
+        flow: 0,
+        fragment: Fragment::None,
+        df: true,
+        link_group: false,
+        router_alert: false,
+    };
+    let mut f = super_frame(GsoKind::TcpV4, &[5; 5000], 1000, 0);
+    assert_eq!(largest_segment(&f, &packet(f.len(), 20)), 20 + 32 + 1000);
+    f.meta.gso = None;
+    assert_eq!(largest_segment(&f, &packet(f.len(), 20)), 5052);
+    let f = super_frame(GsoKind::UdpL4, &[5; 300], 1000, 0);
+    assert_eq!(largest_segment(&f, &packet(f.len(), 20)), 328);
+}
+
+proptest! {
+    #[test]
+    fn joined_segments_are_the_original(
+        payload in proptest::collection::vec(any::<u8>(), 1..9000), size in 100u16..1500,
+        kind in prop_oneof![Just(GsoKind::TcpV4), Just(GsoKind::TcpV6), Just(GsoKind::UdpL4)],
+        link in prop_oneof![Just(0usize), Just(14), Just(18)], partial in any::<bool>(),
+    ) {
+        check(kind, &payload, size, link, &PortCaps { partial_checksum: partial, tso: false, uso: false });
+    }
+
+    #[test]
+    fn random_bytes_and_metadata_never_panic(
+        data in proptest::collection::vec(any::<u8>(), 0..200), first in prop_oneof![Just(0x45u8), Just(0x60), any::<u8>()],
+        proto in prop_oneof![Just(6u8), Just(17), any::<u8>()], size in 0u16..300, l3 in 0usize..20,
+        start in any::<u16>(), offset in any::<u16>(), has in any::<(bool, bool, bool, bool)>(),
+        kind in prop_oneof![Just(GsoKind::TcpV4), Just(GsoKind::TcpV6), Just(GsoKind::UdpL4)],
+    ) {
+        let mut data = data;
+        for (at, v) in [(l3, first), (l3 + 9, proto), (l3 + 6, if first == 0x60 { proto } else { 0 })] {
+            if let Some(b) = data.get_mut(at) { *b = v; }
+        }
+        let mut f = Frame::from_slice(&data);
+        f.meta.csum = has.0.then_some(PartialChecksum { start: start % 256, offset: offset % 256 });
+        f.meta.gso = has.1.then_some(Gso { kind, size, ecn: false });
+        let caps = PortCaps { partial_checksum: has.2, tso: has.3, uso: has.3 };
+        let mut pool = FramePool::new(8, 100);
+        let mut out = Vec::new();
+        match prepare(f, l3, &caps, &mut pool, &mut out) {
+            Ok(n) => prop_assert_eq!(out.len(), n),
+            Err(_) => { prop_assert!(out.is_empty()); prop_assert_eq!(pool.available(), 8); }
+        }
+    }
+}
