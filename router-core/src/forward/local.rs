@@ -91,7 +91,8 @@ pub fn tcp_reset(p: &Packet, data: &[u8], trusted: bool, out: &mut Frame) -> boo
     match (p.dst, p.src) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let mut ip = [0u8; 40];
-            ipv4::Header { tos: 0, total_len: 40, ident: 0, df: true, ttl: 64, proto: protocol::TCP, src, dst }.write(&mut ip);
+            ipv4::Header { tos: 0, total_len: 40, ident: 0, df: true, ttl: 64, proto: protocol::TCP, src, dst }
+                .write(&mut ip);
             ip[20..].copy_from_slice(&tcp);
             out.set_data(&ip)
         }
@@ -119,7 +120,7 @@ pub fn checksum_ok(p: &Packet, data: &[u8]) -> bool {
         (Family::Inet, protocol::UDP) if be16(t, 6) == 0 => true,
         (_, protocol::ICMPV6 | protocol::UDP | protocol::TCP) => {
             checksum::pseudo(p.src, p.dst, p.proto, t.len() as u32).is_some_and(|sum| checksum::verify_with(sum, t))
-        },
+        }
         _ => true,
     }
 }

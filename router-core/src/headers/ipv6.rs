@@ -124,14 +124,12 @@ fn walk(data: &[u8], p: &mut Packet) {
     let mut at = usize::from(p.l4);
     for _ in 0..MAX_EXTENSIONS {
         match p.proto {
-            protocol::ROUTING
-            | protocol::DEST_OPTIONS
-            | protocol::MOBILITY
-            | protocol::HIP
-            | protocol::SHIM6 => match extension_end(data, at) {
-                Some(end) => (p.proto, at) = (data[at], end),
-                None => p.proto = protocol::NO_NEXT,
-            },
+            protocol::ROUTING | protocol::DEST_OPTIONS | protocol::MOBILITY | protocol::HIP | protocol::SHIM6 => {
+                match extension_end(data, at) {
+                    Some(end) => (p.proto, at) = (data[at], end),
+                    None => p.proto = protocol::NO_NEXT,
+                }
+            }
             // RFC 4302 2.2: in 4-byte units less two.
             protocol::AH => match data.get(at + 1).map(|l| at + (usize::from(*l) + 2) * 4) {
                 Some(end) if end <= data.len() => (p.proto, at) = (data[at], end),

@@ -142,6 +142,7 @@ fn the_largest_segment_counts_headers() {
         src: "10.0.0.1".parse().unwrap(),
         dst: "10.0.0.2".parse().unwrap(),
         len: len as u32,
+        wire_len: len as u32,
         l4,
         proto: 6,
         ttl: 9,
