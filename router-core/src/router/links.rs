@@ -1,0 +1,196 @@
+//! Ports and their addresses: adding, removing, up and down.
+
+use crate::addr::Family;
+use crate::port::{Medium, PortId, PortInfo};
+use crate::router::Router;
+use crate::time::Instant;
+use crate::worker::Outbox;
+use ipnet::IpNet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Longest port name in bytes, as Linux's IFNAMSIZ less the final zero.
+pub const MAX_NAME: usize = 15;
+
+/// Why a port or address command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// The name is taken.
+    #[error("a port named \"{0}\" exists already")]
+    Exists(String),
+    /// No such port.
+    #[error("Cannot find device \"{0}\"")]
+    Unknown(String),
+    /// Not usable as a name.
+    #[error("\"{0}\" is not a port name: 1 to {MAX_NAME} bytes, no blanks, no slash, not . or ..")]
+    Name(String),
+    /// Too many ports.
+    #[error("the limit of ports and tunnels is reached")]
+    Full,
+    /// The MTU is out of range.
+    #[error("MTU {mtu} is out of range: {min} to 65535 bytes{}", if *.min > 68 { " (IPv6 needs 1280, RFC 8200 5)" } else { "" })]
+    Mtu {
+        /// As asked for.
+        mtu: u32,
+        /// Least possible.
+        min: u32,
+    },
+    /// The address is there already.
+    #[error("{0} is already an address of this port")]
+    AddressExists(IpNet),
+    /// The address is not there.
+    #[error("{0} is not an address of this port")]
+    NoAddress(IpNet),
+    /// Can never be the address of an interface.
+    #[error("{0} cannot be the address of a port: it is {1}")]
+    NotAssignable(IpNet, &'static str),
+}
+
+impl Router {
+    /// Adds a port; `id` and `ifindex` of `info` are chosen here. An Ethernet port without a link-local IPv6 address gets
+    /// the one made from its MAC (RFC 4291 2.5.6), because neighbour discovery needs one.
+    pub fn add_port(&mut self, _now: Instant, mut info: PortInfo) -> Result<PortId, PortError> {
+        check_name(&info.name)?;
+        if self.ports.by_name(&info.name).is_some() {
+            return Err(PortError::Exists(info.name));
+        }
+        let limit = usize::from(PortId::NONE.0);
+        let id = self.ports.free_id().filter(|id| usize::from(id.0) < limit).ok_or(PortError::Full)?;
+        for a in &info.addrs {
+            check_assignable(a)?;
+        }
+        let needs_link_local = info.medium == Medium::Ethernet && info.mtu >= 1280 && info.link_local().is_none();
+        if let (true, Some(mac)) = (needs_link_local, info.mac) {
+            info.addrs.extend(IpNet::new(IpAddr::V6(mac.link_local()), 64).ok());
+        }
+        check_mtu(info.mtu, &info.addrs)?;
+        info.id = id;
+        info.ifindex = self.next_ifindex;
+        self.next_ifindex += 1;
+        self.put(info);
+        Ok(id)
+    }
+
+    /// Removes a port with its routes and neighbours. Frames that waited for its neighbours are dropped.
+    pub fn remove_port(&mut self, now: Instant, id: PortId, out: &mut Outbox) -> Result<(), PortError> {
+        if self.ports.get(id).is_none() {
+            return Err(PortError::Unknown(format!("#{}", id.0)));
+        }
+        self.flush_neighbors(now, id, out);
+        self.routing.remove_port(id);
+        self.ports = self.ports.without(id);
+        self.no_carrier.remove(&id);
+        self.changed = true;
+        Ok(())
+    }
+
+    /// Sets a port's administrative state, its carrier, or both.
+    pub fn set_link(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        admin_up: Option<bool>,
+        carrier: Option<bool>,
+        out: &mut Outbox,
+    ) -> Result<(), PortError> {
+        let mut info = self.port(id)?;
+        match carrier {
+            Some(true) => self.no_carrier.remove(&id),
+            Some(false) => self.no_carrier.insert(id),
+            None => false,
+        };
+        info.admin_up = admin_up.unwrap_or(info.admin_up);
+        let was_up = info.up;
+        info.up = info.admin_up && !self.no_carrier.contains(&id);
+        if was_up && !info.up {
+            self.flush_neighbors(now, id, out);
+        }
+        self.put(info);
+        Ok(())
+    }
+
+    /// Whether the device behind a port has carrier.
+    pub fn carrier(&self, id: PortId) -> bool {
+        !self.no_carrier.contains(&id)
+    }
+
+    /// Sets a port's MTU in bytes.
+    pub fn set_mtu(&mut self, id: PortId, mtu: u32) -> Result<(), PortError> {
+        let mut info = self.port(id)?;
+        check_mtu(mtu, &info.addrs)?;
+        info.mtu = mtu;
+        if let Some(t) = self.tunnels.get_mut(&id) {
+            t.spec.mtu = Some(mtu);
+        }
+        self.put(info);
+        Ok(())
+    }
+
+    /// Adds an address, with its link's prefix length, to a port.
+    pub fn add_addr(&mut self, id: PortId, addr: IpNet) -> Result<(), PortError> {
+        check_assignable(&addr)?;
+        let mut info = self.port(id)?;
+        if info.owns(&addr.addr()) {
+            return Err(PortError::AddressExists(addr));
+        }
+        info.addrs.push(addr);
+        check_mtu(info.mtu, &info.addrs)?;
+        self.put(info);
+        Ok(())
+    }
+
+    /// Removes an address from a port.
+    pub fn del_addr(&mut self, id: PortId, addr: IpNet) -> Result<(), PortError> {
+        let mut info = self.port(id)?;
+        let before = info.addrs.len();
+        info.addrs.retain(|a| *a != addr);
+        if info.addrs.len() == before {
+            return Err(PortError::NoAddress(addr));
+        }
+        self.put(info);
+        Ok(())
+    }
+
+    /// A copy of a port's facts, to change.
+    pub(super) fn port(&self, id: PortId) -> Result<PortInfo, PortError> {
+        self.ports.get(id).map(|p| PortInfo::clone(p)).ok_or_else(|| PortError::Unknown(format!("#{}", id.0)))
+    }
+
+    /// Puts new or changed facts into force.
+    pub(super) fn put(&mut self, info: PortInfo) {
+        let info = Arc::new(info);
+        self.ports = self.ports.with(Arc::clone(&info));
+        self.routing.set_port(info);
+        self.changed = true;
+    }
+}
+
+/// Checks a port's name by Linux's rules, so that every tool can show it.
+pub(super) fn check_name(name: &str) -> Result<(), PortError> {
+    let good = !name.is_empty()
+        && name.len() <= MAX_NAME
+        && name != "."
+        && name != ".."
+        && !name.chars().any(|c| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    if good { Ok(()) } else { Err(PortError::Name(name.to_owned())) }
+}
+
+fn check_mtu(mtu: u32, addrs: &[IpNet]) -> Result<(), PortError> {
+    let v6 = addrs.iter().any(|a| Family::of_net(a) == Family::Inet6);
+    // RFC 791 3.2: every IPv4 link carries 68 bytes; RFC 8200 5: every IPv6 link 1280.
+    let min = if v6 { 1280 } else { 68 };
+    if (min..=65_536).contains(&mtu) { Ok(()) } else { Err(PortError::Mtu { mtu, min }) }
+}
+
+fn check_assignable(addr: &IpNet) -> Result<(), PortError> {
+    let why = match addr.addr() {
+        IpAddr::V4(a) if a.is_unspecified() => "unspecified",
+        IpAddr::V4(a) if a.is_multicast() => "multicast",
+        IpAddr::V4(a) if a.is_broadcast() || a.octets()[0] >= 240 => "reserved",
+        IpAddr::V6(a) if a.is_unspecified() => "unspecified",
+        IpAddr::V6(a) if a.is_multicast() => "multicast",
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => "IPv4-mapped, which is only a notation",
+        _ => return Ok(()),
+    };
+    Err(PortError::NotAssignable(*addr, why))
+}

@@ -1,0 +1,157 @@
+//! The router as a whole, seen from its control side: the only writer of everything that the data plane reads.
+//!
+//! The caller hands in commands, facts about ports, punted frames and the present time; it gets back frames to send, the
+//! next deadline, and, from [`Router::commit`], a new snapshot for the workers whenever something changed.
+
+mod links;
+mod punts;
+mod tunnels;
+
+pub use links::PortError;
+pub use tunnels::{TunnelError, TunnelInfo};
+
+use crate::counters::WorkerCounters;
+use crate::decap::DecapTable;
+use crate::fragment::Reassembler;
+use crate::neighbor::{NeighborEvent, NeighborTable};
+use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, PortTable, TableId};
+use crate::routing::Routing;
+use crate::settings::Settings;
+use crate::tables::Tables;
+use crate::time::Instant;
+use crate::worker::{Outbox, Worker};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// See the module.
+pub struct Router {
+    settings: Arc<Settings>,
+    ports: PortTable,
+    /// Whether the device behind a port has carrier; absent means yes.
+    no_carrier: std::collections::BTreeSet<PortId>,
+    routing: Routing,
+    neighbors: NeighborTable,
+    tunnels: BTreeMap<PortId, tunnels::Tunnel>,
+    decap: DecapTable,
+    reassembler: Reassembler,
+    worker: Worker,
+    tables: Arc<Tables>,
+    changed: bool,
+    next_ifindex: u32,
+    events: Vec<NeighborEvent>,
+}
+
+impl Router {
+    /// A router with nothing but its loopback. `seed` feeds every hash and random choice; a new one each start makes
+    /// them unpredictable, a fixed one makes a simulation repeatable. `counters` are the control side's own.
+    pub fn new(settings: Settings, seed: u64, counters: Arc<WorkerCounters>) -> Self {
+        let settings = Arc::new(settings);
+        let mut routing = Routing::new(seed);
+        let tables = Arc::new(Tables {
+            version: 0,
+            ports: PortTable::default(),
+            routing: routing.tables(),
+            decap: DecapTable::default(),
+            settings: Arc::clone(&settings),
+        });
+        let mut router = Router {
+            settings,
+            ports: PortTable::default(),
+            no_carrier: Default::default(),
+            routing,
+            neighbors: NeighborTable::new(seed),
+            tunnels: BTreeMap::new(),
+            decap: DecapTable::default(),
+            reassembler: Reassembler::default(),
+            worker: Worker::new(counters, seed),
+            tables,
+            changed: true,
+            next_ifindex: 1,
+            events: Vec::new(),
+        };
+        let lo = PortInfo {
+            id: PortId(0),
+            name: "lo".into(),
+            ifindex: 0,
+            kind: PortKind::Loopback,
+            medium: Medium::Ip,
+            mac: None,
+            mtu: 65_536,
+            vlan: None,
+            table: TableId::MAIN,
+            up: true,
+            admin_up: true,
+            caps: PortCaps { partial_checksum: true, tso: true, uso: true },
+            addrs: Vec::new(),
+        };
+        // An empty table takes any well-formed name.
+        let _ = router.add_port(Instant::ZERO, lo);
+        router
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Changes the settings; timers that run already keep their old length.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = Arc::new(settings);
+        self.changed = true;
+    }
+
+    /// Ports and tunnels.
+    pub fn ports(&self) -> &PortTable {
+        &self.ports
+    }
+
+    /// Routes and next hops, to read.
+    pub fn routing(&self) -> &Routing {
+        &self.routing
+    }
+
+    /// Routes and next hops, to change. Follow with [`Router::commit`].
+    pub fn routing_mut(&mut self) -> &mut Routing {
+        &mut self.routing
+    }
+
+    /// The control side's own counters.
+    pub fn counters(&self) -> &Arc<WorkerCounters> {
+        self.worker.counters()
+    }
+
+    /// The newest snapshot.
+    pub fn tables(&self) -> Arc<Tables> {
+        Arc::clone(&self.tables)
+    }
+
+    /// Makes all changes since the last call visible to the data plane: first a snapshot that knows every new object,
+    /// through `publish`, then the FIB entries that point to them. Cheap when nothing changed.
+    pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) {
+        self.refresh_tunnels(now);
+        let routing = self.routing.prepare();
+        if self.changed || routing.is_some() {
+            self.changed = false;
+            self.tables = Arc::new(Tables {
+                version: self.tables.version + 1,
+                ports: self.ports.clone(),
+                routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
+                decap: self.decap.clone(),
+                settings: Arc::clone(&self.settings),
+            });
+            publish(&self.tables);
+        }
+        self.routing.apply();
+    }
+
+    /// Fires all timers that are due and says when the next one is.
+    pub fn poll(&mut self, now: Instant, out: &mut Outbox) -> Option<Instant> {
+        let mut events = std::mem::take(&mut self.events);
+        self.neighbors.poll(now, &self.settings.neighbor, &mut events);
+        self.events = events;
+        self.settle_neighbors(now, out);
+        self.poll_reassembly(now, out);
+        self.refresh_tunnels(now);
+        [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline()].into_iter().flatten().min()
+    }
+}

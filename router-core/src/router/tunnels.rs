@@ -1,0 +1,283 @@
+//! Tunnels: virtual ports whose outer header is ready made and whose carrier follows the underlay's routes.
+
+use crate::addr::Family;
+use crate::decap::DecapKey;
+use crate::forward::tunnel::{IPV6_MIN_MTU, OVERHEAD};
+use crate::headers::protocol;
+use crate::object::{Encap, Object, ObjectId};
+use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
+use crate::router::links::check_name;
+use crate::router::{PortError, Router};
+use crate::routing::EncapFacts;
+use crate::spec::{TunnelMode, TunnelSpec};
+use crate::time::{Duration, Instant};
+use crate::worker::Outbox;
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// How long a path MTU learned from an ICMP error is believed (RFC 1191 6.3, RFC 8201 4: ten minutes).
+const PMTU_LIFETIME: Duration = Duration::from_secs(600);
+
+/// A tunnel as the control side keeps it.
+pub(super) struct Tunnel {
+    pub spec: TunnelSpec,
+    key: DecapKey,
+    /// Outer path MTU from an ICMP error, and when it is forgotten.
+    learned: Option<(u32, Instant)>,
+    /// What the data plane was last told.
+    facts: Option<EncapFacts>,
+}
+
+/// A tunnel as shown.
+#[derive(Clone, Debug)]
+pub struct TunnelInfo {
+    /// As configured.
+    pub spec: TunnelSpec,
+    /// Its port.
+    pub id: PortId,
+    /// Inner MTU in force, in bytes.
+    pub mtu: u32,
+    /// Outer path MTU learned from the network and its remaining lifetime.
+    pub learned_mtu: Option<(u32, Duration)>,
+    /// Whether a route carries it now.
+    pub carried: bool,
+}
+
+/// Why a tunnel command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TunnelError {
+    /// About its port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Both ends must be of the family of the outer header.
+    #[error("a {mode} tunnel needs IPv4 addresses at both ends, not {addr}", mode = "6in4")]
+    Family {
+        /// The one that does not fit.
+        addr: IpAddr,
+    },
+    /// An end that can never be one.
+    #[error("{0} cannot be an end of a tunnel")]
+    Endpoint(IpAddr),
+    /// Another tunnel has both ends alike: packets could not be told apart (RFC 4213 3.6).
+    #[error("tunnel \"{0}\" has the same local and remote address already")]
+    SameEnds(String),
+    /// The MTU is out of range.
+    #[error("tunnel MTU {0} is out of range: 1280 (RFC 8200 5) to 65515 bytes")]
+    Mtu(u32),
+    /// Neither a port nor a tunnel of that name, or it is the tunnel itself.
+    #[error("Cannot find device \"{0}\"")]
+    Device(String),
+}
+
+impl Router {
+    /// Adds a tunnel and its addresses.
+    pub fn add_tunnel(&mut self, now: Instant, spec: TunnelSpec, addrs: Vec<IpNet>) -> Result<PortId, TunnelError> {
+        check_name(&spec.name)?;
+        let key = self.check_tunnel(&spec, None)?;
+        let table = TableId::MAIN;
+        let mut addrs = addrs;
+        // RFC 4213 3.7: the link-local address of a 6in4 interface carries the outer IPv4 address.
+        if let (IpAddr::V4(v4), true) = (spec.local, !addrs.iter().any(is_link_local)) {
+            let [a, b, c, d] = v4.octets();
+            let ll = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+            addrs.extend(IpNet::new(IpAddr::V6(ll), 64).ok());
+        }
+        let info = PortInfo {
+            id: PortId::NONE,
+            name: spec.name.clone(),
+            ifindex: 0,
+            kind: PortKind::Tunnel,
+            medium: Medium::Ip,
+            mac: None,
+            mtu: spec.mtu.unwrap_or(IPV6_MIN_MTU),
+            vlan: None,
+            table,
+            up: true,
+            admin_up: true,
+            caps: PortCaps::default(),
+            addrs,
+        };
+        let id = self.add_port(now, info)?;
+        self.decap.insert(key, id);
+        self.tunnels.insert(id, Tunnel { spec, key, learned: None, facts: None });
+        self.refresh_tunnels(now);
+        Ok(id)
+    }
+
+    /// Changes the parameters of a tunnel, its name and addresses aside.
+    pub fn change_tunnel(&mut self, now: Instant, spec: TunnelSpec) -> Result<(), TunnelError> {
+        let id = self.tunnel_by_name(&spec.name)?;
+        let key = self.check_tunnel(&spec, Some(id))?;
+        let Some(t) = self.tunnels.get_mut(&id) else { return Err(TunnelError::Device(spec.name)) };
+        self.decap.remove(&t.key);
+        self.decap.insert(key, id);
+        *t = Tunnel { spec, key, learned: None, facts: None };
+        self.changed = true;
+        self.refresh_tunnels(now);
+        Ok(())
+    }
+
+    /// Removes a tunnel with its addresses and routes.
+    pub fn del_tunnel(&mut self, now: Instant, name: &str, out: &mut Outbox) -> Result<(), TunnelError> {
+        let id = self.tunnel_by_name(name)?;
+        if let Some(t) = self.tunnels.remove(&id) {
+            self.decap.remove(&t.key);
+        }
+        self.routing.remove_tunnel(id);
+        self.remove_port(now, id, out)?;
+        Ok(())
+    }
+
+    /// All tunnels, by index of their port.
+    pub fn tunnels(&self, now: Instant) -> impl Iterator<Item = TunnelInfo> {
+        self.tunnels.iter().map(move |(id, t)| TunnelInfo {
+            spec: t.spec.clone(),
+            id: *id,
+            mtu: self.ports.get(*id).map_or(0, |p| p.mtu),
+            learned_mtu: t.learned.map(|(mtu, until)| (mtu, until.saturating_since(now))),
+            carried: self.routing.tunnel_carrier(*id).is_some(),
+        })
+    }
+
+    fn tunnel_by_name(&self, name: &str) -> Result<PortId, TunnelError> {
+        let port = self.ports.by_name(name).filter(|p| p.kind == PortKind::Tunnel);
+        port.map(|p| p.id).ok_or_else(|| TunnelError::Device(name.to_owned()))
+    }
+
+    fn check_tunnel(&self, spec: &TunnelSpec, own: Option<PortId>) -> Result<DecapKey, TunnelError> {
+        let TunnelMode::SixInFour = spec.mode;
+        for addr in [spec.local, spec.remote] {
+            match addr {
+                IpAddr::V6(_) => return Err(TunnelError::Family { addr }),
+                IpAddr::V4(a) if a.is_unspecified() || a.is_multicast() || a.is_loopback() || a.octets()[0] >= 240 => {
+                    return Err(TunnelError::Endpoint(addr));
+                }
+                IpAddr::V4(_) => {}
+            }
+        }
+        if spec.local == spec.remote {
+            return Err(TunnelError::Endpoint(spec.remote));
+        }
+        if let Some(mtu) = spec.mtu
+            && !(IPV6_MIN_MTU..=65_535 - OVERHEAD).contains(&mtu)
+        {
+            return Err(TunnelError::Mtu(mtu));
+        }
+        if let Some(dev) = &spec.dev
+            && (*dev == spec.name || self.ports.by_name(dev).is_none())
+        {
+            return Err(TunnelError::Device(dev.clone()));
+        }
+        let table = spec.underlay_table.unwrap_or_default();
+        let key = DecapKey { proto: protocol::IPV6, table, local: spec.local, remote: spec.remote };
+        match self.decap.get(&key) {
+            Some(other) if Some(other) != own => {
+                let name = self.ports.get(other).map_or_else(String::new, |p| p.name.clone());
+                Err(TunnelError::SameEnds(name))
+            }
+            _ => Ok(key),
+        }
+    }
+
+    /// Tells the data plane about each tunnel whose MTU or parameters have changed: because of a command, another
+    /// underlay route, a link's MTU, an ICMP error, or because what was learned is too old.
+    pub(super) fn refresh_tunnels(&mut self, now: Instant) {
+        for id in self.tunnels.keys().copied().collect::<Vec<_>>() {
+            let path = self.routing.tunnel_carrier(id).and_then(|o| self.path_mtu(o, 0));
+            let Some(t) = self.tunnels.get_mut(&id) else { continue };
+            if t.learned.is_some_and(|(_, until)| until <= now) {
+                t.learned = None;
+            }
+            let outer = path.unwrap_or(1500);
+            let outer = t.learned.map_or(outer, |(learned, _)| learned.min(outer));
+            // RFC 4213 3.2.2: below 1300 the outer packet may be fragmented, so that the tunnel still carries 1280.
+            let fits = outer >= IPV6_MIN_MTU + OVERHEAD;
+            let dynamic = outer.saturating_sub(OVERHEAD).max(IPV6_MIN_MTU);
+            let mtu = match (t.spec.mtu, t.spec.nopmtudisc) {
+                (Some(fixed), true) => fixed,
+                (Some(fixed), false) => fixed.min(dynamic),
+                // RFC 4213 3.2.1: a static tunnel MTU is 1280 unless configured.
+                (None, true) => IPV6_MIN_MTU,
+                (None, false) => dynamic,
+            };
+            let spec = &t.spec;
+            let facts = EncapFacts {
+                mode: spec.mode,
+                local: spec.local,
+                remote: spec.remote,
+                ttl: if spec.ttl_inherit { None } else { Some(spec.ttl.unwrap_or(crate::forward::tunnel::DEFAULT_TTL)) },
+                tos: spec.tos,
+                df: fits && !spec.nopmtudisc,
+                mtu,
+                table: spec.underlay_table.unwrap_or_default(),
+                dev: spec.dev.as_ref().and_then(|d| self.ports.by_name(d)).map(|p| p.id),
+            };
+            if t.facts.as_ref() == Some(&facts) {
+                continue;
+            }
+            t.facts = Some(facts.clone());
+            self.routing.set_tunnel(id, facts);
+            if let Ok(mut info) = self.port(id)
+                && info.mtu != mtu
+            {
+                info.mtu = mtu;
+                self.put(info);
+            }
+        }
+    }
+
+    /// The MTU of what an object leads to, in bytes; the least of a group's members.
+    fn path_mtu(&self, id: ObjectId, depth: u8) -> Option<u32> {
+        if depth > 8 {
+            return None;
+        }
+        match self.routing.object(id)? {
+            Object::Forward(f) => Some(f.mtu),
+            Object::Incomplete(i) => self.ports.get(i.port).map(|p| p.mtu),
+            Object::Glean(g) => self.ports.get(g.port).map(|p| if g.mtu > 0 { g.mtu.min(p.mtu) } else { p.mtu }),
+            Object::Encap(Encap { mtu, .. }) => Some(*mtu),
+            Object::Group(g) => g.buckets.iter().filter_map(|b| self.path_mtu(*b, depth + 1)).min(),
+            Object::Plugin(p) => self.path_mtu(p.next, depth + 1),
+            Object::Discard(_) | Object::Local | Object::Broadcast => None,
+        }
+    }
+
+    /// When the next learned path MTU is forgotten.
+    pub(super) fn tunnel_deadline(&self) -> Option<Instant> {
+        self.tunnels.values().filter_map(|t| t.learned).map(|(_, until)| until).min()
+    }
+
+    /// An ICMPv4 "fragmentation needed" came for us about an outer packet of a tunnel (RFC 4213 3.2.2, RFC 1191 4): its
+    /// MTU is remembered; the next inner packet that is too long is refused with the right one. `quoted` is what the
+    /// error quotes. Says whether it was about a tunnel.
+    pub(super) fn learn_path_mtu(&mut self, now: Instant, table: TableId, quoted: &[u8], mtu: u16) -> bool {
+        // As short as the header and eight bytes (RFC 792); its checksum and length may have been changed on the way.
+        let Some(h) = quoted.get(..20) else { return false };
+        if h[0] >> 4 != 4 || h[9] != protocol::IPV6 {
+            return false;
+        }
+        let addr = |at: usize| IpAddr::V4(Ipv4Addr::new(h[at], h[at + 1], h[at + 2], h[at + 3]));
+        let key = DecapKey { proto: protocol::IPV6, table, local: addr(12), remote: addr(16) };
+        let Some(t) = self.decap.get(&key).and_then(|id| self.tunnels.get_mut(&id)) else { return false };
+        let sent = u32::from(u16::from_be_bytes([h[2], h[3]]));
+        // RFC 1191 5: an old router says 0; take the next lower plateau.
+        let mtu = if mtu == 0 { plateau_below(sent) } else { u32::from(mtu) };
+        // RFC 1191 6.3 and common sense: never below what every path carries, never above what was sent.
+        let mtu = mtu.clamp(68, sent.max(68));
+        if t.learned.is_none_or(|(known, _)| mtu <= known) {
+            t.learned = Some((mtu, now + PMTU_LIFETIME));
+        }
+        self.refresh_tunnels(now);
+        true
+    }
+}
+
+fn is_link_local(net: &IpNet) -> bool {
+    Family::of_net(net) == Family::Inet6 && matches!(net.addr(), IpAddr::V6(a) if a.is_unicast_link_local())
+}
+
+/// The plateau table of RFC 1191 7.1.
+fn plateau_below(sent: u32) -> u32 {
+    const PLATEAUS: [u32; 10] = [65_535, 32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 508, 296];
+    PLATEAUS.into_iter().find(|p| *p < sent).unwrap_or(68)
+}
