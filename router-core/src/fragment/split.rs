@@ -28,10 +28,9 @@ pub enum FragmentError {
     Malformed,
 }
 
-impl FragmentError {
-    /// What the packet is dropped for.
-    pub fn drop_reason(self) -> DropReason {
-        match self {
+impl From<FragmentError> for DropReason {
+    fn from(error: FragmentError) -> DropReason {
+        match error {
             FragmentError::DontFragment | FragmentError::MtuTooSmall => DropReason::TooBig,
             FragmentError::NoFrame => DropReason::NoFrame,
             FragmentError::Malformed => DropReason::OffloadMalformed,
@@ -51,7 +50,7 @@ pub fn fragment_ipv4(
     mtu: u32,
     pool: &mut FramePool,
     out: &mut Vec<Frame>,
-) -> Result<usize, (FragmentError, Frame)> {
+) -> Result<usize, (Frame, FragmentError)> {
     let before = out.len();
     match split(&mut frame, mtu, pool, out) {
         Ok(n) => {
@@ -60,7 +59,7 @@ pub fn fragment_ipv4(
         }
         Err(e) => {
             out.drain(before..).for_each(|f| pool.put(f));
-            Err((e, frame))
+            Err((frame, e))
         }
     }
 }
@@ -200,7 +199,7 @@ mod tests {
                 assert_eq!((out.len(), pool.available()), (n + 1, 301 - n));
                 Ok(out.split_off(1))
             }
-            Err((e, frame)) => {
+            Err((frame, e)) => {
                 assert_eq!((out.len(), pool.available(), frame.data()), (1, 300, bytes));
                 Err(e)
             }
@@ -239,7 +238,7 @@ mod tests {
         let mut tiny = FramePool::new(4, 10);
         let mut out = Vec::new();
         let f = Frame::from_slice(&packet(&[], &[1; 2000], false, false, 0));
-        assert_eq!(fragment_ipv4(f, 1500, &mut tiny, &mut out).unwrap_err().0, FragmentError::NoFrame);
+        assert_eq!(fragment_ipv4(f, 1500, &mut tiny, &mut out).unwrap_err().1, FragmentError::NoFrame);
         assert_eq!((tiny.available(), out.len()), (4, 0));
     }
 
