@@ -7,6 +7,7 @@ pub mod counters;
 pub mod drop_reason;
 pub mod flow;
 pub mod forward;
+pub mod fragment;
 pub mod frame;
 pub mod headers;
 pub mod martian;

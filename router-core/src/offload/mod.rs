@@ -13,21 +13,20 @@ use crate::frame::{Frame, FramePool, GsoKind};
 use crate::packet::Packet;
 use crate::port::PortCaps;
 
-/// Makes `frame` fit for a port with `caps`, appends the result to `out`, and returns how many frames that are.
+/// Makes `frame`, whose data starts at the IP header, fit for a port with `caps`, appends the result to `out`, and
+/// returns how many frames that are.
 ///
-/// `l3` is where the IP header starts in the frame's data: the length of the link header that is already there. Frames
-/// that the port takes as they are pass untouched. A super-frame becomes as many frames as it has segments: the frame
-/// itself and others from `pool`, each with a copy of the link header and of `vlan_tci`.
+/// Frames that the port takes as they are pass untouched. A super-frame becomes as many frames as it has segments: the
+/// frame itself and others from `pool`, all with its metadata.
 ///
 /// Errors: [`DropReason::OffloadMalformed`] when the metadata does not fit the bytes, [`DropReason::NoFrame`] when the
-/// pool has too few frames. Then nothing was appended and the frame is back in the pool.
+/// pool has too few frames. Then nothing was appended and the frame comes back.
 pub fn prepare(
     mut frame: Frame,
-    l3: usize,
     caps: &PortCaps,
     pool: &mut FramePool,
     out: &mut Vec<Frame>,
-) -> Result<usize, DropReason> {
+) -> Result<usize, (Frame, DropReason)> {
     let done = match frame.meta.gso {
         None => match frame.meta.csum {
             Some(_) if !caps.partial_checksum => complete_checksum(&mut frame).map(|()| 1),
@@ -39,9 +38,9 @@ pub fn prepare(
                 GsoKind::UdpL4 => caps.uso,
             };
             if takes && caps.partial_checksum {
-                make_partial(&mut frame, l3).map(|()| 1)
+                make_partial(&mut frame).map(|()| 1)
             } else {
-                segment::segment(&mut frame, l3, gso, caps.partial_checksum, pool, out).map(|n| n + 1)
+                segment::segment(&mut frame, gso, caps.partial_checksum, pool, out).map(|n| n + 1)
             }
         }
     };
@@ -52,10 +51,7 @@ pub fn prepare(
             out.insert(at, frame);
             Ok(n)
         }
-        Err(reason) => {
-            pool.put(frame);
-            Err(reason)
-        }
+        Err(reason) => Err((frame, reason)),
     }
 }
 

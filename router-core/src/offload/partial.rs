@@ -21,9 +21,9 @@ pub fn complete_checksum(frame: &mut Frame) -> Result<(), DropReason> {
 }
 
 /// Makes the checksum of a TCP or UDP packet a pending one again, as a port that takes super-frames expects it; nothing
-/// when it is pending already. `l3` is where the IP header starts.
-pub fn make_partial(frame: &mut Frame, l3: usize) -> Result<(), DropReason> {
-    let layout = Layout::of(frame.data(), l3).ok_or(DropReason::OffloadMalformed)?;
+/// when it is pending already. The data starts at the IP header.
+pub fn make_partial(frame: &mut Frame) -> Result<(), DropReason> {
+    let layout = Layout::of(frame.data()).ok_or(DropReason::OffloadMalformed)?;
     if frame.meta.csum.is_none() {
         let end = frame.len();
         layout.write_checksum(frame.data_mut(), end, false);

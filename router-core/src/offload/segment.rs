@@ -12,10 +12,9 @@ const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
 
-/// Where things lie in a frame that carries TCP or UDP over IP.
+/// Where things lie in a TCP or UDP packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    l3: usize,
     l4: usize,
     /// First payload byte.
     payload: usize,
@@ -25,8 +24,7 @@ pub(super) struct Layout {
 
 impl Layout {
     /// None when the bytes are not TCP or UDP over IP, unfragmented, with whole headers.
-    pub(super) fn of(data: &[u8], l3: usize) -> Option<Layout> {
-        let ip = data.get(l3..)?;
+    pub(super) fn of(ip: &[u8]) -> Option<Layout> {
         let (v4, l4, proto) = match ip.first()? >> 4 {
             4 => {
                 let n = checksum::ipv4_header_len(ip)?;
@@ -45,8 +43,8 @@ impl Layout {
             _ => return None,
         };
         let minimum = if proto == TCP { 20 } else { 8 };
-        let payload = l3 + l4 + header;
-        (header >= minimum && payload <= data.len()).then_some(Layout { l3, l4: l3 + l4, payload, proto, v4 })
+        let payload = l4 + header;
+        (header >= minimum && payload <= ip.len()).then_some(Layout { l4, payload, proto, v4 })
     }
 
     fn fits(&self, kind: GsoKind) -> bool {
@@ -64,7 +62,7 @@ impl Layout {
     /// Writes the transport checksum of a packet that ends at `end`: finished, or the bare pseudo-header sum.
     pub(super) fn write_checksum(&self, data: &mut [u8], end: usize, finished: bool) {
         let len = (end - self.l4) as u32;
-        let addrs = if self.v4 { self.l3 + 12..self.l3 + 20 } else { self.l3 + 8..self.l3 + 40 };
+        let addrs = if self.v4 { 12..20 } else { 8..40 };
         let pseudo = Sum::of(&data[addrs]).word(u16::from(self.proto)).long(len);
         let at = self.l4 + usize::from(self.partial().offset);
         let value = if finished {
@@ -79,14 +77,14 @@ impl Layout {
     /// Corrects all headers of segment number `i`, whose bytes with `n` payload bytes are `data`.
     fn finish(&self, data: &mut [u8], i: usize, n: usize, cut: Cut) {
         let end = self.payload + n;
-        let ip = &mut data[self.l3..];
+        let ip = &mut *data;
         if self.v4 {
             let id = u16::from_be_bytes([ip[4], ip[5]]).wrapping_add(i as u16);
-            ip[2..4].copy_from_slice(&((end - self.l3) as u16).to_be_bytes());
+            ip[2..4].copy_from_slice(&(end as u16).to_be_bytes());
             ip[4..6].copy_from_slice(&id.to_be_bytes());
             checksum::fill_ipv4_header(ip);
         } else {
-            ip[4..6].copy_from_slice(&((end - self.l3 - 40) as u16).to_be_bytes());
+            ip[4..6].copy_from_slice(&((end - 40) as u16).to_be_bytes());
         }
         let l4 = &mut data[self.l4..];
         if self.proto == TCP {
@@ -129,17 +127,16 @@ fn ipv6_transport(ip: &[u8]) -> Option<(usize, u8)> {
 /// Unchanged on error.
 pub(super) fn segment(
     frame: &mut Frame,
-    l3: usize,
     gso: Gso,
     partial: bool,
     pool: &mut FramePool,
     out: &mut Vec<Frame>,
 ) -> Result<usize, DropReason> {
-    let layout = Layout::of(frame.data(), l3).filter(|l| l.fits(gso.kind)).ok_or(DropReason::OffloadMalformed)?;
+    let layout = Layout::of(frame.data()).filter(|l| l.fits(gso.kind)).ok_or(DropReason::OffloadMalformed)?;
     let size = usize::from(gso.size);
     let payload = frame.len() - layout.payload;
     // A segment must fit a 16-bit IP length; a size of nothing never ends.
-    if size == 0 || layout.payload - l3 + size.min(payload) > 65_535 {
+    if size == 0 || layout.payload + size.min(payload) > 65_535 {
         return Err(DropReason::OffloadMalformed);
     }
     let cut = Cut { size, count: payload.div_ceil(size).max(1), partial };

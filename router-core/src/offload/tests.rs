@@ -10,8 +10,8 @@ use proptest::prelude::*;
 const NO_CAPS: PortCaps = PortCaps { partial_checksum: false, tso: false, uso: false };
 const ALL_CAPS: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true };
 
-fn super_frame(kind: GsoKind, payload: &[u8], size: u16, link: usize) -> Frame {
-    let mut bytes = vec![0xee; link];
+fn super_frame(kind: GsoKind, payload: &[u8], size: u16) -> Frame {
+    let mut bytes = Vec::new();
     let ip = match kind {
         GsoKind::TcpV6 => PacketBuilder::ipv6([1; 16], [2; 16], 9),
         _ => PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9),
@@ -27,21 +27,21 @@ fn super_frame(kind: GsoKind, payload: &[u8], size: u16, link: usize) -> Frame {
     let mut f = Frame::from_slice(&bytes);
     f.meta.gso = Some(Gso { kind, size, ecn: true });
     f.meta.vlan_tci = Some(7);
-    make_partial(&mut f, link).unwrap();
+    make_partial(&mut f).unwrap();
     f
 }
 
-fn segment_all(f: Frame, link: usize, caps: &PortCaps) -> Vec<Frame> {
+fn segment_all(f: Frame, caps: &PortCaps) -> Vec<Frame> {
     let mut pool = FramePool::new(200, 2000);
     let mut out = vec![Frame::default()];
-    let n = prepare(f, link, caps, &mut pool, &mut out).unwrap();
+    let n = prepare(f, caps, &mut pool, &mut out).unwrap();
     assert_eq!(out.len(), n + 1);
     out.split_off(1)
 }
 
-fn check(kind: GsoKind, payload: &[u8], size: u16, link: usize, caps: &PortCaps) {
-    let whole = super_frame(kind, payload, size, link);
-    let segments = segment_all(whole, link, caps);
+fn check(kind: GsoKind, payload: &[u8], size: u16, caps: &PortCaps) {
+    let whole = super_frame(kind, payload, size);
+    let segments = segment_all(whole, caps);
     assert_eq!(segments.len(), payload.len().div_ceil(usize::from(size)).max(1));
     let mut joined = Vec::new();
     let count = segments.len();
@@ -49,8 +49,7 @@ fn check(kind: GsoKind, payload: &[u8], size: u16, link: usize, caps: &PortCaps)
         assert_eq!((f.meta.gso, f.meta.vlan_tci), (None, Some(7)));
         assert_eq!(f.meta.csum.is_some(), caps.partial_checksum);
         complete_checksum(&mut f).unwrap();
-        assert_eq!(f.data()[..link], vec![0xee; link]);
-        let ip = &f.data()[link..];
+        let ip = f.data();
         let p = SlicedPacket::from_ip(ip).unwrap();
         let (first, last) = (i == 0, i + 1 == count);
         let net = p.net.unwrap();
@@ -95,19 +94,19 @@ fn check(kind: GsoKind, payload: &[u8], size: u16, link: usize, caps: &PortCaps)
 #[test]
 fn what_the_port_takes_passes_untouched() {
     for kind in [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::UdpL4] {
-        let f = super_frame(kind, &[5; 5000], 1000, 14);
+        let f = super_frame(kind, &[5; 5000], 1000);
         let (data, meta) = (f.data().to_vec(), f.meta);
-        let out = segment_all(f, 14, &ALL_CAPS);
+        let out = segment_all(f, &ALL_CAPS);
         assert_eq!((out.len(), out[0].data(), out[0].meta), (1, &data[..], meta));
     }
 }
 
 #[test]
 fn a_finished_super_frame_gets_its_pending_checksum_back() {
-    let pending = super_frame(GsoKind::TcpV4, &[5; 5000], 1000, 0);
+    let pending = super_frame(GsoKind::TcpV4, &[5; 5000], 1000);
     let mut finished = pending.clone();
     complete_checksum(&mut finished).unwrap();
-    let out = segment_all(finished, 0, &ALL_CAPS);
+    let out = segment_all(finished, &ALL_CAPS);
     assert_eq!((out[0].data(), out[0].meta), (pending.data(), pending.meta));
 }
 
@@ -117,12 +116,13 @@ fn metadata_that_does_not_fit_is_refused_and_the_frame_comes_back() {
     let mut out = Vec::new();
     let mut refuse = |change: &dyn Fn(&mut Frame), want: DropReason| {
         let mut f = pool.take().unwrap();
-        let model = super_frame(GsoKind::TcpV4, &[5; 1900], 1000, 0);
+        let model = super_frame(GsoKind::TcpV4, &[5; 1900], 1000);
         f.set_data(model.data());
         f.meta = model.meta;
         change(&mut f);
-        assert_eq!(prepare(f, 0, &NO_CAPS, &mut pool, &mut out), Err(want));
-        assert_eq!((pool.available(), out.len()), (2, 0));
+        let (frame, reason) = prepare(f, &NO_CAPS, &mut pool, &mut out).unwrap_err();
+        pool.put(frame);
+        assert_eq!((reason, pool.available(), out.len()), (want, 2, 0));
     };
     let gso = |kind, size| Some(Gso { kind, size, ecn: false });
     refuse(&|f| f.meta.gso = gso(GsoKind::TcpV4, 0), DropReason::OffloadMalformed);
@@ -153,11 +153,11 @@ fn the_largest_segment_counts_headers() {
         link_group: false,
         router_alert: false,
     };
-    let mut f = super_frame(GsoKind::TcpV4, &[5; 5000], 1000, 0);
+    let mut f = super_frame(GsoKind::TcpV4, &[5; 5000], 1000);
     assert_eq!(largest_segment(&f, &packet(f.len(), 20)), 20 + 32 + 1000);
     f.meta.gso = None;
     assert_eq!(largest_segment(&f, &packet(f.len(), 20)), 5052);
-    let f = super_frame(GsoKind::UdpL4, &[5; 300], 1000, 0);
+    let f = super_frame(GsoKind::UdpL4, &[5; 300], 1000);
     assert_eq!(largest_segment(&f, &packet(f.len(), 20)), 328);
 }
 
@@ -166,20 +166,20 @@ proptest! {
     fn joined_segments_are_the_original(
         payload in proptest::collection::vec(any::<u8>(), 1..9000), size in 100u16..1500,
         kind in prop_oneof![Just(GsoKind::TcpV4), Just(GsoKind::TcpV6), Just(GsoKind::UdpL4)],
-        link in prop_oneof![Just(0usize), Just(14), Just(18)], partial in any::<bool>(),
+        partial in any::<bool>(),
     ) {
-        check(kind, &payload, size, link, &PortCaps { partial_checksum: partial, tso: false, uso: false });
+        check(kind, &payload, size, &PortCaps { partial_checksum: partial, tso: false, uso: false });
     }
 
     #[test]
     fn random_bytes_and_metadata_never_panic(
         data in proptest::collection::vec(any::<u8>(), 0..200), first in prop_oneof![Just(0x45u8), Just(0x60), any::<u8>()],
-        proto in prop_oneof![Just(6u8), Just(17), any::<u8>()], size in 0u16..300, l3 in 0usize..20,
+        proto in prop_oneof![Just(6u8), Just(17), any::<u8>()], size in 0u16..300,
         start in any::<u16>(), offset in any::<u16>(), has in any::<(bool, bool, bool, bool)>(),
         kind in prop_oneof![Just(GsoKind::TcpV4), Just(GsoKind::TcpV6), Just(GsoKind::UdpL4)],
     ) {
         let mut data = data;
-        for (at, v) in [(l3, first), (l3 + 9, proto), (l3 + 6, if first == 0x60 { proto } else { 0 })] {
+        for (at, v) in [(0, first), (9, proto), (6, if first == 0x60 { proto } else { 0 })] {
             if let Some(b) = data.get_mut(at) { *b = v; }
         }
         let mut f = Frame::from_slice(&data);
@@ -188,7 +188,7 @@ proptest! {
         let caps = PortCaps { partial_checksum: has.2, tso: has.3, uso: has.3 };
         let mut pool = FramePool::new(8, 100);
         let mut out = Vec::new();
-        match prepare(f, l3, &caps, &mut pool, &mut out) {
+        match prepare(f, &caps, &mut pool, &mut out) {
             Ok(n) => prop_assert_eq!(out.len(), n),
             Err(_) => { prop_assert!(out.is_empty()); prop_assert_eq!(pool.available(), 8); }
         }

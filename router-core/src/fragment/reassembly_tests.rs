@@ -1,0 +1,219 @@
+//! Shuffled fragments give the original; bad, overlapping and late ones leave nothing behind.
+
+use super::*;
+use crate::checksum::verify_ipv4_header;
+use crate::fragment::fragment_ipv4;
+use crate::frame::FramePool;
+use etherparse::{IpNumber, PacketBuilder};
+use proptest::prelude::*;
+
+const T0: Instant = Instant::from_millis(1000);
+
+fn v4_fragments(payload: &[u8], mtu: u32) -> (Vec<u8>, Vec<Frame>) {
+    let mut bytes = Vec::new();
+    let b = PacketBuilder::ipv4([192, 0, 2, 1], [192, 0, 2, 2], 64).udp(7, 8);
+    b.write(&mut bytes, payload).unwrap();
+    bytes[4..6].copy_from_slice(&[0xbe, 0xef]);
+    bytes[6..8].fill(0);
+    fill_ipv4_header(&mut bytes);
+    let mut out = Vec::new();
+    fragment_ipv4(Frame::from_slice(&bytes), mtu, &mut FramePool::new(200, 2000), &mut out).unwrap();
+    (bytes, out)
+}
+
+/// An IPv6 fragment behind a destination options header.
+fn v6_fragment(id: u32, offset: usize, more: bool, payload: &[u8]) -> Frame {
+    let mut inner = vec![44, 0, 1, 4, 0, 0, 0, 0];
+    inner.extend_from_slice(&[17, 0]);
+    inner.extend_from_slice(&((offset as u16) | u16::from(more)).to_be_bytes());
+    inner.extend_from_slice(&id.to_be_bytes());
+    inner.extend_from_slice(payload);
+    let mut bytes = Vec::new();
+    PacketBuilder::ipv6([1; 16], [2; 16], 64).write(&mut bytes, IpNumber(60), &inner).unwrap();
+    Frame::from_slice(&bytes)
+}
+
+fn reassembler() -> Reassembler {
+    Reassembler::new(Limits::default(), 1)
+}
+
+#[track_caller]
+fn dropped(p: Pushed) -> (DropReason, usize, Option<u32>) {
+    match p {
+        Pushed::Dropped { reason, also, pointer } => (reason, also, pointer),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn overlaps_discard_the_datagram_for_good() {
+    // RFC 5722 4: what is here, what comes, and what still will come.
+    let mut r = reassembler();
+    assert!(matches!(r.push(T0, &v6_fragment(1, 0, true, &[1; 16])), Pushed::Held));
+    assert!(matches!(r.push(T0, &v6_fragment(1, 24, true, &[1; 16])), Pushed::Held));
+    assert_eq!(r.held(), 2);
+    let overlap = v6_fragment(1, 8, true, &[1; 16]);
+    assert_eq!(dropped(r.push(T0, &overlap)), (DropReason::LocalFragment, 2, None));
+    assert_eq!((r.held(), r.bytes()), (0, 0));
+    let rest = v6_fragment(1, 40, false, &[1; 16]);
+    assert_eq!(dropped(r.push(T0, &rest)), (DropReason::LocalFragment, 0, None));
+    let mut out = Vec::new();
+    r.poll(T0 + Duration::from_secs(60), &mut out);
+    assert!(out.is_empty() && r.poll_at().is_none());
+}
+
+#[test]
+fn contradicting_ends_count_as_overlap() {
+    for bad in
+        [v6_fragment(1, 8, false, &[1; 8]), v6_fragment(1, 40, true, &[1; 8]), v6_fragment(1, 32, false, &[1; 8])]
+    {
+        let mut r = reassembler();
+        assert!(matches!(r.push(T0, &v6_fragment(1, 16, false, &[1; 8])), Pushed::Held));
+        assert_eq!(dropped(r.push(T0, &bad)).1, 1);
+    }
+    let mut r = reassembler();
+    assert!(matches!(r.push(T0, &v6_fragment(1, 16, true, &[1; 8])), Pushed::Held));
+    assert_eq!(dropped(r.push(T0, &v6_fragment(1, 8, false, &[1; 8]))).1, 1);
+}
+
+#[test]
+fn exact_duplicates_are_ignored() {
+    let mut r = reassembler();
+    let f = v6_fragment(1, 0, true, &[1; 16]);
+    assert!(matches!(r.push(T0, &f), Pushed::Held));
+    assert_eq!(dropped(r.push(T0, &f)), (DropReason::LocalFragment, 0, None));
+    let done = r.push(T0, &v6_fragment(1, 16, false, &[2; 3]));
+    let Pushed::Complete { frame, merged } = done else { panic!("{done:?}") };
+    assert_eq!((merged, r.held()), (1, 0));
+    assert_eq!(frame.data()[40], 17, "the fragment header is gone");
+    assert_eq!(usize::from(frame.data()[5]), frame.len() - 40);
+}
+
+#[test]
+fn rfc_8200_section_4_5_refusals_point_at_the_field() {
+    let mut r = reassembler();
+    assert_eq!(dropped(r.push(T0, &v6_fragment(1, 0, true, &[1; 15]))).2, Some(4));
+    assert_eq!(dropped(r.push(T0, &v6_fragment(1, 0xfff8, true, &[1; 16]))).2, Some(50));
+    assert_eq!(dropped(r.push(T0, &v6_fragment(1, 8, true, &[]))).2, None);
+    assert_eq!((r.held(), r.poll_at()), (0, None));
+}
+
+#[test]
+fn atomic_fragments_stand_alone() {
+    // RFC 6946 4.
+    let mut r = reassembler();
+    assert!(matches!(r.push(T0, &v6_fragment(1, 0, true, &[1; 16])), Pushed::Held));
+    let done = r.push(T0, &v6_fragment(1, 0, false, &[9; 5]));
+    assert!(matches!(done, Pushed::Complete { merged: 0, .. }));
+    assert_eq!(r.held(), 1);
+}
+
+#[test]
+fn late_datagrams_expire_with_their_first_fragment() {
+    let mut r = reassembler();
+    let (_, f) = v4_fragments(&[3; 300], 100);
+    assert!(matches!(r.push(T0, &f[1]), Pushed::Held));
+    assert!(matches!(r.push(T0 + Duration::from_secs(20), &f[0]), Pushed::Held));
+    assert!(matches!(r.push(T0, &v6_fragment(1, 8, true, &[1; 16])), Pushed::Held));
+    let mut out = Vec::new();
+    assert_eq!(r.poll_at(), Some(T0 + Duration::from_secs(30)));
+    r.poll(T0 + Duration::from_secs(29), &mut out);
+    assert!(out.is_empty());
+    r.poll(T0 + Duration::from_secs(30), &mut out);
+    assert_eq!((out.len(), out[0].fragments), (1, 2));
+    assert_eq!(out[0].first.as_ref().unwrap().data(), f[0].data());
+    r.poll(T0 + Duration::from_secs(60), &mut out);
+    assert!(out.len() == 2 && out[1].first.is_none());
+    assert_eq!((r.held(), r.bytes()), (0, 0));
+}
+
+#[test]
+fn limits_hold() {
+    let limits = Limits { datagrams: 2, fragments: 3, bytes: 500, ..Limits::default() };
+    let mut r = Reassembler::new(limits, 1);
+    assert!(matches!(r.push(T0, &v6_fragment(1, 8, true, &[1; 16])), Pushed::Held));
+    assert!(matches!(r.push(T0, &v6_fragment(2, 8, true, &[1; 16])), Pushed::Held));
+    assert_eq!(dropped(r.push(T0, &v6_fragment(3, 8, true, &[1; 16]))).0, DropReason::HeldLimit);
+    for offset in [24, 40] {
+        assert!(matches!(r.push(T0, &v6_fragment(1, offset, true, &[1; 16])), Pushed::Held));
+    }
+    assert_eq!(dropped(r.push(T0, &v6_fragment(1, 56, true, &[1; 16]))).0, DropReason::HeldLimit);
+    assert_eq!(dropped(r.push(T0, &v6_fragment(2, 56, true, &[1; 400]))).0, DropReason::HeldLimit);
+    assert_eq!(r.held(), 4);
+}
+
+#[test]
+fn congestion_marks_survive_or_kill() {
+    // RFC 3168 5.3.
+    for (a, b, want) in [(2u8, 3u8, Some(3u8)), (3, 3, Some(3)), (2, 2, Some(2)), (0, 3, None)] {
+        let (_, mut f) = v4_fragments(&[3; 100], 100);
+        f[0].data_mut()[1] = a;
+        f[1].data_mut()[1] = b;
+        let mut r = reassembler();
+        r.push(T0, &f[0]);
+        match r.push(T0, &f[1]) {
+            Pushed::Complete { frame, .. } => assert_eq!(Some(frame.data()[1]), want),
+            other => assert_eq!((dropped(other).1, want), (1, None)),
+        }
+        assert_eq!(r.held(), 0);
+    }
+}
+
+proptest! {
+    #[test]
+    fn shuffled_fragments_give_the_original(
+        (payload, mtu, order) in (proptest::collection::vec(any::<u8>(), 1..5000), 68u32..1500).prop_flat_map(|(p, mtu)| {
+            let n = v4_fragments(&p, mtu).1.len();
+            (Just(p), Just(mtu), Just((0..n).collect::<Vec<_>>()).prop_shuffle())
+        }),
+    ) {
+        let (whole, fragments) = v4_fragments(&payload, mtu);
+        let limits = Limits { fragments: 1000, ..Limits::default() };
+        let mut r = Reassembler::new(limits, 1);
+        let mut result = None;
+        for (n, i) in order.iter().enumerate() {
+            match r.push(T0, &fragments[*i]) {
+                Pushed::Held => prop_assert_eq!(r.held(), n + 1),
+                Pushed::Whole => result = Some(fragments[*i].clone()),
+                Pushed::Complete { frame, merged } => {
+                    prop_assert_eq!(merged, n);
+                    result = Some(frame);
+                }
+                Pushed::Dropped { reason, .. } => prop_assert!(false, "{reason}"),
+            }
+        }
+        let frame = result.unwrap();
+        prop_assert_eq!(frame.data(), &whole[..]);
+        prop_assert!(verify_ipv4_header(frame.data()));
+        prop_assert_eq!((r.held(), r.bytes(), r.poll_at()), (0, 0, None));
+    }
+
+    #[test]
+    fn random_fragments_are_all_accounted_for(
+        pushes in proptest::collection::vec((0u32..3, 0usize..12, 0usize..40, any::<bool>(), any::<bool>(), any::<(u8, u8)>()), 0..60),
+    ) {
+        let mut r = Reassembler::new(Limits { datagrams: 2, fragments: 4, bytes: 1000, ..Limits::default() }, 1);
+        let (mut entered, mut ended) = (0, 0);
+        let mut now = T0;
+        for (id, at, len, more, mutate, (place, value)) in pushes {
+            let mut f = v6_fragment(id, at * 8, more, &vec![7; len]);
+            if mutate {
+                let place = usize::from(place) % f.len();
+                f.data_mut()[place] = value;
+            }
+            now = now + Duration::from_secs(5);
+            entered += 1;
+            match r.push(now, &f) {
+                Pushed::Held => {}
+                Pushed::Whole => ended += 1,
+                Pushed::Complete { merged, .. } => ended += merged + 1,
+                Pushed::Dropped { also, .. } => ended += also + 1,
+            }
+            let mut out = Vec::new();
+            r.poll(now, &mut out);
+            ended += out.iter().map(|e| e.fragments).sum::<usize>();
+            prop_assert_eq!(entered, ended + r.held());
+            prop_assert!(r.bytes() <= 1000 && r.datagrams.len() <= 2);
+        }
+    }
+}
