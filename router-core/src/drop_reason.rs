@@ -82,6 +82,7 @@ reasons! {
     LocalFragment, "local_fragment", "A fragment addressed to the router could not be reassembled.";
     LocalChecksum, "local_checksum", "Addressed to the router with a wrong transport checksum.";
     IcmpConsumed, "icmp_consumed", "An ICMP message to the router that calls for no answer.";
+    RateLimited, "rate_limited", "The rate limit of answers of this kind is reached (RFC 1812 4.3.2.8, RFC 4443 2.4 f).";
     LocalIgnored, "local_ignored", "Link chatter the router takes no part in (multicast, broadcast).";
     // resources
     NoFrame, "no_frame", "No free packet buffer.";

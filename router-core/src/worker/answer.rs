@@ -1,1 +1,96 @@
-//! Packets that answer packets: ICMP errors, echo replies, TCP resets.
+//! Packets that answer packets: ICMP errors, echo replies, TCP resets. All are originated here, limited in rate, and
+//! sent like any other packet of ours.
+
+use crate::drop_reason::DropReason;
+use crate::forward::local;
+use crate::frame::{Frame, Meta};
+use crate::icmp::{self, IcmpError, LimitKind, Offender};
+use crate::packet::Packet;
+use crate::port::PortId;
+use crate::worker::route::is_own;
+use crate::worker::{Job, Start, Step, Worker};
+use std::net::IpAddr;
+
+impl Worker {
+    /// Ends a packet as dropped and tells its sender where the reason and the rules ask for it. `param` is the MTU for
+    /// [`DropReason::TooBig`].
+    pub(crate) fn refuse(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, reason: DropReason, param: u32) {
+        if !is_own(&frame) {
+            let offender = Offender::of(packet, frame.data());
+            if let Some(error) = icmp::error_for(reason, param, &offender) {
+                self.send_error(step, &error, &offender, frame.meta.port);
+            }
+        }
+        self.discard(step, frame, reason);
+    }
+
+    /// The same for a packet that did not parse, as far as its header can be trusted.
+    pub(super) fn refuse_unparsed(&mut self, step: &mut Step<'_>, frame: Frame, reason: DropReason) {
+        if !is_own(&frame)
+            && let Some(offender) = Offender::refused(frame.data(), false)
+            && let Some(error) = icmp::error_for(reason, 0, &offender)
+        {
+            self.send_error(step, &error, &offender, frame.meta.port);
+        }
+        self.discard(step, frame, reason);
+    }
+
+    /// Writes an ICMP error and puts it on the job list.
+    pub(crate) fn send_error(&mut self, step: &mut Step<'_>, error: &IcmpError, about: &Offender<'_>, ingress: PortId) {
+        let settings = &step.tables.settings;
+        if !self.limiter.allow(step.now, &settings.icmp, LimitKind::of(error)) {
+            return;
+        }
+        let Some(src) = icmp::error_source(about, ingress, &step.tables.ports, settings) else { return };
+        let Some(mut out) = step.out.pool.take() else { return };
+        if icmp::write_error(&mut out, error, src, about).is_err() {
+            return step.out.pool.put(out);
+        }
+        self.originate(step, out, about.src(), ingress);
+    }
+
+    /// Answers an echo request in place.
+    pub(super) fn echo(&mut self, step: &mut Step<'_>, mut frame: Frame, packet: &Packet) {
+        if !self.limiter.allow(step.now, &step.tables.settings.icmp, LimitKind::Echo) {
+            return self.discard(step, frame, DropReason::RateLimited);
+        }
+        let ingress = frame.meta.port;
+        if let Err(reason) = icmp::echo_reply(&mut frame, packet, packet.dst) {
+            return self.discard(step, frame, reason);
+        }
+        self.counters.answered.add(1);
+        self.originate(step, frame, packet.src, ingress);
+    }
+
+    /// Resets a connection attempt.
+    pub(super) fn tcp_reset(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet) {
+        let ingress = frame.meta.port;
+        let trusted = frame.meta.csum.is_some();
+        let allowed = self.limiter.allow(step.now, &step.tables.settings.icmp, LimitKind::Error);
+        if allowed && let Some(mut out) = step.out.pool.take() {
+            if local::tcp_reset(packet, frame.data(), trusted, &mut out) {
+                self.originate(step, out, packet.src, ingress);
+            } else {
+                step.out.pool.put(out);
+            }
+        }
+        self.discard(step, frame, DropReason::NoLocalService);
+    }
+
+    /// Sends a packet that we made for somebody who reached us through `ingress`: back over that link if the address is
+    /// link-local, else by the ingress port's table.
+    fn originate(&mut self, step: &mut Step<'_>, mut frame: Frame, to: IpAddr, ingress: PortId) {
+        self.counters.originated.add(1);
+        frame.meta = Meta::default();
+        let link_local = match to {
+            IpAddr::V4(a) => a.is_link_local(),
+            IpAddr::V6(a) => a.is_unicast_link_local(),
+        };
+        let start = if link_local {
+            Start::Link(ingress)
+        } else {
+            Start::Lookup(step.tables.ports.get(ingress).map(|p| p.table).unwrap_or_default())
+        };
+        self.jobs.push_back(Job { frame, start, depth: 0 });
+    }
+}

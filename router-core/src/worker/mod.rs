@@ -10,7 +10,6 @@ mod answer;
 mod input;
 mod route;
 
-pub use answer::error_source;
 
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;

@@ -252,12 +252,12 @@ impl Worker {
             return;
         }
         let mut pieces = std::mem::take(&mut self.pieces);
-        match fragment::fragment(frame, packet, mtu, &mut step.out.pool, &mut pieces) {
-            Ok(()) => {
-                self.counters.originated.add(pieces.len() as u64 - 1);
+        match fragment::fragment_ipv4(frame, mtu, &mut step.out.pool, &mut pieces) {
+            Ok(n) => {
+                self.counters.originated.add(n as u64 - 1);
                 self.enqueue(&mut pieces, id, depth);
             }
-            Err((frame, reason)) => self.discard(step, frame, reason),
+            Err((frame, error)) => self.discard(step, frame, error.reason()),
         }
         self.pieces = pieces;
     }
