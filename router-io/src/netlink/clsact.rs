@@ -240,3 +240,6 @@ fn remove_ours(netlink: &mut Netlink, index: u32) -> Result<bool, NetlinkError> 
     }
     Ok(!found.is_empty())
 }
+
+#[cfg(test)]
+mod tests;
