@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Settings of every fresh host. A namespace inherits IPv4 settings from the machine's, so nothing is taken for granted.
+/// Settings of every fresh host. A namespace inherits IPv4 settings of the machine: nothing is taken for granted.
 const SETTINGS: &[(&str, &str)] = &[
     // First, for it resets others.
     ("net.ipv4.ip_forward", "0"),

@@ -1,7 +1,7 @@
 //! Laboratories of real Linux hosts in network namespaces, built without any external program.
 //!
-//! `duet demo` and the end-to-end tests stand on this: [`sandbox`] puts the process where nothing outside can be touched,
-//! [`Host`] is one network namespace, [`Net`] wires hosts together, [`probe`] measures with plain sockets what they see.
+//! `duet demo` and the end-to-end tests stand on this: [`sandbox`] puts the process where it can touch nothing outside,
+//! [`Host`] is one network namespace, [`Net`] wires hosts together, [`probe`] measures by plain sockets what they see.
 
 mod error;
 mod host;

@@ -83,8 +83,8 @@ impl Net {
             end
         });
         for end in &mut ends {
-            // No index twice in the whole lab: two veth ends of equal index make the kernel report their carrier up to a
-            // second late (linkwatch takes them for no pair). And the address tells the link in a capture.
+            // No index twice in the whole lab: two veth ends of equal index make the kernel report their carrier up to
+            // a second late (linkwatch takes them for no pair). And the address tells the link in a capture.
             let [hi, lo] = (self.next_index as u16).to_be_bytes();
             end.index = Some(self.next_index);
             end.mac = Some(MacAddr([0x02, 0, 0, 0, hi, lo]));

@@ -110,7 +110,8 @@ sandbox_test! {
         assert!(r.reached && r.path() == want, "{r:?}");
         assert_eq!(r.hops[2].name, Some("port unreachable"));
         net.set_up("s", "mid", false).unwrap();
-        let r = a.traceroute(&Traceroute::new(ip("192.0.2.130")).max_hops(3).timeout(Duration::from_millis(50))).unwrap();
+        let trace = Traceroute::new(ip("192.0.2.130")).max_hops(3).timeout(Duration::from_millis(50));
+        let r = a.traceroute(&trace).unwrap();
         assert!(!r.reached, "{r:?}");
     }
 }
@@ -126,7 +127,8 @@ sandbox_test! {
             for size in [5, 100, 1200, 4000] {
                 for (from, to, addr) in [(a, b, to_b), (b, a, to_a)] {
                     // Packets beyond the MTU of the middle link are lost until the kernel has learned it.
-                    let _ = from.udp_exchange(to, &UdpExchange { timeout: Duration::from_millis(200), ..UdpExchange::new(ip(addr), size, 3) });
+                    let first = UdpExchange::new(ip(addr), size, 3);
+                    let _ = from.udp_exchange(to, &UdpExchange { timeout: Duration::from_millis(200), ..first });
                     let x = UdpExchange::new(ip(addr), size, 50);
                     let r = from.udp_exchange(to, &x).unwrap();
                     assert!(r.all_right(&x), "{size}: {r:?}");
@@ -180,4 +182,44 @@ sandbox_test! {
         let dir = sandbox::private_dir().unwrap();
         std::fs::write(dir.join("x"), "y").unwrap();
     }
+}
+
+#[test]
+fn killing_the_outer_process_ends_the_sandbox() {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["lab::tests::helper_enters", "--exact", "--ignored", "--nocapture"]).env("DUET_TEST_ENTER", "1");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut outer = command.spawn().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(outer.stdout.take().unwrap()));
+    let said = lines.map_while(Result::ok).find_map(|l| Some(l.split_once("helper: ")?.1.to_owned()));
+    outer.kill().unwrap();
+    outer.wait().unwrap();
+    let said = said.expect("the helper says how it went");
+    let Some(pid) = said.strip_prefix("pid ") else {
+        // Namespaces are not permitted here; the other tests say so on standard error.
+        return;
+    };
+    let gone = || {
+        // Gone, or waiting for init to collect it.
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    };
+    let deadline = std::time::Instant::now() + READY;
+    while !gone() {
+        assert!(std::time::Instant::now() < deadline, "process {pid} is still there");
+    }
+}
+
+#[test]
+#[ignore = "helper of another test: enters a sandbox and waits until it is killed"]
+fn helper_enters() {
+    if std::env::var_os("DUET_TEST_ENTER").is_none() {
+        return;
+    }
+    match sandbox::enter() {
+        Ok(sandbox::Side::Inside) => println!("helper: pid {}", std::process::id()),
+        Ok(sandbox::Side::Outside(_)) => return,
+        Err(sandbox::SandboxError::NotPermitted(_)) => println!("helper: not permitted"),
+        Err(e) => panic!("{e}"),
+    }
+    let _ = std::io::Read::read(&mut std::io::stdin(), &mut [0]);
 }

@@ -1,8 +1,8 @@
 //! Keeps the kernel from processing the packets that arrive on a device, while AF_PACKET sockets still see them.
 //!
 //! A port that owns a device must be the only one who answers and forwards what comes in. So the ingress hook of the
-//! device (qdisc `clsact`) gets a classic BPF program of one instruction, `ret TC_ACT_SHOT`, in direct-action mode: this
-//! needs `cls_bpf` and nothing else, no `matchall`, no `gact`. Packet sockets tap before that hook.
+//! device (qdisc `clsact`) gets a classic BPF program of one instruction, `ret TC_ACT_SHOT`, in direct-action mode.
+//! This needs `cls_bpf` and nothing else, no `matchall`, no `gact`. Packet sockets tap before that hook.
 //!
 //! The kernel itself remembers whose the filter is and whether the qdisc came with it, in the filter's handle, so that
 //! what a killed process left behind is recognised by the next one. What others installed is never touched.
@@ -12,7 +12,7 @@ use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL, Nla};
 use netlink_packet_route::RouteNetlinkMessage as Rtnl;
 use netlink_packet_route::tc::{TcAttribute, TcHandle, TcHeader, TcMessage, TcOption};
 
-/// Handle of our filter on a qdisc that was there before ("due7").
+/// Handle of our filter on a qdisc that was there before ("d0e7").
 const HANDLE_GUEST: u32 = 0xd0e7_0000;
 /// Handle of our filter on a qdisc that we made.
 const HANDLE_OWNER: u32 = 0xd0e7_0001;

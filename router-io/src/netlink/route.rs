@@ -125,7 +125,8 @@ impl KernelRoute {
     }
 
     /// Reads the part of iproute2's grammar that labs need:
-    /// `[TYPE] PREFIX|default [via [inet|inet6] ADDRESS] [dev NAME] [mtu N] [metric N] [src ADDRESS] [table N] [onlink]`.
+    /// `[TYPE] PREFIX|default [via [inet|inet6] ADDRESS] [dev NAME] [mtu N] [metric N] [src ADDRESS] [table N]
+    /// [onlink]`.
     /// `default` is of the gateway's family; use `0.0.0.0/0 via inet6 ...` for the mixed one.
     /// `index_of` finds the index of a device.
     ///

@@ -119,9 +119,8 @@ sandbox_test! {
         let (a, _b) = pair();
         let mut nl = a.netlink();
         nl.add_addr(11, net("192.0.2.1/24")).unwrap();
-        let routes: Vec<_> = (0..1000u32)
-            .map(|i| KernelRoute::via(IpNet::new(IpAddr::V4((0x0a00_0000 + (i << 8)).into()), 24).unwrap(), ip("192.0.2.2")))
-            .collect();
+        let prefix = |i: u32| IpNet::new(IpAddr::V4((0x0a00_0000 + (i << 8)).into()), 24).unwrap();
+        let routes: Vec<_> = (0..1000).map(|i| KernelRoute::via(prefix(i), ip("192.0.2.2"))).collect();
         let start = Instant::now();
         nl.add_routes(&routes).unwrap();
         println!("1000 routes in {:?}", start.elapsed());

@@ -14,7 +14,8 @@ pub(super) fn fill(seed: u64, offset: u64, out: &mut [u8]) {
     }
 }
 
-/// The first position in `bytes`, which begin at `offset`, that is not what [`fill`] makes; counted from 0 of the sequence.
+/// The first position in `bytes`, which begin at `offset`, that is not what [`fill`] makes. Positions are those of the
+/// sequence.
 pub(super) fn mismatch(seed: u64, offset: u64, bytes: &[u8]) -> Option<u64> {
     let mut expected = vec![0; bytes.len()];
     fill(seed, offset, &mut expected);
