@@ -1,4 +1,4 @@
-//! Measurements with plain sockets, from the calling thread's network namespace; [`Host`](super::Host) has a method for
+//! Measurements with plain sockets, from the calling thread's network namespace; [`Host`] has a method for
 //! each that runs it there. Every wait has a deadline, every result is data that serialises.
 
 mod icmp;
