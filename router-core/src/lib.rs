@@ -5,6 +5,7 @@ pub mod addr;
 pub mod checksum;
 pub mod counters;
 pub mod drop_reason;
+pub mod fib;
 pub mod flow;
 pub mod forward;
 pub mod fragment;

@@ -3,6 +3,14 @@
 //! A snapshot is cheap to make (structure is shared with the one before) and immutable, except that FIB entries inside
 //! it are updated in place by atomic stores.
 
+mod adjacency_map;
+mod object_table;
+mod routing_tables;
+
+pub use adjacency_map::AdjacencyMap;
+pub use object_table::ObjectTable;
+pub use routing_tables::{FibSet, RoutingTables, domain_of};
+
 use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
 use std::sync::Arc;
@@ -14,6 +22,8 @@ pub struct Tables {
     pub version: u64,
     /// Ports and tunnels by index.
     pub ports: PortTable,
+    /// Routes, objects, adjacencies.
+    pub routing: RoutingTables,
     /// Settings in force.
     pub settings: Arc<Settings>,
 }
