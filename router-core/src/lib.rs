@@ -4,6 +4,7 @@
 pub mod addr;
 pub mod checksum;
 pub mod counters;
+pub mod decap;
 pub mod drop_reason;
 pub mod fib;
 pub mod flow;
@@ -11,6 +12,7 @@ pub mod forward;
 pub mod fragment;
 pub mod frame;
 pub mod headers;
+pub mod icmp;
 pub mod martian;
 pub mod object;
 pub mod offload;
@@ -22,4 +24,4 @@ pub mod tables;
 #[cfg(test)]
 mod testing;
 pub mod time;
-//pub mod worker;
+pub mod worker;

@@ -11,6 +11,9 @@ pub use adjacency_map::AdjacencyMap;
 pub use object_table::ObjectTable;
 pub use routing_tables::{FibSet, RoutingTables, domain_of};
 
+use crate::decap::DecapTable;
+use crate::fib::Lookup;
+use crate::object::ObjectId;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
 use std::sync::Arc;
@@ -24,8 +27,19 @@ pub struct Tables {
     pub ports: PortTable,
     /// Routes, objects, adjacencies.
     pub routing: RoutingTables,
+    /// Tunnels by what their packets look like.
+    pub decap: DecapTable,
     /// Settings in force.
     pub settings: Arc<Settings>,
+}
+
+impl Tables {
+    /// The forwarding object for a destination in a table; [`ObjectId::NO_ROUTE`] when the table has no match or does
+    /// not exist.
+    #[inline]
+    pub fn lookup(&self, table: TableId, dst: &std::net::IpAddr) -> ObjectId {
+        self.routing.fibs.get(table).map_or(ObjectId::NO_ROUTE, |fib| fib.lookup(dst))
+    }
 }
 
 /// Ports by index. A snapshot of few and seldom changing entries, copied on change.

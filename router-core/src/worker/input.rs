@@ -133,7 +133,7 @@ impl Worker {
         packet: Packet,
         table: crate::port::TableId,
     ) -> Result<(), Stale> {
-        let id = step.tables.routing.lookup(table, &packet.dst);
+        let id = step.tables.lookup(table, &packet.dst);
         self.forward(step, job, packet, id)
     }
 

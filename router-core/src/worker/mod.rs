@@ -202,27 +202,32 @@ impl Worker {
 
     /// Sends an IP packet through an adjacency that has just been resolved.
     pub(crate) fn launch_via(&mut self, now: Instant, tables: &Arc<Tables>, frame: Frame, hop: &Forward, out: &mut Outbox) {
-        let source = &mut Fixed(Arc::clone(tables));
-        let mut step = Step { now, tables, out };
-        if let Some((frame, packet)) = self.parse_again(&mut step, frame) {
-            self.forward_to(&mut step, Job { frame, start: Start::Object(ObjectId::NO_ROUTE), depth: 0 }, packet, hop);
-        }
-        // Pieces of this packet find the adjacency by themselves.
-        if let Some(job) = self.jobs.pop_front() {
-            self.run(now, source, &mut Arc::clone(tables), job, out);
+        // Pieces of the packet come back with this mark and take the same way; errors about it go their own.
+        let mark = Start::Object(ObjectId::NO_ROUTE);
+        let mut next = Some(Job { frame, start: mark, depth: 0 });
+        while let Some(job) = next {
+            let Start::Object(ObjectId::NO_ROUTE) = job.start else {
+                return self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
+            };
+            let step = &mut Step { now, tables, out };
+            let depth = job.depth;
+            if let Some((frame, packet)) = self.parse_again(step, job.frame) {
+                self.forward_to(step, Job { frame, start: mark, depth }, packet, mark, hop);
+            }
+            next = self.jobs.pop_front();
         }
     }
 
     /// Accounts for a punt that the runtime could not deliver to the control thread.
     pub fn punt_refused(&self, punt: Punt) -> Frame {
         self.counters.held.sub(1);
-        self.counters.drop(DropReason::PuntQueueFull);
+        self.counters.count_drop(DropReason::PuntQueueFull);
         punt.frame
     }
 
     /// Ends a frame as dropped.
     pub(crate) fn discard(&mut self, step: &mut Step<'_>, frame: Frame, reason: DropReason) {
-        self.counters.drop(reason);
+        self.counters.count_drop(reason);
         if let Some(p) = self.counters.port(frame.meta.port) {
             p.rx_dropped.add(1);
         }

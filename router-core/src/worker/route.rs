@@ -48,16 +48,15 @@ impl Worker {
                     id = group.buckets.get(hash as usize % n).copied().unwrap_or(ObjectId::NO_ROUTE);
                 }
                 Object::Glean(glean) => {
-                    if let Some(known) = tables.routing.adjacencies.get(glean.port, &packet.dst) {
-                        if glean.mtu > 0 && packet.wire_len > glean.mtu {
-                            self.too_big(step, job, &packet, id, glean.mtu);
-                            return Ok(());
+                    let known = tables.routing.adjacencies.get(glean.port, &packet.dst);
+                    match known {
+                        _ if glean.mtu > 0 && packet.wire_len > glean.mtu => {
+                            self.too_big(step, job, &packet, Start::Object(id), glean.mtu);
                         }
-                        id = known;
-                    } else {
-                        self.resolve(step, job, packet, glean.port, packet.dst);
-                        return Ok(());
+                        Some(hop) => self.forward_to(step, job, packet, Start::Object(id), hop),
+                        None => self.resolve(step, job, packet, glean.port, packet.dst),
                     }
+                    return Ok(());
                 }
                 Object::Incomplete(i) => {
                     self.resolve(step, job, packet, i.port, i.gateway);
@@ -80,7 +79,7 @@ impl Worker {
                     return Ok(());
                 }
                 Object::Forward(hop) => {
-                    self.forward_to(step, job, packet, hop);
+                    self.forward_to(step, job, packet, Start::Object(id), hop);
                     return Ok(());
                 }
                 Object::Encap(encap) => {
@@ -90,7 +89,7 @@ impl Worker {
                     }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = SixInFour { encap, ident: self.ident };
-                    match self.carry_out(step, &forwarder, job, packet, id, PortCaps::default()) {
+                    match self.carry_out(step, &forwarder, job, packet, Start::Object(id), PortCaps::default()) {
                         Next::Done => return Ok(()),
                         Next::Object(mut j, p, next) => {
                             if let Some(c) = self.counters.port(encap.tunnel) {
@@ -105,7 +104,7 @@ impl Worker {
                     }
                 }
                 Object::Plugin(plugin) => {
-                    match self.carry_out(step, &*plugin.forwarder, job, packet, id, PortCaps::default()) {
+                    match self.carry_out(step, &*plugin.forwarder, job, packet, Start::Object(id), PortCaps::default()) {
                         Next::Done => return Ok(()),
                         Next::Object(j, p, next) => (job, packet, id) = (j, p, next),
                     }
@@ -117,7 +116,7 @@ impl Worker {
     }
 
     /// Sends through a resolved adjacency.
-    pub(super) fn forward_to(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, hop: &Forward) {
+    pub(super) fn forward_to(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, again: Start, hop: &Forward) {
         let Some(port) = step.tables.ports.get(hop.port) else {
             return self.discard(step, job.frame, DropReason::PortGone);
         };
@@ -125,15 +124,11 @@ impl Worker {
             return self.refuse(step, job.frame, &packet, DropReason::NextHopUnusable, 0);
         }
         let caps = port.caps;
-        let id = match job.start {
-            Start::Object(id) => id,
-            _ => ObjectId::NO_ROUTE,
-        };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
-            self.carry_out(step, &Native(hop), job, packet, id, caps)
+            self.carry_out(step, &Native(hop), job, packet, again, caps)
         } else {
-            self.carry_out(step, &ViaInet6(hop), job, packet, id, caps)
+            self.carry_out(step, &ViaInet6(hop), job, packet, again, caps)
         };
         if let Next::Object(job, ..) = next {
             // Neither forwarder ever says Continue.
@@ -142,14 +137,14 @@ impl Worker {
     }
 
     /// Lets a forwarder decide, does what every forwarded packet needs (TTL, offloads that `caps` lacks), and lets it
-    /// apply. `id` is the object to come back to with fragments and segments.
+    /// apply. `again` is where fragments and segments start.
     fn carry_out(
         &mut self,
         step: &mut Step<'_>,
         forwarder: &(impl Forwarder + ?Sized),
         job: Job,
         packet: Packet,
-        id: ObjectId,
+        again: Start,
         caps: PortCaps,
     ) -> Next {
         let own = is_own(&job.frame);
@@ -162,7 +157,7 @@ impl Worker {
         match verdict {
             Verdict::Transmit(_) | Verdict::Continue(_) => {}
             Verdict::TooBig { mtu } => {
-                self.too_big(step, job, &packet, id, mtu);
+                self.too_big(step, job, &packet, again, mtu);
                 return Next::Done;
             }
             Verdict::Resolve { port, neighbor } => {
@@ -181,7 +176,7 @@ impl Worker {
         // Checksums and segments that the next port cannot do are done now, on the still unedited packet.
         let Job { mut frame, depth, .. } = job;
         if frame.meta.csum.is_some() || frame.meta.gso.is_some() {
-            match self.prepare(step, frame, &caps, id, depth) {
+            match self.prepare(step, frame, &caps, again, depth) {
                 Some(f) => frame = f,
                 None => return Next::Done,
             }
@@ -213,7 +208,7 @@ impl Worker {
     }
 
     /// Completes checksums and cuts super-frames that `caps` cannot take. One frame goes on at once; several become jobs.
-    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps, id: ObjectId, depth: u8) -> Option<Frame> {
+    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps, again: Start, depth: u8) -> Option<Frame> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let result = offload::prepare(frame, caps, &mut step.out.pool, &mut pieces);
         let only = match result {
@@ -224,7 +219,7 @@ impl Worker {
             Ok(_) if pieces.len() == 1 => pieces.pop(),
             Ok(_) => {
                 self.counters.originated.add(pieces.len() as u64 - 1);
-                self.enqueue(&mut pieces, id, depth);
+                self.enqueue(&mut pieces, again, depth);
                 None
             }
         };
@@ -233,31 +228,31 @@ impl Worker {
     }
 
     /// Puts pieces of a packet at the head of the job list, in order.
-    fn enqueue(&mut self, pieces: &mut Vec<Frame>, id: ObjectId, depth: u8) {
+    fn enqueue(&mut self, pieces: &mut Vec<Frame>, start: Start, depth: u8) {
         while let Some(frame) = pieces.pop() {
-            self.jobs.push_front(Job { frame, start: Start::Object(id), depth });
+            self.jobs.push_front(Job { frame, start, depth });
         }
     }
 
     /// A packet longer than the next MTU: fragment it (IPv4 without DF), or refuse it with the true MTU.
-    fn too_big(&mut self, step: &mut Step<'_>, job: Job, packet: &Packet, id: ObjectId, mtu: u32) {
+    fn too_big(&mut self, step: &mut Step<'_>, job: Job, packet: &Packet, again: Start, mtu: u32) {
         if packet.df {
             return self.refuse(step, job.frame, packet, DropReason::TooBig, mtu);
         }
         let Job { frame, depth, .. } = job;
         if frame.meta.gso.is_some() || frame.meta.csum.is_some() {
             // The checksum covers the whole datagram: it must be right before the datagram is cut.
-            let Some(frame) = self.prepare(step, frame, &PortCaps::default(), id, depth) else { return };
-            self.jobs.push_front(Job { frame, start: Start::Object(id), depth });
+            let Some(frame) = self.prepare(step, frame, &PortCaps::default(), again, depth) else { return };
+            self.jobs.push_front(Job { frame, start: again, depth });
             return;
         }
         let mut pieces = std::mem::take(&mut self.pieces);
         match fragment::fragment_ipv4(frame, mtu, &mut step.out.pool, &mut pieces) {
             Ok(n) => {
                 self.counters.originated.add(n as u64 - 1);
-                self.enqueue(&mut pieces, id, depth);
+                self.enqueue(&mut pieces, again, depth);
             }
-            Err((frame, error)) => self.discard(step, frame, error.reason()),
+            Err((frame, error)) => self.discard(step, frame, error.into()),
         }
         self.pieces = pieces;
     }
@@ -286,15 +281,15 @@ impl Worker {
         if info.medium == Medium::Ip {
             if info.kind == crate::port::PortKind::Tunnel {
                 // Through the tunnel's own object: found by the route of its link prefix.
-                let id = step.tables.routing.lookup(info.table, &packet.dst);
+                let id = step.tables.lookup(info.table, &packet.dst);
                 self.jobs.push_front(Job { start: Start::Object(id), ..job });
                 return;
             }
             let hop = Forward { port, mtu: info.mtu, gateway: None, rewrite: Rewrite::NONE, used: Default::default() };
-            return self.forward_to(step, job, *packet, &hop);
+            return self.forward_to(step, job, *packet, Start::Link(port), &hop);
         }
         match step.tables.routing.adjacencies.get(port, &packet.dst) {
-            Some(id) => self.jobs.push_front(Job { start: Start::Object(id), ..job }),
+            Some(hop) => self.forward_to(step, job, *packet, Start::Link(port), hop),
             None => self.punt(step, job.frame, PuntReason::Resolve { port, neighbor: packet.dst }),
         }
     }
