@@ -10,6 +10,7 @@ pub mod forward;
 pub mod fragment;
 pub mod frame;
 pub mod headers;
+pub mod icmp;
 pub mod martian;
 pub mod object;
 pub mod offload;
