@@ -10,7 +10,11 @@ use std::path::Path;
 /// Reads `prefix next-hop-id` lines; None when the file is not there.
 pub(crate) fn full_table(name: &str) -> Option<Vec<(IpNet, u32)>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
-    let path = if path.exists() { path } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name) };
+    let path = if path.exists() {
+        path
+    } else {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name)
+    };
     let Ok(file) = std::fs::File::open(&path) else {
         eprintln!("SKIPPED: {name} is not there");
         return None;

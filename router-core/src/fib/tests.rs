@@ -28,10 +28,12 @@ fn crowded6() -> impl Strategy<Value = u128> {
 
 fn net() -> impl Strategy<Value = IpNet> {
     prop_oneof![
-        (crowded4(), 0u8..=32)
-            .prop_map(|(a, l)| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(a), l)).trunc()),
-        (crowded6(), prop_oneof![0u8..=128, 60u8..=72])
-            .prop_map(|(a, l)| IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::from(a), l)).trunc()),
+        (crowded4(), 0u8..=32).prop_map(|(a, l)| IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::from(a), l)).trunc()),
+        (crowded6(), prop_oneof![0u8..=128, 60u8..=72]).prop_map(|(a, l)| IpNet::V6(Ipv6Net::new_assert(
+            Ipv6Addr::from(a),
+            l
+        ))
+        .trunc()),
     ]
 }
 

@@ -245,9 +245,7 @@ impl<A: Bits> Trie<A> {
             match path.last() {
                 None => self.top.store(0, Release),
                 Some((above, parent)) => {
-                    if let Some(slot) =
-                        above.slots(&arenas, *parent).get(net.stride(above.offset, above.bits))
-                    {
+                    if let Some(slot) = above.slots(&arenas, *parent).get(net.stride(above.offset, above.bits)) {
                         slot.store(with_child(slot.load(Acquire), 0), Release);
                     }
                 }

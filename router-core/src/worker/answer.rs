@@ -14,7 +14,14 @@ use std::net::IpAddr;
 impl Worker {
     /// Ends a packet as dropped and tells its sender where the reason and the rules ask for it. `param` is the MTU for
     /// [`DropReason::TooBig`].
-    pub(crate) fn refuse(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, reason: DropReason, param: u32) {
+    pub(crate) fn refuse(
+        &mut self,
+        step: &mut Step<'_>,
+        frame: Frame,
+        packet: &Packet,
+        reason: DropReason,
+        param: u32,
+    ) {
         if !is_own(&frame) {
             let offender = Offender::of(packet, frame.data());
             if let Some(error) = icmp::error_for(reason, param, &offender) {

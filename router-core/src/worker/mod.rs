@@ -9,7 +9,8 @@
 mod answer;
 mod input;
 mod route;
-
+#[cfg(test)]
+mod tests;
 
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
@@ -60,7 +61,11 @@ pub struct Outbox {
 impl Outbox {
     /// An outbox for up to `ports` ports and tunnels.
     pub fn new(ports: usize, pool: FramePool) -> Self {
-        Outbox { tx: (0..ports).map(|_| Vec::with_capacity(MAX_BATCH)).collect(), punts: Vec::with_capacity(MAX_BATCH), pool }
+        Outbox {
+            tx: (0..ports).map(|_| Vec::with_capacity(MAX_BATCH)).collect(),
+            punts: Vec::with_capacity(MAX_BATCH),
+            pool,
+        }
     }
 }
 
@@ -195,13 +200,27 @@ impl Worker {
     }
 
     /// Sends a packet that the router itself made, or lets a held one go on. Counts nothing on entry.
-    pub(crate) fn launch(&mut self, now: Instant, source: &mut impl TableSource, frame: Frame, start: Start, out: &mut Outbox) {
+    pub(crate) fn launch(
+        &mut self,
+        now: Instant,
+        source: &mut impl TableSource,
+        frame: Frame,
+        start: Start,
+        out: &mut Outbox,
+    ) {
         let mut tables = Arc::clone(source.current());
         self.run(now, source, &mut tables, Job { frame, start, depth: 0 }, out);
     }
 
     /// Sends an IP packet through an adjacency that has just been resolved.
-    pub(crate) fn launch_via(&mut self, now: Instant, tables: &Arc<Tables>, frame: Frame, hop: &Forward, out: &mut Outbox) {
+    pub(crate) fn launch_via(
+        &mut self,
+        now: Instant,
+        tables: &Arc<Tables>,
+        frame: Frame,
+        hop: &Forward,
+        out: &mut Outbox,
+    ) {
         // Pieces of the packet come back with this mark and take the same way; errors about it go their own.
         let mark = Start::Object(ObjectId::NO_ROUTE);
         let mut next = Some(Job { frame, start: mark, depth: 0 });

@@ -104,7 +104,8 @@ impl Worker {
                     }
                 }
                 Object::Plugin(plugin) => {
-                    match self.carry_out(step, &*plugin.forwarder, job, packet, Start::Object(id), PortCaps::default()) {
+                    match self.carry_out(step, &*plugin.forwarder, job, packet, Start::Object(id), PortCaps::default())
+                    {
                         Next::Done => return Ok(()),
                         Next::Object(j, p, next) => (job, packet, id) = (j, p, next),
                     }
@@ -194,9 +195,7 @@ impl Worker {
         }
         match verdict {
             Verdict::Continue(next) => match self.parse_again(step, frame) {
-                Some((frame, packet)) => {
-                    Next::Object(Job { frame, start: Start::Object(next), depth }, packet, next)
-                }
+                Some((frame, packet)) => Next::Object(Job { frame, start: Start::Object(next), depth }, packet, next),
                 None => Next::Done,
             },
             Verdict::Transmit(port) => {
@@ -208,7 +207,14 @@ impl Worker {
     }
 
     /// Completes checksums and cuts super-frames that `caps` cannot take. One frame goes on at once; several become jobs.
-    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps, again: Start, depth: u8) -> Option<Frame> {
+    fn prepare(
+        &mut self,
+        step: &mut Step<'_>,
+        frame: Frame,
+        caps: &PortCaps,
+        again: Start,
+        depth: u8,
+    ) -> Option<Frame> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let result = offload::prepare(frame, caps, &mut step.out.pool, &mut pieces);
         let only = match result {
@@ -260,7 +266,9 @@ impl Worker {
     /// The neighbour's link-layer address is not known: the control thread asks for it and holds the packet meanwhile.
     fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr) {
         let mut frame = job.frame;
-        if !is_own(&frame) && let Err(reason) = leaving(&packet) {
+        if !is_own(&frame)
+            && let Err(reason) = leaving(&packet)
+        {
             return self.refuse(step, frame, &packet, reason, 0);
         }
         let mtu = step.tables.ports.get(port).map_or(0, |p| p.mtu);
