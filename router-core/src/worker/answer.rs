@@ -98,6 +98,6 @@ impl Worker {
         } else {
             Start::Lookup(step.tables.ports.get(ingress).map(|p| p.table).unwrap_or_default())
         };
-        self.jobs.push_back(Job { frame, start, depth: 0 });
+        self.jobs.push_back(Job::new(frame, start));
     }
 }

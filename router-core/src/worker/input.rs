@@ -61,26 +61,27 @@ impl Worker {
                 }
             }
         }
-        Some(Job { frame, start: Start::Input { link_group }, depth: 0 })
+        Some(Job::new(frame, Start::Input { link_group }))
     }
 
     /// Does one step: parse, check, look up, forward.
     pub(super) fn step(&mut self, step: &mut Step<'_>, job: Job) -> Result<(), Stale> {
-        let Job { frame, start, depth } = job;
+        let Job { frame, start, depth, ttl_taken } = job;
         let Some((frame, mut packet)) = self.parse_again(step, frame) else { return Ok(()) };
+        let job = Job { frame, start, depth, ttl_taken };
         match start {
             Start::Input { link_group } => {
                 packet.link_group = link_group;
-                self.input(step, Job { frame, start, depth }, packet)
+                self.input(step, job, packet)
             }
-            Start::Lookup(table) => self.look_up(step, Job { frame, start, depth }, packet, table),
-            Start::Object(id) => self.forward(step, Job { frame, start, depth }, packet, id),
+            Start::Lookup(table) => self.look_up(step, job, packet, table),
+            Start::Object(id) => self.forward(step, job, packet, id),
             Start::Link(port) => {
-                self.to_link(step, frame, &packet, port);
+                self.to_link(step, job.frame, &packet, port);
                 Ok(())
             }
             Start::Reassembled => {
-                self.deliver(step, Job { frame, start, depth }, packet);
+                self.deliver(step, job, packet);
                 Ok(())
             }
         }
@@ -174,7 +175,7 @@ impl Worker {
                     c.rx_packets.add(1);
                     c.rx_bytes.add(frame.len() as u64);
                 }
-                self.jobs.push_front(Job { frame, start: Start::Input { link_group: false }, depth: depth + 1 });
+                self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Input { link_group: false }) });
             }
         }
     }

@@ -104,6 +104,15 @@ pub(crate) struct Job {
     pub start: Start,
     /// How many tunnels it has entered or left here.
     pub depth: u8,
+    /// This router has taken its one from the TTL already.
+    pub ttl_taken: bool,
+}
+
+impl Job {
+    /// A job on a packet that has gone through nothing yet.
+    pub fn new(frame: Frame, start: Start) -> Self {
+        Job { frame, start, depth: 0, ttl_taken: false }
+    }
 }
 
 /// Where a job enters the pipeline.
@@ -209,7 +218,7 @@ impl Worker {
         out: &mut Outbox,
     ) {
         let mut tables = Arc::clone(source.current());
-        self.run(now, source, &mut tables, Job { frame, start, depth: 0 }, out);
+        self.run(now, source, &mut tables, Job::new(frame, start), out);
     }
 
     /// Sends an IP packet through an adjacency that has just been resolved.
@@ -223,15 +232,14 @@ impl Worker {
     ) {
         // Pieces of the packet come back with this mark and take the same way; errors about it go their own.
         let mark = Start::Object(ObjectId::NO_ROUTE);
-        let mut next = Some(Job { frame, start: mark, depth: 0 });
+        let mut next = Some(Job::new(frame, mark));
         while let Some(job) = next {
             let Start::Object(ObjectId::NO_ROUTE) = job.start else {
                 return self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
             };
             let step = &mut Step { now, tables, out };
-            let depth = job.depth;
             if let Some((frame, packet)) = self.parse_again(step, job.frame) {
-                self.forward_to(step, Job { frame, start: mark, depth }, packet, mark, hop);
+                self.forward_to(step, Job { frame, ..job }, packet, mark, hop);
             }
             next = self.jobs.pop_front();
         }

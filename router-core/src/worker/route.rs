@@ -19,6 +19,32 @@ use std::net::IpAddr;
 /// Objects that one packet may pass in one go: groups, gleans, plug-ins and tunnels stacked on each other.
 const MAX_STACK: usize = 16;
 
+/// How a forwarder is embedded in the pipeline.
+#[derive(Clone, Copy)]
+struct Stage {
+    /// Where fragments and segments of the packet start.
+    again: Start,
+    /// What the next port can take.
+    caps: PortCaps,
+    /// See [`Context::next`].
+    next: ObjectId,
+}
+
+impl Stage {
+    /// A stage behind which there is no port: all offloads are done before it.
+    fn at(id: ObjectId, next: ObjectId) -> Self {
+        Stage { again: Start::Object(id), caps: PortCaps::default(), next }
+    }
+}
+
+/// Where the pieces of a packet go on.
+#[derive(Clone, Copy)]
+struct Pieces {
+    start: Start,
+    depth: u8,
+    ttl_taken: bool,
+}
+
 /// What became of a packet at one object.
 enum Next {
     /// It has ended, or goes on as jobs of its own.
@@ -89,7 +115,7 @@ impl Worker {
                     }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = SixInFour { encap, ident: self.ident };
-                    match self.carry_out(step, &forwarder, job, packet, Start::Object(id), PortCaps::default()) {
+                    match self.carry_out(step, &forwarder, job, packet, Stage::at(id, encap.carrier)) {
                         Next::Done => return Ok(()),
                         Next::Object(mut j, p, next) => {
                             if let Some(c) = self.counters.port(encap.tunnel) {
@@ -104,8 +130,7 @@ impl Worker {
                     }
                 }
                 Object::Plugin(plugin) => {
-                    match self.carry_out(step, &*plugin.forwarder, job, packet, Start::Object(id), PortCaps::default())
-                    {
+                    match self.carry_out(step, &*plugin.forwarder, job, packet, Stage::at(id, plugin.next)) {
                         Next::Done => return Ok(()),
                         Next::Object(j, p, next) => (job, packet, id) = (j, p, next),
                     }
@@ -124,12 +149,12 @@ impl Worker {
         if !port.up {
             return self.refuse(step, job.frame, &packet, DropReason::NextHopUnusable, 0);
         }
-        let caps = port.caps;
+        let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
-            self.carry_out(step, &Native(hop), job, packet, again, caps)
+            self.carry_out(step, &Native(hop), job, packet, stage)
         } else {
-            self.carry_out(step, &ViaInet6(hop), job, packet, again, caps)
+            self.carry_out(step, &ViaInet6(hop), job, packet, stage)
         };
         if let Next::Object(job, ..) = next {
             // Neither forwarder ever says Continue.
@@ -138,22 +163,22 @@ impl Worker {
     }
 
     /// Lets a forwarder decide, does what every forwarded packet needs (TTL, offloads that `caps` lacks), and lets it
-    /// apply. `again` is where fragments and segments start.
+    /// apply. `stage` says what surrounds it.
     fn carry_out(
         &mut self,
         step: &mut Step<'_>,
         forwarder: &(impl Forwarder + ?Sized),
         job: Job,
         packet: Packet,
-        again: Start,
-        caps: PortCaps,
+        stage: Stage,
     ) -> Next {
-        let own = is_own(&job.frame);
-        if !own && let Err(reason) = leaving(&packet) {
+        let Stage { again, caps, next } = stage;
+        let takes_ttl = !is_own(&job.frame) && !job.ttl_taken;
+        if takes_ttl && let Err(reason) = leaving(&packet) {
             self.refuse(step, job.frame, &packet, reason, 0);
             return Next::Done;
         }
-        let cx = Context { now: step.now, tables: step.tables };
+        let cx = Context { now: step.now, tables: step.tables, next };
         let verdict = forwarder.decide(&cx, &packet, job.frame.data());
         match verdict {
             Verdict::Transmit(_) | Verdict::Continue(_) => {}
@@ -175,14 +200,14 @@ impl Worker {
             }
         }
         // Checksums and segments that the next port cannot do are done now, on the still unedited packet.
-        let Job { mut frame, depth, .. } = job;
+        let Job { mut frame, depth, ttl_taken, .. } = job;
         if frame.meta.csum.is_some() || frame.meta.gso.is_some() {
-            match self.prepare(step, frame, &caps, again, depth) {
+            match self.prepare(step, frame, &caps, Pieces { start: again, depth, ttl_taken }) {
                 Some(f) => frame = f,
                 None => return Next::Done,
             }
         }
-        if !own {
+        if takes_ttl {
             // The parse has seen a whole header and `leaving` a TTL above one: neither can fail.
             let _ = match packet.family {
                 Family::Inet => checksum::decrement_ttl(frame.data_mut()),
@@ -195,7 +220,9 @@ impl Worker {
         }
         match verdict {
             Verdict::Continue(next) => match self.parse_again(step, frame) {
-                Some((frame, packet)) => Next::Object(Job { frame, start: Start::Object(next), depth }, packet, next),
+                Some((frame, packet)) => {
+                    Next::Object(Job { frame, start: Start::Object(next), depth, ttl_taken: true }, packet, next)
+                }
                 None => Next::Done,
             },
             Verdict::Transmit(port) => {
@@ -207,14 +234,7 @@ impl Worker {
     }
 
     /// Completes checksums and cuts super-frames that `caps` cannot take. One frame goes on at once; several become jobs.
-    fn prepare(
-        &mut self,
-        step: &mut Step<'_>,
-        frame: Frame,
-        caps: &PortCaps,
-        again: Start,
-        depth: u8,
-    ) -> Option<Frame> {
+    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps, cut: Pieces) -> Option<Frame> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let result = offload::prepare(frame, caps, &mut step.out.pool, &mut pieces);
         let only = match result {
@@ -225,7 +245,7 @@ impl Worker {
             Ok(_) if pieces.len() == 1 => pieces.pop(),
             Ok(_) => {
                 self.counters.originated.add(pieces.len() as u64 - 1);
-                self.enqueue(&mut pieces, again, depth);
+                self.enqueue(&mut pieces, cut);
                 None
             }
         };
@@ -234,9 +254,10 @@ impl Worker {
     }
 
     /// Puts pieces of a packet at the head of the job list, in order.
-    fn enqueue(&mut self, pieces: &mut Vec<Frame>, start: Start, depth: u8) {
+    fn enqueue(&mut self, pieces: &mut Vec<Frame>, cut: Pieces) {
+        let Pieces { start, depth, ttl_taken } = cut;
         while let Some(frame) = pieces.pop() {
-            self.jobs.push_front(Job { frame, start, depth });
+            self.jobs.push_front(Job { frame, start, depth, ttl_taken });
         }
     }
 
@@ -245,18 +266,19 @@ impl Worker {
         if packet.df {
             return self.refuse(step, job.frame, packet, DropReason::TooBig, mtu);
         }
-        let Job { frame, depth, .. } = job;
+        let Job { frame, depth, ttl_taken, .. } = job;
+        let cut = Pieces { start: again, depth, ttl_taken };
         if frame.meta.gso.is_some() || frame.meta.csum.is_some() {
             // The checksum covers the whole datagram: it must be right before the datagram is cut.
-            let Some(frame) = self.prepare(step, frame, &PortCaps::default(), again, depth) else { return };
-            self.jobs.push_front(Job { frame, start: again, depth });
+            let Some(frame) = self.prepare(step, frame, &PortCaps::default(), cut) else { return };
+            self.jobs.push_front(Job { frame, start: again, depth, ttl_taken });
             return;
         }
         let mut pieces = std::mem::take(&mut self.pieces);
         match fragment::fragment_ipv4(frame, mtu, &mut step.out.pool, &mut pieces) {
             Ok(n) => {
                 self.counters.originated.add(n as u64 - 1);
-                self.enqueue(&mut pieces, again, depth);
+                self.enqueue(&mut pieces, cut);
             }
             Err((frame, error)) => self.discard(step, frame, error.into()),
         }
@@ -282,7 +304,7 @@ impl Worker {
 
     /// A packet of ours to a host on a given link.
     pub(super) fn to_link(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, port: PortId) {
-        let job = Job { frame, start: Start::Link(port), depth: 0 };
+        let job = Job::new(frame, Start::Link(port));
         let Some(info) = step.tables.ports.get(port) else {
             return self.discard(step, job.frame, DropReason::PortGone);
         };
