@@ -1,1 +1,4 @@
-//! placeholder
+//! Simulated networks, labs in network namespaces and the fixtures of Duet's end-to-end tests.
+
+pub mod remark;
+pub mod sim;

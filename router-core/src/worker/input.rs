@@ -155,7 +155,7 @@ impl Worker {
             local::Local::IcmpError => self.punt(step, frame, PuntReason::IcmpError(packet)),
             local::Local::Drop(reason @ DropReason::NoLocalService) => self.refuse(step, frame, &packet, reason, 0),
             local::Local::Drop(reason) => self.discard(step, frame, reason),
-            local::Local::SixInFour => {
+            local::Local::InFour => {
                 if depth >= step.tables.settings.max_tunnel_nesting {
                     return self.discard(step, frame, DropReason::TunnelNesting);
                 }
