@@ -127,7 +127,10 @@ impl Router {
 
     /// Makes all changes since the last call visible to the data plane: first a snapshot that knows every new object,
     /// through `publish`, then the FIB entries that point to them. Cheap when nothing changed.
-    pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) {
+    ///
+    /// A very long list of entries is written in slices: true when some are left, so that the caller can look after other
+    /// work before it calls again.
+    pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) -> bool {
         self.refresh_tunnels(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
@@ -141,7 +144,7 @@ impl Router {
             });
             publish(&self.tables);
         }
-        self.routing.apply();
+        self.routing.apply()
     }
 
     /// Fires all timers that are due and says when the next one is.

@@ -16,7 +16,7 @@ use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, FramePool};
 use crate::headers::ethernet::Link;
-use crate::icmp::Limiter;
+use crate::icmp::{IcmpError, Limiter, Offender};
 use crate::object::{Forward, ObjectId};
 use crate::packet::Packet;
 use crate::port::{PortId, TableId};
@@ -242,6 +242,43 @@ impl Worker {
                 self.forward_to(step, Job { frame, ..job }, packet, mark, hop);
             }
             next = self.jobs.pop_front();
+        }
+    }
+
+    /// Drops a packet that waited and tells its sender where the rules ask for it.
+    pub(crate) fn launch_refusal(
+        &mut self,
+        now: Instant,
+        tables: &Arc<Tables>,
+        frame: Frame,
+        reason: DropReason,
+        out: &mut Outbox,
+    ) {
+        let step = &mut Step { now, tables, out };
+        if let Some((frame, packet)) = self.parse_again(step, frame) {
+            self.refuse(step, frame, &packet, reason, 0);
+        }
+        self.run_rest(now, tables, out);
+    }
+
+    /// Sends an ICMP error about a packet.
+    pub(crate) fn launch_error(
+        &mut self,
+        now: Instant,
+        tables: &Arc<Tables>,
+        error: &IcmpError,
+        about: &Offender<'_>,
+        ingress: PortId,
+        out: &mut Outbox,
+    ) {
+        self.send_error(&mut Step { now, tables, out }, error, about, ingress);
+        self.run_rest(now, tables, out);
+    }
+
+    /// Does the jobs that are on the list.
+    fn run_rest(&mut self, now: Instant, tables: &Arc<Tables>, out: &mut Outbox) {
+        if let Some(job) = self.jobs.pop_front() {
+            self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
         }
     }
 
