@@ -10,9 +10,10 @@ mod tunnels;
 pub use links::PortError;
 pub use tunnels::{TunnelError, TunnelInfo};
 
+use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
-use crate::fragment::Reassembler;
+use crate::fragment::{Limits, Reassembler};
 use crate::neighbor::{NeighborEvent, NeighborTable};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, PortTable, TableId};
 use crate::routing::Routing;
@@ -21,6 +22,7 @@ use crate::tables::Tables;
 use crate::time::Instant;
 use crate::worker::{Outbox, Worker};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// See the module.
@@ -39,6 +41,8 @@ pub struct Router {
     changed: bool,
     next_ifindex: u32,
     events: Vec<NeighborEvent>,
+    /// Who else uses addresses of ours (RFC 5227 2.4, RFC 4862 5.4.4).
+    conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
 }
 
 impl Router {
@@ -62,12 +66,13 @@ impl Router {
             neighbors: NeighborTable::new(seed),
             tunnels: BTreeMap::new(),
             decap: DecapTable::default(),
-            reassembler: Reassembler::default(),
+            reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::new(counters, seed),
             tables,
             changed: true,
             next_ifindex: 1,
             events: Vec::new(),
+            conflicts: BTreeMap::new(),
         };
         let lo = PortInfo {
             id: PortId(0),
@@ -118,6 +123,11 @@ impl Router {
     /// The control side's own counters.
     pub fn counters(&self) -> &Arc<WorkerCounters> {
         self.worker.counters()
+    }
+
+    /// Stations that use an address of ours, since the last call.
+    pub fn take_conflicts(&mut self) -> Vec<(PortId, IpAddr, Option<MacAddr>)> {
+        std::mem::take(&mut self.conflicts).into_iter().map(|((p, a), m)| (p, a, m)).collect()
     }
 
     /// The newest snapshot.

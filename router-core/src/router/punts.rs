@@ -7,11 +7,12 @@ use crate::fragment::Pushed;
 use crate::frame::Frame;
 use crate::headers::be16;
 use crate::icmp::{IcmpError, Offender};
-use crate::neighbor::{NeighborEvent, Resolution, write_solicit};
+use crate::neighbor::{NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, write_solicit};
 use crate::object::{Forward, Rewrite};
 use crate::packet::Packet;
-use crate::port::{PortId, PortInfo};
+use crate::port::PortId;
 use crate::router::Router;
+use crate::spec::NeighSpec;
 use crate::time::Instant;
 use crate::worker::{Fixed, Outbox, Punt, PuntReason, Start, Step};
 use std::net::IpAddr;
@@ -23,8 +24,8 @@ impl Router {
         let Punt { frame, why } = punt;
         self.worker.counters().held.sub(1);
         match why {
-            PuntReason::Arp(_) => self.neighbor_message(now, frame, None, out),
-            PuntReason::Ndp(packet) => self.neighbor_message(now, frame, Some(packet), out),
+            PuntReason::Arp => self.neighbor_message(now, frame, None, out),
+            PuntReason::Ndp { packet, from } => self.neighbor_message(now, frame, Some((packet, from)), out),
             PuntReason::Resolve { port, neighbor } => self.wait_for(now, frame, port, neighbor, out),
             PuntReason::Reassemble(packet) => self.reassemble(now, frame, &packet, out),
             PuntReason::IcmpError(packet) => self.icmp_error(now, frame, &packet, out),
@@ -197,19 +198,93 @@ impl Router {
     }
 
     /// Forgets the neighbours of a port that is going away or down.
-    pub(super) fn flush_neighbors(&mut self, now: Instant, port: PortId, out: &mut Outbox) {
+    pub(super) fn flush_neighbors(&mut self, now: Instant, port: PortId, gone: bool, out: &mut Outbox) {
+        let (keep_static, reason) = (!gone, if gone { DropReason::PortGone } else { DropReason::PortDown });
         let mut events = std::mem::take(&mut self.events);
-        self.neighbors.flush_port(port, &mut events);
+        self.neighbors.flush_port(port, keep_static, reason, &mut events);
         self.events = events;
         self.settle_neighbors(now, out);
     }
 
-    /// ARP (`packet` is None) or neighbour discovery.
-    fn neighbor_message(&mut self, now: Instant, frame: Frame, packet: Option<Packet>, out: &mut Outbox) {
-        let port = self.ports.get(frame.meta.port).map(Arc::clone);
-        let Some(port) = port else { return self.end(now, frame, DropReason::PortGone, out) };
-        let _: &PortInfo = &port;
-        let _ = packet;
-        self.end(now, frame, DropReason::LocalIgnored, out);
+    /// ARP, or neighbour discovery (`ndp`: its parse and the sender on the link).
+    fn neighbor_message(
+        &mut self,
+        now: Instant,
+        frame: Frame,
+        ndp: Option<(Packet, Option<MacAddr>)>,
+        out: &mut Outbox,
+    ) {
+        let Some(port) = self.ports.get(frame.meta.port).map(Arc::clone) else {
+            return self.end(now, frame, DropReason::PortGone, out);
+        };
+        let Some(mut answer) = out.pool.take() else { return self.end(now, frame, DropReason::NoFrame, out) };
+        let settings = &self.settings.neighbor;
+        let events = &mut self.events;
+        let outcome = match ndp {
+            None => self.neighbors.arp_input(now, settings, &port, frame.data(), &mut answer, events),
+            Some((packet, from)) => {
+                let data = frame.data();
+                self.neighbors.ndp_input(now, settings, &port, &packet, data, from, &mut answer, events)
+            }
+        };
+        let counters = self.worker.counters();
+        match outcome {
+            Ok(Outcome::Answer) => {
+                counters.answered.add(1);
+                counters.originated.add(1);
+                out.pool.put(frame);
+                let tables = Arc::clone(&self.tables);
+                self.worker.transmit(&mut Step { now, tables: &tables, out }, port.id, answer);
+                return;
+            }
+            Ok(Outcome::Used) => counters.delivered.add(1),
+            Ok(Outcome::Conflict { addr, mac }) => {
+                counters.delivered.add(1);
+                // Bounded: one per address of ours.
+                self.conflicts.insert((port.id, addr), mac);
+            }
+            Ok(Outcome::Ignored(reason)) | Err(reason) => {
+                out.pool.put(answer);
+                return self.end(now, frame, reason, out);
+            }
+        }
+        out.pool.put(answer);
+        out.pool.put(frame);
+    }
+
+    /// The neighbours of all ports, by port and address.
+    pub fn neighbors(&self) -> Vec<Neighbor> {
+        self.neighbors.list()
+    }
+
+    /// Sets a neighbour by hand.
+    pub fn set_neighbor(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        mode: SetMode,
+        spec: &NeighSpec,
+        out: &mut Outbox,
+    ) -> Result<(), NeighError> {
+        let mut events = std::mem::take(&mut self.events);
+        let result = self.neighbors.set(now, &self.settings.neighbor, port, mode, spec, &mut events);
+        self.events = events;
+        self.settle_neighbors(now, out);
+        result
+    }
+
+    /// Deletes a neighbour; packets that waited for it are refused.
+    pub fn del_neighbor(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        addr: IpAddr,
+        out: &mut Outbox,
+    ) -> Result<(), NeighError> {
+        let mut events = std::mem::take(&mut self.events);
+        let result = self.neighbors.delete(port, addr, &mut events);
+        self.events = events;
+        self.settle_neighbors(now, out);
+        result
     }
 }

@@ -12,10 +12,10 @@ mod route;
 #[cfg(test)]
 mod tests;
 
+use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, FramePool};
-use crate::headers::ethernet::Link;
 use crate::icmp::{IcmpError, Limiter, Offender};
 use crate::object::{Forward, ObjectId};
 use crate::packet::Packet;
@@ -87,9 +87,9 @@ impl Punt {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PuntReason {
     /// ARP; the frame starts at the ARP header.
-    Arp(Link),
-    /// Neighbour discovery.
-    Ndp(Packet),
+    Arp,
+    /// Neighbour discovery, and who sent it on the link.
+    Ndp { packet: Packet, from: Option<MacAddr> },
     /// The neighbour must be resolved first.
     Resolve { port: PortId, neighbor: IpAddr },
     /// A fragment for the router.
@@ -119,7 +119,8 @@ impl Job {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
     /// An IP packet that came in (from a port or out of a tunnel: `frame.meta.port`).
-    Input { link_group: bool },
+    /// `link`: from whom on the link, and whether to a group.
+    Input { link: Option<(MacAddr, bool)> },
     /// An IP packet to be looked up in this table and sent.
     Lookup(TableId),
     /// An IP packet whose forwarding object is known.
