@@ -12,6 +12,7 @@ pub mod frame;
 pub mod headers;
 pub mod icmp;
 pub mod martian;
+pub mod neighbor;
 pub mod object;
 pub mod offload;
 pub mod packet;
