@@ -14,6 +14,7 @@ pub mod frame;
 pub mod headers;
 pub mod icmp;
 pub mod martian;
+pub mod neighbor;
 pub mod object;
 pub mod offload;
 pub mod packet;
