@@ -19,6 +19,8 @@ pub mod object;
 pub mod offload;
 pub mod packet;
 pub mod port;
+pub mod router;
+pub mod routing;
 pub mod settings;
 pub mod spec;
 pub mod tables;

@@ -17,4 +17,3 @@ pub use admin::{NeighError, Neighbor, SetMode};
 pub use input::{Outcome, write_solicit};
 pub use nud::Evidence;
 pub use table::{NeighborEvent, NeighborTable, Resolution};
-

@@ -267,7 +267,7 @@ impl Router {
         out: &mut Outbox,
     ) -> Result<(), NeighError> {
         let mut events = std::mem::take(&mut self.events);
-        let result = self.neighbors.set(now, &self.settings.neighbor, port, mode, spec, &mut events);
+        let result = self.neighbors.set(now, &self.settings.neighbor, port, spec, mode, &mut events);
         self.events = events;
         self.settle_neighbors(now, out);
         result
