@@ -12,7 +12,6 @@ pub use object_table::ObjectTable;
 pub use routing_tables::{FibSet, RoutingTables, domain_of};
 
 use crate::decap::DecapTable;
-use crate::fib::Lookup;
 use crate::object::ObjectId;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
@@ -38,7 +37,7 @@ impl Tables {
     /// not exist.
     #[inline]
     pub fn lookup(&self, table: TableId, dst: &std::net::IpAddr) -> ObjectId {
-        self.routing.fibs.get(table).map_or(ObjectId::NO_ROUTE, |fib| fib.lookup(dst))
+        self.routing.lookup(table, dst)
     }
 }
 

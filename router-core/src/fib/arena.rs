@@ -28,6 +28,11 @@ impl<const BITS: u32> Arena<BITS> {
         Arena { chunks: (0..max_chunks).map(|_| OnceLock::new()).collect() }
     }
 
+    /// The number of nodes that the index space holds.
+    fn limit(&self) -> usize {
+        self.chunks.len() << Self::NODES_LOG2
+    }
+
     /// All words of a node; empty for an index that was never allocated.
     #[inline]
     pub(super) fn node(&self, index: u32) -> &[AtomicU64] {
@@ -150,6 +155,13 @@ impl FibMemory {
     pub fn release(&mut self, oldest_live: u64) {
         self.pages.release(oldest_live);
         self.nodes.release(oldest_live);
+    }
+
+    /// Whether so little room is left that routes must be refused: one IPv6 prefix may take 28 nodes, and commits lag.
+    pub fn nearly_full(&self) -> bool {
+        const RESERVE: usize = 1 << 22;
+        let free = |pool: &Pool, limit: usize| limit.saturating_sub(pool.next as usize) + pool.free.len();
+        free(&self.nodes, self.arenas.nodes.limit()) < RESERVE || free(&self.pages, self.arenas.pages.limit()) < 1 << 12
     }
 
     /// Nodes that wait for readers.

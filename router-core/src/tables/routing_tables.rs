@@ -1,8 +1,10 @@
 //! What the routing control plane publishes to the data plane.
 
 use super::{AdjacencyMap, ObjectTable};
-use crate::fib::Fib;
+use crate::fib::{Fib, Lookup};
+use crate::object::ObjectId;
 use crate::port::TableId;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The compiled tables by number. Tables `local` and `default` are compiled into `main`.
@@ -58,13 +60,9 @@ pub struct RoutingTables {
 }
 
 impl RoutingTables {
-    /// Tables without any route, as [`crate::routing::Routing::new`] starts with.
-    pub fn empty() -> Self {
-        RoutingTables {
-            fibs: FibSet::default(),
-            objects: ObjectTable::default(),
-            adjacencies: AdjacencyMap::new(0),
-            token: Arc::new(()),
-        }
+    /// Longest-prefix match in a table; [`ObjectId::NO_ROUTE`] without a match or without such a table.
+    #[inline]
+    pub fn lookup(&self, table: TableId, dst: &IpAddr) -> ObjectId {
+        self.fibs.get(table).map_or(ObjectId::NO_ROUTE, |f| f.lookup(dst))
     }
 }
