@@ -70,7 +70,8 @@ fn seeds() -> Vec<Vec<u8>> {
     let mac = MacAddr([2, 0, 0, 0, 0, 9]);
     let router = MacAddr([2, 0, 0, 0, 0, 1]);
     let mut v = Vec::new();
-    for dst in ["198.51.100.7", "192.0.2.1", "192.0.2.77", "203.0.113.7", "100.64.0.1", "255.255.255.255", "224.0.0.1"] {
+    for dst in ["198.51.100.7", "192.0.2.1", "192.0.2.77", "203.0.113.7", "100.64.0.1", "255.255.255.255", "224.0.0.1"]
+    {
         v.push(packets::udp(h4, ip(dst), (1000, 53), 64, false, &[7; 300]));
         v.push(packets::udp(h4, ip(dst), (1000, 53), 1, true, &[7; 1490]));
         v.push(packets::echo(h4, ip(dst), 1, 64, false, &[7; 64]));
@@ -100,7 +101,14 @@ fn seeds() -> Vec<Vec<u8>> {
     let (hop, own) = (ip("198.51.100.1"), ip("192.0.2.1"));
     v.push(packets::ip(hop, own, 1, 64, false, &packets::transport(hop, own, 1, error, 2)));
     let mut frames: Vec<_> = v.iter().map(|p| packets::ethernet(router, mac, p)).collect();
-    frames.push(packets::arp(1, MacAddr::BROADCAST, mac, [192, 0, 2, 2].into(), MacAddr::default(), [192, 0, 2, 1].into()));
+    frames.push(packets::arp(
+        1,
+        MacAddr::BROADCAST,
+        mac,
+        [192, 0, 2, 2].into(),
+        MacAddr::default(),
+        [192, 0, 2, 1].into(),
+    ));
     frames.push(packets::arp(2, router, mac, [192, 0, 2, 77].into(), router, [192, 0, 2, 1].into()));
     let own = "2001:db8::1".parse().expect("address");
     frames.push(packets::solicitation(mac, "2001:db8::2".parse().expect("address"), own));
@@ -132,7 +140,9 @@ fn spoil(r: &mut Random, bytes: &mut Vec<u8>) {
                 }
             }
             5 => *bytes = (0..r.below(200)).map(|_| r.next() as u8).collect(),
-            6 if bytes.len() > 34 && bytes[12..14] == [8, 0] => router_core::checksum::fill_ipv4_header(&mut bytes[14..]),
+            6 if bytes.len() > 34 && bytes[12..14] == [8, 0] => {
+                router_core::checksum::fill_ipv4_header(&mut bytes[14..])
+            }
             _ => {}
         }
     }
