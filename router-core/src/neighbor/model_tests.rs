@@ -103,8 +103,6 @@ impl Listener {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
     #[test]
     fn random_events(events in proptest::collection::vec(event(), 0..150)) {
         let (s, port) = (settings(), PortId(1));
