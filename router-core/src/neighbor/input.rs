@@ -13,6 +13,17 @@ use crate::settings::NeighborSettings;
 use crate::time::Instant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// A neighbour discovery message as received.
+#[derive(Clone, Copy, Debug)]
+pub struct NdpReceived<'a> {
+    /// Its parse.
+    pub packet: &'a Packet,
+    /// Its bytes, from the IPv6 header on.
+    pub data: &'a [u8],
+    /// The link-layer source of its frame, where known: needed only to answer those who do not tell theirs.
+    pub from: Option<MacAddr>,
+}
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -97,21 +108,18 @@ impl NeighborTable {
         Ok(if used { Outcome::Used } else { Outcome::Ignored(DropReason::LocalIgnored) })
     }
 
-    /// Takes a neighbour discovery message in; `data` starts at the IPv6 header, `packet` is its parse, `from` the
-    /// link-layer source of its frame where known (needed only to answer those who do not tell theirs). When it asks for
-    /// an address of `port` the answer is written into `answer`.
+    /// Takes a neighbour discovery message in. When it asks for an address of `port` the answer is written into `answer`.
     pub fn ndp_input(
         &mut self,
         now: Instant,
         s: &NeighborSettings,
         port: &PortInfo,
-        packet: &Packet,
-        data: &[u8],
-        from: Option<MacAddr>,
+        received: &NdpReceived<'_>,
         answer: &mut Frame,
         out: &mut Vec<NeighborEvent>,
     ) -> Result<Outcome, DropReason> {
-        let message = Ndp::parse(packet, data)?;
+        let message = Ndp::parse(received.packet, received.data)?;
+        let from = received.from;
         let owns = |a: Ipv6Addr| port.owns(&IpAddr::V6(a));
         let ignored = Ok(Outcome::Ignored(DropReason::LocalIgnored));
         if from.is_some() && from == port.mac {

@@ -14,6 +14,13 @@ pub mod nud;
 mod table;
 
 pub use admin::{NeighError, Neighbor, SetMode};
-pub use input::{Outcome, write_solicit};
+pub use input::{NdpReceived, Outcome, write_solicit};
 pub use nud::Evidence;
 pub use table::{NeighborEvent, NeighborTable, Resolution};
+
+#[cfg(test)]
+mod message_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod table_tests;

@@ -109,7 +109,7 @@ impl Ndp {
                 let router = flags.contains(NdiscNeighborFlags::ROUTER);
                 let solicited = flags.contains(NdiscNeighborFlags::SOLICITED);
                 let replace = flags.contains(NdiscNeighborFlags::OVERRIDE);
-                let right = !target.is_multicast() && !(dst.is_multicast() && solicited);
+                let right = !(target.is_multicast() || dst.is_multicast() && solicited);
                 right.then_some(Ndp::Advert { target, mac, router, solicited, replace })
             }
             // RFC 4861 6.1.1.

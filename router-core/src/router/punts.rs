@@ -7,7 +7,7 @@ use crate::fragment::Pushed;
 use crate::frame::Frame;
 use crate::headers::be16;
 use crate::icmp::{IcmpError, Offender};
-use crate::neighbor::{NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, write_solicit};
+use crate::neighbor::{NdpReceived, NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, write_solicit};
 use crate::object::{Forward, Rewrite};
 use crate::packet::Packet;
 use crate::port::PortId;
@@ -223,8 +223,8 @@ impl Router {
         let outcome = match ndp {
             None => self.neighbors.arp_input(now, settings, &port, frame.data(), &mut answer, events),
             Some((packet, from)) => {
-                let data = frame.data();
-                self.neighbors.ndp_input(now, settings, &port, &packet, data, from, &mut answer, events)
+                let received = NdpReceived { packet: &packet, data: frame.data(), from };
+                self.neighbors.ndp_input(now, settings, &port, &received, &mut answer, events)
             }
         };
         let counters = self.worker.counters();
