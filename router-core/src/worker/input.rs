@@ -66,9 +66,9 @@ impl Worker {
 
     /// Does one step: parse, check, look up, forward.
     pub(super) fn step(&mut self, step: &mut Step<'_>, job: Job) -> Result<(), Stale> {
-        let Job { frame, start, depth, ttl_taken } = job;
+        let Job { frame, start, depth } = job;
         let Some((frame, mut packet)) = self.parse_again(step, frame) else { return Ok(()) };
-        let job = Job { frame, start, depth, ttl_taken };
+        let job = Job { frame, start, depth };
         match start {
             Start::Input { link } => {
                 packet.link_group = link.is_some_and(|(_, group)| group);
@@ -175,6 +175,7 @@ impl Worker {
                     return self.discard(step, frame, reason);
                 }
                 frame.meta.port = tunnel;
+                frame.meta.ttl_taken = false;
                 if let Some(c) = self.counters.port(tunnel) {
                     c.rx_packets.add(1);
                     c.rx_bytes.add(frame.len() as u64);

@@ -104,14 +104,12 @@ pub(crate) struct Job {
     pub start: Start,
     /// How many tunnels it has entered or left here.
     pub depth: u8,
-    /// This router has taken its one from the TTL already.
-    pub ttl_taken: bool,
 }
 
 impl Job {
     /// A job on a packet that has gone through nothing yet.
     pub fn new(frame: Frame, start: Start) -> Self {
-        Job { frame, start, depth: 0, ttl_taken: false }
+        Job { frame, start, depth: 0 }
     }
 }
 

@@ -42,7 +42,6 @@ impl Stage {
 struct Pieces {
     start: Start,
     depth: u8,
-    ttl_taken: bool,
 }
 
 /// What became of a packet at one object.
@@ -173,7 +172,7 @@ impl Worker {
         stage: Stage,
     ) -> Next {
         let Stage { again, caps, next } = stage;
-        let takes_ttl = !is_own(&job.frame) && !job.ttl_taken;
+        let takes_ttl = !is_own(&job.frame) && !job.frame.meta.ttl_taken;
         if takes_ttl && let Err(reason) = leaving(&packet) {
             self.refuse(step, job.frame, &packet, reason, 0);
             return Next::Done;
@@ -200,14 +199,15 @@ impl Worker {
             }
         }
         // Checksums and segments that the next port cannot do are done now, on the still unedited packet.
-        let Job { mut frame, depth, ttl_taken, .. } = job;
+        let Job { mut frame, depth, .. } = job;
         if frame.meta.csum.is_some() || frame.meta.gso.is_some() {
-            match self.prepare(step, frame, &caps, Pieces { start: again, depth, ttl_taken }) {
+            match self.prepare(step, frame, &caps, Pieces { start: again, depth }) {
                 Some(f) => frame = f,
                 None => return Next::Done,
             }
         }
         if takes_ttl {
+            frame.meta.ttl_taken = true;
             // The parse has seen a whole header and `leaving` a TTL above one: neither can fail.
             let _ = match packet.family {
                 Family::Inet => checksum::decrement_ttl(frame.data_mut()),
@@ -220,9 +220,7 @@ impl Worker {
         }
         match verdict {
             Verdict::Continue(next) => match self.parse_again(step, frame) {
-                Some((frame, packet)) => {
-                    Next::Object(Job { frame, start: Start::Object(next), depth, ttl_taken: true }, packet, next)
-                }
+                Some((frame, packet)) => Next::Object(Job { frame, start: Start::Object(next), depth }, packet, next),
                 None => Next::Done,
             },
             Verdict::Transmit(port) => {
@@ -255,9 +253,9 @@ impl Worker {
 
     /// Puts pieces of a packet at the head of the job list, in order.
     fn enqueue(&mut self, pieces: &mut Vec<Frame>, cut: Pieces) {
-        let Pieces { start, depth, ttl_taken } = cut;
+        let Pieces { start, depth } = cut;
         while let Some(frame) = pieces.pop() {
-            self.jobs.push_front(Job { frame, start, depth, ttl_taken });
+            self.jobs.push_front(Job { frame, start, depth });
         }
     }
 
@@ -266,12 +264,12 @@ impl Worker {
         if packet.df {
             return self.refuse(step, job.frame, packet, DropReason::TooBig, mtu);
         }
-        let Job { frame, depth, ttl_taken, .. } = job;
-        let cut = Pieces { start: again, depth, ttl_taken };
+        let Job { frame, depth, .. } = job;
+        let cut = Pieces { start: again, depth };
         if frame.meta.gso.is_some() || frame.meta.csum.is_some() {
             // The checksum covers the whole datagram: it must be right before the datagram is cut.
             let Some(frame) = self.prepare(step, frame, &PortCaps::default(), cut) else { return };
-            self.jobs.push_front(Job { frame, start: again, depth, ttl_taken });
+            self.jobs.push_front(Job { frame, start: again, depth });
             return;
         }
         let mut pieces = std::mem::take(&mut self.pieces);
