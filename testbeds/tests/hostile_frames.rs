@@ -5,7 +5,7 @@
 
 use router_core::addr::MacAddr;
 use router_core::counters::{Totals, WorkerCounters};
-use router_core::frame::{Frame, FramePool, Gso, GsoKind, PartialChecksum};
+use router_core::frame::{FramePool, Gso, GsoKind, PartialChecksum};
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::router::Router;
 use router_core::settings::Settings;

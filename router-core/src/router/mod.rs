@@ -164,6 +164,7 @@ impl Router {
         self.events = events;
         self.settle_neighbors(now, out);
         self.poll_reassembly(now, out);
+        self.handle_own(now, out);
         self.refresh_tunnels(now);
         [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline()].into_iter().flatten().min()
     }

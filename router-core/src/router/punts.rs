@@ -19,8 +19,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 impl Router {
-    /// Treats a frame that a worker could not finish.
+    /// Treats a frame that a worker could not finish, and those of our own answers that have to wait themselves.
     pub fn handle(&mut self, now: Instant, punt: Punt, out: &mut Outbox) {
+        self.handle_one(now, punt, out);
+        self.handle_own(now, out);
+    }
+
+    /// Treats what the control side's own packets need: an ICMP error may wait for a neighbour, too.
+    pub(super) fn handle_own(&mut self, now: Instant, out: &mut Outbox) {
+        while let Some(punt) = out.punts.pop() {
+            self.handle_one(now, punt, out);
+        }
+    }
+
+    fn handle_one(&mut self, now: Instant, punt: Punt, out: &mut Outbox) {
         let Punt { frame, why } = punt;
         self.worker.counters().held.sub(1);
         match why {
