@@ -295,6 +295,60 @@ fn groups_of_both_families_share_flows_and_keep_them() {
 }
 
 #[test]
+fn a_group_leaves_a_silent_gateway_out_and_takes_it_back() {
+    let mut net = Net::default();
+    let r = net.router(Settings::default());
+    let lan = net.port(r, "lan", 1500, &["192.0.2.1/24"]);
+    let a = net.host(&["192.0.2.2/24"], &["192.0.2.1"]);
+    let na = net.nic(a);
+    net.link(lan, na);
+    let mut gateways = Vec::new();
+    for (name, own, peer) in
+        [("one", "198.51.100.1/24", "198.51.100.2/24"), ("two", "2001:db8::1/64", "2001:db8::2/64")]
+    {
+        let port = net.port(r, name, 1500, &[own]);
+        let g = net.host(&[peer], &[own.split('/').next().expect("address")]);
+        let nic = net.nic(g);
+        net.link(port, nic);
+        gateways.push(g);
+    }
+    let mut spec = RouteSpec::new("203.0.113.0/24".parse().expect("prefix"));
+    spec.hops = ["198.51.100.2", "2001:db8::2"]
+        .map(|g| HopSpec { via: Some(ip(g)), dev: None, weight: 1, onlink: false })
+        .into();
+    net.with(r, |r, _, _| r.routing_mut().route(RouteOp::Add, &spec)).expect("route");
+    // Two flows each of which may have either member; sixteen make sure that both are used.
+    let burst = |net: &mut Net| {
+        for flow in 0..16u16 {
+            net.send(a, packets::udp(ip("192.0.2.2"), ip("203.0.113.9"), (2000 + flow, 53), 64, false, b"flow"));
+        }
+        settle(net);
+    };
+    burst(&mut net);
+    let both = [net.h(gateways[0]).take().len(), net.h(gateways[1]).take().len()];
+    assert_eq!(both[0] + both[1], 16);
+    assert!(both[0] > 0 && both[1] > 0, "{both:?}");
+    // The second one dies silently; within the probing time of RFC 4861 all flows use the first.
+    net.h(gateways[1]).alive = false;
+    for _ in 0..80 {
+        burst(&mut net);
+        net.run(Duration::from_secs(1));
+    }
+    net.h(gateways[0]).take();
+    for _ in 0..20 {
+        burst(&mut net);
+        net.run(Duration::from_secs(1));
+    }
+    assert_eq!(net.h(gateways[0]).take().len(), 20 * 16, "none is lost to the dead member, nor waits for it");
+    // It comes back and gets its flows again, although nobody sent anything its way.
+    net.h(gateways[1]).alive = true;
+    net.run(Duration::from_secs(15));
+    burst(&mut net);
+    assert_eq!([net.h(gateways[0]).take().len(), net.h(gateways[1]).take().len()], both);
+    net.check();
+}
+
+#[test]
 fn a_forwarder_from_outside_the_core_plugs_in() {
     let mut net = Net::default();
     let r = net.router(Settings::default());

@@ -41,6 +41,8 @@ pub struct Router {
     changed: bool,
     next_ifindex: u32,
     events: Vec<NeighborEvent>,
+    /// Gateways that did not answer, and when to ask again.
+    lost_gateways: BTreeMap<(PortId, IpAddr), Instant>,
     /// Who else uses addresses of ours (RFC 5227 2.4, RFC 4862 5.4.4).
     conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
 }
@@ -72,6 +74,7 @@ impl Router {
             changed: true,
             next_ifindex: 1,
             events: Vec::new(),
+            lost_gateways: BTreeMap::new(),
             conflicts: BTreeMap::new(),
         };
         let lo = PortInfo {
@@ -163,9 +166,12 @@ impl Router {
         self.neighbors.poll(now, &self.settings.neighbor, &mut events);
         self.events = events;
         self.settle_neighbors(now, out);
+        self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
-        [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline()].into_iter().flatten().min()
+        let gateways = self.lost_gateways.values().copied().min();
+        let deadlines = [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline(), gateways];
+        deadlines.into_iter().flatten().min()
     }
 }

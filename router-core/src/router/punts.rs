@@ -68,6 +68,9 @@ impl Router {
                 match event {
                     NeighborEvent::Solicit { port, target, unicast } => self.solicit(now, port, target, unicast, out),
                     NeighborEvent::Changed { port, addr, mac, used } => {
+                        if mac.is_some() {
+                            self.lost_gateways.remove(&(port, addr));
+                        }
                         self.routing.set_neighbor(port, addr, mac.map(|m| (m, used)));
                     }
                     NeighborEvent::Release { port, addr, mac, frames } => {
@@ -79,6 +82,9 @@ impl Router {
                     }
                     NeighborEvent::Failed { port, addr, frames } => {
                         self.routing.neighbor_failed(port, addr, true);
+                        if self.routing.is_gateway(port, addr) {
+                            self.lost_gateways.insert((port, addr), now + self.settings.neighbor.failed_hold);
+                        }
                         for frame in frames {
                             self.worker.counters().held.sub(1);
                             self.refuse(now, frame, DropReason::NeighborFailed, out);
@@ -90,11 +96,40 @@ impl Router {
                     }
                     NeighborEvent::Evicted { port, addr } => {
                         self.routing.set_neighbor(port, addr, None);
-                        self.routing.neighbor_failed(port, addr, false);
+                        let gateway = self.routing.is_gateway(port, addr);
+                        self.routing.neighbor_failed(port, addr, gateway);
+                        if gateway {
+                            self.lost_gateways.insert((port, addr), now);
+                        }
                     }
                 }
             }
         }
+    }
+
+    /// Asks again for gateways that were lost: groups that left them out must learn that they are back, although no
+    /// traffic asks for them.
+    pub(super) fn seek_gateways(&mut self, now: Instant, out: &mut Outbox) {
+        let due: Vec<_> = self.lost_gateways.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
+        for (port, addr) in due {
+            self.lost_gateways.remove(&(port, addr));
+            if !self.routing.is_gateway(port, addr) || self.ports.get(port).is_none_or(|p| !p.up) {
+                self.routing.neighbor_failed(port, addr, false);
+                continue;
+            }
+            let mut events = std::mem::take(&mut self.events);
+            let found = self.neighbors.resolve(now, &self.settings.neighbor, port, addr, None, &mut events);
+            self.events = events;
+            match found {
+                Resolution::Known(..) => self.routing.neighbor_failed(port, addr, false),
+                // Its answer, or its silence, brings the next event.
+                Resolution::Pending => {}
+                Resolution::Refused(..) => {
+                    self.lost_gateways.insert((port, addr), now + self.settings.neighbor.failed_hold);
+                }
+            }
+        }
+        self.settle_neighbors(now, out);
     }
 
     /// Asks for a neighbour's link-layer address.

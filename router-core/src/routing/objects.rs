@@ -214,6 +214,11 @@ impl Objects {
         ids.into_iter().for_each(|id| self.render(id, facts));
     }
 
+    /// Whether an object leads to this neighbour as a gateway.
+    pub(crate) fn leads_to(&self, port: PortId, addr: IpAddr) -> bool {
+        self.by_link.get(&(port, Some(addr))).is_some_and(|ids| !ids.is_empty())
+    }
+
     /// Renders everything that a neighbour's state shows in.
     pub(crate) fn refresh_neighbor(&mut self, port: PortId, addr: IpAddr, facts: &Facts) {
         let ids = self.by_link.get(&(port, Some(addr))).cloned().unwrap_or_default();

@@ -144,6 +144,11 @@ impl Routing {
         self.objects.refresh_neighbor(port, addr, &self.facts);
     }
 
+    /// Whether some next hop has this neighbour as its gateway.
+    pub fn is_gateway(&self, port: PortId, addr: IpAddr) -> bool {
+        self.objects.leads_to(port, addr)
+    }
+
     fn port_changed(&mut self, id: PortId) {
         let roots: Vec<_> = self.by_port.get(&id).map(|s| s.iter().copied().collect()).unwrap_or_default();
         self.refresh_all(roots);
