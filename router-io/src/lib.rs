@@ -6,4 +6,6 @@ pub mod counting_alloc;
 pub mod lab;
 pub mod netlink;
 pub mod port;
+pub mod runtime;
 mod sys;
+pub mod worker;

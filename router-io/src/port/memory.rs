@@ -108,7 +108,7 @@ impl Port for MemoryPort {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::port::{RecvReport, SendReport};
+    use crate::port::{RecvReport, Refused, SendReport};
     use router_core::frame::{FramePool, PartialChecksum};
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         let mut sent = SendReport::default();
         a.send_batch(&mut frames, &mut pool, &mut sent);
         assert!(frames.is_empty());
-        assert_eq!(sent.refused, [(DropReason::TxFull, 1)]);
+        assert_eq!(sent.refused, [Refused { reason: DropReason::TxFull, bytes: 20 }]);
         let (mut batch, mut got) = (Vec::new(), RecvReport::default());
         b.recv_batch(256, &mut pool, &mut batch, &mut got);
         assert_eq!(batch.iter().map(|f| f.data()[0]).collect::<Vec<_>>(), [0, 1]);

@@ -99,22 +99,29 @@ pub struct RecvReport {
     pub event: Option<PortEvent>,
 }
 
+/// A frame that was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Under which it is counted.
+    pub reason: DropReason,
+    /// Its length.
+    pub bytes: usize,
+}
+
 /// Outcome of a send batch. Frames not listed were sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SendReport {
-    /// Frames that were not sent: reason and number, one entry per reason.
-    pub refused: Vec<(DropReason, u64)>,
+    /// Frames that were not sent.
+    pub refused: Vec<Refused>,
     /// What happened to the port, without repetitions.
     pub events: Vec<PortEvent>,
 }
 
 impl SendReport {
-    /// Notes `n` frames not sent.
-    pub fn refuse(&mut self, error: SendError, n: u64) {
-        match self.refused.iter_mut().find(|(r, _)| *r == error.reason) {
-            Some((_, count)) => *count += n,
-            None => self.refused.push((error.reason, n)),
-        }
+    /// Notes that the frames of these lengths were not sent.
+    pub fn refuse(&mut self, error: SendError, lengths: impl IntoIterator<Item = usize>) {
+        let reason = error.reason;
+        self.refused.extend(lengths.into_iter().map(|bytes| Refused { reason, bytes }));
         if let Some(e) = error.event.filter(|e| !self.events.contains(e)) {
             self.events.push(e);
         }
@@ -124,11 +131,6 @@ impl SendReport {
     pub fn clear(&mut self) {
         self.refused.clear();
         self.events.clear();
-    }
-
-    /// All frames that were not sent.
-    pub fn refused_total(&self) -> u64 {
-        self.refused.iter().map(|(_, n)| n).sum()
     }
 }
 
@@ -167,8 +169,9 @@ pub trait Transmit {
     /// Sends all of `frames`, without waiting, and empties it; memory that is not needed any more goes to `pool`.
     fn send_batch(&mut self, frames: &mut Vec<Frame>, pool: &mut FramePool, report: &mut SendReport) {
         for mut frame in frames.drain(..) {
+            let len = frame.len();
             if let Err(e) = self.send(&mut frame) {
-                report.refuse(e, 1);
+                report.refuse(e, [len]);
             }
             pool.put(frame);
         }

@@ -218,7 +218,7 @@ impl Transmit for PacketQueue {
         frames.retain_mut(|f| match prepare(f) {
             Ok(()) => true,
             Err(e) => {
-                report.refuse(e, 1);
+                report.refuse(e, [f.len()]);
                 pool.put(std::mem::take(f));
                 false
             }
@@ -235,7 +235,7 @@ impl Transmit for PacketQueue {
                     let all =
                         matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENETDOWN | libc::ENXIO | libc::ENODEV));
                     let n = if all { rest.len() } else { 1 };
-                    report.refuse(self.send_error(&e), n as u64);
+                    report.refuse(self.send_error(&e), rest[..n].iter().map(Frame::len));
                     rest = &rest[n..];
                 }
             }

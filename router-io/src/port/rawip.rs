@@ -394,7 +394,7 @@ impl Transmit for RawIpQueue {
                 Err(e) if e.raw_os_error() == Some(libc::EINTR) => 0,
                 Err(e) => {
                     let dst = destination(rest[0].data()).map_or(Ipv4Addr::UNSPECIFIED.into(), |d| d.0);
-                    report.refuse(self.send_error(&e, dst), 1);
+                    report.refuse(self.send_error(&e, dst), [rest[0].len()]);
                     1
                 }
             };

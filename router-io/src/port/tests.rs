@@ -63,6 +63,10 @@ impl Tap {
     }
 }
 
+fn reasons(report: &SendReport) -> Vec<DropReason> {
+    report.refused.iter().map(|r| r.reason).collect()
+}
+
 fn open_on(host: &Host, config: &PortConfig, workers: usize) -> OpenedPort {
     host.run(|| Opener::default().open(config, workers)).unwrap()
 }
@@ -126,7 +130,7 @@ sandbox_test! {
 
         // Bare frames; own copies do not come back; one too long is refused alone.
         let sent = tap_a.send(&[marked(1, 60), marked(2, 3000), marked(3, 1514)]);
-        assert_eq!(sent.refused, [(DropReason::TxError, 1)]);
+        assert_eq!(reasons(&sent), [DropReason::TxError; 1]);
         assert_eq!(tap_b.find(is_marked).data()[14], 1);
         let last = tap_b.find(is_marked);
         assert_eq!((last.data()[14], last.len()), (3, 1514));
@@ -165,7 +169,7 @@ sandbox_test! {
         assert_eq!((got.meta, got.data()), (Meta { port: got.meta.port, ..big.meta }, big.data()));
         // A super-frame without a pending checksum would make the kernel warn.
         big.meta.csum = None;
-        assert_eq!(tap_a.send(&[big]).refused, [(DropReason::OffloadMalformed, 1)]);
+        assert_eq!(reasons(&tap_a.send(&[big])), [DropReason::OffloadMalformed]);
 
         // The kernel's own UDP: unfinished checksum.
         b.run(|| {
@@ -188,7 +192,7 @@ sandbox_test! {
         net.set_up("a", "eth0", false).unwrap();
         assert_eq!(tap_a.event(), PortEvent::LinkDown);
         let sent = tap_a.send(&[marked(1, 60), marked(2, 60)]);
-        assert_eq!(sent.refused, [(DropReason::PortDown, 2)]);
+        assert_eq!(reasons(&sent), [DropReason::PortDown; 2]);
         assert_eq!(sent.events, [PortEvent::LinkDown]);
         net.set_up("a", "eth0", true).unwrap();
         net.wait_ready(LIMIT).unwrap();
@@ -248,7 +252,7 @@ sandbox_test! {
         let mut tap_b = Tap::new(open_on(b, &config(PortKind::Packet, "eth0"), 1).queues.remove(0));
         let mut own = marked(1, 60);
         own.data_mut()[6..12].copy_from_slice(&mac.0);
-        assert_eq!(tap_a.send(&[own, marked(2, 2000)]).refused, [(DropReason::TxError, 1)]);
+        assert_eq!(reasons(&tap_a.send(&[own, marked(2, 2000)])), [DropReason::TxError]);
         assert_eq!(tap_b.find(is_marked).data()[14], 1);
         assert_eq!(tap_b.send(&[marked(3, 1514)]), SendReport::default());
         let got = tap_a.find(is_marked);
@@ -291,7 +295,7 @@ sandbox_test! {
         let index = host.netlink().link_index("tun7").unwrap();
         host.netlink().set_up(index, false).unwrap();
         let sent = tap.send(&[got.clone()]);
-        assert_eq!((sent.refused, sent.events), (vec![(DropReason::PortDown, 1)], vec![PortEvent::LinkDown]));
+        assert_eq!((reasons(&sent), sent.events), (vec![DropReason::PortDown], vec![PortEvent::LinkDown]));
         host.netlink().set_up(index, true).unwrap();
         assert_eq!(tap.send(&[got.clone()]), SendReport::default());
         host.netlink().del_link(index).unwrap();
@@ -368,7 +372,7 @@ sandbox_test! {
         for v6 in [false, true] {
             let sent = tap_a.send(&[outer(v6, 41, 10), outer(v6, 41, 2000), outer(v6, 41, 20)]);
             let dst = if v6 { "2001:db8::2" } else { "192.0.2.2" }.parse().unwrap();
-            assert_eq!(sent.refused, [(DropReason::TooBig, 1)]);
+            assert_eq!(reasons(&sent), [DropReason::TooBig; 1]);
             assert_eq!(sent.events, [PortEvent::PathMtu { dst, mtu: 1500 }]);
             assert_eq!(tap_b.find(|_| true).len(), outer(v6, 41, 10).len());
             assert_eq!(tap_b.find(|_| true).len(), outer(v6, 41, 20).len());
@@ -381,6 +385,6 @@ sandbox_test! {
         let opened = open_on(a, &here, 1);
         assert_eq!(opened.mtu, 1500);
         let nonsense = tap_a.send(&[Frame::from_slice(&[]), Frame::from_slice(&[0x45; 10]), Frame::from_slice(&[0x70; 60])]);
-        assert_eq!(nonsense.refused, [(DropReason::TxError, 3)]);
+        assert_eq!(reasons(&nonsense), [DropReason::TxError; 3]);
     }
 }

@@ -5,5 +5,6 @@ pub mod device;
 pub mod mmsg;
 pub mod opt;
 pub mod packet;
+pub mod signal;
 pub mod tun;
 pub mod wake;
