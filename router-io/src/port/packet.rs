@@ -308,7 +308,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
         #[test]
         fn any_reception_is_a_frame_or_an_error(
             prefix: [u8; vnet::LEN], data in proptest::collection::vec(any::<u8>(), 0..80),

@@ -475,7 +475,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
         #[test]
         fn anything_received_is_a_packet_or_an_error(
             mut data in proptest::collection::vec(any::<u8>(), 0..120), control in proptest::collection::vec(any::<u8>(), 0..64),

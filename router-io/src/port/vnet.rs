@@ -238,7 +238,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
         #[test]
         fn nothing_panics(h in any::<[u8; LEN]>(), data in proptest::collection::vec(any::<u8>(), 0..100), ip: bool) {
             let medium = if ip { Medium::Ip } else { Medium::Ethernet };

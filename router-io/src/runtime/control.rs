@@ -30,6 +30,8 @@ const COMMANDS_PER_TURN: usize = 32;
 const REPORTS_PER_TURN: usize = 256;
 /// Idle workers hold on to an old snapshot; after this time they are asked to look at the new one.
 const RECLAIM: Duration = Duration::from_millis(100);
+/// The same, at once, when so many snapshots wait: memory of the tables is only reused when they are gone.
+const MANY_RETIRED: usize = 8;
 /// Empty frames that the control side keeps at hand.
 const SPARE_FRAMES: usize = 64;
 
@@ -155,7 +157,7 @@ impl Control {
     /// Runs until told to stop, then closes everything.
     pub(super) fn run(mut self) {
         while !self.stopping {
-            if self.turn() == Settled::Yes {
+            if self.turn() == Settled::Yes && !self.stopping {
                 self.sleep();
             }
         }
@@ -217,10 +219,13 @@ impl Control {
         self.retired.retain(|t| Arc::strong_count(t) > 1);
         if self.retired.is_empty() {
             self.reclaim_at = None;
-        } else if self.reclaim_at.is_none_or(|at| now >= at) {
-            if self.reclaim_at.is_some() {
-                self.workers.iter().for_each(|w| w.wake.ring());
-            }
+            return;
+        }
+        let due = self.reclaim_at.is_some_and(|at| now >= at);
+        if due || self.retired.len() >= MANY_RETIRED {
+            self.workers.iter().for_each(|w| w.wake.ring());
+        }
+        if due || self.reclaim_at.is_none() {
             self.reclaim_at = Some(now + RECLAIM);
         }
     }

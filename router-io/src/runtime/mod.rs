@@ -19,7 +19,7 @@ use crate::sys::wake::Wake;
 use crate::worker::{Worker, WorkerParts};
 use arc_swap::ArcSwap;
 use control::{Command, ControlParts, WorkerLink};
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use router_core::counters::WorkerCounters;
 use router_core::router::Router;
 use router_core::settings::Settings;
@@ -171,12 +171,14 @@ fn assemble(config: RuntimeConfig, clock: Clock) -> io::Result<(Control, Vec<Wor
     let router = Router::new(config.settings, seed, Arc::clone(&counters));
     let tables = Arc::new(ArcSwap::new(router.tables()));
     let (commands_tx, commands) = bounded(COMMANDS);
-    let (reports_tx, reports) = bounded(REPORTS);
+    // In a replay both ends are the same thread, which must not wait for itself.
+    let replaying = matches!(clock, Clock::Virtual(_));
+    let (reports_tx, reports) = if replaying { unbounded() } else { bounded(REPORTS) };
     let wake = Wake::new()?;
     let mut workers = Vec::new();
     let mut links = Vec::new();
     for _ in 0..config.workers.max(1) {
-        let (news_tx, news) = bounded(NEWS);
+        let (news_tx, news) = if replaying { unbounded() } else { bounded(NEWS) };
         let worker_wake = Wake::new()?;
         let counters = Arc::new(WorkerCounters::new(config.max_ports));
         links.push(WorkerLink { news: news_tx, wake: worker_wake.clone(), counters: Arc::clone(&counters) });

@@ -37,7 +37,8 @@ impl Wake {
     pub fn listen(&self) {
         let mut count = [0u8; 8];
         let _ = rustix::io::read(&self.0.fd, &mut count);
-        self.0.rung.store(false, Ordering::Release);
+        // An exchange, not a store: it sees what those published whose rings it makes void.
+        self.0.rung.swap(false, Ordering::AcqRel);
     }
 }
 
