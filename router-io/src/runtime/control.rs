@@ -128,10 +128,19 @@ impl Control {
         self.clock.now()
     }
 
-    /// Makes all changes visible to the workers.
+    /// Makes all changes visible to the workers. A long list takes several slices; between them punts are served, so
+    /// that loading a full table does not keep neighbours waiting.
     pub fn commit(&mut self) {
+        while self.commit_slice() {
+            self.take_reports();
+            self.deliver();
+        }
+    }
+
+    /// One slice; true when some is left.
+    fn commit_slice(&mut self) -> bool {
         let (tables, retired) = (&self.tables, &mut self.retired);
-        self.router.commit(self.clock.now(), &mut |new| retired.push(tables.swap(Arc::clone(new))));
+        self.router.commit(self.clock.now(), &mut |new| retired.push(tables.swap(Arc::clone(new))))
     }
 
     /// Asks the control thread to end after this turn.
@@ -171,6 +180,19 @@ impl Control {
             let Ok(command) = self.commands.try_recv() else { break };
             command(self);
         }
+        self.take_reports();
+        self.follow_links();
+        let now = self.clock.now();
+        self.deadline = self.router.poll(now, &mut self.out);
+        self.commit();
+        self.deliver();
+        self.reclaim(now);
+        self.out.pool.refill(SPARE_FRAMES);
+        if self.commands.is_empty() && self.reports.is_empty() { Settled::Yes } else { Settled::No }
+    }
+
+    /// Takes a bounded number of the workers' reports.
+    fn take_reports(&mut self) {
         let now = self.clock.now();
         for _ in 0..REPORTS_PER_TURN {
             match self.reports.try_recv() {
@@ -179,13 +201,6 @@ impl Control {
                 Err(_) => break,
             }
         }
-        self.follow_links();
-        self.deadline = self.router.poll(now, &mut self.out);
-        self.commit();
-        self.deliver();
-        self.reclaim(now);
-        self.out.pool.refill(SPARE_FRAMES);
-        if self.commands.is_empty() && self.reports.is_empty() { Settled::Yes } else { Settled::No }
     }
 
     /// When the router next has something to do by itself.
