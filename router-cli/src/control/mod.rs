@@ -1,24 +1,25 @@
 //! The control protocol: what a client may ask of a running router and what it answers, one JSON object per line over a
 //! Unix stream socket. docs/control-protocol.md describes it for other programs.
 
-//mod client;
-//mod lines;
+mod client;
+mod lines;
 mod ops;
 mod select;
-//mod server;
-//mod socket;
+mod server;
+mod socket;
 mod wire;
 
-//pub use client::{Client, ClientError};
+pub use client::{Client, ClientError};
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, StatsInfo, TunnelInfo, VersionInfo,
 };
+pub(crate) use select::addr_scope;
 pub use select::{
     AddrSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, PrefixSelect, RouteGet, RouteSelect, TableSelect,
     TunnelChange, route_scope,
 };
-//pub use server::{Limits, Server};
-//pub use socket::{Access, SocketError, default_path, find_socket};
+pub use server::{Limits, Server, run_batch};
+pub use socket::{Access, SocketError, default_path, find_socket};
 pub use wire::{Body, Reply, Request, VERSION, WireError};
 
 use ipnet::IpNet;

@@ -79,10 +79,10 @@ pub struct RouteSelect {
     /// Type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<RouteKind>,
-    /// Some next hop leaves by this port.
+    /// Its only next hop leaves by this port (as iproute2, which passes over multipath routes).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev: Option<String>,
-    /// Some next hop has this gateway.
+    /// Its only next hop has this gateway.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<IpAddr>,
     /// Scope, as [`route_scope`] counts.
@@ -110,11 +110,12 @@ impl RouteSelect {
     /// Whether a route is selected.
     pub fn matches(&self, info: &RouteInfo) -> bool {
         let r = &info.route;
+        let single = if r.hops.len() == 1 { r.hops.first() } else { None };
         self.may_contain(r.table_id(), &r.dst)
             && self.proto.is_none_or(|p| r.proto == Some(p))
             && self.kind.is_none_or(|k| k == r.kind)
-            && self.dev.as_ref().is_none_or(|d| r.hops.iter().any(|h| h.dev.as_ref() == Some(d)))
-            && self.via.is_none_or(|v| r.hops.iter().any(|h| h.via == Some(v)))
+            && self.dev.as_ref().is_none_or(|d| single.is_some_and(|h| h.dev.as_ref() == Some(d)))
+            && self.via.is_none_or(|v| single.is_some_and(|h| h.via == Some(v)))
             && self.scope.is_none_or(|s| s == route_scope(r))
             && self.src.is_none_or(|s| r.src == Some(s))
             && self.metric.is_none_or(|m| m == r.metric_or_default())

@@ -34,6 +34,24 @@ pub struct Options {
     pub color: Option<bool>,
 }
 
+impl Options {
+    /// Adds what was said before another set of options; this set wins where both say something.
+    pub fn merge(&mut self, outer: Options) {
+        self.family = self.family.or(outer.family);
+        self.json |= outer.json;
+        self.pretty |= outer.pretty;
+        self.stats = self.stats.saturating_add(outer.stats);
+        self.details |= outer.details;
+        self.oneline |= outer.oneline;
+        self.brief |= outer.brief;
+        self.force |= outer.force;
+        self.batch = self.batch.take().or(outer.batch);
+        self.socket = self.socket.take().or(outer.socket);
+        self.name = self.name.take().or(outer.name);
+        self.color = self.color.or(outer.color);
+    }
+}
+
 /// Reads options in front; returns them with the rest of the words.
 pub fn parse_options<'a>(mut words: &'a [&'a str]) -> Result<(Options, &'a [&'a str]), Failure> {
     let mut o = Options::default();
