@@ -1,0 +1,3 @@
+//! `duet demo`.
+
+pub mod instance;
