@@ -57,7 +57,11 @@ fn bed(duts: [Dut; 3], gateways: Gateways) -> Result<Bed> {
         );
     }
     bed.end("a", &["192.0.2.1/32", "2001:db8::1/64", "2001:db8:a::1/128"], &[&a_default, "default via 2001:db8::2"])?;
-    bed.end("b", &["192.0.2.129/32", "2001:db8:3::2/64", "2001:db8:b::1/128"], &[&b_default, "default via 2001:db8:3::1"])?;
+    bed.end(
+        "b",
+        &["192.0.2.129/32", "2001:db8:3::2/64", "2001:db8:b::1/128"],
+        &[&b_default, "default via 2001:db8:3::1"],
+    )?;
     for (dut, config) in duts.into_iter().zip(&routers) {
         bed.router(dut, config)?;
     }

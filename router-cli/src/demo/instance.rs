@@ -95,34 +95,42 @@ pub struct Stats {
     pub answered: u64,
     /// Frames waiting.
     pub held: u64,
+    /// Frames dropped for all reasons.
+    pub dropped: u64,
     /// Frames dropped, by reason.
     #[serde(default)]
-    pub dropped: BTreeMap<String, u64>,
+    pub drops: BTreeMap<String, u64>,
     /// By port or tunnel.
     #[serde(default)]
-    pub ports: Vec<(String, PortTotals)>,
+    pub ports: Vec<PortStats>,
+}
+
+/// Counters of one port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStats {
+    /// The port's name.
+    pub ifname: String,
+    /// Its counters.
+    #[serde(flatten)]
+    pub totals: PortTotals,
 }
 
 impl Stats {
-    /// Frames dropped for all reasons.
-    pub fn dropped_total(&self) -> u64 {
-        self.dropped.values().sum()
-    }
-
     /// Frames dropped for one reason.
     pub fn drops(&self, reason: &str) -> u64 {
-        self.dropped.get(reason).copied().unwrap_or(0)
+        self.drops.get(reason).copied().unwrap_or(0)
     }
 
     /// The conservation law of [`router_core::counters`]: frames that came in or were made, and frames that ended.
     pub fn balance(&self) -> (u64, u64) {
         let entered = self.received + self.originated;
-        (entered, self.transmitted + self.delivered + self.answered + self.dropped_total() + self.held)
+        let dropped: u64 = self.drops.values().sum();
+        (entered, self.transmitted + self.delivered + self.answered + dropped + self.held)
     }
 
     /// The counters of one port; all zero if there is none of this name.
     pub fn port(&self, name: &str) -> PortTotals {
-        self.ports.iter().find(|(n, _)| n == name).map(|(_, t)| *t).unwrap_or_default()
+        self.ports.iter().find(|p| p.ifname == name).map(|p| p.totals).unwrap_or_default()
     }
 }
 

@@ -126,7 +126,7 @@ impl Bed {
             let stats = router.settled(PATIENCE)?;
             println!(
                 "{name}: {} received, {} made, {} sent, dropped {:?}",
-                stats.received, stats.originated, stats.transmitted, stats.dropped
+                stats.received, stats.originated, stats.transmitted, stats.drops
             );
             let socket = router.socket().to_owned();
             let (status, log) = router.stop()?;

@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn configuration_file() {
         let c = RouterConfig::new("r").port("lan", &["192.0.2.1/24", "2001:db8::1/64"]).port_with("x", &[], "vlan = 7");
-        let c = c.extra("[neighbor]\nmax_entries = 5\n").route("default via 192.0.2.2").router("router_id = \"192.0.2.9\"");
+        let c =
+            c.extra("[neighbor]\nmax_entries = 5\n").route("default via 192.0.2.2").router("router_id = \"192.0.2.9\"");
         assert_eq!(
             c.to_toml(),
             "[router]\nname = \"r\"\nrouter_id = \"192.0.2.9\"\n\n[port.lan]\nkind = \"packet\"\ndevice = \"lan\"\n\

@@ -40,7 +40,8 @@ mod tests {
 
     #[test]
     fn traceroute_output() {
-        let text = "traceroute to 192.0.2.9 (192.0.2.9), 30 hops max, 60 byte packets\n 1  192.0.0.8  0.061 ms\n 2  *\n";
+        let text =
+            "traceroute to 192.0.2.9 (192.0.2.9), 30 hops max, 60 byte packets\n 1  192.0.0.8  0.061 ms\n 2  *\n";
         assert_eq!(hops(text), ["192.0.0.8", "*"]);
     }
 }

@@ -43,7 +43,8 @@ impl PingSweep {
         icmp.socket.set_send_buffer_size(4 << 20)?;
         icmp.socket.set_recv_buffer_size(4 << 20)?;
         let id = new_id();
-        let mut report = SweepReport { dst: self.dst, sent: 0, received: 0, corrupt: 0, missing: Vec::new(), errors: 0 };
+        let mut report =
+            SweepReport { dst: self.dst, sent: 0, received: 0, corrupt: 0, missing: Vec::new(), errors: 0 };
         let mut waiting = BTreeSet::new();
         let mut sizes = self.sizes.clone();
         let mut deadline = Instant::now() + self.timeout;
@@ -97,11 +98,7 @@ pub struct SweepReport {
 impl SweepReport {
     /// Whether every size was sent and answered with its own bytes, and nothing else came back.
     pub fn all_answered(&self) -> bool {
-        self.sent > 0
-            && self.received == self.sent
-            && self.missing.is_empty()
-            && self.corrupt == 0
-            && self.errors == 0
+        self.sent > 0 && self.received == self.sent && self.missing.is_empty() && self.corrupt == 0 && self.errors == 0
     }
 
     /// Takes in a message; gives the size of the request that it answers.
