@@ -114,6 +114,13 @@ impl Bed {
         self.routers.remove(name).unwrap_or_else(|| panic!("no router {name} is ours"))
     }
 
+    /// Starts one of our routers again after [`Bed::take`].
+    pub fn restart(&mut self, name: &str, toml: &str) -> Result {
+        let instance = Instance::start(&self.program, self.net.host(name)?, &self.dir, toml)?;
+        self.routers.insert(name.to_owned(), instance);
+        Ok(())
+    }
+
     /// Counters of one of our routers.
     pub fn stats(&self, name: &str) -> Result<Stats> {
         Ok(self.duet(name).stats()?)
