@@ -21,7 +21,7 @@ impl Random {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -30,11 +30,11 @@ impl Random {
 
     /// A number below `n`.
     pub fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 11) as usize % n.max(1)
+        (self.number() >> 11) as usize % n.max(1)
     }
 
     fn wide(&mut self) -> u128 {
-        u128::from(self.next()) << 64 | u128::from(self.next())
+        u128::from(self.number()) << 64 | u128::from(self.number())
     }
 }
 
@@ -91,7 +91,7 @@ fn inside(random: &mut Random, parent: IpNet) -> Option<IpNet> {
 pub fn addr_in(random: &mut Random, net: IpNet) -> IpAddr {
     match net {
         IpNet::V4(n) => {
-            let host = (random.next() as u32) & !u32::from(n.netmask());
+            let host = (random.number() as u32) & !u32::from(n.netmask());
             Ipv4Addr::from(u32::from(Ipv4Net::network(&n)) | host).into()
         }
         IpNet::V6(n) => {
