@@ -67,21 +67,20 @@ impl Picture<'_> {
             canvas.put(from, row, &format!("└{:═^1$}┘", label, to - from - 1));
             row += 1;
         }
-        let link_rows = self.links.iter().map(|l| l.len()).max().unwrap_or(0);
-        for (i, lines) in self.links.iter().enumerate() {
-            for (k, line) in lines.iter().enumerate() {
-                canvas.put_centred(left(i) + BOX + gap / 2, row + k, line);
-            }
-        }
-        // Notes of a host may stand beside those of links where they are short enough not to meet them.
-        let beside = self.nodes.iter().enumerate().all(|(i, node)| {
-            node.notes.iter().enumerate().all(|(k, line)| canvas.is_free_centred(middle(i), row + k, line))
-        });
-        let first = if beside { row } else { row + link_rows };
         for (i, node) in self.nodes.iter().enumerate() {
             for (k, line) in node.notes.iter().enumerate() {
-                canvas.put_centred(middle(i), first + k, line);
+                canvas.put_centred(middle(i), row + k, line);
             }
+        }
+        // Labels of links stand beside those of hosts where all are short enough not to meet, else below.
+        let place = |i: usize| left(i) + BOX + gap / 2;
+        let labels =
+            || self.links.iter().enumerate().flat_map(|(i, l)| l.iter().enumerate().map(move |(k, t)| (i, k, t)));
+        if !labels().all(|(i, k, text)| canvas.is_free_centred(place(i), row + k, text)) {
+            row += self.nodes.iter().map(|n| n.notes.len()).max().unwrap_or(0);
+        }
+        for (i, k, text) in labels() {
+            canvas.put_centred(place(i), row + k, text);
         }
         canvas.lines()
     }
@@ -165,6 +164,7 @@ mod tests {
         assert!(lines.iter().all(|l| l.chars().count() <= WIDTH), "{lines:#?}");
         assert!(lines[4].contains("═ 6in4 ═"));
         assert!(lines[3].contains("└─────┬────┘"));
-        assert_eq!(lines.last().unwrap().matches("2001:db8:aaaa:bbbb::10").count(), 2);
+        assert_eq!(lines[5].matches("2001:db8:aaaa:bbbb::10").count(), 2);
+        assert_eq!(lines[6].matches("2001:db8:1::/64").count(), 4);
     }
 }

@@ -103,7 +103,7 @@ impl Screen {
         if self.quiet {
             return;
         }
-        let mut text = text.to_string();
+        let mut text = text.to_string().trim_end().to_owned();
         if self.ascii {
             text = text.chars().map(plain).collect();
         }

@@ -95,6 +95,7 @@ pub fn play(stage: &mut Stage<'_>) -> Result<(), StageError> {
         routes: ["0.0.0.0/0 via 203.0.113.1", "2001:db8:a::/64 via 2001:db8:ff::1 dev site"],
     };
     stage.router("r1", &config(&r1), true)?;
+    stage.screen().dim("r2.toml is the mirror image.");
     stage.router("r2", &config(&r2), false)?;
     stage.duet("r1", "tunnel show")?;
     let bob: IpAddr = [0x2001, 0xdb8, 0xb, 0, 0, 0, 0, 0x10].into();

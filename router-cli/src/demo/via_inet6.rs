@@ -64,6 +64,7 @@ pub fn play(stage: &mut Stage<'_>) -> Result<(), StageError> {
     }
     let r1 = "\"192.0.2.0/24 via inet6 2001:db8:1::10\"";
     stage.router("r1", &config("r1", "2001:db8:1::1/64", "2001:db8:12::1/64", r1), true)?;
+    stage.screen().dim("r2.toml and r3.toml are the like, with their own addresses.");
     stage.router("r2", &config("r2", "2001:db8:12::2/64", "2001:db8:23::2/64", ""), false)?;
     let r3 = "\"203.0.113.0/24 via inet6 2001:db8:3::10\"";
     stage.router("r3", &config("r3", "2001:db8:23::3/64", "2001:db8:3::3/64", r3), false)?;
