@@ -5,6 +5,7 @@
 mod app;
 pub mod command;
 pub mod control;
+pub mod demo;
 #[doc(hidden)]
 pub mod fake;
 pub mod grammar;

@@ -5,6 +5,7 @@
 
 mod error;
 mod host;
+pub mod interrupt;
 mod net;
 pub mod probe;
 mod process;

@@ -1,6 +1,6 @@
 //! Probes between hosts and a router that are all the kernel's: what the lab itself says must be right first.
 
-use super::probe::{Ping, PmtuDisc, TcpTransfer, Traceroute, UdpExchange};
+use super::probe::{Ping, PingSweep, PmtuDisc, TcpTransfer, Traceroute, UdpExchange};
 use super::*;
 use crate::sandbox_test;
 use std::net::IpAddr;
@@ -76,6 +76,21 @@ sandbox_test! {
         assert_eq!((none.errors[0].name, none.errors[0].from), ("address unreachable", ip("2001:db8:f::2")));
         let refused = net.host("r").unwrap().ping(&Ping::new(ip("203.0.113.1"))).unwrap();
         assert_eq!((refused.sent, refused.refused.len()), (0, 1));
+    }
+}
+
+sandbox_test! {
+    fn ping_of_every_size() {
+        let net = chain();
+        let a = net.host("a").unwrap();
+        for dst in [ip("192.0.2.130"), ip("2001:db8:b::1")] {
+            // The ends learn the path MTU first.
+            for _ in 0..3 {
+                let _ = a.ping(&Ping::new(dst).size(1450).timeout(Duration::from_millis(200))).unwrap();
+            }
+            let r = a.ping_sweep(&PingSweep::new(dst, 0..=1600)).unwrap();
+            assert!(r.all_answered() && r.received == 1601, "{r:?}");
+        }
     }
 }
 

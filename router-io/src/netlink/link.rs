@@ -4,7 +4,8 @@ use super::{Netlink, NetlinkError};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage as Rtnl;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkHeader, LinkInfo as InfoAttribute, LinkMessage, State,
+    InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkHeader, LinkInfo as InfoAttribute,
+    LinkMessage, State,
 };
 use router_core::addr::MacAddr;
 use serde::Serialize;
@@ -98,6 +99,19 @@ impl Netlink {
         m.attributes.push(LinkAttribute::IfName(name.to_owned()));
         m.attributes.push(LinkAttribute::LinkInfo(vec![InfoAttribute::Kind(InfoKind::Dummy)]));
         self.acked(Rtnl::NewLink(m), NLM_F_CREATE | NLM_F_EXCL, || format!("add dummy {name}"))
+    }
+
+    /// Makes a VLAN device (IEEE 802.1Q) on another. Needs a kernel with that driver.
+    pub fn add_vlan(&mut self, index: u32, name: &str, vlan: u16) -> Result<(), NetlinkError> {
+        check_name(name)?;
+        let mut m = LinkMessage::default();
+        m.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        m.attributes.push(LinkAttribute::Link(index));
+        m.attributes.push(LinkAttribute::LinkInfo(vec![
+            InfoAttribute::Kind(InfoKind::Vlan),
+            InfoAttribute::Data(InfoData::Vlan(vec![InfoVlan::Id(vlan)])),
+        ]));
+        self.acked(Rtnl::NewLink(m), NLM_F_CREATE | NLM_F_EXCL, || format!("add vlan {vlan} on link {index}"))
     }
 
     /// Sets a link administratively up or down.

@@ -126,7 +126,7 @@ impl KernelRoute {
 
     /// Reads the part of iproute2's grammar that labs need:
     /// `[TYPE] PREFIX|default [via [inet|inet6] ADDRESS] [dev NAME] [mtu N] [metric N] [src ADDRESS] [table N]
-    /// [onlink]`.
+    /// [onlink] [nexthop [via ...] [dev NAME] [weight N] [onlink]]...`.
     /// `default` is of the gateway's family; use `0.0.0.0/0 via inet6 ...` for the mixed one.
     /// `index_of` finds the index of a device.
     ///
@@ -152,8 +152,16 @@ impl KernelRoute {
         }
         let dest = words.next().ok_or_else(|| bad(""))?;
         let mut hop = KernelHop::default();
+        let mut hops = Vec::new();
+        let mut multipath = false;
         let mut route = KernelRoute::new(Family::Inet.default_prefix(), KernelHop::default());
         while let Some(word) = words.next() {
+            if word == "nexthop" {
+                if std::mem::replace(&mut multipath, true) {
+                    hops.push(std::mem::take(&mut hop));
+                }
+                continue;
+            }
             if word == "onlink" {
                 hop.onlink = true;
                 continue;
@@ -173,6 +181,7 @@ impl KernelRoute {
                     let found = index_of(value);
                     hop.oif = Some(found.map_err(|source| RouteParseError::Device { route: text.to_owned(), source })?);
                 }
+                "weight" => hop.weight = value.parse().map_err(|_| bad(value))?,
                 "mtu" => route.mtu = Some(number(value)?),
                 "metric" => route.metric = Some(number(value)?),
                 "table" => route.table = number(value)?,
@@ -181,11 +190,12 @@ impl KernelRoute {
             }
         }
         route.prefix = match dest {
-            "default" => hop.via.map_or(Family::Inet, |gw| Family::of(&gw)).default_prefix(),
+            "default" => hops.first().unwrap_or(&hop).via.map_or(Family::Inet, |gw| Family::of(&gw)).default_prefix(),
             _ => parse_prefix(dest)?,
         };
         route.kind = kind.unwrap_or_default();
-        route.hops = if route.kind == KernelRouteKind::Unicast { vec![hop] } else { Vec::new() };
+        hops.push(hop);
+        route.hops = if route.kind == KernelRouteKind::Unicast { hops } else { Vec::new() };
         Ok(route)
     }
 }

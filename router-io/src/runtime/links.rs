@@ -11,7 +11,9 @@ impl Control {
         if self.links.is_none() {
             match LinkMonitor::open() {
                 Ok(monitor) => self.links = Some(monitor),
-                Err(e) => tracing::warn!(error = %e, "cannot follow link changes; ports only notice when sending fails"),
+                Err(e) => {
+                    tracing::warn!(error = %e, "cannot follow link changes; ports only notice when sending fails")
+                }
             }
         }
     }

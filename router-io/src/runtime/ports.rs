@@ -2,10 +2,10 @@
 
 use super::Control;
 use crate::clock::Clock;
+use crate::port::PortError;
 use crate::port::memory::{self, MemoryPort};
 use crate::port::open::{Guard, OpenedPort, PortConfig};
 use crate::port::pcap::Timeline;
-use crate::port::PortError;
 use crate::worker::News;
 use router_core::port::{PortCaps, PortId, PortInfo, PortKind};
 use router_core::router;
@@ -52,7 +52,9 @@ impl Control {
             }
             PortKind::Pcap | PortKind::Memory => {}
             _ if replaying => {
-                return Err(impossible("a live port cannot be mixed with pcap ports, which run in the time of their file"));
+                return Err(impossible(
+                    "a live port cannot be mixed with pcap ports, which run in the time of their file",
+                ));
             }
             _ => {}
         }

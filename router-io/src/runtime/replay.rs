@@ -68,11 +68,8 @@ impl Replay {
             self.settle();
         }
         let totals = self.control.totals();
-        let timelines: Vec<_> = self
-            .control
-            .open_ports()
-            .filter_map(|(_, p)| Some((p.config.clone(), p.timeline.clone()?)))
-            .collect();
+        let timelines: Vec<_> =
+            self.control.open_ports().filter_map(|(_, p)| Some((p.config.clone(), p.timeline.clone()?))).collect();
         // Closes the files.
         drop(self.worker);
         for (config, timeline) in timelines {

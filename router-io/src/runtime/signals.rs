@@ -29,8 +29,7 @@ impl Signals {
 
     /// The next signal, waiting up to `timeout` (None: without end). None: the time is over.
     pub fn wait(&self, timeout: Option<Duration>) -> io::Result<Option<Signal>> {
-        let timeout =
-            timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
+        let timeout = timeout.map(|t| Timespec { tv_sec: t.as_secs() as i64, tv_nsec: i64::from(t.subsec_nanos()) });
         loop {
             let mut byte = [0u8];
             match rustix::io::read(&self.0, &mut byte) {

@@ -37,18 +37,15 @@ fn until<T: Send + 'static>(
 fn every_frame_is_accounted_for_and_a_stopped_router_says_so() {
     let runtime = Runtime::start(RuntimeConfig { workers: 2, ..Default::default() }).unwrap();
     let handle = runtime.handle();
-    let (_, mut far) =
-        handle.call(|c| c.add_memory_port(memory("m0"), PortCaps::default(), 4096)).unwrap().unwrap();
-    assert!(matches!(
-        handle.call(|c| c.add_port(memory("m0"))).unwrap(),
-        Err(ControlError::Router(_))
-    ));
+    let (_, mut far) = handle.call(|c| c.add_memory_port(memory("m0"), PortCaps::default(), 4096)).unwrap().unwrap();
+    assert!(matches!(handle.call(|c| c.add_port(memory("m0"))).unwrap(), Err(ControlError::Router(_))));
     // Nonsense of every length: all must be dropped under some name.
     for len in 0..1000usize {
         let bytes: Vec<u8> = (0..len).map(|i| (i * 7 + len) as u8).collect();
         far.send(&mut Frame::from_slice(&bytes)).unwrap();
     }
-    let totals: Totals = until(&handle, "all received", |c| Some(c.totals()).filter(|t| t.received == 1000 && t.check().is_ok()));
+    let totals: Totals =
+        until(&handle, "all received", |c| Some(c.totals()).filter(|t| t.received == 1000 && t.check().is_ok()));
     assert_eq!(totals.dropped_total(), 1000);
     runtime.stop().unwrap();
     assert_eq!(handle.call(|_| ()), Err(Stopped));

@@ -4,12 +4,14 @@
 mod icmp;
 mod pattern;
 mod ping;
+mod sweep;
 mod tcp;
 mod traceroute;
 mod udp;
 
 pub use icmp::{IcmpError, MessageBytes, icmp_name};
 pub use ping::{Ping, PingReport, Rtt};
+pub use sweep::{PingSweep, SweepReport};
 pub use tcp::{StreamReport, TcpReport, TcpTransfer};
 pub use traceroute::{Hop, Traceroute, TracerouteReport};
 pub use udp::{UdpExchange, UdpReport};
@@ -104,6 +106,11 @@ impl Host {
     /// Pings from this host.
     pub fn ping(&self, ping: &Ping) -> Result<PingReport, LabError> {
         self.probe("ping", || ping.run())
+    }
+
+    /// Pings once with every size of a range, many at a time.
+    pub fn ping_sweep(&self, sweep: &PingSweep) -> Result<SweepReport, LabError> {
+        self.probe("ping sweep", || sweep.run())
     }
 
     /// Traces the route from this host.

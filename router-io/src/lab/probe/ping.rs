@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-const HEADER: usize = 8;
+pub(super) const HEADER: usize = 8;
 
 /// What to ping and how. Make one with [`Ping::new`] and change what differs.
 #[derive(Clone, Debug)]
@@ -183,9 +183,7 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(ping: &'a Ping, icmp: IcmpSocket) -> Self {
-        // Raw sockets see the replies to everybody: tell ours by an id that no other run of this process has.
-        static NEXT: AtomicU16 = AtomicU16::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed) ^ (std::process::id() as u16).rotate_left(8);
+        let id = new_id();
         let report = PingReport {
             dst: ping.dst,
             size: ping.size,
@@ -205,19 +203,7 @@ impl<'a> Run<'a> {
     }
 
     fn request(&self, seq: u16) -> Vec<u8> {
-        let mut p = vec![0; HEADER + self.ping.size];
-        p[0] = match self.icmp.family {
-            Family::Inet => 8,
-            Family::Inet6 => 128,
-        };
-        p[4..6].copy_from_slice(&self.id.to_be_bytes());
-        p[6..8].copy_from_slice(&seq.to_be_bytes());
-        pattern::fill(self.seed(seq), 0, &mut p[HEADER..]);
-        if self.icmp.family == Family::Inet {
-            let sum = checksum(&p);
-            p[2..4].copy_from_slice(&sum.to_be_bytes());
-        }
-        p
+        echo_request(self.icmp.family, self.id, seq, self.seed(seq), self.ping.size)
     }
 
     fn seed(&self, seq: u16) -> u64 {
@@ -305,4 +291,28 @@ impl<'a> Run<'a> {
         }
         self.report
     }
+}
+
+/// An echo identifier. Raw sockets see the replies to everybody: ours are told by an id that no other run of this
+/// process has.
+pub(super) fn new_id() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed) ^ (std::process::id() as u16).rotate_left(8)
+}
+
+/// An echo request with `size` bytes of the sequence that belongs to `seed`.
+pub(super) fn echo_request(family: Family, id: u16, seq: u16, seed: u64, size: usize) -> Vec<u8> {
+    let mut p = vec![0; HEADER + size];
+    p[0] = match family {
+        Family::Inet => 8,
+        Family::Inet6 => 128,
+    };
+    p[4..6].copy_from_slice(&id.to_be_bytes());
+    p[6..8].copy_from_slice(&seq.to_be_bytes());
+    pattern::fill(seed, 0, &mut p[HEADER..]);
+    if family == Family::Inet {
+        let sum = checksum(&p);
+        p[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    p
 }
