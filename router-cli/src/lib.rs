@@ -3,6 +3,7 @@
 //! Everything is here so that a second binary can be built from it; the program itself only calls [`main`].
 
 mod app;
+pub mod backend;
 pub mod command;
 pub mod control;
 pub mod demo;
