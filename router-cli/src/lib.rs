@@ -4,6 +4,7 @@
 
 mod app;
 pub mod command;
+pub mod config;
 pub mod control;
 pub mod demo;
 #[doc(hidden)]
