@@ -30,9 +30,13 @@ pub(super) struct Places {
 pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
     let mut problems = Problems::new(text);
     let (document, errors) = DeTable::parse_recoverable(text);
-    for e in errors {
+    for e in &errors {
         let message = e.message().lines().collect::<Vec<_>>().join(", ");
         problems.add(e.span().unwrap_or(0..0), message, "");
+    }
+    // What comes after a broken line would be a guess.
+    if !errors.is_empty() {
+        return Err(problems.into_sorted());
     }
     let mut plan = Plan::default();
     let mut places = Places::default();
