@@ -5,6 +5,7 @@
 mod app;
 pub mod backend;
 pub mod command;
+pub mod config;
 pub mod control;
 pub mod demo;
 #[doc(hidden)]

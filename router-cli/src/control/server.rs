@@ -246,10 +246,10 @@ fn answer(
         Op::Batch { chain: true, ops, .. } if *chain_broken => {
             reply(Body::Ok(Answer::Batch(BatchResult { skipped: ops.len() as u64, ..BatchResult::default() })))
         }
-        Op::Batch { ref ops, .. }
+        Op::Batch { ref ops, chain, .. }
             if ops.iter().any(|o| !o.is_write() || matches!(o, Op::Batch { .. } | Op::Reload)) =>
         {
-            *chain_broken = true;
+            *chain_broken |= chain;
             reply(Body::Error(WireError::protocol("Error: a batch holds changing operations only.")))
         }
         Op::Batch { ops, force, chain } => {

@@ -15,11 +15,12 @@ pub struct Run {
     pub code: u8,
 }
 
+#[allow(dead_code)]
 pub struct TestRouter {
     pub backend: Arc<FakeBackend>,
     pub socket: PathBuf,
     pub dir: tempfile::TempDir,
-    _server: Server,
+    pub server: Server,
 }
 
 #[allow(dead_code)]
@@ -33,7 +34,7 @@ impl TestRouter {
         let socket = dir.path().join("duet.sock");
         let backend = Arc::new(FakeBackend::with_ports(ports));
         let server = Server::start(&socket, &Access::default(), limits, backend.clone()).unwrap();
-        TestRouter { backend, socket, dir, _server: server }
+        TestRouter { backend, socket, dir, server }
     }
 
     /// Runs one command line, as the program would after reading its arguments.

@@ -1,0 +1,348 @@
+//! From one plan to another, and back when a step fails.
+
+use super::check::key;
+use super::plan::{Plan, PortPlan};
+use crate::control::{AddrSpec, LinkSet, Op, WireError};
+use crate::output::route_line;
+use ipnet::IpNet;
+use router_core::settings::Settings;
+use router_core::spec::{HopSpec, NeighSpec, NextHopKind, NextHopSpec, RouteSpec, TunnelSpec};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A change of the running router.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// What a client could ask for too.
+    Op(Op),
+    /// Open a port.
+    PortAdd(Box<PortPlan>),
+    /// Close a port.
+    PortRemove(String),
+    /// Give an existing tunnel these parameters.
+    TunnelSet(Box<TunnelSpec>),
+    /// Timers and limits.
+    Settings(Box<Settings>),
+}
+
+/// A change, how to take it back, and a line about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What to do.
+    pub change: Change,
+    /// What undoes it.
+    pub undo: Vec<Change>,
+    /// As shown to the user.
+    pub text: String,
+}
+
+/// What carries out changes.
+pub trait Target {
+    /// Carries out one.
+    fn change(&self, change: Change) -> Result<(), WireError>;
+
+    /// Carries out several operations in order, up to the first failure: its index and reason.
+    fn changes(&self, ops: Vec<Op>) -> Result<(), (usize, WireError)> {
+        for (i, op) in ops.into_iter().enumerate() {
+            self.change(Change::Op(op)).map_err(|e| (i, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// Operations given to [`Target::changes`] at once.
+const CHUNK: usize = 1000;
+
+/// Carries out all steps or none: what was done is undone when one fails. The error names the step.
+pub fn apply(target: &dyn Target, steps: &[Step]) -> Result<(), WireError> {
+    let mut done = 0;
+    while done < steps.len() {
+        let ops: Vec<Op> = steps[done..]
+            .iter()
+            .take(CHUNK)
+            .map_while(|s| match &s.change {
+                Change::Op(op) => Some(op.clone()),
+                _ => None,
+            })
+            .collect();
+        let failed = if ops.is_empty() {
+            let result = target.change(steps[done].change.clone());
+            done += usize::from(result.is_ok());
+            result.err()
+        } else {
+            let count = ops.len();
+            match target.changes(ops) {
+                Ok(()) => {
+                    done += count;
+                    None
+                }
+                Err((i, e)) => {
+                    done += i;
+                    Some(e)
+                }
+            }
+        };
+        if let Some(error) = failed {
+            // What is not there any more need not be removed.
+            if error.code == "not_found" && steps.get(done).is_some_and(is_removal) {
+                done += 1;
+                continue;
+            }
+            let undone = undo(target, &steps[..done]);
+            let step = steps.get(done).map_or("", |s| s.text.as_str());
+            return Err(WireError { line: format!("{step}: {}", error.line), hint: undone.or(error.hint), ..error });
+        }
+    }
+    Ok(())
+}
+
+fn is_removal(step: &Step) -> bool {
+    matches!(
+        step.change,
+        Change::Op(
+            Op::RouteDelete(_) | Op::NeighDelete(_) | Op::NextHopDelete(_) | Op::AddrDelete(_) | Op::TunnelDelete(_)
+        )
+    )
+}
+
+/// Takes steps back, the last one first. Some: a line about what could not be taken back.
+fn undo(target: &dyn Target, steps: &[Step]) -> Option<String> {
+    let mut left = Vec::new();
+    for step in steps.iter().rev() {
+        for change in &step.undo {
+            if let Err(e) = target.change(change.clone()) {
+                left.push(format!("{} ({})", step.text, e.line));
+            }
+        }
+    }
+    (!left.is_empty()).then(|| format!("and these changes could not be taken back: {}", left.join(", ")))
+}
+
+/// The steps from `old` to `new`. Ports, tunnels and addresses that go, go first, so that what they used is free; routes
+/// and next hops that go, go last, so that what replaces them is there before.
+pub fn diff(old: &Plan, new: &Plan) -> Vec<Step> {
+    let mut d = Diff { old, new, steps: Vec::new(), renewed: BTreeSet::new() };
+    if old.settings != new.settings {
+        let undo = Change::Settings(Box::new(old.settings.clone()));
+        d.step(Change::Settings(Box::new(new.settings.clone())), vec![undo], "settings".into());
+    }
+    d.ports();
+    d.tunnels();
+    d.addresses();
+    d.nexthops();
+    d.neighs();
+    d.routes();
+    d.leftovers();
+    d.steps
+}
+
+struct Diff<'p> {
+    old: &'p Plan,
+    new: &'p Plan,
+    steps: Vec<Step>,
+    /// Ports and tunnels that were closed and opened again: whatever used them must be set again.
+    renewed: BTreeSet<&'p str>,
+}
+
+impl<'p> Diff<'p> {
+    fn step(&mut self, change: Change, undo: Vec<Change>, text: String) {
+        self.steps.push(Step { change, undo, text });
+    }
+
+    fn ports(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let mut opened: Vec<&PortPlan> = Vec::new();
+        for (name, was) in &old.ports {
+            match new.ports.get(name) {
+                Some(is) if is == was => {}
+                Some(is) if same_but_for_addresses_and_link(was, is) => {
+                    let set = |from: &PortPlan, to: &PortPlan| LinkSet {
+                        dev: name.clone(),
+                        up: (from.up != to.up).then_some(to.up),
+                        mtu: if from.mtu != to.mtu { to.mtu } else { None },
+                        address: None,
+                    };
+                    if was.up != is.up || was.mtu != is.mtu {
+                        let undo = vec![Change::Op(Op::LinkSet(set(is, was)))];
+                        self.step(Change::Op(Op::LinkSet(set(was, is))), undo, format!("port {name}: link"));
+                    }
+                }
+                other => {
+                    let mut undo = vec![Change::PortAdd(Box::new(was.clone()))];
+                    undo.extend(users(old, name).into_iter().map(Change::Op));
+                    self.step(Change::PortRemove(name.clone()), undo, format!("port {name} removed"));
+                    if let Some(is) = other {
+                        self.renewed.insert(name);
+                        opened.push(is);
+                    }
+                }
+            }
+        }
+        opened.extend(new.ports.values().filter(|p| !old.ports.contains_key(&p.name)));
+        for p in opened {
+            let undo = vec![Change::PortRemove(p.name.clone())];
+            self.step(Change::PortAdd(Box::new(p.clone())), undo, format!("port {} added", p.name));
+        }
+    }
+
+    fn tunnels(&mut self) {
+        let (old, new) = (self.old, self.new);
+        for (name, was) in &old.tunnels {
+            match new.tunnels.get(name) {
+                None => {
+                    let mut undo = vec![Change::Op(Op::TunnelAdd(Box::new(was.spec.clone())))];
+                    undo.extend(was.address.iter().map(|a| Change::Op(addr_add(name, a))));
+                    undo.extend(users(old, name).into_iter().map(Change::Op));
+                    self.step(Change::Op(Op::TunnelDelete(name.clone())), undo, format!("tunnel {name} removed"));
+                }
+                Some(is) if is.spec != was.spec => {
+                    let undo = vec![Change::TunnelSet(Box::new(was.spec.clone()))];
+                    self.step(Change::TunnelSet(Box::new(is.spec.clone())), undo, format!("tunnel {name} changed"));
+                }
+                Some(_) => {}
+            }
+        }
+        for (name, is) in new.tunnels.iter().filter(|(n, _)| !old.tunnels.contains_key(*n)) {
+            let undo = vec![Change::Op(Op::TunnelDelete(name.clone()))];
+            self.step(Change::Op(Op::TunnelAdd(Box::new(is.spec.clone()))), undo, format!("tunnel {name} added"));
+        }
+    }
+
+    /// Addresses of ports that stay, and of tunnels. A new port brings its own.
+    fn addresses(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let of = |plan: &'p Plan| -> BTreeMap<&'p str, &'p [IpNet]> {
+            let ports = plan.ports.iter().map(|(n, p)| (n.as_str(), p.address.as_slice()));
+            ports.chain(plan.tunnels.iter().map(|(n, t)| (n.as_str(), t.address.as_slice()))).collect()
+        };
+        let (before, after) = (of(old), of(new));
+        let renewed = self.renewed.clone();
+        let stays = |name: &str| before.contains_key(name) && after.contains_key(name) && !renewed.contains(name);
+        for (name, list) in before.iter().filter(|(n, _)| stays(n)) {
+            for a in list.iter().filter(|a| !after[name].contains(a)) {
+                let undo = vec![Change::Op(addr_add(name, a))];
+                self.step(Change::Op(addr_del(name, a)), undo, format!("address {a} of {name} removed"));
+            }
+        }
+        for (name, list) in &after {
+            let fresh = new.tunnels.contains_key(*name) && !before.contains_key(name);
+            for a in list.iter().filter(|a| fresh || (stays(name) && !before[name].contains(a))) {
+                let undo = vec![Change::Op(addr_del(name, a))];
+                self.step(Change::Op(addr_add(name, a)), undo, format!("address {a} of {name} added"));
+            }
+        }
+    }
+
+    fn touches_renewed<'h>(&self, mut hops: impl Iterator<Item = &'h HopSpec>) -> bool {
+        hops.any(|h| h.dev.as_deref().is_some_and(|d| self.renewed.contains(d)))
+    }
+
+    fn nexthops(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let is_group = |n: &NextHopSpec| matches!(n.kind, NextHopKind::Group(_));
+        let mut all: Vec<&NextHopSpec> = new.nexthops.values().collect();
+        all.sort_by_key(|n| is_group(n));
+        for n in all {
+            let hop = match &n.kind {
+                NextHopKind::Hop(h) => Some(h),
+                _ => None,
+            };
+            match old.nexthops.get(&n.id) {
+                Some(was) if was == n && !self.touches_renewed(hop.into_iter()) => {}
+                Some(was) => {
+                    let undo = vec![Change::Op(Op::NextHopReplace(was.clone()))];
+                    self.step(Change::Op(Op::NextHopReplace(n.clone())), undo, format!("nexthop {} changed", n.id));
+                }
+                None => {
+                    let undo = vec![Change::Op(Op::NextHopDelete(n.id))];
+                    self.step(Change::Op(Op::NextHopAdd(n.clone())), undo, format!("nexthop {} added", n.id));
+                }
+            }
+        }
+    }
+
+    fn neighs(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let find = |list: &'p [NeighSpec], n: &NeighSpec| list.iter().find(|o| o.addr == n.addr && o.dev == n.dev);
+        for n in &new.neighs {
+            let was = find(&old.neighs, n);
+            if was == Some(n) && !self.renewed.contains(n.dev.as_str()) {
+                continue;
+            }
+            let undo = match was {
+                Some(was) => Op::NeighReplace(was.clone()),
+                None => Op::NeighDelete(n.clone()),
+            };
+            let text = format!("neighbour {} on {}", n.addr, n.dev);
+            self.step(Change::Op(Op::NeighReplace(n.clone())), vec![Change::Op(undo)], text);
+        }
+    }
+
+    fn routes(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let before: BTreeMap<_, &RouteSpec> = old.routes.iter().map(|r| (key(r), r)).collect();
+        for r in &new.routes {
+            let text = format!("route {}", route_line(r));
+            match before.get(&key(r)) {
+                Some(was) if *was == r && !self.touches_renewed(r.hops.iter()) => {}
+                Some(was) => {
+                    let undo = vec![Change::Op(Op::RouteReplace(Box::new((*was).clone())))];
+                    self.step(Change::Op(Op::RouteReplace(Box::new(r.clone()))), undo, text);
+                }
+                None => {
+                    let undo = vec![Change::Op(Op::RouteDelete(Box::new(r.clone())))];
+                    self.step(Change::Op(Op::RouteAdd(Box::new(r.clone()))), undo, text);
+                }
+            }
+        }
+    }
+
+    /// Routes, neighbours and next hops that go.
+    fn leftovers(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let after: BTreeSet<_> = new.routes.iter().map(key).collect();
+        for r in old.routes.iter().filter(|r| !after.contains(&key(r))) {
+            let undo = vec![Change::Op(Op::RouteReplace(Box::new(r.clone())))];
+            let text = format!("route {} removed", route_line(r));
+            self.step(Change::Op(Op::RouteDelete(Box::new(r.clone()))), undo, text);
+        }
+        for n in old.neighs.iter().filter(|n| !new.neighs.iter().any(|o| o.addr == n.addr && o.dev == n.dev)) {
+            let undo = vec![Change::Op(Op::NeighReplace(n.clone()))];
+            self.step(
+                Change::Op(Op::NeighDelete(n.clone())),
+                undo,
+                format!("neighbour {} on {} removed", n.addr, n.dev),
+            );
+        }
+        let mut gone: Vec<&NextHopSpec> = old.nexthops.values().filter(|n| !new.nexthops.contains_key(&n.id)).collect();
+        gone.sort_by_key(|n| !matches!(n.kind, NextHopKind::Group(_)));
+        for n in gone {
+            let undo = vec![Change::Op(Op::NextHopReplace(n.clone()))];
+            self.step(Change::Op(Op::NextHopDelete(n.id)), undo, format!("nexthop {} removed", n.id));
+        }
+    }
+}
+
+fn addr_add(dev: &str, addr: &IpNet) -> Op {
+    Op::AddrReplace(AddrSpec { dev: dev.to_owned(), addr: *addr })
+}
+
+fn addr_del(dev: &str, addr: &IpNet) -> Op {
+    Op::AddrDelete(AddrSpec { dev: dev.to_owned(), addr: *addr })
+}
+
+/// What a plan has on a port or tunnel, as operations that set it again after the port came back.
+fn users(plan: &Plan, dev: &str) -> Vec<Op> {
+    let on = |h: &HopSpec| h.dev.as_deref() == Some(dev);
+    let hops = plan.nexthops.values().filter(|n| matches!(&n.kind, NextHopKind::Hop(h) if on(h)));
+    let hops = hops.map(|n| Op::NextHopReplace(n.clone()));
+    let neighs = plan.neighs.iter().filter(|n| n.dev == dev).map(|n| Op::NeighReplace(n.clone()));
+    let routes = plan.routes.iter().filter(|r| r.hops.iter().any(on));
+    hops.chain(neighs).chain(routes.map(|r| Op::RouteReplace(Box::new(r.clone())))).collect()
+}
+
+/// Whether a port can stay open.
+fn same_but_for_addresses_and_link(a: &PortPlan, b: &PortPlan) -> bool {
+    // A link-local address or an MTU taken from the device can only be had by opening it again.
+    let normal = |p: &PortPlan| PortPlan { address: Vec::new(), mtu: None, up: true, ..p.clone() };
+    normal(a) == normal(b) && a.mtu.is_some() == b.mtu.is_some()
+}

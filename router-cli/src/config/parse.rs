@@ -1,0 +1,426 @@
+//! From TOML to a [`Plan`], section by section.
+
+use super::check;
+use super::lines::parse_line;
+use super::plan::{LinkLocal, Plan, PortPlan, RouterPlan, TunnelPlan};
+use super::problem::{Problem, Problems, nearest};
+use super::reader::{Section, Value, texts};
+use crate::control::Access;
+use crate::grammar::{parse_neigh_line, parse_nexthop_line, parse_route_line, table_from_name, table_name, value};
+use router_core::addr::parse_addr;
+use router_core::port::PortKind;
+use router_core::settings::{IcmpSettings, NeighborSettings};
+use router_core::spec::{TunnelMode, TunnelSpec, proto};
+use std::net::IpAddr;
+use std::ops::Range;
+use toml::de::{DeTable, DeValue};
+
+const SECTIONS: &[&str] = &["router", "port", "tunnel", "routes", "neigh", "nexthop", "icmp", "neighbor"];
+
+/// Where things of a plan stand in the file, for the checks across sections.
+#[derive(Default)]
+pub(super) struct Places {
+    pub ports: Vec<(String, Range<usize>)>,
+    pub tunnels: Vec<(String, Range<usize>)>,
+    pub routes: Vec<Range<usize>>,
+    pub neighs: Vec<Range<usize>>,
+    pub nexthops: Vec<(u32, Range<usize>)>,
+}
+
+pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
+    let mut problems = Problems::new(text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for e in &errors {
+        let message = e.message().lines().collect::<Vec<_>>().join(", ");
+        problems.add(e.span().unwrap_or(0..0), message, "");
+    }
+    // What comes after a broken line would be a guess.
+    if !errors.is_empty() {
+        return Err(problems.into_sorted());
+    }
+    let mut plan = Plan::default();
+    let mut places = Places::default();
+    for (key, value) in document.get_ref().iter() {
+        let name = key.get_ref().as_ref();
+        match name {
+            "router" => router(value, &mut plan, &mut problems),
+            "port" => ports(value, &mut plan, &mut places, &mut problems),
+            "tunnel" => tunnels(value, &mut plan, &mut places, &mut problems),
+            "routes" => routes(value, &mut plan, &mut places, &mut problems),
+            "neigh" => neighs(value, &mut plan, &mut places, &mut problems),
+            "nexthop" => nexthops(value, &mut plan, &mut places, &mut problems),
+            "icmp" => icmp(value, &mut plan.settings.icmp, &mut problems),
+            "neighbor" => neighbor(value, &mut plan.settings.neighbor, &mut problems),
+            _ => {
+                let remedy = match nearest(name, SECTIONS.iter().copied()) {
+                    Some(meant) => format!("did you mean [{meant}]?"),
+                    None => format!("known sections are {}", SECTIONS.join(", ")),
+                };
+                problems.add(key.span(), format!("unknown section [{name}]"), remedy);
+            }
+        }
+    }
+    check::check(&plan, &places, &mut problems);
+    let problems = problems.into_sorted();
+    if problems.is_empty() { Ok(plan) } else { Err(problems) }
+}
+
+fn router(value: &Value<'_>, plan: &mut Plan, problems: &mut Problems<'_>) {
+    let Some(mut s) = Section::of("router", value, problems) else { return };
+    let mut r = RouterPlan::default();
+    let name = s.parsed("name", "a text", "\"diamond\"", problems, |t| {
+        let clean = t.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        let good = !t.is_empty() && t.len() <= 64 && clean && !t.starts_with(['.', '-']);
+        let why = || format!("\"{t}\" cannot be a name: up to 64 letters, digits, \".\", \"_\" and \"-\"");
+        if good { Ok(t.to_owned()) } else { Err(why()) }
+    });
+    if let Some((name, _)) = name {
+        r.name = name;
+    }
+    if let Some((addr, span)) = s.addr("router_id", "\"192.0.2.1\"", problems) {
+        match addr {
+            IpAddr::V4(a) if !a.is_unspecified() && !a.is_multicast() && !a.is_loopback() => {
+                plan.settings.router_id = Some(a);
+            }
+            _ => problems.add(
+                span,
+                format!("router_id in [router]: {addr} cannot be the source of ICMP errors"),
+                "write an IPv4 address, or leave it out",
+            ),
+        }
+    }
+    r.workers = s.number("workers", 1..=256, problems).map_or(r.workers, |n| n as usize);
+    r.socket = s.text("socket", "\"/run/duet/NAME.sock\"", problems).map(Into::into);
+    let nesting = s.number("max_tunnel_nesting", 1..=16, problems);
+    plan.settings.max_tunnel_nesting = nesting.map_or(plan.settings.max_tunnel_nesting, |n| n as u8);
+    r.access = access(&mut s, problems);
+    s.finish(problems);
+    plan.router = r;
+}
+
+fn access(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Access {
+    let mut access = Access::default();
+    let owner = s.parsed("owner", "a user, or a user and a group", "\"root:netops\"", problems, |t| {
+        let (user, group) = t.split_once(':').map_or((t, None), |(u, g)| (u, Some(g)));
+        let uid = if user.is_empty() {
+            None
+        } else {
+            Some(id_of("/etc/passwd", user).ok_or(format!("no user \"{user}\" here"))?)
+        };
+        let gid = match group {
+            Some(g) => Some(id_of("/etc/group", g).ok_or(format!("no group \"{g}\" here"))?),
+            None => None,
+        };
+        Ok((uid, gid))
+    });
+    if let Some(((uid, gid), _)) = owner {
+        (access.uid, access.gid) = (uid, gid);
+    }
+    if let Some(value) = s.value("mode") {
+        let mode = match value.get_ref() {
+            DeValue::String(text) => u32::from_str_radix(text.trim_start_matches("0o"), 8).ok(),
+            DeValue::Integer(i) if i.radix() == 8 => u32::from_str_radix(i.as_str(), 8).ok(),
+            _ => None,
+        };
+        match mode.filter(|m| *m <= 0o777) {
+            Some(m) => access.mode = m,
+            None => problems.add(value.span(), "mode in [router] is not an octal file mode", "write mode = \"0660\""),
+        }
+    }
+    access
+}
+
+/// A user's or group's number, by name or number.
+fn id_of(file: &str, name: &str) -> Option<u32> {
+    if let Ok(n) = name.parse() {
+        return Some(n);
+    }
+    let text = std::fs::read_to_string(file).ok()?;
+    text.lines().find_map(|l| {
+        let mut fields = l.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
+}
+
+fn icmp(value: &Value<'_>, i: &mut IcmpSettings, problems: &mut Problems<'_>) {
+    let Some(mut s) = Section::of("icmp", value, problems) else { return };
+    let most = u64::from(u32::MAX);
+    for (key, field) in [
+        ("error_rate", &mut i.error_rate),
+        ("error_burst", &mut i.error_burst),
+        ("echo_rate", &mut i.echo_rate),
+        ("echo_burst", &mut i.echo_burst),
+    ] {
+        *field = s.number(key, 0..=most, problems).map_or(*field, |n| n as u32);
+    }
+    if let Some((addr, span)) = s.addr("dummy_source", "\"192.0.0.8\"", problems) {
+        match addr {
+            IpAddr::V4(_) => i.dummy_source = addr,
+            IpAddr::V6(_) => problems.add(
+                span,
+                format!("dummy_source in [icmp]: {addr} is not an IPv4 address"),
+                "it is the source of ICMPv4 errors; 192.0.0.8 by RFC 7600",
+            ),
+        }
+    }
+    s.finish(problems);
+}
+
+fn neighbor(value: &Value<'_>, n: &mut NeighborSettings, problems: &mut Problems<'_>) {
+    let Some(mut s) = Section::of("neighbor", value, problems) else { return };
+    for (key, field) in [
+        ("reachable_time", &mut n.reachable_time),
+        ("retrans_timer", &mut n.retrans_timer),
+        ("delay_first_probe", &mut n.delay_first_probe),
+        ("failed_hold", &mut n.failed_hold),
+        ("stale_lifetime", &mut n.stale_lifetime),
+    ] {
+        *field = s.duration(key, problems).unwrap_or(*field);
+    }
+    for (key, field) in
+        [("max_multicast_solicit", &mut n.max_multicast_solicit), ("max_unicast_solicit", &mut n.max_unicast_solicit)]
+    {
+        *field = s.number(key, 1..=255, problems).map_or(*field, |v| v as u8);
+    }
+    for (key, field) in [
+        ("max_pending", &mut n.max_pending),
+        ("max_pending_total", &mut n.max_pending_total),
+        ("max_entries", &mut n.max_entries),
+        ("max_incomplete", &mut n.max_incomplete),
+    ] {
+        *field = s.number(key, 1..=10_000_000, problems).map_or(*field, |v| v as usize);
+    }
+    s.finish(problems);
+}
+
+/// Names of ports and tunnels share one space.
+fn named<'t, 'v>(
+    what: &str,
+    value: &'v Value<'t>,
+    problems: &mut Problems<'_>,
+) -> Vec<(&'v str, Range<usize>, Section<'t, 'v>)> {
+    let Some(outer) = Section::of(what, value, problems) else { return Vec::new() };
+    let mut out = Vec::new();
+    for (name, span, value) in outer.entries() {
+        if !value::valid_name(name) {
+            let message = format!("\"{name}\" cannot be a {what}'s name");
+            problems.add(span, message, "a name has 1 to 15 characters, no white space, no \"/\" or \":\"");
+            continue;
+        }
+        if let Some(s) = Section::of(&format!("{what}.{name}"), value, problems) {
+            out.push((name, span, s));
+        }
+    }
+    out
+}
+
+const KINDS: &[(&str, PortKind)] = &[
+    ("tun", PortKind::Tun),
+    ("packet", PortKind::Packet),
+    ("datalink", PortKind::Datalink),
+    ("rawip", PortKind::RawIp),
+    ("memory", PortKind::Memory),
+    ("pcap", PortKind::Pcap),
+    ("loopback", PortKind::Loopback),
+];
+
+fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
+    for (name, span, mut s) in named("port", value, problems) {
+        places.ports.push((name.to_owned(), span.clone()));
+        let kind = s.parsed("kind", "a kind of port", "\"packet\"", problems, |t| {
+            KINDS.iter().find(|(n, _)| *n == t).map(|(_, k)| *k).ok_or_else(|| {
+                let names: Vec<&str> = KINDS.iter().map(|(n, _)| *n).collect();
+                match nearest(t, names.iter().copied()) {
+                    Some(meant) => format!("unknown kind \"{t}\", did you mean \"{meant}\"?"),
+                    None => format!("unknown kind \"{t}\", known are {}", names.join(", ")),
+                }
+            })
+        });
+        if kind.is_none() && s.value("kind").is_none() {
+            let remedy = "write kind = \"packet\" (or tun, datalink, rawip, memory, pcap)";
+            problems.add(span.clone(), format!("[port.{name}] has no kind"), remedy);
+        }
+        let mut p = PortPlan::new(name, kind.map_or(PortKind::Packet, |(k, _)| k));
+        p.device = s
+            .parsed("device", "a device's name", "\"eth1\"", problems, |t| {
+                if value::valid_name(t) { Ok(t.to_owned()) } else { Err(format!("\"{t}\" cannot be a device's name")) }
+            })
+            .map(|(d, _)| d);
+        p.address = s.interface_addrs("address", problems);
+        p.mac = s.mac("mac", problems);
+        p.mtu = s.number("mtu", 68..=65_535, problems).map(|n| n as u32);
+        p.vlan = s.number("vlan", 1..=4094, problems).map(|n| n as u16);
+        p.table = s.table("table", problems).unwrap_or(p.table);
+        p.link_local = link_local(&mut s, problems);
+        p.promisc = s.boolean("promisc", problems).unwrap_or(p.promisc);
+        p.up = s.boolean("up", problems).unwrap_or(p.up);
+        p.share_with_kernel = s.boolean("share_with_kernel", problems).unwrap_or(p.share_with_kernel);
+        p.host_address = s.interface_addrs("host_address", problems);
+        p.local = s.addr("local", "\"198.51.100.7\"", problems).map(|(a, _)| a);
+        p.input = s.text("input", "\"in.pcap\"", problems).map(Into::into);
+        p.output = s.text("output", "\"out.pcap\"", problems).map(Into::into);
+        s.finish(problems);
+        plan.ports.insert(name.to_owned(), p);
+    }
+}
+
+fn link_local(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> LinkLocal {
+    let Some(value) = s.value("link_local") else { return LinkLocal::Auto };
+    let read = match value.get_ref() {
+        DeValue::Boolean(true) => Some(LinkLocal::Auto),
+        DeValue::Boolean(false) => Some(LinkLocal::Off),
+        DeValue::String(text) => match parse_addr(text) {
+            Ok(IpAddr::V6(a)) if a.is_unicast_link_local() => Some(LinkLocal::Address(a)),
+            _ => None,
+        },
+        _ => None,
+    };
+    read.unwrap_or_else(|| {
+        let message = format!("link_local in [{}] is neither true, false nor an address in fe80::/10", s.name);
+        problems.add(value.span(), message, "write link_local = \"fe80::1\"");
+        LinkLocal::Auto
+    })
+}
+
+fn tunnels(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
+    for (name, span, mut s) in named("tunnel", value, problems) {
+        places.tunnels.push((name.to_owned(), span.clone()));
+        let mode = s.parsed("mode", "a tunnel mode", "\"6in4\"", problems, |t| match t {
+            "6in4" | "sit" | "ipv6/ip" => Ok(TunnelMode::SixInFour),
+            _ => Err(format!("unknown mode \"{t}\", known is 6in4 (also written sit)")),
+        });
+        if let Some(v) = s.value("local").filter(|v| v.get_ref().is_table()) {
+            problems.add(
+                v.span(),
+                format!("local in [tunnel.{name}]: following an interface is not supported"),
+                "write the address itself: local = \"198.51.100.7\"",
+            );
+            s.value("remote");
+        }
+        let is_table = s.value("local").is_some_and(|v| v.get_ref().is_table());
+        let local = if is_table { None } else { s.addr("local", "\"198.51.100.7\"", problems) };
+        let remote = s.addr("remote", "\"203.0.113.5\"", problems);
+        for (key, example) in [("mode", "\"6in4\""), ("local", "\"198.51.100.7\""), ("remote", "\"203.0.113.5\"")] {
+            if s.value(key).is_none() {
+                problems.add(span.clone(), format!("[tunnel.{name}] has no {key}"), format!("write {key} = {example}"));
+            }
+        }
+        for (key, end) in [("local", &local), ("remote", &remote)] {
+            if let Some((addr, span)) = end
+                && (addr.is_ipv6() || addr.is_unspecified() || addr.is_multicast() || addr.is_loopback())
+            {
+                let message = format!("{key} in [tunnel.{name}]: {addr} cannot be an end of a 6in4 tunnel");
+                problems.add(span.clone(), message, "write a unicast IPv4 address");
+            }
+        }
+        let ttl = byte_or_inherit(&mut s, "ttl", 1..=255, problems);
+        let tos = byte_or_inherit(&mut s, "tos", 0..=255, problems);
+        let pmtudisc = s.boolean("pmtudisc", problems).unwrap_or(true);
+        let mtu = s.number("mtu", 1280..=65_515, problems).map(|n| n as u32);
+        let dev = s.text("dev", "\"wan0\"", problems);
+        let underlay_table = s.table("underlay_table", problems);
+        let address = s.interface_addrs("address", problems);
+        s.finish(problems);
+        let (Some((mode, _)), Some((local, _)), Some((remote, _))) = (mode, local, remote) else { continue };
+        let spec = TunnelSpec {
+            name: name.to_owned(),
+            mode,
+            local,
+            remote,
+            ttl: ttl.flatten(),
+            ttl_inherit: ttl == Some(None),
+            tos: tos.flatten(),
+            nopmtudisc: !pmtudisc,
+            mtu,
+            dev,
+            underlay_table,
+        };
+        plan.tunnels.insert(name.to_owned(), TunnelPlan { spec, address });
+    }
+}
+
+/// None: not said. Some(None): `"inherit"`.
+fn byte_or_inherit(
+    s: &mut Section<'_, '_>,
+    key: &'static str,
+    range: std::ops::RangeInclusive<u64>,
+    problems: &mut Problems<'_>,
+) -> Option<Option<u8>> {
+    let value = s.value(key)?;
+    match value.get_ref() {
+        DeValue::String(t) if t == "inherit" => Some(None),
+        DeValue::String(_) => {
+            let message = format!("{key} in [{}] is neither a number nor \"inherit\"", s.name);
+            problems.add(value.span(), message, format!("write a number from {} to {}", range.start(), range.end()));
+            None
+        }
+        _ => s.number(key, range, problems).and_then(|n| u8::try_from(n).ok()).map(Some),
+    }
+}
+
+fn routes(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
+    let Some(s) = Section::of("routes", value, problems) else { return };
+    for (key, span, value) in s.entries() {
+        let Some(table) = table_from_name(key) else {
+            let remedy = "name the table: main, local, default or a number, such as main = [ ... ]";
+            problems.add(span, format!("\"{key}\" in [routes] is not a table"), remedy);
+            continue;
+        };
+        for (text, span) in texts(key, "routes", value, "[\"203.0.113.0/24 via inet6 2001:db8::22\"]", problems) {
+            let parsed = parse_line(&text, span.clone(), |_| Vec::new(), problems, |w| parse_route_line(w, None));
+            let Some(mut route) = parsed else { continue };
+            if route.table.is_some_and(|t| t != table) {
+                let message = format!("a route of table {} among those of {key}", table_name(route.table_id()));
+                problems.add(span, message, "leave out \"table\", or move the line");
+                continue;
+            }
+            route.table = Some(table);
+            route.proto.get_or_insert(proto::STATIC);
+            plan.routes.push(route);
+            places.routes.push(span);
+        }
+    }
+}
+
+fn neighs(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
+    let Some(s) = Section::of("neigh", value, problems) else { return };
+    for (port, _, value) in s.entries() {
+        let example = "[\"192.0.2.9 lladdr 02:00:00:00:00:09\"]";
+        for (text, span) in texts(port, "neigh", value, example, problems) {
+            let dev = |words: &[&str]| match words.contains(&"dev") {
+                true => Vec::new(),
+                false => vec!["dev".to_owned(), port.to_owned()],
+            };
+            let Some(n) = parse_line(&text, span.clone(), dev, problems, parse_neigh_line) else { continue };
+            if n.dev != port {
+                let message = format!("a neighbour on {} among those on {port}", n.dev);
+                problems.add(span, message, "leave out \"dev\", or move the line");
+                continue;
+            }
+            plan.neighs.push(n);
+            places.neighs.push(span);
+        }
+    }
+}
+
+fn nexthops(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
+    let Some(s) = Section::of("nexthop", value, problems) else { return };
+    for (key, span, value) in s.entries() {
+        let id = key.parse::<u32>().ok();
+        let Some(id) = id.filter(|n| *n > 0) else {
+            let remedy = "number the next hops: 1 = \"via 192.0.2.9 dev lan0\"";
+            problems.add(span, format!("\"{key}\" in [nexthop] is not a number from 1"), remedy);
+            continue;
+        };
+        let DeValue::String(text) = value.get_ref() else {
+            let message = format!("{key} in [nexthop] is not a text");
+            problems.add(value.span(), message, format!("write {key} = \"via 192.0.2.9 dev lan0\""));
+            continue;
+        };
+        let own = |_: &[&str]| vec!["id".to_owned(), id.to_string()];
+        let Some(mut n) = parse_line(text, value.span(), own, problems, parse_nexthop_line) else { continue };
+        n.id = id;
+        plan.nexthops.insert(id, n);
+        places.nexthops.push((id, value.span()));
+    }
+}

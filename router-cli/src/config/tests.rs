@@ -1,0 +1,319 @@
+use super::diff::{Change, Target, apply, diff};
+use super::*;
+use crate::control::{Backend, Op, WireError};
+use crate::fake::FakeBackend;
+use router_core::port::{PortKind, TableId};
+use router_core::spec::proto;
+use std::sync::Mutex;
+use std::time::Duration;
+
+const DIAMOND: &str = r#"
+[router]
+name = "diamond"
+router_id = "192.0.2.1"
+workers = 2
+mode = "0600"
+
+[port.lan0]
+kind = "packet"
+device = "eth1"
+address = ["192.0.2.1/24", "2001:db8:1::1/64"]
+mtu = 1500
+vlan = 100
+link_local = "fe80::1"
+
+[port.tun0]
+kind = "tun"
+host_address = "198.51.100.2/24"
+
+[tunnel.he]
+mode = "6in4"
+local = "198.51.100.7"
+remote = "203.0.113.5"
+ttl = "inherit"
+address = "2001:db8:ffff::2/64"
+
+[nexthop]
+1 = "via 192.0.2.9 dev lan0"
+2 = "group 1,3"
+
+[neigh]
+lan0 = ["192.0.2.9 lladdr 02:00:00:00:00:09"]
+
+[routes]
+main = [
+  "203.0.113.0/24 via inet6 2001:db8:1::22",
+  "default via 2001:db8:ffff::1 dev he",   # IPv6
+  '10.0.0.0/8 nhid 2 proto bgp',
+]
+100 = ["blackhole 10.0.0.0/8"]
+
+[icmp]
+error_rate = 50
+dummy_source = "192.0.0.9"
+
+[neighbor]
+reachable_time = "10s"
+retrans_timer = "250ms"
+max_pending = 8
+failed_hold = 1.5
+"#;
+
+#[test]
+fn everything_is_read() {
+    let plan = read(DIAMOND).unwrap();
+    assert_eq!((plan.router.name.as_str(), plan.router.workers, plan.router.access.mode), ("diamond", 2, 0o600));
+    assert_eq!(plan.router.socket_path().to_str(), Some("/run/duet/diamond.sock"));
+    let lan0 = &plan.ports["lan0"];
+    assert_eq!((lan0.kind, lan0.vlan, lan0.address.len()), (PortKind::Packet, Some(100), 2));
+    assert_eq!(lan0.link_local, LinkLocal::Address("fe80::1".parse().unwrap()));
+    let he = &plan.tunnels["he"];
+    assert_eq!((he.spec.ttl, he.spec.ttl_inherit, he.address.len()), (None, true, 1));
+    assert_eq!(plan.routes.len(), 4);
+    let get = |dst: &str| plan.routes.iter().find(|r| r.dst.to_string() == dst).unwrap();
+    assert_eq!((get("::/0").proto, get("::/0").table), (Some(proto::STATIC), Some(TableId::MAIN)));
+    assert_eq!(get("203.0.113.0/24").hops[0].via, Some("2001:db8:1::22".parse().unwrap()));
+    assert_eq!(plan.nexthops.len(), 2);
+    assert_eq!(plan.neighs[0].dev, "lan0");
+    assert_eq!((plan.settings.icmp.error_rate, plan.settings.neighbor.max_pending), (50, 8));
+    assert_eq!(plan.settings.neighbor.reachable_time, Duration::from_secs(10));
+    assert_eq!(plan.settings.neighbor.retrans_timer, Duration::from_millis(250));
+    assert_eq!(plan.settings.neighbor.failed_hold, Duration::from_millis(1500));
+    assert_eq!(read("").unwrap(), Plan::default());
+}
+
+/// Each problem of a text, as the user sees it.
+fn problems(text: &str) -> Vec<String> {
+    read(text).unwrap_err().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn problems_have_place_and_remedy() {
+    let cases: &[(&str, &[&str])] = &[
+        ("[rooter]\n", &["1:2: unknown section [rooter]; did you mean [router]?"]),
+        ("[router]\nnmae = \"x\"\n", &["2:1: unknown key \"nmae\" in [router]; did you mean \"name\"?"]),
+        ("[router]\nworkers = 0\n", &["2:11: workers in [router] is 0, expected a number from 1 to 256"]),
+        (
+            "[router]\nname = \"a/b\"\n",
+            &[
+                "2:8: name in [router]: \"a/b\" cannot be a name: up to 64 letters, digits, \".\", \"_\" and \"-\"; write name = \"diamond\"",
+            ],
+        ),
+        ("[router]\nmode = 660\n", &["2:8: mode in [router] is not an octal file mode; write mode = \"0660\""]),
+        (
+            "[router]\nowner = \"nobody-like-this\"\n",
+            &["2:9: owner in [router]: no user \"nobody-like-this\" here; write owner = \"root:netops\""],
+        ),
+        (
+            "[port.lan0]\naddress = [\"192.0.2.1/33\"]\n",
+            &[
+                "1:7: [port.lan0] has no kind; write kind = \"packet\" (or tun, datalink, rawip, memory, pcap)",
+                "2:12: address in [port.lan0]: \"192.0.2.1/33\": prefix length must be 0 to 32; write address = [\"192.0.2.1/24\", \"2001:db8::1/64\"]",
+            ],
+        ),
+        (
+            "[port.lan0]\nkind = \"paket\"\n",
+            &["2:8: kind in [port.lan0]: unknown kind \"paket\", did you mean \"packet\"?; write kind = \"packet\""],
+        ),
+        (
+            "[port.\"a b\"]\nkind = \"tun\"\n",
+            &["1:7: \"a b\" cannot be a port's name; a name has 1 to 15 characters, no white space, no \"/\" or \":\""],
+        ),
+        (
+            "[port.a]\nkind = \"tun\"\nmtu = 1000\naddress = \"2001:db8::1/64\"\n",
+            &["1:7: [port.a] has an IPv6 address and an MTU below 1280 (RFC 8200 5); raise mtu or remove the address"],
+        ),
+        (
+            "[port.a]\nkind = \"packet\"\ndevice = \"eth0\"\n[port.b]\nkind = \"packet\"\ndevice = \"eth0\"\n",
+            &["4:7: [port.b] uses device eth0 like [port.a]; one port per device and VLAN"],
+        ),
+        (
+            "[tunnel.he]\nmode = \"6in4\"\nlocal = { dev = \"eth0\" }\nremote = \"203.0.113.5\"\n",
+            &[
+                "3:9: local in [tunnel.he]: following an interface is not supported; write the address itself: local = \"198.51.100.7\"",
+            ],
+        ),
+        (
+            "[tunnel.he]\nmode = \"gre\"\nlocal = \"192.0.2.1\"\n",
+            &[
+                "1:9: [tunnel.he] has no remote; write remote = \"203.0.113.5\"",
+                "2:8: mode in [tunnel.he]: unknown mode \"gre\", known is 6in4 (also written sit); write mode = \"6in4\"",
+            ],
+        ),
+        (
+            "[neighbor]\nreachable_time = \"soon\"\n",
+            &[
+                "2:18: reachable_time in [neighbor] is \"soon\", expected a time; write reachable_time = \"30s\" (ms, s, m, h)",
+            ],
+        ),
+        (
+            "[routes]\nmain = [\n  \"10.0.0.0/8 via 192.0.2.9 dev lan0\",\n  \"10.0.0.1/8 via 192.0.2.9\",\n]\n",
+            &[
+                "3:3: Cannot find device \"lan0\"; add [port.lan0] or [tunnel.lan0]",
+                "4:4: Invalid prefix for given prefix length; \"10.0.0.1/8\" has bits set beyond its length; did you mean 10.0.0.0/8?",
+            ],
+        ),
+        (
+            "[routes]\nmain = [\"10.0.0.0/8 metrik 5 via 192.0.2.9\"]\n",
+            &[
+                "2:21: either \"to\" is duplicate, or \"metrik\" is a garbage; this word is neither an option of a route nor its only prefix",
+            ],
+        ),
+        (
+            "[routes]\nmain = [\"default via inet6 2001:db8::1\"]\n",
+            &[
+                "2:10: \"default\" is ambiguous with a next hop of its own family; say 0.0.0.0/0 or -4 for the IPv4 default route, ::/0 or -6 for the IPv6 one",
+            ],
+        ),
+        (
+            "[routes]\nmian = [\"10.0.0.0/8 via 192.0.2.9\"]\n",
+            &[
+                "2:1: \"mian\" in [routes] is not a table; name the table: main, local, default or a number, such as main = [ ... ]",
+            ],
+        ),
+        (
+            "[routes]\nmain = [\"10.0.0.0/8 via 192.0.2.9\", \"10.0.0.0/8 via 192.0.2.10\"]\n",
+            &[
+                "2:37: the route to 10.0.0.0/8 is there already, in line 2; give one another metric, or join them with nexthop",
+            ],
+        ),
+        (
+            "[routes]\nmain = [\"10.0.0.0/8 nhid 7\"]\n",
+            &["2:9: next hop 7 is not in [nexthop]; add 7 = \"via ... dev ...\""],
+        ),
+        ("[router\nname = \"x\"\n", &["1:8: unclosed table, expected `]`"]),
+    ];
+    for (text, want) in cases {
+        assert_eq!(problems(text), *want, "{text}");
+    }
+}
+
+#[test]
+fn the_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.toml");
+    std::fs::write(&path, "[a]\n[b]\n").unwrap();
+    let text = load(&path).unwrap_err().to_string();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with(&format!("{}:1:2: unknown section [a]", path.display())), "{text}");
+    let missing = load(&dir.path().join("y.toml")).unwrap_err().to_string();
+    assert!(missing.contains("y.toml: No such file"), "{missing}");
+}
+
+/// Carries out operations on a fake router, ports aside, and refuses what it is told to.
+struct Rig {
+    fake: FakeBackend,
+    log: Mutex<Vec<Change>>,
+    refuse: Option<String>,
+}
+
+impl Target for Rig {
+    fn change(&self, change: Change) -> Result<(), WireError> {
+        self.log.lock().unwrap().push(change.clone());
+        if let (Some(word), Change::Op(op)) = (&self.refuse, &change)
+            && serde_json::to_string(op).unwrap().contains(word)
+            && !matches!(op, Op::RouteDelete(_))
+        {
+            return Err(WireError::new("failed", "Error: refused.", "because"));
+        }
+        match change {
+            Change::Op(op) => self.fake.call(op).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Rig {
+    fn new(refuse: Option<&str>) -> Self {
+        let fake = FakeBackend::with_ports(&["lan0"]);
+        Rig { fake, log: Mutex::default(), refuse: refuse.map(str::to_owned) }
+    }
+
+    fn routes(&self) -> Vec<String> {
+        let select = crate::control::RouteSelect { table: crate::control::TableSelect::All, ..Default::default() };
+        let (list, _) = self.fake.routes(&select, None, 1000).unwrap();
+        list.iter().map(|i| crate::output::route_line(&i.route)).collect()
+    }
+}
+
+fn plan(routes: &str) -> Plan {
+    read(&format!(
+        "[port.lan0]\nkind = \"packet\"\n[nexthop]\n1 = \"via 192.0.2.9 dev lan0\"\n[routes]\nmain = [{routes}]\n"
+    ))
+    .unwrap()
+}
+
+#[test]
+fn a_reload_applies_the_difference() {
+    let rig = Rig::new(None);
+    let a = plan(r#""10.0.0.0/8 via 192.0.2.9 dev lan0", "10.1.0.0/16 via 192.0.2.9 dev lan0", "10.2.0.0/16 nhid 1""#);
+    let b = plan(r#""10.0.0.0/8 via 192.0.2.10 dev lan0", "10.2.0.0/16 nhid 1", "10.3.0.0/16 dev lan0""#);
+    apply(&rig, &diff(&Plan::default(), &a)).unwrap();
+    let steps = diff(&a, &b);
+    let texts: Vec<&str> = steps.iter().map(|s| s.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            "route 10.0.0.0/8 proto static via inet 192.0.2.10 dev lan0",
+            "route 10.3.0.0/16 proto static dev lan0",
+            "route 10.1.0.0/16 proto static via inet 192.0.2.9 dev lan0 removed",
+        ]
+    );
+    apply(&rig, &steps).unwrap();
+    let after = rig.routes();
+    assert_eq!(after.len(), 3);
+    assert!(after[0].contains("192.0.2.10") && after[2].starts_with("10.3.0.0/16"), "{after:?}");
+    assert!(diff(&b, &b).is_empty());
+}
+
+#[test]
+fn a_refused_reload_leaves_everything_as_it_was() {
+    let rig = Rig::new(Some("10.9.0.0/16"));
+    let a = plan(r#""10.0.0.0/8 via 192.0.2.9 dev lan0", "10.1.0.0/16 via 192.0.2.9 dev lan0""#);
+    apply(&rig, &diff(&Plan::default(), &a)).unwrap();
+    let before = rig.routes();
+    let b = plan(r#""10.0.0.0/8 via 192.0.2.10 dev lan0", "10.2.0.0/16 dev lan0", "10.9.0.0/16 dev lan0""#);
+    let error = apply(&rig, &diff(&a, &b)).unwrap_err();
+    assert_eq!(error.line, "route 10.9.0.0/16 proto static dev lan0: Error: refused.");
+    assert_eq!(rig.routes(), before);
+}
+
+#[test]
+fn a_port_opened_anew_gets_its_routes_again() {
+    let a = plan(r#""10.0.0.0/8 via 192.0.2.9 dev lan0", "10.2.0.0/16 nhid 1", "blackhole 10.3.0.0/16""#);
+    let mut b = a.clone();
+    b.ports.get_mut("lan0").unwrap().device = Some("eth7".into());
+    let texts: Vec<String> = diff(&a, &b).into_iter().map(|s| s.text).collect();
+    assert_eq!(
+        texts,
+        [
+            "port lan0 removed",
+            "port lan0 added",
+            "nexthop 1 changed",
+            "route 10.0.0.0/8 proto static via inet 192.0.2.9 dev lan0",
+        ]
+    );
+    let mut c = a.clone();
+    c.ports.get_mut("lan0").unwrap().address.push("192.0.2.1/24".parse().unwrap());
+    let texts: Vec<String> = diff(&a, &c).into_iter().map(|s| s.text).collect();
+    assert_eq!(texts, ["address 192.0.2.1/24 of lan0 added"]);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_gives_a_plan_or_problems(text in "(\\[[a-z.]{1,12}\\]\n)?([a-z_]{1,12} = (\"[^\"\\\\\n]{0,20}\"|[0-9a-fx._-]{1,9}|\\[\"[^\"\\\\\n]{0,30}\"\\])\n){0,6}") {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn any_change_of_a_good_file_gives_a_plan_or_problems(at in 0usize..DIAMOND.len(), with in "\\PC{0,6}", len in 0usize..12) {
+        let mut text = DIAMOND.to_owned();
+        let floor = |mut i: usize| { while !text.is_char_boundary(i) { i -= 1; } i };
+        let (from, to) = (floor(at), floor((at + len).min(text.len())));
+        text.replace_range(from..to, &with);
+        if let Err(problems) = read(&text) {
+            proptest::prop_assert!(!problems.is_empty());
+        }
+    }
+}
