@@ -92,8 +92,19 @@ impl WorkerCounters {
 
     /// Counts one dropped frame.
     #[inline]
-    pub fn drop(&self, reason: DropReason) {
+    pub fn count_drop(&self, reason: DropReason) {
         self.dropped[reason.index()].add(1);
+    }
+
+    /// Corrects the account of a frame that was counted as transmitted and that its port then could not take.
+    pub fn tx_failed(&self, port: crate::port::PortId, bytes: usize, reason: DropReason) {
+        self.transmitted.sub(1);
+        self.count_drop(reason);
+        if let Some(p) = self.port(port) {
+            p.tx_packets.sub(1);
+            p.tx_bytes.sub(bytes as u64);
+            p.tx_dropped.add(1);
+        }
     }
 
     /// Frames dropped for `reason`.

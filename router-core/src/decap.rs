@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// What a tunnel packet is recognised by. Only the configured peer's packets match (RFC 4213 3.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DecapKey {
-    /// Outer protocol: 41, 4, 47.
+    /// Outer protocol that names the mode: 41 for 6in4 (whose tunnels also hear protocol 4).
     pub proto: u8,
     /// Table of the port through which outer packets come.
     pub table: TableId,

@@ -56,6 +56,8 @@ pub struct Meta {
     pub gso: Option<Gso>,
     /// The VLAN tag (TCI) that the kernel took out of the frame, if any; ports put it back into the bytes or here on send.
     pub vlan_tci: Option<u16>,
+    /// This router has taken its one from the TTL or hop limit already.
+    pub ttl_taken: bool,
 }
 
 /// A packet buffer: headroom, data, tailroom in one allocation.

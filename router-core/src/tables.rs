@@ -3,6 +3,16 @@
 //! A snapshot is cheap to make (structure is shared with the one before) and immutable, except that FIB entries inside
 //! it are updated in place by atomic stores.
 
+mod adjacency_map;
+mod object_table;
+mod routing_tables;
+
+pub use adjacency_map::AdjacencyMap;
+pub use object_table::ObjectTable;
+pub use routing_tables::{FibSet, RoutingTables, domain_of};
+
+use crate::decap::DecapTable;
+use crate::object::ObjectId;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
 use std::sync::Arc;
@@ -14,8 +24,21 @@ pub struct Tables {
     pub version: u64,
     /// Ports and tunnels by index.
     pub ports: PortTable,
+    /// Routes, objects, adjacencies.
+    pub routing: RoutingTables,
+    /// Tunnels by what their packets look like.
+    pub decap: DecapTable,
     /// Settings in force.
     pub settings: Arc<Settings>,
+}
+
+impl Tables {
+    /// The forwarding object for a destination in a table; [`ObjectId::NO_ROUTE`] when the table has no match or does
+    /// not exist.
+    #[inline]
+    pub fn lookup(&self, table: TableId, dst: &std::net::IpAddr) -> ObjectId {
+        self.routing.lookup(table, dst)
+    }
 }
 
 /// Ports by index. A snapshot of few and seldom changing entries, copied on change.

@@ -1,3 +1,5 @@
-//! Simulated networks, labs in network namespaces and end-to-end tests of Duet.
+//! Simulated networks, labs in network namespaces and the fixtures of Duet's end-to-end tests.
 
 pub mod lab;
+pub mod remark;
+pub mod sim;

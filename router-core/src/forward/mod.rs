@@ -50,6 +50,8 @@ pub struct Context<'a> {
     pub now: Instant,
     /// The tables in force for this batch.
     pub tables: &'a Tables,
+    /// For a plugged-in forwarder: what the route's next hops resolved to, to go on with ([`Verdict::Continue`]).
+    pub next: ObjectId,
 }
 
 /// One way of forwarding.

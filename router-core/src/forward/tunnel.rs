@@ -3,8 +3,12 @@
 //! Going in: the outer header is made from the tunnel's parameters, the outer packet goes on with the carrier (the object
 //! of the underlay's route to the remote end). Coming out: only the configured peer is heard (RFC 4213 3.6), the ECN marks
 //! of both headers are combined (RFC 6040), and the inner packet goes round again as received from the tunnel.
+//!
+//! An IPv4 route may have an IPv6 next hop that lies behind such a tunnel. Protocol 41 cannot say "IPv4 inside", so these
+//! packets travel between the same two ends as protocol 4 (RFC 2003), as with a Linux tunnel of `mode any`.
 
 use crate::addr::Family;
+use crate::checksum;
 use crate::drop_reason::DropReason;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
@@ -38,11 +42,10 @@ impl Forwarder for SixInFour<'_> {
 
     #[inline]
     fn decide(&self, _cx: &Context<'_>, packet: &Packet, _bytes: &[u8]) -> Verdict {
-        match packet.family {
-            Family::Inet6 if packet.wire_len > self.encap.mtu => Verdict::TooBig { mtu: self.encap.mtu },
-            Family::Inet6 => Verdict::Continue(self.encap.carrier),
-            // A 6in4 tunnel has no way to say that the inner packet is IPv4 (that would be protocol 4).
-            Family::Inet => Verdict::Drop(DropReason::NextHopUnusable),
+        if packet.wire_len > self.encap.mtu {
+            Verdict::TooBig { mtu: self.encap.mtu }
+        } else {
+            Verdict::Continue(self.encap.carrier)
         }
     }
 
@@ -52,7 +55,11 @@ impl Forwarder for SixInFour<'_> {
             return Err(DropReason::NextHopUnusable);
         };
         // The pipeline may have changed the hop limit after the parse: read it where it is.
-        let hop_limit = frame.data().get(7).copied().unwrap_or(packet.ttl);
+        let (ttl_at, proto) = match packet.family {
+            Family::Inet => (8, protocol::IPV4),
+            Family::Inet6 => (7, protocol::IPV6),
+        };
+        let hop_limit = frame.data().get(ttl_at).copied().unwrap_or(packet.ttl);
         let total_len = u16::try_from(packet.len + OVERHEAD).map_err(|_| DropReason::TooBig)?;
         let room = frame.push_front(OVERHEAD as usize).ok_or(DropReason::NoHeadroom)?;
         ipv4::Header {
@@ -61,7 +68,7 @@ impl Forwarder for SixInFour<'_> {
             ident: if self.encap.df { 0 } else { self.ident },
             df: self.encap.df,
             ttl: self.encap.ttl.unwrap_or(hop_limit),
-            proto: protocol::IPV6,
+            proto,
             src,
             dst,
         }
@@ -96,18 +103,28 @@ pub fn inner_ecn(inner: u8, outer: u8) -> Result<u8, DropReason> {
     }
 }
 
-/// Takes the outer header off a protocol 41 packet whose peer has been checked and combines the ECN marks. The frame then
-/// starts at the inner IPv6 header. On an error the frame is unchanged.
+/// Takes the outer header off a protocol 41 or 4 packet whose peer has been checked and combines the ECN marks. The frame
+/// then starts at the inner IP header. On an error the frame is unchanged.
 pub fn decapsulate(outer: &Packet, frame: &mut Frame) -> Result<(), DropReason> {
     let inner = outer.transport(frame.data());
-    if inner.len() < 40 || inner[0] >> 4 != 6 {
+    let (family, least) = if outer.proto == protocol::IPV4 { (Family::Inet, 20) } else { (Family::Inet6, 40) };
+    if inner.len() < least || Packet::sniff(inner) != Ok(family) {
         return Err(DropReason::TunnelInnerMalformed);
     }
-    let tclass = (inner[0] << 4) | (inner[1] >> 4);
+    let word = [inner[0], inner[1]];
+    let tclass = if family == Family::Inet { word[1] } else { (word[0] << 4) | (word[1] >> 4) };
     let ecn = inner_ecn(tclass, outer.tclass)?;
     frame.pull_front(usize::from(outer.l4));
     let d = frame.data_mut();
-    d[1] = (d[1] & 0xcf) | (ecn << 4);
+    match family {
+        Family::Inet6 => d[1] = (d[1] & 0xcf) | (ecn << 4),
+        Family::Inet => {
+            d[1] = (d[1] & 0xfc) | ecn;
+            let old = u16::from_be_bytes([d[10], d[11]]);
+            let sum = checksum::update_u16(old, u16::from_be_bytes(word), u16::from_be_bytes([d[0], d[1]]));
+            d[10..12].copy_from_slice(&sum.to_be_bytes());
+        }
+    }
     Ok(())
 }
 

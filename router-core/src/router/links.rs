@@ -76,7 +76,7 @@ impl Router {
         if self.ports.get(id).is_none() {
             return Err(PortError::Unknown(format!("#{}", id.0)));
         }
-        self.flush_neighbors(now, id, out);
+        self.flush_neighbors(now, id, true, out);
         self.routing.remove_port(id);
         self.ports = self.ports.without(id);
         self.no_carrier.remove(&id);
@@ -103,7 +103,7 @@ impl Router {
         let was_up = info.up;
         info.up = info.admin_up && !self.no_carrier.contains(&id);
         if was_up && !info.up {
-            self.flush_neighbors(now, id, out);
+            self.flush_neighbors(now, id, false, out);
         }
         self.put(info);
         Ok(())

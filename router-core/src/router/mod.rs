@@ -10,17 +10,19 @@ mod tunnels;
 pub use links::PortError;
 pub use tunnels::{TunnelError, TunnelInfo};
 
+use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
-use crate::fragment::Reassembler;
+use crate::fragment::{Limits, Reassembler};
 use crate::neighbor::{NeighborEvent, NeighborTable};
-use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, PortTable, TableId};
+use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
-use crate::tables::Tables;
+use crate::tables::{PortTable, Tables};
 use crate::time::Instant;
 use crate::worker::{Outbox, Worker};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// See the module.
@@ -39,6 +41,10 @@ pub struct Router {
     changed: bool,
     next_ifindex: u32,
     events: Vec<NeighborEvent>,
+    /// Gateways that did not answer, and when to ask again.
+    lost_gateways: BTreeMap<(PortId, IpAddr), Instant>,
+    /// Who else uses addresses of ours (RFC 5227 2.4, RFC 4862 5.4.4).
+    conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
 }
 
 impl Router {
@@ -62,12 +68,14 @@ impl Router {
             neighbors: NeighborTable::new(seed),
             tunnels: BTreeMap::new(),
             decap: DecapTable::default(),
-            reassembler: Reassembler::default(),
+            reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::new(counters, seed),
             tables,
             changed: true,
             next_ifindex: 1,
             events: Vec::new(),
+            lost_gateways: BTreeMap::new(),
+            conflicts: BTreeMap::new(),
         };
         let lo = PortInfo {
             id: PortId(0),
@@ -120,6 +128,11 @@ impl Router {
         self.worker.counters()
     }
 
+    /// Stations that use an address of ours, since the last call.
+    pub fn take_conflicts(&mut self) -> Vec<(PortId, IpAddr, Option<MacAddr>)> {
+        std::mem::take(&mut self.conflicts).into_iter().map(|((p, a), m)| (p, a, m)).collect()
+    }
+
     /// The newest snapshot.
     pub fn tables(&self) -> Arc<Tables> {
         Arc::clone(&self.tables)
@@ -127,7 +140,10 @@ impl Router {
 
     /// Makes all changes since the last call visible to the data plane: first a snapshot that knows every new object,
     /// through `publish`, then the FIB entries that point to them. Cheap when nothing changed.
-    pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) {
+    ///
+    /// A very long list of entries is written in slices: true when some are left, so that the caller can look after other
+    /// work before it calls again.
+    pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) -> bool {
         self.refresh_tunnels(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
@@ -141,7 +157,7 @@ impl Router {
             });
             publish(&self.tables);
         }
-        self.routing.apply();
+        self.routing.apply()
     }
 
     /// Fires all timers that are due and says when the next one is.
@@ -150,8 +166,12 @@ impl Router {
         self.neighbors.poll(now, &self.settings.neighbor, &mut events);
         self.events = events;
         self.settle_neighbors(now, out);
+        self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
+        self.handle_own(now, out);
         self.refresh_tunnels(now);
-        [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline()].into_iter().flatten().min()
+        let gateways = self.lost_gateways.values().copied().min();
+        let deadlines = [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline(), gateways];
+        deadlines.into_iter().flatten().min()
     }
 }

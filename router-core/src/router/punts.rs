@@ -1,2 +1,337 @@
 //! Frames that the data plane could not finish: ARP, NDP, packets that wait for a neighbour, fragments to the router,
 //! ICMP errors about packets of ours.
+
+use crate::addr::{Family, MacAddr};
+use crate::drop_reason::DropReason;
+use crate::fragment::Pushed;
+use crate::frame::Frame;
+use crate::headers::be16;
+use crate::icmp::{IcmpError, Offender};
+use crate::neighbor::{NdpReceived, NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, write_solicit};
+use crate::object::{Forward, Rewrite};
+use crate::packet::Packet;
+use crate::port::PortId;
+use crate::router::Router;
+use crate::spec::NeighSpec;
+use crate::time::Instant;
+use crate::worker::{Fixed, Outbox, Punt, PuntReason, Start, Step};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+impl Router {
+    /// Treats a frame that a worker could not finish, and those of our own answers that have to wait themselves.
+    pub fn handle(&mut self, now: Instant, punt: Punt, out: &mut Outbox) {
+        self.handle_one(now, punt, out);
+        self.handle_own(now, out);
+    }
+
+    /// Treats what the control side's own packets need: an ICMP error may wait for a neighbour, too.
+    pub(super) fn handle_own(&mut self, now: Instant, out: &mut Outbox) {
+        while let Some(punt) = out.punts.pop() {
+            self.handle_one(now, punt, out);
+        }
+    }
+
+    fn handle_one(&mut self, now: Instant, punt: Punt, out: &mut Outbox) {
+        let Punt { frame, why } = punt;
+        self.worker.counters().held.sub(1);
+        match why {
+            PuntReason::Arp => self.neighbor_message(now, frame, None, out),
+            PuntReason::Ndp { packet, from } => self.neighbor_message(now, frame, Some((packet, from)), out),
+            PuntReason::Resolve { port, neighbor } => self.wait_for(now, frame, port, neighbor, out),
+            PuntReason::Reassemble(packet) => self.reassemble(now, frame, &packet, out),
+            PuntReason::IcmpError(packet) => self.icmp_error(now, frame, &packet, out),
+        }
+        self.settle_neighbors(now, out);
+    }
+
+    /// A packet waits until its neighbour is known.
+    fn wait_for(&mut self, now: Instant, frame: Frame, port: PortId, neighbor: IpAddr, out: &mut Outbox) {
+        if self.ports.get(port).is_none_or(|p| !p.up) {
+            return self.end(now, frame, DropReason::PortDown, out);
+        }
+        let mut events = std::mem::take(&mut self.events);
+        let result = self.neighbors.resolve(now, &self.settings.neighbor, port, neighbor, Some(frame), &mut events);
+        self.events = events;
+        match result {
+            Resolution::Pending => self.worker.counters().held.add(1),
+            Resolution::Known(mac, Some(frame)) => self.send_via(now, port, neighbor, mac, frame, out),
+            Resolution::Refused(reason, Some(frame)) => self.refuse(now, frame, reason, out),
+            Resolution::Known(_, None) | Resolution::Refused(_, None) => {}
+        }
+    }
+
+    /// Does what the neighbour table asked for, until it asks for nothing more.
+    pub(super) fn settle_neighbors(&mut self, now: Instant, out: &mut Outbox) {
+        while !self.events.is_empty() {
+            for event in std::mem::take(&mut self.events) {
+                match event {
+                    NeighborEvent::Solicit { port, target, unicast } => self.solicit(now, port, target, unicast, out),
+                    NeighborEvent::Changed { port, addr, mac, used } => {
+                        if mac.is_some() {
+                            self.lost_gateways.remove(&(port, addr));
+                        }
+                        self.routing.set_neighbor(port, addr, mac.map(|m| (m, used)));
+                    }
+                    NeighborEvent::Release { port, addr, mac, frames } => {
+                        self.routing.neighbor_failed(port, addr, false);
+                        for frame in frames {
+                            self.worker.counters().held.sub(1);
+                            self.send_via(now, port, addr, mac, frame, out);
+                        }
+                    }
+                    NeighborEvent::Failed { port, addr, frames } => {
+                        self.routing.neighbor_failed(port, addr, true);
+                        if self.routing.is_gateway(port, addr) {
+                            self.lost_gateways.insert((port, addr), now + self.settings.neighbor.failed_hold);
+                        }
+                        for frame in frames {
+                            self.worker.counters().held.sub(1);
+                            self.refuse(now, frame, DropReason::NeighborFailed, out);
+                        }
+                    }
+                    NeighborEvent::Dropped { reason, frame } => {
+                        self.worker.counters().held.sub(1);
+                        self.end(now, frame, reason, out);
+                    }
+                    NeighborEvent::Evicted { port, addr } => {
+                        self.routing.set_neighbor(port, addr, None);
+                        let gateway = self.routing.is_gateway(port, addr);
+                        self.routing.neighbor_failed(port, addr, gateway);
+                        if gateway {
+                            self.lost_gateways.insert((port, addr), now);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks again for gateways that were lost: groups that left them out must learn that they are back, although no
+    /// traffic asks for them.
+    pub(super) fn seek_gateways(&mut self, now: Instant, out: &mut Outbox) {
+        let due: Vec<_> = self.lost_gateways.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect();
+        for (port, addr) in due {
+            self.lost_gateways.remove(&(port, addr));
+            if !self.routing.is_gateway(port, addr) || self.ports.get(port).is_none_or(|p| !p.up) {
+                self.routing.neighbor_failed(port, addr, false);
+                continue;
+            }
+            let mut events = std::mem::take(&mut self.events);
+            let found = self.neighbors.resolve(now, &self.settings.neighbor, port, addr, None, &mut events);
+            self.events = events;
+            match found {
+                Resolution::Known(..) => self.routing.neighbor_failed(port, addr, false),
+                // Its answer, or its silence, brings the next event.
+                Resolution::Pending => {}
+                Resolution::Refused(..) => {
+                    self.lost_gateways.insert((port, addr), now + self.settings.neighbor.failed_hold);
+                }
+            }
+        }
+        self.settle_neighbors(now, out);
+    }
+
+    /// Asks for a neighbour's link-layer address.
+    fn solicit(&mut self, now: Instant, port: PortId, target: IpAddr, unicast: Option<MacAddr>, out: &mut Outbox) {
+        let Some(info) = self.ports.get(port).filter(|p| p.up) else { return };
+        let Some(mut frame) = out.pool.take() else { return };
+        if write_solicit(&mut frame, info, target, unicast).is_err() {
+            return out.pool.put(frame);
+        }
+        self.worker.counters().originated.add(1);
+        let tables = Arc::clone(&self.tables);
+        self.worker.transmit(&mut Step { now, tables: &tables, out }, port, frame);
+    }
+
+    /// Sends a packet to a neighbour whose link-layer address is known, without waiting for the next snapshot.
+    fn send_via(&mut self, now: Instant, port: PortId, addr: IpAddr, mac: MacAddr, frame: Frame, out: &mut Outbox) {
+        let Some(info) = self.ports.get(port) else { return self.end(now, frame, DropReason::PortGone, out) };
+        let hop = Forward {
+            port,
+            mtu: info.mtu,
+            gateway: Some(addr),
+            rewrite: Rewrite::ethernet(mac, info.mac.unwrap_or_default(), info.vlan),
+            used: Default::default(),
+        };
+        let tables = Arc::clone(&self.tables);
+        self.worker.launch_via(now, &tables, frame, &hop, out);
+    }
+
+    /// Drops a frame and tells its sender where the rules ask for it.
+    fn refuse(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
+        let tables = Arc::clone(&self.tables);
+        self.worker.launch_refusal(now, &tables, frame, reason, out);
+    }
+
+    /// Drops a frame.
+    fn end(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
+        let tables = Arc::clone(&self.tables);
+        self.worker.discard(&mut Step { now, tables: &tables, out }, frame, reason);
+    }
+
+    /// A fragment for one of our addresses.
+    fn reassemble(&mut self, now: Instant, frame: Frame, packet: &Packet, out: &mut Outbox) {
+        let meta = frame.meta;
+        match self.reassembler.push(now, &frame) {
+            Pushed::Whole => self.end(now, frame, DropReason::LocalFragment, out),
+            Pushed::Held => {
+                self.worker.counters().held.add(1);
+                out.pool.put(frame);
+            }
+            Pushed::Complete { frame: whole, merged } => {
+                self.worker.counters().held.sub(merged as u64);
+                self.worker.counters().delivered.add(merged as u64);
+                out.pool.put(frame);
+                let mut whole = whole;
+                whole.meta.port = meta.port;
+                let source = &mut Fixed(Arc::clone(&self.tables));
+                self.worker.launch(now, source, whole, Start::Reassembled, out);
+            }
+            Pushed::Dropped { reason, also, pointer } => {
+                let counters = self.worker.counters();
+                counters.held.sub(also as u64);
+                for _ in 0..also {
+                    counters.count_drop(reason);
+                }
+                if let Some(pointer) = pointer {
+                    let error = IcmpError::parameter_problem_v6(0, pointer);
+                    self.report(now, &frame, packet, &error, out);
+                }
+                self.end(now, frame, reason, out);
+            }
+        }
+    }
+
+    /// Gives up datagrams whose missing pieces did not come in time.
+    pub(super) fn poll_reassembly(&mut self, now: Instant, out: &mut Outbox) {
+        let mut expired = Vec::new();
+        self.reassembler.poll(now, &mut expired);
+        for e in expired {
+            let counters = self.worker.counters();
+            counters.held.sub(e.fragments as u64);
+            for _ in 0..e.fragments {
+                counters.count_drop(DropReason::LocalFragment);
+            }
+            if let Some(first) = e.first
+                && let Ok(packet) = Packet::sniff(first.data()).and_then(|f| Packet::parse(f, first.data()))
+            {
+                let error = IcmpError::reassembly_time_exceeded(packet.family);
+                self.report(now, &first, &packet, &error, out);
+            }
+        }
+    }
+
+    /// Sends an ICMP error that is not the answer to a drop reason.
+    fn report(&mut self, now: Instant, frame: &Frame, packet: &Packet, error: &IcmpError, out: &mut Outbox) {
+        let offender = Offender::of(packet, frame.data());
+        if offender.may_be_answered_with(error) {
+            let tables = Arc::clone(&self.tables);
+            self.worker.launch_error(now, &tables, error, &offender, frame.meta.port, out);
+        }
+    }
+
+    /// An ICMP error about a packet of ours: only those about tunnels matter.
+    fn icmp_error(&mut self, now: Instant, frame: Frame, packet: &Packet, out: &mut Outbox) {
+        let table = self.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
+        let body = packet.transport(frame.data());
+        if packet.family == Family::Inet && body.get(..2) == Some(&[3, 4]) {
+            let mtu = be16(body, 6);
+            let quoted = body.get(8..).unwrap_or(&[]).to_vec();
+            self.learn_path_mtu(now, table, &quoted, mtu);
+        }
+        self.worker.counters().delivered.add(1);
+        out.pool.put(frame);
+    }
+
+    /// Forgets the neighbours of a port that is going away or down.
+    pub(super) fn flush_neighbors(&mut self, now: Instant, port: PortId, gone: bool, out: &mut Outbox) {
+        let (keep_static, reason) = (!gone, if gone { DropReason::PortGone } else { DropReason::PortDown });
+        let mut events = std::mem::take(&mut self.events);
+        self.neighbors.flush_port(port, keep_static, reason, &mut events);
+        self.events = events;
+        self.settle_neighbors(now, out);
+    }
+
+    /// ARP, or neighbour discovery (`ndp`: its parse and the sender on the link).
+    fn neighbor_message(
+        &mut self,
+        now: Instant,
+        frame: Frame,
+        ndp: Option<(Packet, Option<MacAddr>)>,
+        out: &mut Outbox,
+    ) {
+        let Some(port) = self.ports.get(frame.meta.port).map(Arc::clone) else {
+            return self.end(now, frame, DropReason::PortGone, out);
+        };
+        let Some(mut answer) = out.pool.take() else { return self.end(now, frame, DropReason::NoFrame, out) };
+        let settings = &self.settings.neighbor;
+        let events = &mut self.events;
+        let outcome = match ndp {
+            None => self.neighbors.arp_input(now, settings, &port, frame.data(), &mut answer, events),
+            Some((packet, from)) => {
+                let received = NdpReceived { packet: &packet, data: frame.data(), from };
+                self.neighbors.ndp_input(now, settings, &port, &received, &mut answer, events)
+            }
+        };
+        let counters = self.worker.counters();
+        match outcome {
+            Ok(Outcome::Answer) => {
+                counters.answered.add(1);
+                counters.originated.add(1);
+                out.pool.put(frame);
+                let tables = Arc::clone(&self.tables);
+                self.worker.transmit(&mut Step { now, tables: &tables, out }, port.id, answer);
+                return;
+            }
+            Ok(Outcome::Used) => counters.delivered.add(1),
+            Ok(Outcome::Conflict { addr, mac }) => {
+                counters.delivered.add(1);
+                // Bounded: one per address of ours.
+                self.conflicts.insert((port.id, addr), mac);
+            }
+            Ok(Outcome::Ignored(reason)) | Err(reason) => {
+                out.pool.put(answer);
+                return self.end(now, frame, reason, out);
+            }
+        }
+        out.pool.put(answer);
+        out.pool.put(frame);
+    }
+
+    /// The neighbours of all ports, by port and address.
+    pub fn neighbors(&self) -> Vec<Neighbor> {
+        self.neighbors.list()
+    }
+
+    /// Sets a neighbour by hand.
+    pub fn set_neighbor(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        mode: SetMode,
+        spec: &NeighSpec,
+        out: &mut Outbox,
+    ) -> Result<(), NeighError> {
+        let mut events = std::mem::take(&mut self.events);
+        let result = self.neighbors.set(now, &self.settings.neighbor, port, spec, mode, &mut events);
+        self.events = events;
+        self.settle_neighbors(now, out);
+        result
+    }
+
+    /// Deletes a neighbour; packets that waited for it are refused.
+    pub fn del_neighbor(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        addr: IpAddr,
+        out: &mut Outbox,
+    ) -> Result<(), NeighError> {
+        let mut events = std::mem::take(&mut self.events);
+        let result = self.neighbors.delete(port, addr, &mut events);
+        self.events = events;
+        self.settle_neighbors(now, out);
+        result
+    }
+}

@@ -205,7 +205,11 @@ impl Router {
                 mode: spec.mode,
                 local: spec.local,
                 remote: spec.remote,
-                ttl: if spec.ttl_inherit { None } else { Some(spec.ttl.unwrap_or(crate::forward::tunnel::DEFAULT_TTL)) },
+                ttl: if spec.ttl_inherit {
+                    None
+                } else {
+                    Some(spec.ttl.unwrap_or(crate::forward::tunnel::DEFAULT_TTL))
+                },
                 tos: spec.tos,
                 df: fits && !spec.nopmtudisc,
                 mtu,

@@ -14,7 +14,14 @@ use std::net::IpAddr;
 impl Worker {
     /// Ends a packet as dropped and tells its sender where the reason and the rules ask for it. `param` is the MTU for
     /// [`DropReason::TooBig`].
-    pub(crate) fn refuse(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, reason: DropReason, param: u32) {
+    pub(crate) fn refuse(
+        &mut self,
+        step: &mut Step<'_>,
+        frame: Frame,
+        packet: &Packet,
+        reason: DropReason,
+        param: u32,
+    ) {
         if !is_own(&frame) {
             let offender = Offender::of(packet, frame.data());
             if let Some(error) = icmp::error_for(reason, param, &offender) {
@@ -91,6 +98,6 @@ impl Worker {
         } else {
             Start::Lookup(step.tables.ports.get(ingress).map(|p| p.table).unwrap_or_default())
         };
-        self.jobs.push_back(Job { frame, start, depth: 0 });
+        self.jobs.push_back(Job::new(frame, start));
     }
 }

@@ -1,6 +1,6 @@
 //! The way in: from a port's frame to a destination looked up, or to one of the router's own functions.
 
-use crate::addr::Family;
+use crate::addr::{Family, MacAddr};
 use crate::drop_reason::DropReason;
 use crate::forward::{local, tunnel};
 use crate::frame::Frame;
@@ -29,7 +29,7 @@ impl Worker {
             self.discard(step, frame, DropReason::PortDown);
             return None;
         }
-        let mut link_group = false;
+        let mut from = None;
         if info.medium == Medium::Ethernet {
             match ethernet::receive(&mut frame, info) {
                 Err(reason) => {
@@ -37,13 +37,13 @@ impl Worker {
                     return None;
                 }
                 Ok(link) => {
-                    link_group = link.group;
+                    from = Some((link.src, link.group));
                     if let (true, Some(c)) = (link.group, self.counters.port(port)) {
                         c.rx_multicast.add(1);
                     }
                     match link.payload {
                         Payload::Arp => {
-                            self.punt(step, frame, PuntReason::Arp(link));
+                            self.punt(step, frame, PuntReason::Arp);
                             return None;
                         }
                         // The version field is checked against the EtherType by the parse.
@@ -61,26 +61,27 @@ impl Worker {
                 }
             }
         }
-        Some(Job { frame, start: Start::Input { link_group }, depth: 0 })
+        Some(Job::new(frame, Start::Input { link: from }))
     }
 
     /// Does one step: parse, check, look up, forward.
     pub(super) fn step(&mut self, step: &mut Step<'_>, job: Job) -> Result<(), Stale> {
         let Job { frame, start, depth } = job;
         let Some((frame, mut packet)) = self.parse_again(step, frame) else { return Ok(()) };
+        let job = Job { frame, start, depth };
         match start {
-            Start::Input { link_group } => {
-                packet.link_group = link_group;
-                self.input(step, Job { frame, start, depth }, packet)
+            Start::Input { link } => {
+                packet.link_group = link.is_some_and(|(_, group)| group);
+                self.input(step, job, packet)
             }
-            Start::Lookup(table) => self.look_up(step, Job { frame, start, depth }, packet, table),
-            Start::Object(id) => self.forward(step, Job { frame, start, depth }, packet, id),
+            Start::Lookup(table) => self.look_up(step, job, packet, table),
+            Start::Object(id) => self.forward(step, job, packet, id),
             Start::Link(port) => {
-                self.to_link(step, frame, &packet, port);
+                self.to_link(step, job.frame, &packet, port);
                 Ok(())
             }
             Start::Reassembled => {
-                self.deliver(step, Job { frame, start, depth }, packet);
+                self.deliver(step, job, packet);
                 Ok(())
             }
         }
@@ -116,7 +117,10 @@ impl Worker {
         }
         if let Some(verdict) = special_destination(&packet, job.frame.data(), info) {
             match verdict {
-                Special::Ndp => self.punt(step, job.frame, PuntReason::Ndp(packet)),
+                Special::Ndp => {
+                    let from = link_source(&job);
+                    self.punt(step, job.frame, PuntReason::Ndp { packet, from });
+                }
                 Special::Local => self.deliver(step, job, packet),
                 Special::Drop(reason) => self.discard(step, job.frame, reason),
             }
@@ -133,12 +137,13 @@ impl Worker {
         packet: Packet,
         table: crate::port::TableId,
     ) -> Result<(), Stale> {
-        let id = step.tables.routing.lookup(table, &packet.dst);
+        let id = step.tables.lookup(table, &packet.dst);
         self.forward(step, job, packet, id)
     }
 
     /// A packet for one of the router's own addresses.
     pub(super) fn deliver(&mut self, step: &mut Step<'_>, job: Job, packet: Packet) {
+        let from = link_source(&job);
         let Job { mut frame, depth, .. } = job;
         let verdict = local::classify(&packet, frame.data());
         // A checksum that a local sender has not computed yet is as good as right; all others are looked at.
@@ -149,12 +154,12 @@ impl Worker {
         match verdict {
             local::Local::Echo => self.echo(step, frame, &packet),
             local::Local::TcpReset => self.tcp_reset(step, frame, &packet),
-            local::Local::Ndp => self.punt(step, frame, PuntReason::Ndp(packet)),
+            local::Local::Ndp => self.punt(step, frame, PuntReason::Ndp { packet, from }),
             local::Local::Reassemble => self.punt(step, frame, PuntReason::Reassemble(packet)),
             local::Local::IcmpError => self.punt(step, frame, PuntReason::IcmpError(packet)),
             local::Local::Drop(reason @ DropReason::NoLocalService) => self.refuse(step, frame, &packet, reason, 0),
             local::Local::Drop(reason) => self.discard(step, frame, reason),
-            local::Local::SixInFour => {
+            local::Local::InFour => {
                 if depth >= step.tables.settings.max_tunnel_nesting {
                     return self.discard(step, frame, DropReason::TunnelNesting);
                 }
@@ -170,13 +175,22 @@ impl Worker {
                     return self.discard(step, frame, reason);
                 }
                 frame.meta.port = tunnel;
+                frame.meta.ttl_taken = false;
                 if let Some(c) = self.counters.port(tunnel) {
                     c.rx_packets.add(1);
                     c.rx_bytes.add(frame.len() as u64);
                 }
-                self.jobs.push_front(Job { frame, start: Start::Input { link_group: false }, depth: depth + 1 });
+                self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Input { link: None }) });
             }
         }
+    }
+}
+
+/// Who sent the frame on its link, as far as known.
+fn link_source(job: &Job) -> Option<MacAddr> {
+    match job.start {
+        Start::Input { link } => link.map(|(mac, _)| mac),
+        _ => None,
     }
 }
 

@@ -9,13 +9,14 @@
 mod answer;
 mod input;
 mod route;
+#[cfg(test)]
+mod tests;
 
-
+use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, FramePool};
-use crate::headers::ethernet::Link;
-use crate::icmp::Limiter;
+use crate::icmp::{IcmpError, Limiter, Offender};
 use crate::object::{Forward, ObjectId};
 use crate::packet::Packet;
 use crate::port::{PortId, TableId};
@@ -60,7 +61,11 @@ pub struct Outbox {
 impl Outbox {
     /// An outbox for up to `ports` ports and tunnels.
     pub fn new(ports: usize, pool: FramePool) -> Self {
-        Outbox { tx: (0..ports).map(|_| Vec::with_capacity(MAX_BATCH)).collect(), punts: Vec::with_capacity(MAX_BATCH), pool }
+        Outbox {
+            tx: (0..ports).map(|_| Vec::with_capacity(MAX_BATCH)).collect(),
+            punts: Vec::with_capacity(MAX_BATCH),
+            pool,
+        }
     }
 }
 
@@ -82,9 +87,9 @@ impl Punt {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PuntReason {
     /// ARP; the frame starts at the ARP header.
-    Arp(Link),
-    /// Neighbour discovery.
-    Ndp(Packet),
+    Arp,
+    /// Neighbour discovery, and who sent it on the link.
+    Ndp { packet: Packet, from: Option<MacAddr> },
     /// The neighbour must be resolved first.
     Resolve { port: PortId, neighbor: IpAddr },
     /// A fragment for the router.
@@ -101,11 +106,19 @@ pub(crate) struct Job {
     pub depth: u8,
 }
 
+impl Job {
+    /// A job on a packet that has gone through nothing yet.
+    pub fn new(frame: Frame, start: Start) -> Self {
+        Job { frame, start, depth: 0 }
+    }
+}
+
 /// Where a job enters the pipeline.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Start {
     /// An IP packet that came in (from a port or out of a tunnel: `frame.meta.port`).
-    Input { link_group: bool },
+    /// `link`: from whom on the link, and whether to a group.
+    Input { link: Option<(MacAddr, bool)> },
     /// An IP packet to be looked up in this table and sent.
     Lookup(TableId),
     /// An IP packet whose forwarding object is known.
@@ -195,34 +208,89 @@ impl Worker {
     }
 
     /// Sends a packet that the router itself made, or lets a held one go on. Counts nothing on entry.
-    pub(crate) fn launch(&mut self, now: Instant, source: &mut impl TableSource, frame: Frame, start: Start, out: &mut Outbox) {
+    pub(crate) fn launch(
+        &mut self,
+        now: Instant,
+        source: &mut impl TableSource,
+        frame: Frame,
+        start: Start,
+        out: &mut Outbox,
+    ) {
         let mut tables = Arc::clone(source.current());
-        self.run(now, source, &mut tables, Job { frame, start, depth: 0 }, out);
+        self.run(now, source, &mut tables, Job::new(frame, start), out);
     }
 
     /// Sends an IP packet through an adjacency that has just been resolved.
-    pub(crate) fn launch_via(&mut self, now: Instant, tables: &Arc<Tables>, frame: Frame, hop: &Forward, out: &mut Outbox) {
-        let source = &mut Fixed(Arc::clone(tables));
-        let mut step = Step { now, tables, out };
-        if let Some((frame, packet)) = self.parse_again(&mut step, frame) {
-            self.forward_to(&mut step, Job { frame, start: Start::Object(ObjectId::NO_ROUTE), depth: 0 }, packet, hop);
+    pub(crate) fn launch_via(
+        &mut self,
+        now: Instant,
+        tables: &Arc<Tables>,
+        frame: Frame,
+        hop: &Forward,
+        out: &mut Outbox,
+    ) {
+        // Pieces of the packet come back with this mark and take the same way; errors about it go their own.
+        let mark = Start::Object(ObjectId::NO_ROUTE);
+        let mut next = Some(Job::new(frame, mark));
+        while let Some(job) = next {
+            let Start::Object(ObjectId::NO_ROUTE) = job.start else {
+                return self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
+            };
+            let step = &mut Step { now, tables, out };
+            if let Some((frame, packet)) = self.parse_again(step, job.frame) {
+                self.forward_to(step, Job { frame, ..job }, packet, mark, hop);
+            }
+            next = self.jobs.pop_front();
         }
-        // Pieces of this packet find the adjacency by themselves.
+    }
+
+    /// Drops a packet that waited and tells its sender where the rules ask for it.
+    pub(crate) fn launch_refusal(
+        &mut self,
+        now: Instant,
+        tables: &Arc<Tables>,
+        frame: Frame,
+        reason: DropReason,
+        out: &mut Outbox,
+    ) {
+        let step = &mut Step { now, tables, out };
+        if let Some((frame, packet)) = self.parse_again(step, frame) {
+            self.refuse(step, frame, &packet, reason, 0);
+        }
+        self.run_rest(now, tables, out);
+    }
+
+    /// Sends an ICMP error about a packet.
+    pub(crate) fn launch_error(
+        &mut self,
+        now: Instant,
+        tables: &Arc<Tables>,
+        error: &IcmpError,
+        about: &Offender<'_>,
+        ingress: PortId,
+        out: &mut Outbox,
+    ) {
+        self.send_error(&mut Step { now, tables, out }, error, about, ingress);
+        self.run_rest(now, tables, out);
+    }
+
+    /// Does the jobs that are on the list.
+    fn run_rest(&mut self, now: Instant, tables: &Arc<Tables>, out: &mut Outbox) {
         if let Some(job) = self.jobs.pop_front() {
-            self.run(now, source, &mut Arc::clone(tables), job, out);
+            self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
         }
     }
 
     /// Accounts for a punt that the runtime could not deliver to the control thread.
     pub fn punt_refused(&self, punt: Punt) -> Frame {
         self.counters.held.sub(1);
-        self.counters.drop(DropReason::PuntQueueFull);
+        self.counters.count_drop(DropReason::PuntQueueFull);
         punt.frame
     }
 
     /// Ends a frame as dropped.
     pub(crate) fn discard(&mut self, step: &mut Step<'_>, frame: Frame, reason: DropReason) {
-        self.counters.drop(reason);
+        self.counters.count_drop(reason);
         if let Some(p) = self.counters.port(frame.meta.port) {
             p.rx_dropped.add(1);
         }

@@ -19,6 +19,31 @@ use std::net::IpAddr;
 /// Objects that one packet may pass in one go: groups, gleans, plug-ins and tunnels stacked on each other.
 const MAX_STACK: usize = 16;
 
+/// How a forwarder is embedded in the pipeline.
+#[derive(Clone, Copy)]
+struct Stage {
+    /// Where fragments and segments of the packet start.
+    again: Start,
+    /// What the next port can take.
+    caps: PortCaps,
+    /// See [`Context::next`].
+    next: ObjectId,
+}
+
+impl Stage {
+    /// A stage behind which there is no port: all offloads are done before it.
+    fn at(id: ObjectId, next: ObjectId) -> Self {
+        Stage { again: Start::Object(id), caps: PortCaps::default(), next }
+    }
+}
+
+/// Where the pieces of a packet go on.
+#[derive(Clone, Copy)]
+struct Pieces {
+    start: Start,
+    depth: u8,
+}
+
 /// What became of a packet at one object.
 enum Next {
     /// It has ended, or goes on as jobs of its own.
@@ -48,16 +73,15 @@ impl Worker {
                     id = group.buckets.get(hash as usize % n).copied().unwrap_or(ObjectId::NO_ROUTE);
                 }
                 Object::Glean(glean) => {
-                    if let Some(known) = tables.routing.adjacencies.get(glean.port, &packet.dst) {
-                        if glean.mtu > 0 && packet.wire_len > glean.mtu {
-                            self.too_big(step, job, &packet, id, glean.mtu);
-                            return Ok(());
+                    let known = tables.routing.adjacencies.get(glean.port, &packet.dst);
+                    match known {
+                        _ if glean.mtu > 0 && packet.wire_len > glean.mtu => {
+                            self.too_big(step, job, &packet, Start::Object(id), glean.mtu);
                         }
-                        id = known;
-                    } else {
-                        self.resolve(step, job, packet, glean.port, packet.dst);
-                        return Ok(());
+                        Some(hop) => self.forward_to(step, job, packet, Start::Object(id), hop),
+                        None => self.resolve(step, job, packet, glean.port, packet.dst),
                     }
+                    return Ok(());
                 }
                 Object::Incomplete(i) => {
                     self.resolve(step, job, packet, i.port, i.gateway);
@@ -80,7 +104,7 @@ impl Worker {
                     return Ok(());
                 }
                 Object::Forward(hop) => {
-                    self.forward_to(step, job, packet, hop);
+                    self.forward_to(step, job, packet, Start::Object(id), hop);
                     return Ok(());
                 }
                 Object::Encap(encap) => {
@@ -90,7 +114,7 @@ impl Worker {
                     }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = SixInFour { encap, ident: self.ident };
-                    match self.carry_out(step, &forwarder, job, packet, id, PortCaps::default()) {
+                    match self.carry_out(step, &forwarder, job, packet, Stage::at(id, encap.carrier)) {
                         Next::Done => return Ok(()),
                         Next::Object(mut j, p, next) => {
                             if let Some(c) = self.counters.port(encap.tunnel) {
@@ -105,7 +129,7 @@ impl Worker {
                     }
                 }
                 Object::Plugin(plugin) => {
-                    match self.carry_out(step, &*plugin.forwarder, job, packet, id, PortCaps::default()) {
+                    match self.carry_out(step, &*plugin.forwarder, job, packet, Stage::at(id, plugin.next)) {
                         Next::Done => return Ok(()),
                         Next::Object(j, p, next) => (job, packet, id) = (j, p, next),
                     }
@@ -117,23 +141,19 @@ impl Worker {
     }
 
     /// Sends through a resolved adjacency.
-    pub(super) fn forward_to(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, hop: &Forward) {
+    pub(super) fn forward_to(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, again: Start, hop: &Forward) {
         let Some(port) = step.tables.ports.get(hop.port) else {
             return self.discard(step, job.frame, DropReason::PortGone);
         };
         if !port.up {
             return self.refuse(step, job.frame, &packet, DropReason::NextHopUnusable, 0);
         }
-        let caps = port.caps;
-        let id = match job.start {
-            Start::Object(id) => id,
-            _ => ObjectId::NO_ROUTE,
-        };
+        let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
-            self.carry_out(step, &Native(hop), job, packet, id, caps)
+            self.carry_out(step, &Native(hop), job, packet, stage)
         } else {
-            self.carry_out(step, &ViaInet6(hop), job, packet, id, caps)
+            self.carry_out(step, &ViaInet6(hop), job, packet, stage)
         };
         if let Next::Object(job, ..) = next {
             // Neither forwarder ever says Continue.
@@ -142,27 +162,27 @@ impl Worker {
     }
 
     /// Lets a forwarder decide, does what every forwarded packet needs (TTL, offloads that `caps` lacks), and lets it
-    /// apply. `id` is the object to come back to with fragments and segments.
+    /// apply. `stage` says what surrounds it.
     fn carry_out(
         &mut self,
         step: &mut Step<'_>,
         forwarder: &(impl Forwarder + ?Sized),
         job: Job,
         packet: Packet,
-        id: ObjectId,
-        caps: PortCaps,
+        stage: Stage,
     ) -> Next {
-        let own = is_own(&job.frame);
-        if !own && let Err(reason) = leaving(&packet) {
+        let Stage { again, caps, next } = stage;
+        let takes_ttl = !is_own(&job.frame) && !job.frame.meta.ttl_taken;
+        if takes_ttl && let Err(reason) = leaving(&packet) {
             self.refuse(step, job.frame, &packet, reason, 0);
             return Next::Done;
         }
-        let cx = Context { now: step.now, tables: step.tables };
+        let cx = Context { now: step.now, tables: step.tables, next };
         let verdict = forwarder.decide(&cx, &packet, job.frame.data());
         match verdict {
             Verdict::Transmit(_) | Verdict::Continue(_) => {}
             Verdict::TooBig { mtu } => {
-                self.too_big(step, job, &packet, id, mtu);
+                self.too_big(step, job, &packet, again, mtu);
                 return Next::Done;
             }
             Verdict::Resolve { port, neighbor } => {
@@ -181,12 +201,13 @@ impl Worker {
         // Checksums and segments that the next port cannot do are done now, on the still unedited packet.
         let Job { mut frame, depth, .. } = job;
         if frame.meta.csum.is_some() || frame.meta.gso.is_some() {
-            match self.prepare(step, frame, &caps, id, depth) {
+            match self.prepare(step, frame, &caps, Pieces { start: again, depth }) {
                 Some(f) => frame = f,
                 None => return Next::Done,
             }
         }
-        if !own {
+        if takes_ttl {
+            frame.meta.ttl_taken = true;
             // The parse has seen a whole header and `leaving` a TTL above one: neither can fail.
             let _ = match packet.family {
                 Family::Inet => checksum::decrement_ttl(frame.data_mut()),
@@ -199,9 +220,7 @@ impl Worker {
         }
         match verdict {
             Verdict::Continue(next) => match self.parse_again(step, frame) {
-                Some((frame, packet)) => {
-                    Next::Object(Job { frame, start: Start::Object(next), depth }, packet, next)
-                }
+                Some((frame, packet)) => Next::Object(Job { frame, start: Start::Object(next), depth }, packet, next),
                 None => Next::Done,
             },
             Verdict::Transmit(port) => {
@@ -213,7 +232,7 @@ impl Worker {
     }
 
     /// Completes checksums and cuts super-frames that `caps` cannot take. One frame goes on at once; several become jobs.
-    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps, id: ObjectId, depth: u8) -> Option<Frame> {
+    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps, cut: Pieces) -> Option<Frame> {
         let mut pieces = std::mem::take(&mut self.pieces);
         let result = offload::prepare(frame, caps, &mut step.out.pool, &mut pieces);
         let only = match result {
@@ -224,7 +243,7 @@ impl Worker {
             Ok(_) if pieces.len() == 1 => pieces.pop(),
             Ok(_) => {
                 self.counters.originated.add(pieces.len() as u64 - 1);
-                self.enqueue(&mut pieces, id, depth);
+                self.enqueue(&mut pieces, cut);
                 None
             }
         };
@@ -233,31 +252,33 @@ impl Worker {
     }
 
     /// Puts pieces of a packet at the head of the job list, in order.
-    fn enqueue(&mut self, pieces: &mut Vec<Frame>, id: ObjectId, depth: u8) {
+    fn enqueue(&mut self, pieces: &mut Vec<Frame>, cut: Pieces) {
+        let Pieces { start, depth } = cut;
         while let Some(frame) = pieces.pop() {
-            self.jobs.push_front(Job { frame, start: Start::Object(id), depth });
+            self.jobs.push_front(Job { frame, start, depth });
         }
     }
 
     /// A packet longer than the next MTU: fragment it (IPv4 without DF), or refuse it with the true MTU.
-    fn too_big(&mut self, step: &mut Step<'_>, job: Job, packet: &Packet, id: ObjectId, mtu: u32) {
+    fn too_big(&mut self, step: &mut Step<'_>, job: Job, packet: &Packet, again: Start, mtu: u32) {
         if packet.df {
             return self.refuse(step, job.frame, packet, DropReason::TooBig, mtu);
         }
         let Job { frame, depth, .. } = job;
+        let cut = Pieces { start: again, depth };
         if frame.meta.gso.is_some() || frame.meta.csum.is_some() {
             // The checksum covers the whole datagram: it must be right before the datagram is cut.
-            let Some(frame) = self.prepare(step, frame, &PortCaps::default(), id, depth) else { return };
-            self.jobs.push_front(Job { frame, start: Start::Object(id), depth });
+            let Some(frame) = self.prepare(step, frame, &PortCaps::default(), cut) else { return };
+            self.jobs.push_front(Job { frame, start: again, depth });
             return;
         }
         let mut pieces = std::mem::take(&mut self.pieces);
         match fragment::fragment_ipv4(frame, mtu, &mut step.out.pool, &mut pieces) {
             Ok(n) => {
                 self.counters.originated.add(n as u64 - 1);
-                self.enqueue(&mut pieces, id, depth);
+                self.enqueue(&mut pieces, cut);
             }
-            Err((frame, error)) => self.discard(step, frame, error.reason()),
+            Err((frame, error)) => self.discard(step, frame, error.into()),
         }
         self.pieces = pieces;
     }
@@ -265,7 +286,9 @@ impl Worker {
     /// The neighbour's link-layer address is not known: the control thread asks for it and holds the packet meanwhile.
     fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr) {
         let mut frame = job.frame;
-        if !is_own(&frame) && let Err(reason) = leaving(&packet) {
+        if !is_own(&frame)
+            && let Err(reason) = leaving(&packet)
+        {
             return self.refuse(step, frame, &packet, reason, 0);
         }
         let mtu = step.tables.ports.get(port).map_or(0, |p| p.mtu);
@@ -279,22 +302,22 @@ impl Worker {
 
     /// A packet of ours to a host on a given link.
     pub(super) fn to_link(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, port: PortId) {
-        let job = Job { frame, start: Start::Link(port), depth: 0 };
+        let job = Job::new(frame, Start::Link(port));
         let Some(info) = step.tables.ports.get(port) else {
             return self.discard(step, job.frame, DropReason::PortGone);
         };
         if info.medium == Medium::Ip {
             if info.kind == crate::port::PortKind::Tunnel {
                 // Through the tunnel's own object: found by the route of its link prefix.
-                let id = step.tables.routing.lookup(info.table, &packet.dst);
+                let id = step.tables.lookup(info.table, &packet.dst);
                 self.jobs.push_front(Job { start: Start::Object(id), ..job });
                 return;
             }
             let hop = Forward { port, mtu: info.mtu, gateway: None, rewrite: Rewrite::NONE, used: Default::default() };
-            return self.forward_to(step, job, *packet, &hop);
+            return self.forward_to(step, job, *packet, Start::Link(port), &hop);
         }
         match step.tables.routing.adjacencies.get(port, &packet.dst) {
-            Some(id) => self.jobs.push_front(Job { start: Start::Object(id), ..job }),
+            Some(hop) => self.forward_to(step, job, *packet, Start::Link(port), hop),
             None => self.punt(step, job.frame, PuntReason::Resolve { port, neighbor: packet.dst }),
         }
     }

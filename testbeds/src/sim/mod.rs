@@ -271,7 +271,10 @@ impl Net {
                 let now = self.now;
                 let before = self.r(node).deadline;
                 self.r(node).timer(now);
-                assert!(self.r(node).deadline != before || before.is_none_or(|d| d > now), "a deadline must move forward");
+                assert!(
+                    self.r(node).deadline != before || before.is_none_or(|d| d > now),
+                    "a deadline must move forward"
+                );
                 self.flush(node);
             }
         }

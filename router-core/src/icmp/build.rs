@@ -1,0 +1,71 @@
+//! Writing an ICMP error.
+
+use super::{IcmpError, Offender};
+use crate::checksum::{self, Sum};
+use crate::drop_reason::DropReason;
+use crate::frame::Frame;
+use crate::headers::{ipv4, ipv6, protocol};
+use std::net::IpAddr;
+
+/// TTL and hop limit of what the router itself sends (RFC 1122 3.2.1.7: the default).
+pub(super) const TTL: u8 = 64;
+/// Type, code, checksum, and four bytes more.
+const ICMP_HEADER: usize = 8;
+/// ICMPv4 errors should not be longer than this (RFC 1812 4.3.2.3).
+const MAX_V4: usize = 576;
+/// ICMPv6 errors must not be longer than this (RFC 4443 2.4 c).
+const MAX_V6: usize = 1280;
+/// Precedence 6, internetwork control: ICMPv4 errors should carry 6 or 7 (RFC 1812 4.3.2.5).
+const TOS: u8 = 0xc0;
+
+/// Writes `error` about `offender`, sent from `src`, into `out`, whose data then starts at the IP header; metadata in
+/// `out` is reset. As much of the offending packet is quoted, byte for byte, as the family's limit and the frame hold.
+///
+/// Errors: [`DropReason::NoFrame`] when the frame cannot even hold the headers, [`DropReason::MartianSource`] when `src`
+/// is of the other family.
+pub fn write_error(out: &mut Frame, error: &IcmpError, src: IpAddr, offender: &Offender<'_>) -> Result<(), DropReason> {
+    out.reset();
+    let (header, limit) = match offender.dst {
+        IpAddr::V4(_) => (ipv4::MIN_HEADER, MAX_V4),
+        IpAddr::V6(_) => (ipv6::HEADER, MAX_V6),
+    };
+    let room = out.spare_mut();
+    let quoted = room.len().min(limit).checked_sub(header + ICMP_HEADER).ok_or(DropReason::NoFrame)?;
+    let quote = &offender.bytes[..quoted.min(offender.bytes.len())];
+    let total = header + ICMP_HEADER + quote.len();
+    let (ip, icmp) = room[..total].split_at_mut(header);
+    icmp[..4].copy_from_slice(&[error.kind(), error.code(), 0, 0]);
+    icmp[4..8].copy_from_slice(&error.word().to_be_bytes());
+    icmp[ICMP_HEADER..].copy_from_slice(quote);
+    let pseudo = match (src, offender.src) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => Sum::ZERO,
+        (IpAddr::V6(s), IpAddr::V6(d)) => checksum::pseudo_v6(s, d, protocol::ICMPV6, icmp.len() as u32),
+        _ => return Err(DropReason::MartianSource),
+    };
+    let sum = pseudo.bytes(icmp).finish();
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    match (src, offender.src) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => ipv4::Header {
+            tos: TOS,
+            total_len: total as u16,
+            // Only matters if the error is fragmented on its way; the checksum differs from error to error.
+            ident: sum,
+            df: false,
+            ttl: TTL,
+            proto: protocol::ICMP,
+            src,
+            dst,
+        }
+        .write(ip),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            ip[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+            ip[4..6].copy_from_slice(&((total - header) as u16).to_be_bytes());
+            ip[6..8].copy_from_slice(&[protocol::ICMPV6, TTL]);
+            ip[8..24].copy_from_slice(&src.octets());
+            ip[24..40].copy_from_slice(&dst.octets());
+        }
+        _ => return Err(DropReason::MartianSource),
+    }
+    out.set_len(total);
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! ICMP messages that the router sends: errors of both families, echo replies; when they may be sent, from which source
+//! address, and how often.
+//!
+//! An error is made in steps, all free of side effects: [`error_for`] says which error a drop reason and a packet call
+//! for, if any; [`Limiter`] whether it may be sent now; [`error_source`] from which address; [`write_error`] writes it.
+
+mod answer;
+mod build;
+mod echo;
+mod error;
+mod limit;
+mod offender;
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use answer::error_for;
+pub use build::write_error;
+pub use echo::echo_reply;
+pub use error::{IcmpError, UnreachableV4, UnreachableV6};
+pub use limit::{LimitKind, Limiter};
+pub use offender::Offender;
+pub use source::error_source;

@@ -1,0 +1,156 @@
+//! The packet that an error is about, and whether it may be answered at all.
+
+use super::IcmpError;
+use crate::addr::Family;
+use crate::headers::protocol;
+use crate::packet::{Fragment, Packet};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// A packet that an ICMP error is about: its bytes as they came, from the IP header on.
+#[derive(Clone, Copy, Debug)]
+pub struct Offender<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) family: Family,
+    /// Its source, to which the error goes.
+    pub(super) src: IpAddr,
+    pub(super) dst: IpAddr,
+    pub(super) proto: u8,
+    l4: usize,
+    later_fragment: bool,
+    link_group: bool,
+}
+
+impl<'a> Offender<'a> {
+    /// A packet that the parse accepted.
+    pub fn of(packet: &Packet, bytes: &'a [u8]) -> Self {
+        Offender {
+            bytes: bytes.get(..packet.len as usize).unwrap_or(bytes),
+            family: packet.family,
+            src: packet.src,
+            dst: packet.dst,
+            proto: packet.proto,
+            l4: usize::from(packet.l4),
+            later_fragment: packet.fragment == Fragment::Later,
+            link_group: packet.link_group,
+        }
+    }
+
+    /// A packet that the parse refused, read as far as an answer needs. None when not even its fixed header is there.
+    /// `link_group` says whether it came to a link-layer group.
+    pub fn refused(bytes: &'a [u8], link_group: bool) -> Option<Self> {
+        let base = |family, src, dst, proto, l4, later_fragment| {
+            Some(Offender { bytes, family, src, dst, proto, l4, later_fragment, link_group })
+        };
+        match bytes.first()? >> 4 {
+            4 => {
+                let h = bytes.get(..20)?;
+                let v4 = |at: usize| IpAddr::V4(Ipv4Addr::new(h[at], h[at + 1], h[at + 2], h[at + 3]));
+                let later = u16::from_be_bytes([h[6], h[7]]) & 0x1fff != 0;
+                base(Family::Inet, v4(12), v4(16), h[9], usize::from(h[0] & 15) * 4, later)
+            }
+            6 => {
+                let h = bytes.get(..40)?;
+                let v6 = |at: usize| {
+                    let mut o = [0; 16];
+                    o.copy_from_slice(&h[at..at + 16]);
+                    IpAddr::V6(o.into())
+                };
+                let chain = Chain::of(bytes);
+                base(Family::Inet6, v6(8), v6(24), chain.proto, chain.l4, chain.later_fragment)
+            }
+            _ => None,
+        }
+    }
+
+    /// The source: where an answer goes.
+    pub fn src(&self) -> IpAddr {
+        self.src
+    }
+
+    /// The destination.
+    pub fn dst(&self) -> IpAddr {
+        self.dst
+    }
+
+    /// Where the IPv6 field lies that names the upper-layer protocol.
+    pub(super) fn next_header_pointer(&self) -> u32 {
+        Chain::of(self.bytes).named_at as u32
+    }
+
+    /// The rules on when never to send an error: RFC 1122 3.2.2 and RFC 1812 4.3.2.7, RFC 4443 2.4 e.
+    pub fn may_be_answered_with(&self, error: &IcmpError) -> bool {
+        error.family() == self.family
+            && !self.is_error()
+            && single_host(self.src)
+            && match self.dst {
+                IpAddr::V4(d) => {
+                    !self.later_fragment && !self.link_group && !d.is_multicast() && d != Ipv4Addr::BROADCAST
+                }
+                IpAddr::V6(d) => (!self.link_group && !d.is_multicast()) || error.answers_multicast(),
+            }
+    }
+
+    /// Whether it is an ICMP error or redirect itself. One cut before its type counts as an error, as does an ICMPv4 type
+    /// that is not known to be a query.
+    fn is_error(&self) -> bool {
+        match (self.family, self.proto) {
+            (Family::Inet, protocol::ICMP) => {
+                // Echo, router discovery, timestamp, information, address mask, extended echo (RFC 792, 950, 1256, 8335).
+                !self.later_fragment
+                    && !matches!(self.bytes.get(self.l4), Some(0 | 8 | 9 | 10 | 13 | 14 | 15 | 16 | 17 | 18 | 42 | 43))
+            }
+            // RFC 4443 2.1: errors are below 128; 137 is redirect (2.4 e.2).
+            (Family::Inet6, protocol::ICMPV6) => {
+                !self.later_fragment && self.bytes.get(self.l4).is_none_or(|t| *t < 128 || *t == 137)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Whether an address identifies one host: RFC 1122 3.2.2, RFC 4443 2.4 e.6. Class E and `0.0.0.0/8` never do.
+fn single_host(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(a) => {
+            let first = a.octets()[0];
+            first != 0 && first != 127 && first < 224
+        }
+        IpAddr::V6(a) => !a.is_unspecified() && !a.is_loopback() && !a.is_multicast() && a.to_ipv4_mapped().is_none(),
+    }
+}
+
+/// An IPv6 header chain, walked as far as it is whole.
+struct Chain {
+    proto: u8,
+    /// Where `proto` is written.
+    named_at: usize,
+    l4: usize,
+    later_fragment: bool,
+}
+
+impl Chain {
+    /// `bytes` should hold a fixed header; anything goes.
+    fn of(bytes: &[u8]) -> Chain {
+        let mut c = Chain { proto: bytes.get(6).copied().unwrap_or(59), named_at: 6, l4: 40, later_fragment: false };
+        // More headers than this are nobody's honest packet (RFC 8504 5.3).
+        for _ in 0..16 {
+            let Some(len) = bytes.get(c.l4 + 1).map(|l| usize::from(*l)) else { break };
+            let size = match c.proto {
+                protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DEST_OPTIONS => (len + 1) * 8,
+                protocol::MOBILITY | protocol::HIP | protocol::SHIM6 => (len + 1) * 8,
+                protocol::AH => (len + 2) * 4,
+                protocol::FRAGMENT => 8,
+                _ => break,
+            };
+            let Some(header) = bytes.get(c.l4..c.l4 + size) else { break };
+            let offset =
+                if c.proto == protocol::FRAGMENT { u16::from_be_bytes([header[2], header[3]]) & !7 } else { 0 };
+            (c.proto, c.named_at, c.l4) = (header[0], c.l4, c.l4 + size);
+            if offset != 0 {
+                c.later_fragment = true;
+                break;
+            }
+        }
+        c
+    }
+}

@@ -1,0 +1,53 @@
+//! From which address the router answers.
+
+use super::Offender;
+use crate::addr::Family;
+use crate::port::{PortId, PortInfo};
+use crate::settings::Settings;
+use crate::tables::PortTable;
+use std::net::IpAddr;
+
+/// The source address of an error about `offender`, which came through port `ingress`; None when the router has none, and
+/// then sends none.
+///
+/// 1. The offender's destination, if it is one of our addresses (RFC 4443 2.2 a; a host answers as the address it was
+///    asked at, RFC 1122 3.2.1.3).
+/// 2. IPv4: the configured router id.
+/// 3. An address of the ingress port, first of all one whose link prefix holds the sender (RFC 1812 4.3.2.4 wants the
+///    interface over which the answer goes; the way back to the sender usually is the way it came).
+/// 4. A global address of another port, in order of ports.
+/// 5. IPv4: the dummy address 192.0.0.8 (RFC 7600 5.4, draft-ietf-intarea-v4-via-v6). IPv6: the ingress port's link-local
+///    address.
+pub fn error_source(
+    offender: &Offender<'_>,
+    ingress: PortId,
+    ports: &PortTable,
+    settings: &Settings,
+) -> Option<IpAddr> {
+    let family = offender.family;
+    let port = ports.get(ingress);
+    if port.is_some_and(|p| p.owns(&offender.dst)) || ports.iter().any(|p| p.owns(&offender.dst)) {
+        return Some(offender.dst);
+    }
+    if let (Family::Inet, Some(id)) = (family, settings.router_id) {
+        return Some(IpAddr::V4(id));
+    }
+    let near = port.and_then(|p| {
+        let on_link = p.addrs.iter().find(|n| n.contains(&offender.src)).map(|n| n.addr());
+        on_link.or_else(|| usable(p, family))
+    });
+    near.or_else(|| ports.iter().find_map(|p| usable(p, family))).or_else(|| match family {
+        Family::Inet => Some(settings.icmp.dummy_source).filter(IpAddr::is_ipv4),
+        Family::Inet6 => port.and_then(|p| p.link_local()).map(IpAddr::V6),
+    })
+}
+
+/// The port's first address that means something beyond its link.
+fn usable(port: &PortInfo, family: Family) -> Option<IpAddr> {
+    port.addrs.iter().map(|n| n.addr()).find(|a| match a {
+        IpAddr::V4(a) => family == Family::Inet && !a.is_link_local() && !a.is_loopback() && !a.is_unspecified(),
+        IpAddr::V6(a) => {
+            family == Family::Inet6 && !a.is_unicast_link_local() && !a.is_loopback() && !a.is_unspecified()
+        }
+    })
+}

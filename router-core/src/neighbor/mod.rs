@@ -1,0 +1,26 @@
+//! Neighbours: one state machine (RFC 4861 7.3) and one bounded cache for ARP (RFC 826, RFC 1122 2.3.2) and neighbour
+//! discovery (RFC 4861 7).
+//!
+//! - [`nud`]: the state machine of one neighbour, without table, timers or messages.
+//! - [`NeighborTable`]: the cache, packets that wait, deadlines, limits; it tells what is to be done as [`NeighborEvent`]s.
+//! - [`arp`], [`ndp`]: reading, checking and writing messages.
+//! - [`NeighborTable::arp_input`], [`NeighborTable::ndp_input`]: from a received message to the cache and the answer.
+
+mod admin;
+pub mod arp;
+mod input;
+pub mod ndp;
+pub mod nud;
+mod table;
+
+pub use admin::{NeighError, Neighbor, SetMode};
+pub use input::{NdpReceived, Outcome, write_solicit};
+pub use nud::Evidence;
+pub use table::{NeighborEvent, NeighborTable, Resolution};
+
+#[cfg(test)]
+mod message_tests;
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod table_tests;

@@ -1,0 +1,341 @@
+//! Resolution: from what a route says to the links and neighbours that carry it.
+//!
+//! Resolving is a pure function of the RIB and of facts about ports and tunnels. It never reads what was resolved
+//! earlier, so the result does not depend on the order of events, and loops cannot swing back and forth. The price is a
+//! short recursion per path (not per route); what was looked at on the way is recorded, so that only dependents are
+//! resolved again when something changes.
+//!
+//! A gateway without `dev` is looked up in the route's own table; the answer may be any route but itself, the default
+//! route included. The longest covering prefix with a usable candidate decides, as it does in the FIB. A path or tunnel
+//! that would resolve through itself by way of others is not used at all.
+
+use crate::next_hop::buckets::gcd;
+use crate::next_hop::{Hop, Path, PathId, PathKey};
+use crate::object::ObjectId;
+use crate::port::{Medium, PortId, PortKind, TableId};
+use crate::rib::{Rib, host};
+use crate::routing::facts::{Facts, Tunnel};
+use crate::routing::slab::Slab;
+use crate::spec::{HopSpec, HopState, NextHopKind, RouteKind};
+use crate::tables::domain_of;
+use std::net::IpAddr;
+
+/// Deepest recursion of gateways and tunnels.
+const MAX_DEPTH: usize = 16;
+/// Most paths and tunnels looked at in one resolution: multipath routes through multipath routes multiply.
+const MAX_STEPS: usize = 2048;
+/// Candidates of one prefix that are tried.
+const MAX_CANDIDATES: usize = 16;
+
+/// Something that is resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Root {
+    Path(PathId),
+    Tunnel(PortId),
+}
+
+/// What a resolution looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Dep {
+    /// An address in a domain; changes to prefixes shorter than the length at which the lookup ended do not matter.
+    Gateway(TableId, IpAddr, u8),
+    Port(PortId),
+    NextHop(u32),
+}
+
+/// Who resolves through an address.
+#[derive(Debug, Default)]
+pub(crate) struct Tracker {
+    /// With the length at which each one's lookup ended.
+    pub(crate) roots: std::collections::BTreeMap<Root, u8>,
+}
+
+/// The end of resolution: a link, and a neighbour on it where the link has neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Leaf {
+    pub(crate) port: PortId,
+    /// None: the packet's own destination, or no link layer.
+    pub(crate) gateway: Option<IpAddr>,
+    /// Limit of routes on the way, in bytes; 0 for none.
+    pub(crate) mtu: u32,
+}
+
+/// A leaf with its share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) leaf: Leaf,
+    pub(crate) weight: u64,
+    pub(crate) usable: bool,
+}
+
+/// What became of one hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HopOutcome {
+    /// As written; for a next-hop object, as it says.
+    pub(crate) hop: Hop,
+    pub(crate) state: HopState,
+    pub(crate) shares: Vec<Share>,
+}
+
+/// What became of a path or a tunnel's carrier.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub(crate) struct Outcome {
+    pub(crate) hops: Vec<HopOutcome>,
+    /// The next-hop object is a blackhole.
+    pub(crate) blackhole: bool,
+    /// A hop leads back to where it came from.
+    pub(crate) looped: bool,
+    /// Nothing to resolve: the kind says it all.
+    pub(crate) fixed: bool,
+}
+
+impl Outcome {
+    /// Whether packets can go this way now.
+    pub(crate) fn usable(&self) -> bool {
+        self.fixed || self.blackhole || self.shares().any(|s| s.usable)
+    }
+
+    pub(crate) fn shares(&self) -> impl Iterator<Item = &Share> {
+        self.hops.iter().flat_map(|h| &h.shares)
+    }
+
+    /// All leaves with weights that respect those of hops and of what the hops resolved to; equal leaves added up.
+    pub(crate) fn members(&self) -> Vec<Share> {
+        let totals = self.hops.iter().map(|h| h.shares.iter().map(|s| s.weight).sum::<u64>().max(1));
+        let scale = totals.clone().fold(1u64, |l, t| (l / gcd(l, t)).saturating_mul(t)).min(1 << 32);
+        let mut out: Vec<Share> = Vec::new();
+        for (h, total) in self.hops.iter().zip(totals) {
+            for s in &h.shares {
+                let weight = (u64::from(h.hop.weight).saturating_mul(s.weight).saturating_mul(scale) / total).max(1);
+                match out.iter_mut().find(|o| o.leaf == s.leaf) {
+                    Some(o) => {
+                        o.weight = o.weight.saturating_add(weight);
+                        o.usable |= s.usable;
+                    }
+                    None => out.push(Share { weight, ..*s }),
+                }
+            }
+        }
+        let divisor = out.iter().fold(0, |d, s| gcd(d, s.weight)).max(1);
+        // Small enough that later arithmetic cannot overflow.
+        let shrink = out.iter().map(|s| s.weight / divisor).max().unwrap_or(0) / (1 << 24) + 1;
+        out.iter_mut().for_each(|s| s.weight = (s.weight / divisor / shrink).max(1));
+        out
+    }
+}
+
+/// One resolution. See the module.
+pub(crate) struct Resolver<'a> {
+    rib: &'a Rib,
+    paths: &'a Slab<Path>,
+    facts: &'a Facts,
+    stack: Vec<Root>,
+    steps: usize,
+    /// What was looked at.
+    pub(crate) deps: Vec<Dep>,
+}
+
+/// Where a gateway leads.
+struct Found {
+    state: HopState,
+    shares: Vec<Share>,
+    looped: bool,
+}
+
+impl Found {
+    fn nowhere(state: HopState, looped: bool) -> Self {
+        Found { state, shares: Vec::new(), looped }
+    }
+}
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(rib: &'a Rib, paths: &'a Slab<Path>, facts: &'a Facts) -> Self {
+        Resolver { rib, paths, facts, stack: Vec::new(), steps: 0, deps: Vec::new() }
+    }
+
+    /// Resolves a path.
+    pub(crate) fn path(&mut self, id: PathId, key: &PathKey) -> Outcome {
+        if key.kind != RouteKind::Unicast {
+            return Outcome { fixed: true, ..Outcome::default() };
+        }
+        self.steps += 1;
+        if self.stack.len() >= MAX_DEPTH || self.steps > MAX_STEPS {
+            return Outcome { looped: true, ..Outcome::default() };
+        }
+        self.stack.push(Root::Path(id));
+        let mut out = Outcome::default();
+        match key.nhid {
+            None => {
+                for hop in &key.hops {
+                    self.hop(hop, key.domain, key.mtu, &mut out);
+                }
+            }
+            Some(nhid) => self.next_hop_object(nhid, 1, key.domain, key.mtu, 0, &mut out),
+        }
+        self.stack.pop();
+        out
+    }
+
+    /// Resolves what carries a tunnel.
+    pub(crate) fn carrier(&mut self, id: PortId, tunnel: &Tunnel) -> Outcome {
+        self.steps += 1;
+        if self.stack.len() >= MAX_DEPTH || self.steps > MAX_STEPS {
+            return Outcome { looped: true, ..Outcome::default() };
+        }
+        self.stack.push(Root::Tunnel(id));
+        let (dev, remote) = (tunnel.facts.dev, tunnel.facts.remote);
+        let domain = domain_of(tunnel.facts.table);
+        let mut out = Outcome::default();
+        // On a link with neighbours the peer itself is one, or a route says which gateway of that link leads there.
+        let direct = dev.and_then(|d| self.facts.port(d)).filter(|p| p.medium == Medium::Ip || p.on_link(&remote));
+        match (dev, direct) {
+            (Some(dev), Some(_)) => {
+                let hop = Hop { via: Some(remote), dev: Some(dev), weight: 1, onlink: true };
+                self.hop(&hop, domain, 0, &mut out);
+            }
+            _ => {
+                self.deps.extend(dev.map(Dep::Port));
+                let mut found = self.gateway(domain, remote);
+                if let Some(dev) = dev {
+                    found.shares.retain(|s| s.leaf.port == dev);
+                    if found.shares.is_empty() && found.state == HopState::Active {
+                        found.state = HopState::Unresolved;
+                    }
+                }
+                let hop = Hop { via: Some(remote), dev, weight: 1, onlink: false };
+                out.looped = found.looped;
+                out.hops.push(HopOutcome { hop, state: found.state, shares: found.shares });
+            }
+        }
+        self.stack.pop();
+        out
+    }
+
+    fn next_hop_object(&mut self, nhid: u32, weight: u16, domain: TableId, mtu: u32, depth: u8, out: &mut Outcome) {
+        self.deps.push(Dep::NextHop(nhid));
+        let facts = self.facts;
+        match facts.next_hops.get(&nhid).map(|n| &n.kind) {
+            Some(NextHopKind::Hop(spec)) => {
+                let hop = Hop { weight, ..facts.hop(spec) };
+                self.hop(&hop, domain, mtu, out);
+            }
+            // A blackhole within a group takes no flows; alone it takes all.
+            Some(NextHopKind::Blackhole) => out.blackhole |= depth == 0,
+            Some(NextHopKind::Group(members)) if depth < 4 => {
+                for (id, w) in members {
+                    self.next_hop_object(*id, *w, domain, mtu, depth + 1, out);
+                }
+            }
+            Some(NextHopKind::Group(_)) | None => {}
+        }
+    }
+
+    fn hop(&mut self, hop: &Hop, domain: TableId, mtu: u32, out: &mut Outcome) {
+        let mut found = match (hop.dev, hop.via) {
+            (Some(dev), via) => self.device(dev, via),
+            (None, Some(via)) => self.gateway(domain, via),
+            (None, None) => Found::nowhere(HopState::Unresolved, false),
+        };
+        for s in &mut found.shares {
+            s.leaf.mtu = match (s.leaf.mtu, mtu) {
+                (0, m) | (m, 0) => m,
+                (a, b) => a.min(b),
+            };
+        }
+        out.looped |= found.looped;
+        out.hops.push(HopOutcome { hop: hop.clone(), state: found.state, shares: found.shares });
+    }
+
+    /// A hop that names its port.
+    fn device(&mut self, dev: PortId, via: Option<IpAddr>) -> Found {
+        self.deps.push(Dep::Port(dev));
+        let facts = self.facts;
+        let Some(info) = facts.port(dev) else { return Found::nowhere(HopState::Unresolved, false) };
+        let gateway = via.filter(|_| info.medium == Medium::Ethernet);
+        let (mut state, mut looped) = (HopState::Active, false);
+        if !info.up {
+            state = HopState::LinkDown;
+        } else if info.kind == PortKind::Tunnel {
+            looped = self.stack.contains(&Root::Tunnel(dev));
+            let carried = !looped
+                && facts.tunnels.get(&dev).is_some_and(|t| {
+                    let carrier = self.carrier(dev, t);
+                    looped = carrier.looped && !carrier.usable();
+                    carrier.usable()
+                });
+            if !carried {
+                state = HopState::Unresolved;
+            }
+        }
+        let leaf = Leaf { port: dev, gateway, mtu: 0 };
+        Found { state, shares: vec![Share { leaf, weight: 1, usable: state == HopState::Active }], looped }
+    }
+
+    /// A gateway that is to be looked up.
+    fn gateway(&mut self, domain: TableId, via: IpAddr) -> Found {
+        let (rib, paths, facts) = (self.rib, self.paths, self.facts);
+        let me = self.stack.last().copied();
+        let mut state = HopState::Unresolved;
+        for (len, entry) in rib.covers(domain, &host(&via)) {
+            let Some(entry) = rib.entries.get(entry) else { continue };
+            for candidate in entry.candidates.iter().take(MAX_CANDIDATES) {
+                let this = Root::Path(candidate.path);
+                let Some(path) = paths.get(candidate.path) else { continue };
+                if Some(this) == me {
+                    continue;
+                }
+                let ends = |s: &mut Self, found| {
+                    s.deps.push(Dep::Gateway(domain, via, len));
+                    found
+                };
+                if path.key.kind != RouteKind::Unicast {
+                    return ends(self, Found::nowhere(HopState::Unresolved, false));
+                }
+                if self.stack.contains(&this) {
+                    return ends(self, Found::nowhere(HopState::Unresolved, true));
+                }
+                let below = self.path(candidate.path, &path.key);
+                if below.blackhole || (below.looped && !below.usable()) {
+                    return ends(self, Found::nowhere(HopState::Unresolved, below.looped));
+                }
+                if below.usable() {
+                    let mut shares = below.members();
+                    for s in &mut shares {
+                        let link = facts.port(s.leaf.port).is_some_and(|p| p.medium == Medium::Ethernet);
+                        if link && s.leaf.gateway.is_none() {
+                            s.leaf.gateway = Some(via);
+                        }
+                    }
+                    return ends(self, Found { state: HopState::Active, shares, looped: false });
+                }
+                if below.hops.iter().any(|h| h.state == HopState::LinkDown) {
+                    state = HopState::LinkDown;
+                }
+            }
+        }
+        self.deps.push(Dep::Gateway(domain, via, 0));
+        Found::nowhere(state, false)
+    }
+}
+
+/// A hop's object number, where several kinds of route need none of their own.
+pub(crate) fn fixed_object(kind: RouteKind) -> Option<ObjectId> {
+    use crate::routing::objects as o;
+    match kind {
+        RouteKind::Unicast => None,
+        RouteKind::Local => Some(o::LOCAL),
+        RouteKind::Broadcast => Some(o::BROADCAST),
+        RouteKind::Blackhole => Some(o::BLACKHOLE),
+        RouteKind::Unreachable => Some(o::UNREACHABLE),
+        RouteKind::Prohibit => Some(o::PROHIBIT),
+        RouteKind::Throw => Some(ObjectId::NO_ROUTE),
+    }
+}
+
+impl Facts {
+    /// A hop with its port's number; an unknown port leaves it without a usable one.
+    pub(crate) fn hop(&self, spec: &HopSpec) -> Hop {
+        let dev = spec.dev.as_deref().map(|d| self.port_by_name(d).map_or(PortId::NONE, |p| p.id));
+        Hop { via: spec.via, dev, weight: spec.weight, onlink: spec.onlink }
+    }
+}

@@ -1,0 +1,301 @@
+//! The routing control plane: candidate routes in, forwarding objects and FIB entries out. One writer.
+//!
+//! ```text
+//! routes ──> RIB entry (prefix) ──> chain ──> paths ──> resolution ──> leaves (link, neighbour)
+//!                 │                   │          │                        │
+//!                 └──────> FIB entry: prefix -> object number          object content
+//! ```
+//!
+//! - [`crate::rib`] keeps every candidate per prefix, best first. [`crate::next_hop`] shares what routes have in common,
+//!   [`crate::resolve`] finds out where it leads, `objects` renders the result for the data plane.
+//! - **Who is visited when something changes.** A neighbour: the objects on it. A link: the paths and objects on it. A
+//!   route: its prefix, and the paths whose recursive gateway (and the tunnels whose peer) lies within that prefix. Only
+//!   when a chain of paths becomes usable or unusable as a whole are its prefixes visited, in slices (see below).
+//!
+//! # Publication
+//!
+//! Workers hold a snapshot ([`RoutingTables`]). FIB entries in it are changed in place, objects are not; so every entry's
+//! object must be published first. One commit is therefore:
+//!
+//! 1. [`Routing::prepare`] gives a snapshot with all new objects, if there are any; the caller publishes it;
+//! 2. [`Routing::apply`] writes the FIB entries. It stops after a bounded number of them and says so: commit again
+//!    after a look at other work.
+//!
+//! A worker that meets an object number which its snapshot lacks takes the newest snapshot.
+//!
+//! # Reuse of memory
+//!
+//! A freed object number or FIB node may still be read by whoever holds an older snapshot. Each snapshot carries a token;
+//! `Routing` keeps every snapshot until its own is the only token left, which also means that the last reference, and
+//! with it the work of freeing, is always here and never with a worker. Freed things are stamped with the number of the
+//! snapshot that was newest when the last FIB entry had let go of them, and are used again when that one and all before
+//! it are gone.
+
+mod error;
+pub(crate) mod facts;
+mod next_hops;
+pub(crate) mod objects;
+mod paths;
+mod ports;
+mod routes;
+mod show;
+pub(crate) mod slab;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use error::{GatewayFault, RouteError};
+pub use facts::EncapFacts;
+pub use show::{Cursor, PrefixSelect, RouteAnswer, RouteFilter};
+
+use crate::fib::{Fib, FibMemory};
+use crate::forward::Forwarder;
+use crate::next_hop::{Chain, ChainId, Path, PathId, PathKey};
+use crate::object::{Object, ObjectId};
+use crate::port::{PortId, TableId};
+use crate::resolve::Root;
+use crate::rib::{Domain, EntryId, NetMap, Rib};
+use crate::tables::{AdjacencyMap, FibSet, RoutingTables};
+use facts::Facts;
+use foldhash::fast::FixedState;
+use objects::Objects;
+use slab::Slab;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// FIB entries written by one [`Routing::apply`]: some ten milliseconds.
+const APPLY_SLICE: usize = 1 << 16;
+/// Retired FIB nodes that are worth a snapshot of their own.
+const NODES_WORTH_A_SNAPSHOT: usize = 4096;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Routing {
+    facts: Facts,
+    rib: Rib,
+    paths: Slab<Path>,
+    path_ids: HashMap<Arc<PathKey>, PathId, FixedState>,
+    chains: Slab<Chain>,
+    chain_ids: HashMap<Arc<[PathId]>, ChainId, FixedState>,
+    /// Who depends on a port, who on a next-hop object.
+    by_port: BTreeMap<PortId, BTreeSet<Root>>,
+    by_next_hop: BTreeMap<u32, BTreeSet<Root>>,
+    /// Routes that the router made for its ports.
+    made: BTreeMap<PortId, Vec<ports::Made>>,
+
+    objects: Objects,
+    adjacencies: AdjacencyMap,
+    memory: FibMemory,
+    fibs_changed: bool,
+    adjacencies_changed: bool,
+    /// Entries whose FIB entry may have to change, in order.
+    dirty: VecDeque<EntryId>,
+    /// Number of the newest snapshot; all that may still be held, oldest first, with their numbers.
+    seq: u64,
+    held: VecDeque<(u64, RoutingTables)>,
+}
+
+impl Routing {
+    /// Empty tables: `main` exists and has no route. `seed` feeds all hashes.
+    pub fn new(seed: u64) -> Self {
+        let mut r = Routing {
+            facts: Facts::default(),
+            rib: Rib::default(),
+            paths: Slab::default(),
+            path_ids: HashMap::with_hasher(FixedState::with_seed(seed)),
+            chains: Slab::default(),
+            chain_ids: HashMap::with_hasher(FixedState::with_seed(seed ^ 1)),
+            by_port: BTreeMap::new(),
+            by_next_hop: BTreeMap::new(),
+            made: BTreeMap::new(),
+            objects: Objects::new(seed ^ 2),
+            adjacencies: AdjacencyMap::new(seed ^ 3),
+            memory: FibMemory::new(),
+            fibs_changed: true,
+            adjacencies_changed: false,
+            dirty: VecDeque::new(),
+            seq: 0,
+            held: VecDeque::new(),
+        };
+        r.make_domain(TableId::MAIN);
+        r
+    }
+
+    /// Plugs in a forwarder; routes name it by [`Forwarder::name`]. Another one of the same name takes its place for
+    /// routes added from now on.
+    pub fn register_forwarder(&mut self, forwarder: Arc<dyn Forwarder>) {
+        self.facts.forwarders.insert(Arc::from(forwarder.name()), forwarder);
+    }
+
+    /// Names of the plugged-in forwarders.
+    pub fn forwarders(&self) -> impl Iterator<Item = &str> {
+        self.facts.forwarders.keys().map(|k| &**k)
+    }
+
+    /// The newest snapshot, publishing what changed without writing the FIB: for the first one of a router.
+    pub fn tables(&mut self) -> RoutingTables {
+        if let Some(new) = self.prepare() {
+            return new;
+        }
+        match self.held.back() {
+            Some((_, t)) => t.clone(),
+            None => self.snapshot(),
+        }
+    }
+
+    /// An object as it will be in the next snapshot.
+    pub fn object(&self, id: ObjectId) -> Option<&Object> {
+        self.objects.get(id)
+    }
+
+    /// Whether a commit would change anything that the data plane sees.
+    pub fn pending(&self) -> bool {
+        !self.dirty.is_empty() || self.objects.changed() || self.fibs_changed || self.adjacencies_changed
+    }
+
+    /// First half of a commit: a snapshot to publish, or None when the last one is still good. Call [`Routing::apply`]
+    /// after publishing it, also after None.
+    pub fn prepare(&mut self) -> Option<RoutingTables> {
+        self.reclaim();
+        let worth_it = self.memory.waiting() > NODES_WORTH_A_SNAPSHOT;
+        let objects = self.objects.publish();
+        let changed = objects.is_some() || self.fibs_changed || self.adjacencies_changed || worth_it;
+        changed.then(|| self.snapshot())
+    }
+
+    /// Second half of a commit: writes FIB entries. True when some are left: commit again soon. Changes made since
+    /// [`Routing::prepare`] wait for the next commit, and all entries with them.
+    pub fn apply(&mut self) -> bool {
+        if self.objects.changed() || self.fibs_changed {
+            return true;
+        }
+        for _ in 0..APPLY_SLICE {
+            let Some(id) = self.dirty.pop_front() else { break };
+            self.write_entry(id);
+        }
+        self.memory.seal(self.seq);
+        if self.dirty.is_empty() {
+            self.objects.seal(self.seq);
+        }
+        !self.dirty.is_empty()
+    }
+
+    /// Commits until nothing is left, handing each snapshot to `publish`: for tests and tools without other work.
+    pub fn commit(&mut self, mut publish: impl FnMut(RoutingTables)) {
+        loop {
+            if let Some(t) = self.prepare() {
+                publish(t);
+            }
+            if !self.apply() {
+                return;
+            }
+        }
+    }
+
+    /// Sizes of the tables, for display.
+    pub fn stats(&self) -> RoutingStats {
+        RoutingStats {
+            prefixes: self.rib.entries.len(),
+            paths: self.paths.len(),
+            chains: self.chains.len(),
+            objects: self.objects.len(),
+            adjacencies: self.adjacencies.len(),
+            fib_bytes: self.memory.bytes(),
+            snapshots_held: self.held.len(),
+            quarantined: self.objects.waiting() + self.memory.waiting(),
+        }
+    }
+
+    fn snapshot(&mut self) -> RoutingTables {
+        self.fibs_changed = false;
+        self.adjacencies_changed = false;
+        self.seq += 1;
+        let fibs: FibSet = match self.held.back() {
+            Some((_, last)) if last.fibs.iter().count() == self.rib.domains.len() => last.fibs.clone(),
+            _ => self.rib.domains.iter().map(|(id, d)| (*id, d.fib.clone())).collect(),
+        };
+        let tables = RoutingTables {
+            fibs,
+            objects: self.objects.table().clone(),
+            adjacencies: self.adjacencies.clone(),
+            token: Arc::new(()),
+        };
+        self.held.push_back((self.seq, tables.clone()));
+        tables
+    }
+
+    /// Drops snapshots that nobody else holds, and frees what waited for them.
+    fn reclaim(&mut self) {
+        let newest = self.seq;
+        self.held.retain_mut(|(seq, t)| *seq == newest || Arc::get_mut(&mut t.token).is_none());
+        let oldest = self.held.front().map_or(newest, |(seq, _)| *seq);
+        self.objects.release(oldest);
+        self.memory.release(oldest);
+    }
+
+    /// Makes the domain of a table if it is not there.
+    fn make_domain(&mut self, table: TableId) {
+        let id = crate::tables::domain_of(table);
+        if !self.rib.domains.contains_key(&id) {
+            let fib = Arc::new(Fib::new(&self.memory));
+            self.rib.domains.insert(id, Domain { routes: NetMap::default(), trackers: NetMap::default(), fib });
+            self.fibs_changed = true;
+        }
+    }
+
+    /// Brings one prefix of the FIB up to date.
+    fn write_entry(&mut self, id: EntryId) {
+        let Some(e) = self.rib.entries.get_mut(id) else { return };
+        e.dirty = false;
+        let chain = self.chains.get(e.chain);
+        let wanted = chain.filter(|c| c.usable).map(|c| c.object);
+        let (dst, domain, had, empty) = (e.dst, e.domain, e.installed, e.candidates.is_empty());
+        if wanted != had {
+            let Some(fib) = self.rib.domains.get(&domain).map(|d| d.fib.clone()) else { return };
+            let written = match wanted {
+                Some(object) => fib.insert(&mut self.memory, &dst, object).is_ok(),
+                None => {
+                    let cover = self.rib.installed_cover(domain, &dst);
+                    fib.remove(&mut self.memory, &dst, cover);
+                    true
+                }
+            };
+            if let (true, Some(e)) = (written, self.rib.entries.get_mut(id)) {
+                e.installed = wanted;
+            }
+        }
+        if empty {
+            self.rib.forget(id);
+        }
+    }
+
+    fn mark_dirty(&mut self, id: EntryId) {
+        if let Some(e) = self.rib.entries.get_mut(id)
+            && !e.dirty
+        {
+            e.dirty = true;
+            self.dirty.push_back(id);
+        }
+    }
+}
+
+/// See [`Routing::stats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RoutingStats {
+    /// Prefixes with candidates, all tables and families.
+    pub prefixes: usize,
+    /// Distinct sets of next hops.
+    pub paths: usize,
+    /// Distinct orders of candidates.
+    pub chains: usize,
+    /// Forwarding objects.
+    pub objects: usize,
+    /// Resolved neighbours.
+    pub adjacencies: usize,
+    /// Bytes of all FIB nodes.
+    pub fib_bytes: usize,
+    /// Snapshots that some worker may still hold, the newest included.
+    pub snapshots_held: usize,
+    /// Object numbers and FIB nodes that wait for workers.
+    pub quarantined: usize,
+}

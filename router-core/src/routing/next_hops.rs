@@ -1,0 +1,136 @@
+//! Next-hop objects (`ip nexthop`): named by number, shared by routes that say `nhid`.
+
+use super::facts::Facts;
+use super::{RouteError, Routing};
+use crate::addr::Family;
+use crate::port::{PortId, TableId};
+use crate::spec::{NextHopKind, NextHopSpec, RouteOp, proto};
+
+impl Routing {
+    /// Adds, replaces or deletes a next-hop object. Routes follow a replaced one at once; deleting one deletes its
+    /// routes, and takes it out of groups (a group that is left empty goes too).
+    pub fn next_hop(&mut self, op: RouteOp, spec: &NextHopSpec) -> Result<(), RouteError> {
+        let there = self.facts.next_hops.contains_key(&spec.id);
+        match op {
+            RouteOp::Delete => {
+                if !there {
+                    return Err(RouteError::NotFound);
+                }
+                self.remove_next_hop(spec.id);
+                return Ok(());
+            }
+            RouteOp::Add if there => return Err(RouteError::Exists),
+            RouteOp::Change if !there => return Err(RouteError::NotFound),
+            _ => {}
+        }
+        if spec.id == 0 {
+            return Err(RouteError::Invalid("a next-hop object's id is 1 or more"));
+        }
+        match &spec.kind {
+            NextHopKind::Blackhole => {}
+            NextHopKind::Hop(hop) => {
+                let Some(dev) = &hop.dev else { return Err(RouteError::NextHopNeedsDevice) };
+                let port = self.facts.port_by_name(dev).ok_or_else(|| RouteError::NoDevice(dev.clone()))?;
+                let domain = crate::tables::domain_of(port.table);
+                self.check_hop(hop, hop.via.as_ref().map_or(Family::Inet6, Family::of), domain)?;
+            }
+            NextHopKind::Group(members) => self.check_group(spec.id, members)?,
+        }
+        let mut spec = spec.clone();
+        spec.proto.get_or_insert(proto::UNSPEC);
+        let id = spec.id;
+        self.facts.next_hops.insert(id, spec);
+        self.next_hop_changed(id);
+        Ok(())
+    }
+
+    /// All next-hop objects by number.
+    pub fn next_hops(&self) -> impl Iterator<Item = &NextHopSpec> {
+        self.facts.next_hops.values()
+    }
+
+    /// The next-hop object with this number.
+    pub fn next_hop_by_id(&self, id: u32) -> Option<&NextHopSpec> {
+        self.facts.next_hops.get(&id)
+    }
+
+    fn check_group(&self, own: u32, members: &[(u32, u16)]) -> Result<(), RouteError> {
+        if members.is_empty() {
+            return Err(RouteError::Group("No nexthops in group"));
+        }
+        for (i, (id, weight)) in members.iter().enumerate() {
+            if !(1..=256).contains(weight) {
+                return Err(RouteError::Group("Invalid value for weight"));
+            }
+            if members.iter().skip(i + 1).any(|(other, _)| other == id) {
+                return Err(RouteError::Group("Nexthop id can not be used twice in a group"));
+            }
+            match self.facts.next_hops.get(id).map(|n| &n.kind) {
+                None => return Err(RouteError::GroupMember(*id)),
+                Some(_) if *id == own => return Err(RouteError::GroupMember(*id)),
+                Some(NextHopKind::Group(_)) => {
+                    return Err(RouteError::Group("Multipath group can not be a nexthop within a group"));
+                }
+                Some(NextHopKind::Blackhole) if members.len() > 1 => {
+                    return Err(RouteError::Group(
+                        "Blackhole nexthop can not be used in a group with more than 1 path",
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        // A member cannot become a group itself, or resolution would nest.
+        if self.groups_with(own).next().is_some() {
+            return Err(RouteError::Group("Nexthop is in a group and can not become one"));
+        }
+        Ok(())
+    }
+
+    fn groups_with(&self, id: u32) -> impl Iterator<Item = u32> {
+        self.facts.next_hops.values().filter_map(move |n| match &n.kind {
+            NextHopKind::Group(m) if m.iter().any(|(member, _)| *member == id) => Some(n.id),
+            _ => None,
+        })
+    }
+
+    pub(super) fn remove_next_hop(&mut self, id: u32) {
+        let paths: Vec<_> = self.paths.iter().filter(|(_, p)| p.key.nhid == Some(id)).map(|(k, _)| k).collect();
+        for path in paths {
+            self.remove_routes_of(path);
+        }
+        let groups: Vec<u32> = self.groups_with(id).collect();
+        self.facts.next_hops.remove(&id);
+        for group in groups {
+            if let Some(NextHopKind::Group(members)) = self.facts.next_hops.get_mut(&group).map(|n| &mut n.kind) {
+                members.retain(|(m, _)| *m != id);
+                if members.is_empty() {
+                    self.remove_next_hop(group);
+                    continue;
+                }
+            }
+            self.next_hop_changed(group);
+        }
+        self.next_hop_changed(id);
+    }
+
+    fn next_hop_changed(&mut self, id: u32) {
+        let roots: Vec<_> = self.by_next_hop.get(&id).map(|s| s.iter().copied().collect()).unwrap_or_default();
+        self.refresh_all(roots);
+    }
+}
+
+impl Facts {
+    /// Next-hop objects that name a port.
+    pub(super) fn next_hops_on(&self, port: PortId) -> impl Iterator<Item = u32> {
+        let name = self.port(port).map(|p| p.name.as_str());
+        self.next_hops.values().filter_map(move |n| match &n.kind {
+            NextHopKind::Hop(h) if h.dev.is_some() && h.dev.as_deref() == name => Some(n.id),
+            _ => None,
+        })
+    }
+
+    /// The table that most things are about.
+    pub(super) fn table_of(&self, port: PortId) -> TableId {
+        self.port(port).map_or(TableId::MAIN, |p| p.table)
+    }
+}

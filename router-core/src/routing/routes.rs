@@ -1,0 +1,308 @@
+//! Adding, replacing, changing, appending and deleting routes, by Linux's rules.
+//!
+//! IPv4: table, prefix and metric name a place; `add` wants it free, `append` and `prepend` put another route beside.
+//! IPv6: the same, but an appended route with a gateway joins the one that is there as another member.
+
+use super::show::RouteFilter;
+use super::{RouteError, Routing};
+use crate::addr::Family;
+use crate::next_hop::{Hop, PathId, PathKey};
+use crate::port::{PortId, TableId};
+use crate::rib::{Candidate, EntryId};
+use crate::spec::{RouteKind, RouteOp, RouteSpec, proto};
+use ipnet::IpNet;
+
+impl Routing {
+    /// Carries out one command.
+    pub fn route(&mut self, op: RouteOp, spec: &RouteSpec) -> Result<(), RouteError> {
+        match op {
+            RouteOp::Delete => self.delete(spec),
+            _ => self.set_route(op, spec),
+        }
+    }
+
+    /// Deletes every route that the filter selects; says how many.
+    pub fn flush(&mut self, filter: &RouteFilter) -> usize {
+        let mut count = 0;
+        for (entry, candidate) in self.select(filter) {
+            let place = self.rib.entries.get(entry).and_then(|e| e.candidates.iter().position(|c| *c == candidate));
+            if let Some(i) = place {
+                self.remove_candidate(entry, i);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    fn set_route(&mut self, op: RouteOp, spec: &RouteSpec) -> Result<(), RouteError> {
+        let table = spec.table_id();
+        let metric = spec.metric_or_default();
+        let origin = spec.proto.unwrap_or(proto::BOOT);
+        let dst = spec.dst;
+        let key = self.path_key(spec)?;
+        self.make_domain(table);
+        // What is there may already forbid it, which is cheaper to find out than to resolve.
+        let existing = self.rib.find(table, &dst);
+        if op == RouteOp::Add && self.places(existing, table, metric).next().is_some() {
+            return Err(RouteError::Exists);
+        }
+        let path = self.intern_path(key);
+        let result = self.check_resolved(path, spec.family()).and_then(|()| {
+            let new = Candidate { path, metric, table, proto: origin };
+            match spec.family() {
+                Family::Inet => self.set_v4(op, dst, existing, new),
+                Family::Inet6 => self.set_v6(op, dst, existing, new),
+            }
+        });
+        self.drop_if_unused(path);
+        result
+    }
+
+    fn set_v4(&mut self, op: RouteOp, dst: IpNet, entry: Option<EntryId>, new: Candidate) -> Result<(), RouteError> {
+        let same: Vec<(usize, Candidate)> = self.places(entry, new.table, new.metric).collect();
+        let (Some((first, there)), Some(entry)) = (same.first().copied(), entry) else {
+            return self.set_fresh(op, dst, new, RouteError::NotFound);
+        };
+        let alike = same.iter().find(|(_, c)| c.proto == new.proto && self.same_path(c.path, new.path));
+        match (op, alike) {
+            (RouteOp::Replace | RouteOp::Change, Some(a)) if a.0 == first => {
+                // The very same route: nothing to do, unless it was written in other words.
+                if there.path != new.path {
+                    self.replace_candidate(entry, first, new);
+                }
+                Ok(())
+            }
+            (_, Some(_)) => Err(RouteError::Exists),
+            (RouteOp::Replace | RouteOp::Change, None) => {
+                self.replace_candidate(entry, first, new);
+                Ok(())
+            }
+            (_, None) => {
+                self.insert_candidate(new.table, dst, new, op == RouteOp::Prepend);
+                Ok(())
+            }
+        }
+    }
+
+    fn set_v6(&mut self, op: RouteOp, dst: IpNet, entry: Option<EntryId>, new: Candidate) -> Result<(), RouteError> {
+        let same: Vec<(usize, Candidate)> = self.places(entry, new.table, new.metric).collect();
+        let (false, Some(entry)) = (same.is_empty(), entry) else {
+            return self.set_fresh(op, dst, new, RouteError::NothingToReplace);
+        };
+        let joins = self.is_multipath_v6(new.path);
+        let partner = same.iter().find(|(_, c)| self.is_multipath_v6(c.path) == joins).copied();
+        match op {
+            RouteOp::Replace | RouteOp::Change => {
+                let (place, _) = partner.or(same.first().copied()).ok_or(RouteError::NothingToReplace)?;
+                self.replace_candidate(entry, place, new);
+                Ok(())
+            }
+            _ => match partner.filter(|_| joins) {
+                Some((place, there)) => {
+                    let key = self.joined(there.path, new.path)?;
+                    let path = self.intern_path(key);
+                    self.replace_candidate(entry, place, Candidate { path, ..there });
+                    Ok(())
+                }
+                None if same.iter().any(|(_, c)| self.same_path(c.path, new.path)) => Err(RouteError::Exists),
+                None => {
+                    self.insert_candidate(new.table, dst, new, op == RouteOp::Prepend);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    fn set_fresh(&mut self, op: RouteOp, dst: IpNet, new: Candidate, missing: RouteError) -> Result<(), RouteError> {
+        if op == RouteOp::Change {
+            return Err(missing);
+        }
+        if self.memory.nearly_full() {
+            return Err(RouteError::Full);
+        }
+        self.insert_candidate(new.table, dst, new, op == RouteOp::Prepend);
+        Ok(())
+    }
+
+    /// The candidates of one table and metric, with their place in the entry.
+    fn places(&self, entry: Option<EntryId>, table: TableId, metric: u32) -> impl Iterator<Item = (usize, Candidate)> {
+        let all = entry.and_then(|e| self.rib.entries.get(e)).map(|e| &e.candidates[..]).unwrap_or_default();
+        let places = all.iter().copied().enumerate();
+        places.filter(move |(_, c)| c.table == table && c.metric == metric)
+    }
+
+    /// Whether an IPv6 route takes further members: it has a gateway and no next-hop object.
+    fn is_multipath_v6(&self, path: PathId) -> bool {
+        self.paths.get(path).is_some_and(|p| {
+            p.key.kind == RouteKind::Unicast && p.key.nhid.is_none() && p.key.hops.iter().any(|h| h.via.is_some())
+        })
+    }
+
+    /// The path of an IPv6 route that got more members.
+    fn joined(&self, there: PathId, new: PathId) -> Result<PathKey, RouteError> {
+        let (Some(t), Some(n)) = (self.paths.get(there), self.paths.get(new)) else { return Err(RouteError::Exists) };
+        let mut key = (*t.key).clone();
+        for (i, hop) in n.key.hops.iter().enumerate() {
+            let dev = self.dev_of(new, i);
+            if (0..t.key.hops.len()).any(|j| t.key.hops[j].via == hop.via && self.dev_of(there, j) == dev) {
+                return Err(RouteError::Exists);
+            }
+            key.hops.push(hop.clone());
+        }
+        Ok(key)
+    }
+
+    /// The port that a hop names or resolves to.
+    pub(super) fn dev_of(&self, path: PathId, hop: usize) -> Option<PortId> {
+        let p = self.paths.get(path)?;
+        let written = p.key.hops.get(hop).and_then(|h| h.dev);
+        written.or_else(|| p.outcome.hops.get(hop)?.shares.first().map(|s| s.leaf.port))
+    }
+
+    /// Whether two paths say the same, one of them perhaps with and one without `dev`.
+    fn same_path(&self, a: PathId, b: PathId) -> bool {
+        if a == b {
+            return true;
+        }
+        let (Some(p), Some(q)) = (self.paths.get(a), self.paths.get(b)) else { return false };
+        let (p, q) = (&p.key, &q.key);
+        (p.kind, p.nhid, p.mtu, p.src, &p.forwarder) == (q.kind, q.nhid, q.mtu, q.src, &q.forwarder)
+            && p.hops.len() == q.hops.len()
+            && (0..p.hops.len()).all(|i| {
+                let say = |h: &Hop| (h.via, h.weight, h.onlink);
+                say(&p.hops[i]) == say(&q.hops[i]) && self.dev_of(a, i) == self.dev_of(b, i)
+            })
+    }
+
+    /// Puts a candidate behind those that rank equal, or in front of them.
+    pub(super) fn insert_candidate(&mut self, table: TableId, dst: IpNet, new: Candidate, in_front: bool) {
+        self.make_domain(table);
+        self.hold_path(new.path);
+        let Some(id) = self.rib.find_or_make(table, dst) else { return };
+        let Some(e) = self.rib.entries.get_mut(id) else { return };
+        let domain = e.domain;
+        let rank = new.rank();
+        let place = match in_front {
+            true => e.candidates.partition_point(|c| c.rank() < rank),
+            false => e.candidates.partition_point(|c| c.rank() <= rank),
+        };
+        if e.candidates.is_empty() {
+            // Most prefixes have one candidate only.
+            e.candidates.reserve_exact(1);
+        }
+        e.candidates.insert(place, new);
+        self.rechain(id);
+        self.revisit_within(domain, &dst);
+    }
+
+    fn replace_candidate(&mut self, id: EntryId, place: usize, new: Candidate) {
+        self.hold_path(new.path);
+        let Some(e) = self.rib.entries.get_mut(id) else { return };
+        let (domain, dst) = (e.domain, e.dst);
+        let Some(slot) = e.candidates.get_mut(place) else { return };
+        let old = std::mem::replace(slot, new);
+        e.candidates.sort_by_key(Candidate::rank);
+        self.rechain(id);
+        self.release_path(old.path);
+        self.revisit_within(domain, &dst);
+    }
+
+    pub(super) fn remove_candidate(&mut self, id: EntryId, place: usize) {
+        let Some(e) = self.rib.entries.get_mut(id) else { return };
+        let (domain, dst) = (e.domain, e.dst);
+        if place >= e.candidates.len() {
+            return;
+        }
+        let old = e.candidates.remove(place);
+        self.rechain(id);
+        self.release_path(old.path);
+        self.revisit_within(domain, &dst);
+    }
+
+    /// Removes every route with this path.
+    pub(super) fn remove_routes_of(&mut self, path: PathId) {
+        let Some(total) = self.paths.get(path).map(|p| p.refs as usize) else { return };
+        let has = |c: &Candidate| c.path == path;
+        let mut entries = self.entries_of(path);
+        let count =
+            |e: &EntryId| self.rib.entries.get(*e).map_or(0, |e| e.candidates.iter().filter(|c| has(c)).count());
+        if entries.iter().map(count).sum::<usize>() < total {
+            // Some are behind the end of their chain, where no list reaches them.
+            entries = self.rib.entries.iter().filter(|(_, e)| e.candidates.iter().any(has)).map(|(k, _)| k).collect();
+        }
+        for id in entries {
+            while let Some(i) = self.rib.entries.get(id).and_then(|e| e.candidates.iter().position(has)) {
+                self.remove_candidate(id, i);
+            }
+        }
+    }
+
+    fn delete(&mut self, spec: &RouteSpec) -> Result<(), RouteError> {
+        let table = spec.table_id();
+        for h in &spec.hops {
+            if let Some(name) = &h.dev
+                && self.facts.port_by_name(name).is_none()
+            {
+                return Err(RouteError::NoDevice(name.clone()));
+            }
+        }
+        let entry = self.rib.find(table, &spec.dst).ok_or(RouteError::NoSuchRoute)?;
+        let candidates = self.rib.entries.get(entry).map(|e| e.candidates.clone()).unwrap_or_default();
+        // In the order shown: by metric, as Linux walks them.
+        let mut places: Vec<_> = candidates.iter().enumerate().filter(|(_, c)| c.table == table).collect();
+        places.sort_by_key(|(_, c)| c.metric);
+        let found = places.into_iter().find(|(_, c)| self.fits(spec, c)).ok_or(RouteError::NoSuchRoute)?;
+        let (place, there) = (found.0, *found.1);
+        // IPv6: naming a gateway takes one member out of a multipath route.
+        let members = self.paths.get(there.path).map(|p| p.key.hops.clone()).unwrap_or_default();
+        if spec.family() == Family::Inet6
+            && let ([hop], true) = (&spec.hops[..], members.len() > 1)
+            && hop.via.is_some()
+            && let Some(i) = (0..members.len()).find(|i| self.hop_fits(hop, there.path, *i))
+            && let Some(mut key) = self.paths.get(there.path).map(|p| (*p.key).clone())
+        {
+            key.hops.remove(i);
+            let path = self.intern_path(key);
+            self.replace_candidate(entry, place, Candidate { path, ..there });
+            return Ok(());
+        }
+        self.remove_candidate(entry, place);
+        Ok(())
+    }
+
+    /// Whether a candidate is what a delete command describes: everything said must fit, what is not said may be
+    /// anything (`unicast` counts as not said: it is what iproute2 leaves out).
+    fn fits(&self, spec: &RouteSpec, c: &Candidate) -> bool {
+        let Some(path) = self.paths.get(c.path) else { return false };
+        let key = &path.key;
+        let kind = spec.kind == RouteKind::Unicast || spec.kind == key.kind;
+        let metric = spec.metric.is_none_or(|m| m == 0 || m == c.metric);
+        let origin = spec.proto.is_none_or(|p| p == c.proto);
+        let src = spec.src.is_none() || spec.src == key.src;
+        let mtu = spec.mtu.is_none_or(|m| m == key.mtu);
+        let forwarder = spec.forwarder.is_none() || spec.forwarder.as_deref() == key.forwarder.as_deref();
+        kind && metric && origin && src && mtu && forwarder && self.hops_fit(spec, c.path, key)
+    }
+
+    fn hops_fit(&self, spec: &RouteSpec, path: PathId, key: &PathKey) -> bool {
+        if spec.nhid.is_some() {
+            return spec.nhid == key.nhid;
+        }
+        match (&spec.hops[..], key.nhid) {
+            ([], _) => true,
+            // Linux: `via` and `dev` do not describe a route by next-hop object.
+            (_, Some(_)) => false,
+            ([hop], None) if spec.family() == Family::Inet6 => (0..key.hops.len()).any(|i| self.hop_fits(hop, path, i)),
+            (hops, None) => {
+                (hops.len() == 1 || hops.len() == key.hops.len())
+                    && hops.iter().enumerate().all(|(i, h)| self.hop_fits(h, path, i))
+            }
+        }
+    }
+
+    fn hop_fits(&self, hop: &crate::spec::HopSpec, path: PathId, i: usize) -> bool {
+        let Some(there) = self.paths.get(path).and_then(|p| p.key.hops.get(i)) else { return false };
+        let dev = hop.dev.as_deref().and_then(|d| self.facts.port_by_name(d)).map(|p| p.id);
+        (hop.via.is_none() || hop.via == there.via) && (dev.is_none() || dev == self.dev_of(path, i))
+    }
+}

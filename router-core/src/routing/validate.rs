@@ -1,0 +1,192 @@
+//! What a route or next-hop object must satisfy before it is taken in.
+
+use super::{GatewayFault, RouteError, Routing};
+use crate::addr::{Family, unmap};
+use crate::next_hop::{Hop, PathId, PathKey};
+use crate::port::{Medium, PortInfo, TableId};
+use crate::rib::host;
+use crate::spec::{HopSpec, HopState, RouteKind, RouteSpec};
+use crate::tables::domain_of;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Largest weight of a hop.
+const MAX_WEIGHT: u16 = 256;
+/// Most hops of one route.
+const MAX_HOPS: usize = 256;
+
+impl Routing {
+    /// Checks what a route says and turns it into what the tables keep.
+    pub(super) fn path_key(&self, spec: &RouteSpec) -> Result<PathKey, RouteError> {
+        let family = spec.family();
+        if spec.dst.trunc() != spec.dst {
+            return Err(RouteError::HostBits);
+        }
+        let table = spec.table_id();
+        let domain = domain_of(table);
+        let forwarder = match &spec.forwarder {
+            None => None,
+            Some(name) => match self.facts.forwarders.get_key_value(&**name) {
+                Some((known, _)) => Some(Arc::clone(known)),
+                None => {
+                    let known = self.forwarders().map(str::to_owned).collect();
+                    return Err(RouteError::NoForwarder { name: name.clone(), known });
+                }
+            },
+        };
+        let mut hops = Vec::new();
+        match (spec.kind, spec.nhid) {
+            (RouteKind::Unicast, Some(nhid)) => {
+                if !self.facts.next_hops.contains_key(&nhid) {
+                    return Err(RouteError::NoNextHopObject(nhid));
+                }
+            }
+            (RouteKind::Unicast, None) => {
+                if spec.hops.is_empty() {
+                    return Err(RouteError::NoNextHop);
+                }
+                if spec.hops.len() > MAX_HOPS {
+                    return Err(RouteError::Invalid("a route takes at most 256 next hops"));
+                }
+                for h in &spec.hops {
+                    hops.push(self.check_hop(h, family, domain)?);
+                }
+            }
+            (kind, _) => {
+                // `dev` is kept for display; these kinds send nothing anywhere.
+                for h in &spec.hops {
+                    if h.via.is_some() {
+                        return Err(RouteError::Invalid("a route of this kind has no gateway"));
+                    }
+                    if let Some(name) = &h.dev {
+                        let id = self.facts.port_by_name(name).map(|p| p.id);
+                        let id = id.ok_or_else(|| RouteError::NoDevice(name.clone()))?;
+                        if matches!(kind, RouteKind::Local | RouteKind::Broadcast) {
+                            hops.push(Hop { via: None, dev: Some(id), weight: 1, onlink: false });
+                        }
+                    }
+                }
+            }
+        }
+        let src = spec.src.map(unmap);
+        if let Some(src) = src
+            && (Family::of(&src) != family || !self.is_own(domain, &src))
+        {
+            return Err(RouteError::Source { src, inet6: family == Family::Inet6 });
+        }
+        // Only a lookup needs to know where: all other routes of all tables can share.
+        let looks_up = hops.iter().any(|h| h.dev.is_none());
+        Ok(PathKey {
+            kind: spec.kind,
+            domain: if looks_up { domain } else { TableId::MAIN },
+            hops,
+            nhid: spec.nhid.filter(|_| spec.kind == RouteKind::Unicast),
+            mtu: spec.mtu.unwrap_or(0),
+            src,
+            forwarder,
+        })
+    }
+
+    /// Checks one hop of a route of `family`, whose gateways are looked up in `domain`.
+    pub(super) fn check_hop(&self, spec: &HopSpec, family: Family, domain: TableId) -> Result<Hop, RouteError> {
+        if !(1..=MAX_WEIGHT).contains(&spec.weight) {
+            return Err(RouteError::Invalid("weight must be 1 to 256"));
+        }
+        let via = spec.via.map(unmap);
+        let port = match &spec.dev {
+            None => None,
+            Some(name) => Some(self.facts.port_by_name(name).ok_or_else(|| RouteError::NoDevice(name.clone()))?),
+        };
+        if let Some(gateway) = via {
+            self.check_gateway(gateway, family, domain)?;
+            if port.is_none() && is_link_local_v6(&gateway) {
+                return Err(RouteError::EgressNeeded { gateway });
+            }
+        }
+        if via.is_none() && port.is_none() {
+            return Err(RouteError::NoNextHop);
+        }
+        if let Some(p) = port {
+            if !p.admin_up {
+                let direct = via.is_none() && family == Family::Inet;
+                return Err(RouteError::DeviceDown { dev: p.name.clone(), direct });
+            }
+            if let Some(gateway) = via
+                && !spec.onlink
+                && !self.on_link(p, &gateway)
+            {
+                return Err(no_gateway(gateway, family, GatewayFault::NotOnLink));
+            }
+        }
+        Ok(Hop { via, dev: port.map(|p| p.id), weight: spec.weight, onlink: spec.onlink })
+    }
+
+    fn check_gateway(&self, gateway: IpAddr, family: Family, domain: TableId) -> Result<(), RouteError> {
+        let unicast = match gateway {
+            IpAddr::V4(a) => !(a.is_unspecified() || a.is_multicast() || a.is_broadcast() || a.is_loopback()),
+            IpAddr::V6(a) => !(a.is_unspecified() || a.is_multicast() || a.is_loopback()),
+        };
+        if !unicast {
+            return Err(RouteError::InvalidGateway { gateway, why: GatewayFault::NotUnicast });
+        }
+        match self.own_kind(domain, &gateway) {
+            Some(RouteKind::Local) if family == Family::Inet6 => Err(RouteError::OwnGateway { gateway }),
+            Some(RouteKind::Local) => Err(RouteError::InvalidGateway { gateway, why: GatewayFault::Own }),
+            Some(_) => Err(RouteError::InvalidGateway { gateway, why: GatewayFault::NotUnicast }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether an address is one of the router's own in this domain.
+    pub(super) fn is_own(&self, domain: TableId, addr: &IpAddr) -> bool {
+        self.own_kind(domain, addr) == Some(RouteKind::Local)
+    }
+
+    fn own_kind(&self, domain: TableId, addr: &IpAddr) -> Option<RouteKind> {
+        let entry = self.rib.entries.get(self.rib.find(domain, &host(addr))?)?;
+        let kinds = entry.candidates.iter().filter_map(|c| self.paths.get(c.path)).map(|p| p.key.kind);
+        kinds.into_iter().find(|k| matches!(k, RouteKind::Local | RouteKind::Broadcast))
+    }
+
+    /// Whether a gateway is a neighbour on a port: link-local, within a link prefix, within a route straight to the
+    /// port, or the port has no neighbours to speak of.
+    fn on_link(&self, port: &PortInfo, gateway: &IpAddr) -> bool {
+        if port.medium == Medium::Ip || is_link_local_v6(gateway) || port.on_link(gateway) {
+            return true;
+        }
+        self.rib.covers(domain_of(port.table), &host(gateway)).into_iter().any(|(_, e)| {
+            let candidates = self.rib.entries.get(e).map(|e| &e.candidates[..]).unwrap_or_default();
+            candidates.iter().filter_map(|c| self.paths.get(c.path)).any(|p| {
+                p.key.kind == RouteKind::Unicast && p.key.hops.iter().any(|h| h.via.is_none() && h.dev == Some(port.id))
+            })
+        })
+    }
+
+    /// A gateway that is to be looked up must be found when the route is added; later it may come and go.
+    pub(super) fn check_resolved(&self, path: PathId, family: Family) -> Result<(), RouteError> {
+        let Some(p) = self.paths.get(path) else { return Ok(()) };
+        if p.key.kind != RouteKind::Unicast || p.key.nhid.is_some() {
+            return Ok(());
+        }
+        for h in &p.outcome.hops {
+            if let (None, Some(gateway), HopState::Unresolved) = (h.hop.dev, h.hop.via, h.state) {
+                let why = if p.outcome.looped { GatewayFault::Loop } else { GatewayFault::Unreachable };
+                return Err(no_gateway(gateway, family, why));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_gateway(gateway: IpAddr, family: Family, why: GatewayFault) -> RouteError {
+    match (family, why) {
+        (Family::Inet6, GatewayFault::Unreachable | GatewayFault::NotOnLink) => {
+            RouteError::NoRouteToGateway { gateway }
+        }
+        _ => RouteError::InvalidGateway { gateway, why },
+    }
+}
+
+fn is_link_local_v6(addr: &IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local())
+}

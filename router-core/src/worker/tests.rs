@@ -1,0 +1,327 @@
+//! The pipeline on hand-made tables: what goes out, what is answered, what is counted, row by row.
+
+use super::*;
+use crate::addr::{Family, MacAddr, parse_prefix};
+use crate::checksum;
+use crate::counters::Totals;
+use crate::decap::{DecapKey, DecapTable};
+use crate::fib::{Fib, FibMemory};
+use crate::headers::{ipv4, protocol};
+use crate::object::{Encap, Glean, Group, Incomplete, Object, Rewrite};
+use crate::port::{Medium, PortKind};
+use crate::settings::Settings;
+use crate::spec::TunnelMode;
+use crate::tables::{AdjacencyMap, FibSet, ObjectTable, PortTable, RoutingTables};
+use crate::testing::port;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+const HOST: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xaa]);
+const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xbb]);
+const TUNNEL: PortId = PortId(2);
+
+/// Port 0 towards the sender, port 1 (MTU 1400) towards the gateway, tunnel 2.
+///
+/// | prefix | object |
+/// |---|---|
+/// | 198.51.100.0/24, 2001:db8:1::/48 | gateway 192.0.2.129 / fe80::1, resolved |
+/// | 203.0.113.0/24 | gateway fe80::1, resolved |
+/// | 203.0.114.0/24 | gateway fe80::2, not resolved |
+/// | 203.0.115.0/24 | blackhole |
+/// | 203.0.116.0/24 | prohibit |
+/// | 203.0.117.0/24 | group of both gateways |
+/// | 192.0.2.0/25 | link of port 0 |
+/// | 192.0.2.1, 2001:db8::1 | local |
+/// | 2001:db8:2::/48 | tunnel, peer 198.51.100.9 |
+fn tables() -> Arc<Tables> {
+    let mut memory = FibMemory::new();
+    let fib = Fib::new(&memory);
+    let mut objects = ObjectTable::default();
+    let hop = |gateway: &str| {
+        Object::Forward(Forward {
+            port: PortId(1),
+            mtu: 1400,
+            gateway: Some(gateway.parse().unwrap()),
+            rewrite: Rewrite::ethernet(GATEWAY, MacAddr([2, 0, 0, 0, 0xff, 1]), None),
+            used: Default::default(),
+        })
+    };
+    let encap = Encap {
+        tunnel: TUNNEL,
+        mode: TunnelMode::SixInFour,
+        local: "192.0.2.1".parse().unwrap(),
+        remote: "198.51.100.9".parse().unwrap(),
+        ttl: Some(64),
+        tos: None,
+        df: true,
+        mtu: 1380,
+        carrier: ObjectId(1),
+    };
+    let list = [
+        Object::Discard(DropReason::NoRoute),
+        hop("192.0.2.129"),
+        hop("fe80::1"),
+        Object::Incomplete(Incomplete { port: PortId(1), gateway: "fe80::2".parse().unwrap() }),
+        Object::Discard(DropReason::Blackhole),
+        Object::Discard(DropReason::Prohibited),
+        Object::Group(Group { buckets: vec![ObjectId(1), ObjectId(2)].into() }),
+        Object::Glean(Glean { port: PortId(0), mtu: 0 }),
+        Object::Local,
+        Object::Encap(encap),
+    ];
+    for (i, o) in list.into_iter().enumerate() {
+        objects.set(ObjectId(i as u32), Some(o));
+    }
+    for (prefix, id) in [
+        ("198.51.100.0/24", 1),
+        ("2001:db8:1::/48", 2),
+        ("203.0.113.0/24", 2),
+        ("203.0.114.0/24", 3),
+        ("203.0.115.0/24", 4),
+        ("203.0.116.0/24", 5),
+        ("203.0.117.0/24", 6),
+        ("192.0.2.0/25", 7),
+        ("2001:db8::/64", 7),
+        ("192.0.2.1/32", 8),
+        ("2001:db8::1/128", 8),
+        ("2001:db8:2::/48", 9),
+    ] {
+        fib.insert(&mut memory, &parse_prefix(prefix).unwrap(), ObjectId(id)).unwrap();
+    }
+    let mut adjacencies = AdjacencyMap::new(7);
+    for host in ["192.0.2.2", "2001:db8::2"] {
+        let rewrite = Rewrite::ethernet(HOST, MacAddr([2, 0, 0, 0, 0xff, 0]), None);
+        let to = Forward { port: PortId(0), mtu: 1500, gateway: None, rewrite, used: Default::default() };
+        adjacencies.set(PortId(0), host.parse().unwrap(), Some(to));
+    }
+    let mut out_port = port(1, "out", &["192.0.2.130/25"]);
+    out_port.mtu = 1400;
+    let mut tunnel = port(2, "he", &["2001:db8:ffff::2/64"]);
+    (tunnel.kind, tunnel.medium, tunnel.mac, tunnel.mtu) = (PortKind::Tunnel, Medium::Ip, None, 1380);
+    let mut ports = PortTable::default();
+    for p in [port(0, "in", &["192.0.2.1/25", "2001:db8::1/64"]), out_port, tunnel] {
+        ports = ports.with(Arc::new(p));
+    }
+    let mut decap = DecapTable::default();
+    let (local, remote) = ("192.0.2.1".parse().unwrap(), "198.51.100.9".parse().unwrap());
+    decap.insert(DecapKey { proto: protocol::IPV6, table: TableId::MAIN, local, remote }, TUNNEL);
+    let routing = RoutingTables {
+        fibs: [(TableId::MAIN, Arc::new(fib))].into_iter().collect::<FibSet>(),
+        objects,
+        adjacencies,
+        token: Arc::new(()),
+    };
+    Arc::new(Tables { version: 1, ports, routing, decap, settings: Arc::new(Settings::default()) })
+}
+
+/// A frame from the host on port 0 around an IP packet.
+fn from_host(packet: &[u8]) -> Frame {
+    let kind: [u8; 2] = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+    Frame::from_slice(&[&[2, 0, 0, 0, 0xff, 0], &HOST.0[..], &kind, packet].concat())
+}
+
+fn v4(dst: &str, proto: u8, ttl: u8, df: bool, payload: &[u8]) -> Vec<u8> {
+    let mut v = vec![0; 20];
+    let (src, dst) = (Ipv4Addr::new(192, 0, 2, 2), dst.parse().unwrap());
+    ipv4::Header { tos: 0, total_len: 20 + payload.len() as u16, ident: 7, df, ttl, proto, src, dst }.write(&mut v);
+    v.extend(payload);
+    v
+}
+
+fn v6(dst: &str, proto: u8, hop_limit: u8, payload: &[u8]) -> Vec<u8> {
+    let (src, dst): (Ipv6Addr, Ipv6Addr) = ("2001:db8::2".parse().unwrap(), dst.parse().unwrap());
+    let len = (payload.len() as u16).to_be_bytes();
+    [&[0x60, 0, 0, 0, len[0], len[1], proto, hop_limit], &src.octets()[..], &dst.octets(), payload].concat()
+}
+
+struct Bench {
+    worker: Worker,
+    out: Outbox,
+    source: Fixed,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let counters = Arc::new(WorkerCounters::new(8));
+        let out = Outbox::new(8, FramePool::new(64, 4096));
+        Bench { worker: Worker::new(counters, 1), out, source: Fixed(tables()) }
+    }
+
+    /// Processes one frame from port 0 and returns what was sent, as (port, bytes), and the totals.
+    fn run(&mut self, frame: Frame) -> (Vec<(usize, Vec<u8>)>, Totals) {
+        self.worker.process(Instant::from_millis(5), &mut self.source, PortId(0), &mut vec![frame], &mut self.out);
+        let mut sent = Vec::new();
+        for (port, queue) in self.out.tx.iter_mut().enumerate() {
+            sent.extend(queue.drain(..).map(|f| (port, f.data().to_vec())));
+        }
+        let totals = Totals::sum([&**self.worker.counters()]);
+        totals.check().unwrap();
+        (sent, totals)
+    }
+}
+
+fn once(frame: Frame) -> (Vec<(usize, Vec<u8>)>, Totals) {
+    Bench::new().run(frame)
+}
+
+#[test]
+fn forwarded_packets_are_rewritten_and_nothing_else_changes() {
+    let rows: &[(&str, Vec<u8>)] = &[
+        ("native IPv4", v4("198.51.100.7", 17, 64, true, &[1; 30])),
+        ("native IPv6", v6("2001:db8:1::7", 17, 64, &[1; 30])),
+        ("IPv4 via IPv6 (RFC 9229)", v4("203.0.113.7", 17, 64, false, &[1; 30])),
+        ("group", v4("203.0.117.7", 17, 64, false, &[1; 30])),
+        ("TTL 2 goes on as 1", v4("198.51.100.7", 17, 2, true, &[1; 30])),
+    ];
+    for (what, packet) in rows {
+        let (sent, totals) = once(from_host(packet));
+        let [(port, bytes)] = &sent[..] else { panic!("{what}: {sent:?}") };
+        assert_eq!((*port, totals.transmitted), (1, 1), "{what}");
+        assert_eq!(bytes[..6], GATEWAY.0, "{what}");
+        assert_eq!(bytes[12..14], if packet[0] >> 4 == 4 { [8, 0] } else { [0x86, 0xdd] }, "{what}");
+        let mut want = packet.clone();
+        let ttl_at = if packet[0] >> 4 == 4 { 8 } else { 7 };
+        want[ttl_at] -= 1;
+        if ttl_at == 8 {
+            checksum::fill_ipv4_header(&mut want);
+        }
+        assert_eq!(bytes[14..], want, "{what}");
+    }
+}
+
+#[test]
+fn refused_packets_are_answered_as_their_reason_says() {
+    // what, packet, drop reason, ICMP type and code that go back
+    type Row = (&'static str, Vec<u8>, DropReason, Option<(u8, u8)>);
+    let rows: Vec<Row> = vec![
+        ("RFC 1812 5.3.1", v4("198.51.100.7", 17, 1, true, &[1; 30]), DropReason::TtlExpired, Some((11, 0))),
+        ("RFC 4443 3.3", v6("2001:db8:1::7", 17, 1, &[1; 30]), DropReason::TtlExpired, Some((3, 0))),
+        ("RFC 1812 5.2.7.1", v4("100.64.0.1", 17, 9, true, &[1; 30]), DropReason::NoRoute, Some((3, 0))),
+        ("RFC 4443 3.1", v6("2001:db8:9::1", 17, 9, &[1; 30]), DropReason::NoRoute, Some((1, 0))),
+        ("RFC 1191 4", v4("198.51.100.7", 17, 9, true, &[1; 1381]), DropReason::TooBig, Some((3, 4))),
+        ("RFC 8201 4", v6("2001:db8:1::7", 17, 9, &[1; 1361]), DropReason::TooBig, Some((2, 0))),
+        ("RFC 4213 3.2", v6("2001:db8:2::7", 17, 9, &[1; 1341]), DropReason::TooBig, Some((2, 0))),
+        ("blackhole", v4("203.0.115.7", 17, 9, true, &[1; 30]), DropReason::Blackhole, None),
+        ("RFC 1812 5.2.7.1", v4("203.0.116.7", 17, 9, true, &[1; 30]), DropReason::Prohibited, Some((3, 13))),
+        ("RFC 1122 3.2.2.1", v4("192.0.2.1", 99, 9, true, &[1; 30]), DropReason::NoLocalService, Some((3, 2))),
+        ("RFC 4443 3.4", v6("2001:db8::1", 99, 9, &[1; 30]), DropReason::NoLocalService, Some((4, 1))),
+        ("RFC 1812 5.3.4", v4("255.255.255.255", 17, 9, true, &[1; 30]), DropReason::LocalIgnored, None),
+        ("RFC 1112 6", v4("239.1.1.1", 17, 9, true, &[1; 30]), DropReason::MulticastNotForwarded, None),
+        ("RFC 4291 2.5.6", v6("fe80::9", 17, 9, &[1; 30]), DropReason::LinkLocalScope, None),
+        ("RFC 4213 3.6", v4("192.0.2.1", 41, 9, true, &v6("::2", 17, 9, &[])), DropReason::TunnelUnknownPeer, None),
+    ];
+    for (rfc, packet, reason, answer) in rows {
+        let (sent, totals) = once(from_host(&packet));
+        assert_eq!(totals.dropped, [(reason.name(), 1)].into(), "{rfc}");
+        assert_eq!(totals.originated, u64::from(answer.is_some()), "{rfc} {reason}");
+        let Some((kind, code)) = answer else {
+            assert!(sent.is_empty(), "{rfc} {reason}");
+            continue;
+        };
+        let [(0, bytes)] = &sent[..] else { panic!("{rfc} {reason}: {sent:?}") };
+        let family = Packet::sniff(&bytes[14..]).unwrap();
+        let p = Packet::parse(family, &bytes[14..]).unwrap();
+        assert!(crate::forward::local::checksum_ok(&p, &bytes[14..]), "{rfc}");
+        let t = p.transport(&bytes[14..]);
+        assert_eq!((t[0], t[1]), (kind, code), "{rfc} {reason}");
+        assert_eq!(t[8..][..40], packet[..40], "{rfc}: the original is quoted as it came");
+        if reason == DropReason::TooBig {
+            let mtu = u32::from_be_bytes([0, 0, t[6], t[7]]);
+            let want = if rfc == "RFC 4213 3.2" { 1380 } else { 1400 };
+            assert_eq!(mtu, want, "{rfc}: the true MTU");
+        }
+    }
+}
+
+#[test]
+fn unresolved_gateways_hold_the_packet_unchanged() {
+    for dst in ["203.0.114.7", "192.0.2.77"] {
+        let packet = v4(dst, 17, 64, true, &[1; 30]);
+        let mut b = Bench::new();
+        let (sent, totals) = b.run(from_host(&packet));
+        assert!(sent.is_empty());
+        assert_eq!(totals.held, 1);
+        assert_eq!(b.out.punts[0].frame.data(), packet);
+        let punt = b.out.punts.pop().unwrap();
+        b.worker.punt_refused(punt);
+        let totals = Totals::sum([&**b.worker.counters()]);
+        assert_eq!(totals.dropped, [("punt_queue_full", 1)].into());
+        totals.check().unwrap();
+    }
+}
+
+#[test]
+fn rfc791_3_2_fragments_when_df_is_clear() {
+    let packet = v4("198.51.100.7", 17, 64, false, &[5; 3000]);
+    let (sent, totals) = once(from_host(&packet));
+    assert_eq!((sent.len(), totals.originated, totals.transmitted), (3, 2, 3));
+    let mut payload: Vec<u8> = Vec::new();
+    for (port, bytes) in &sent {
+        assert_eq!(*port, 1);
+        let p = Packet::parse(Family::Inet, &bytes[14..]).unwrap();
+        assert!(p.len <= 1400 && p.ttl == 63);
+        payload.extend(p.transport(&bytes[14..]));
+    }
+    assert_eq!(payload, packet[20..]);
+}
+
+#[test]
+fn rfc4213_encapsulates_and_decapsulates() {
+    let inner = v6("2001:db8:2::7", 17, 64, &[9; 100]);
+    let (sent, totals) = once(from_host(&inner));
+    let [(1, bytes)] = &sent[..] else { panic!("{sent:?}") };
+    assert_eq!((totals.received, totals.transmitted), (1, 1));
+    let outer = Packet::parse(Family::Inet, &bytes[14..]).unwrap();
+    assert_eq!((outer.proto, outer.ttl, outer.df), (41, 64, true));
+    let carried = outer.transport(&bytes[14..]);
+    assert_eq!((carried[7], &carried[8..]), (63, &inner[8..]), "one hop less, nothing else");
+
+    let back = v6("2001:db8::2", 17, 64, &[9; 100]);
+    let back = [&back[..8], &"2001:db8:2::7".parse::<Ipv6Addr>().unwrap().octets(), &back[24..]].concat();
+    let mut outer = v4("192.0.2.1", 41, 50, true, &back);
+    outer[12..16].copy_from_slice(&[198, 51, 100, 9]);
+    checksum::fill_ipv4_header(&mut outer);
+    let mut b = Bench::new();
+    let (sent, totals) = b.run(from_host(&outer));
+    let [(0, bytes)] = &sent[..] else { panic!("{sent:?}, {totals:?}") };
+    assert_eq!((&bytes[..6], bytes[14 + 7]), (&HOST.0[..], 63));
+    assert_eq!(bytes[14 + 8..], back[8..]);
+    assert_eq!(b.worker.counters().port(TUNNEL).unwrap().rx_packets.get(), 1);
+}
+
+#[test]
+fn echo_is_answered_with_the_same_data() {
+    let mut icmp = vec![8, 0, 0, 0, 1, 2, 0, 1];
+    icmp.extend([7; 32]);
+    let sum = checksum::checksum(&icmp);
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    let (sent, totals) = once(from_host(&v4("192.0.2.1", 1, 1, false, &icmp)));
+    let [(0, bytes)] = &sent[..] else { panic!("{sent:?}, {totals:?}") };
+    assert_eq!((totals.answered, totals.originated, totals.transmitted), (1, 1, 1));
+    let p = Packet::parse(Family::Inet, &bytes[14..]).unwrap();
+    assert_eq!((p.src, p.dst), ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()));
+    let t = p.transport(&bytes[14..]);
+    assert!(checksum::verify(t));
+    assert_eq!((t[0], &t[4..]), (0, &icmp[4..]));
+}
+
+#[test]
+fn a_stale_snapshot_is_replaced_in_the_middle_of_a_batch() {
+    /// Has an old snapshot, whose objects are missing, until it is asked to refresh.
+    struct Late(Arc<Tables>, Arc<Tables>);
+    impl TableSource for Late {
+        fn current(&self) -> &Arc<Tables> {
+            &self.0
+        }
+        fn refresh(&mut self) {
+            self.0 = Arc::clone(&self.1);
+        }
+    }
+    let new = tables();
+    let mut old = Tables::clone(&new);
+    old.routing.objects.set(ObjectId(1), None);
+    let mut b = Bench::new();
+    let mut source = Late(Arc::new(old), new);
+    let batch = &mut vec![from_host(&v4("198.51.100.7", 17, 64, true, &[1; 30]))];
+    b.worker.process(Instant::ZERO, &mut source, PortId(0), batch, &mut b.out);
+    assert_eq!(b.out.tx[1].len(), 1);
+}

@@ -1,0 +1,246 @@
+//! Ten million broken frames, on every kind of port: none panics, every one is accounted for.
+//!
+//! Seeded, so a failure repeats. Frames start from valid ones of every kind the router understands, and are then cut,
+//! spoilt, stretched or replaced; offload metadata is spoilt as well.
+
+use router_core::addr::MacAddr;
+use router_core::counters::{Totals, WorkerCounters};
+use router_core::frame::{FramePool, Gso, GsoKind, PartialChecksum};
+use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
+use router_core::router::Router;
+use router_core::settings::Settings;
+use router_core::spec::{HopSpec, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
+use router_core::time::{Duration, Instant};
+use router_core::worker::{Fixed, Outbox, Worker};
+use std::net::IpAddr;
+use std::sync::Arc;
+use testbeds::sim::packets;
+
+/// Frames in the whole test; `DUET_HOSTILE_FRAMES` sets another number.
+const FRAMES: u64 = 10_000_000;
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("address")
+}
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+}
+
+fn port(name: &str, kind: PortKind, medium: Medium, vlan: Option<u16>, mtu: u32, addrs: &[&str]) -> PortInfo {
+    PortInfo {
+        id: PortId::NONE,
+        name: name.into(),
+        ifindex: 0,
+        kind,
+        medium,
+        mac: (medium == Medium::Ethernet).then_some(MacAddr([2, 0, 0, 0, 0, 1])),
+        mtu,
+        vlan,
+        table: TableId::MAIN,
+        up: true,
+        admin_up: true,
+        caps: PortCaps::default(),
+        addrs: addrs.iter().map(|a| router_core::addr::parse_interface_addr(a).expect("address")).collect(),
+    }
+}
+
+fn route(router: &mut Router, dst: &str, via: Option<&str>, dev: Option<&str>) {
+    let mut spec = RouteSpec::new(dst.parse().expect("prefix"));
+    spec.hops.push(HopSpec { via: via.map(ip), dev: dev.map(str::to_owned), weight: 1, onlink: false });
+    let done = router.routing_mut().route(RouteOp::Add, &spec);
+    assert!(done.is_ok(), "{dst}: {done:?}");
+}
+
+/// Valid packets of every kind.
+fn seeds() -> Vec<Vec<u8>> {
+    let (h4, h6) = (ip("192.0.2.2"), ip("2001:db8::2"));
+    let mac = MacAddr([2, 0, 0, 0, 0, 9]);
+    let router = MacAddr([2, 0, 0, 0, 0, 1]);
+    let mut v = Vec::new();
+    for dst in ["198.51.100.7", "192.0.2.1", "192.0.2.77", "203.0.113.7", "100.64.0.1", "255.255.255.255", "224.0.0.1"]
+    {
+        v.push(packets::udp(h4, ip(dst), (1000, 53), 64, false, &[7; 300]));
+        v.push(packets::udp(h4, ip(dst), (1000, 53), 1, true, &[7; 1490]));
+        v.push(packets::echo(h4, ip(dst), 1, 64, false, &[7; 64]));
+        let tcp = [0x30, 0x39, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 1, 0, 0, 0, 0, 0];
+        v.push(packets::ip(h4, ip(dst), 6, 64, true, &packets::transport(h4, ip(dst), 6, tcp.to_vec(), 16)));
+    }
+    for dst in ["2001:db8:1::7", "2001:db8::1", "2001:db8::77", "2001:db8:2::7", "fe80::9", "ff02::1", "2001:dba::1"] {
+        v.push(packets::udp(h6, ip(dst), (1000, 53), 64, false, &[7; 300]));
+        v.push(packets::echo(h6, ip(dst), 1, 1, false, &[7; 1400]));
+        for next in [0u8, 43, 44, 60, 51] {
+            let mut ext = vec![17, 0, 1, 4, 0, 0, 0, 0];
+            ext.extend([0x30, 0x39, 0, 53, 0, 8, 0, 0]);
+            v.push(packets::ip(h6, ip(dst), next, 64, false, &ext));
+        }
+    }
+    // Tunnel packets, from the peer and from others.
+    let inner = packets::udp(ip("2001:db8:2::7"), h6, (5, 6), 64, false, b"inner");
+    let inner4 = packets::udp(ip("203.0.113.9"), h4, (5, 6), 64, false, b"inner");
+    for src in ["198.51.100.9", "198.51.100.10"] {
+        v.push(packets::ip(ip(src), ip("192.0.2.1"), 41, 64, false, &inner));
+        v.push(packets::ip(ip(src), ip("192.0.2.1"), 4, 64, false, &inner4));
+    }
+    // An ICMP error about a tunnel packet of ours.
+    let outer = packets::ip(ip("192.0.2.1"), ip("198.51.100.9"), 41, 64, true, &inner);
+    let mut error = vec![3, 4, 0, 0, 0, 0, 5, 0];
+    error.extend(&outer[..28]);
+    let (hop, own) = (ip("198.51.100.1"), ip("192.0.2.1"));
+    v.push(packets::ip(hop, own, 1, 64, false, &packets::transport(hop, own, 1, error, 2)));
+    let mut frames: Vec<_> = v.iter().map(|p| packets::ethernet(router, mac, p)).collect();
+    frames.push(packets::arp(
+        1,
+        MacAddr::BROADCAST,
+        mac,
+        [192, 0, 2, 2].into(),
+        MacAddr::default(),
+        [192, 0, 2, 1].into(),
+    ));
+    frames.push(packets::arp(2, router, mac, [192, 0, 2, 77].into(), router, [192, 0, 2, 1].into()));
+    let own = "2001:db8::1".parse().expect("address");
+    frames.push(packets::solicitation(mac, "2001:db8::2".parse().expect("address"), own));
+    frames.push(packets::advertisement(mac, router, "2001:db8::77".parse().expect("address"), own));
+    let tagged: Vec<_> = frames.iter().map(|f| [&f[..12], &[0x81, 0, 0, 10], &f[12..]].concat()).collect();
+    frames.extend(tagged);
+    frames
+}
+
+/// Spoils a frame in one to three ways.
+fn spoil(r: &mut Random, bytes: &mut Vec<u8>) {
+    for _ in 0..1 + r.below(3) {
+        match r.below(8) {
+            0 => bytes.truncate(r.below(bytes.len() + 1)),
+            1 if !bytes.is_empty() => {
+                let at = r.below(bytes.len());
+                bytes[at] = r.next() as u8;
+            }
+            2 if bytes.len() > 14 => {
+                // In the headers it hurts most.
+                let at = 12 + r.below(60.min(bytes.len() - 12));
+                bytes[at] ^= 1 << r.below(8);
+            }
+            3 => bytes.extend(std::iter::repeat_n(r.next() as u8, r.below(100))),
+            4 if bytes.len() > 40 => {
+                let (at, n) = (14 + r.below(bytes.len() - 20), 1 + r.below(6));
+                for b in bytes.iter_mut().skip(at).take(n) {
+                    *b = [0, 0xff, 0x80, 1][r.below(4)];
+                }
+            }
+            5 => *bytes = (0..r.below(200)).map(|_| r.next() as u8).collect(),
+            6 if bytes.len() > 34 && bytes[12..14] == [8, 0] => {
+                router_core::checksum::fill_ipv4_header(&mut bytes[14..])
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn ten_million_broken_frames_are_all_accounted_for() {
+    let frames = std::env::var("DUET_HOSTILE_FRAMES").ok().and_then(|n| n.parse().ok()).unwrap_or(FRAMES);
+    let counters = [0, 1].map(|_| Arc::new(WorkerCounters::new(16)));
+    let mut now = Instant::from_millis(1);
+    let mut router = Router::new(Settings::default(), 3, Arc::clone(&counters[0]));
+    for info in [
+        port("eth", PortKind::Packet, Medium::Ethernet, None, 1500, &["192.0.2.1/24", "2001:db8::1/64"]),
+        port("vlan", PortKind::Packet, Medium::Ethernet, Some(10), 1400, &["198.51.100.1/25", "2001:db8:ff::1/64"]),
+        port("tun", PortKind::Tun, Medium::Ip, None, 1300, &["10.0.0.1/24", "2001:db8:fe::1/64"]),
+        port("raw", PortKind::RawIp, Medium::Ip, None, 1500, &[]),
+    ] {
+        router.add_port(now, info).expect("port");
+    }
+    let tunnel = TunnelSpec {
+        name: "t0".into(),
+        mode: TunnelMode::SixInFour,
+        local: ip("192.0.2.1"),
+        remote: ip("198.51.100.9"),
+        ttl: None,
+        ttl_inherit: false,
+        tos: None,
+        nopmtudisc: false,
+        mtu: None,
+        dev: None,
+        underlay_table: None,
+    };
+    router.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("prefix")]).expect("tunnel");
+    route(&mut router, "198.51.100.0/24", Some("192.0.2.77"), None);
+    route(&mut router, "2001:db8:1::/48", None, Some("tun"));
+    route(&mut router, "203.0.113.0/24", Some("2001:db8:ff::9"), None);
+    route(&mut router, "2001:db8:2::/48", None, Some("t0"));
+    while router.commit(now, &mut |_| {}) {}
+    let ports: Vec<_> = router.ports().iter().map(|p| (p.id, p.medium)).filter(|p| p.0 != PortId(0)).collect();
+
+    let mut worker = Worker::new(Arc::clone(&counters[1]), 3);
+    let mut out = Outbox::new(16, FramePool::new(256, 4096));
+    let (mut r, seeds) = (Random(0x5eed), seeds());
+    let (mut batch, mut bytes) = (Vec::new(), Vec::new());
+    let mut fed = 0u64;
+    while fed < frames {
+        let (port, medium) = ports[r.below(ports.len())];
+        for _ in 0..64 {
+            bytes.clone_from(&seeds[r.below(seeds.len())]);
+            spoil(&mut r, &mut bytes);
+            if medium == Medium::Ip && bytes.len() >= 14 {
+                bytes.drain(..14);
+            }
+            let Some(mut frame) = out.pool.take() else { break };
+            frame.set_data(&bytes);
+            if r.below(8) == 0 {
+                frame.meta.csum = Some(PartialChecksum { start: r.below(120) as u16, offset: r.below(20) as u16 });
+            }
+            if r.below(16) == 0 {
+                let kind = [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::UdpL4][r.below(3)];
+                frame.meta.gso = Some(Gso { kind, size: [0, 1, 8, 100, 1448][r.below(5)], ecn: r.below(2) == 0 });
+            }
+            if r.below(32) == 0 {
+                frame.meta.vlan_tci = Some(r.next() as u16);
+            }
+            batch.push(frame);
+        }
+        fed += batch.len() as u64;
+        worker.process(now, &mut Fixed(router.tables()), port, &mut batch, &mut out);
+        for punt in std::mem::take(&mut out.punts) {
+            router.handle(now, punt, &mut out);
+        }
+        if r.below(64) == 0 {
+            now = now + Duration::from_millis(r.below(1500) as u64);
+            router.poll(now, &mut out);
+        }
+        router.commit(now, &mut |_| {});
+        for queue in &mut out.tx {
+            for frame in queue.drain(..) {
+                out.pool.put(frame);
+            }
+        }
+        out.pool.refill(256);
+    }
+    let totals = Totals::sum(counters.iter().map(|c| &**c));
+    assert_eq!(totals.received, fed);
+    totals.check().expect("every frame in exactly one place");
+    // What waits is bounded, and ends.
+    assert!(totals.held <= 10_000, "{} held", totals.held);
+    for _ in 0..200 {
+        now = now + Duration::from_secs(1);
+        router.poll(now, &mut out);
+    }
+    let totals = Totals::sum(counters.iter().map(|c| &**c));
+    totals.check().expect("every frame in exactly one place");
+    assert_eq!(totals.held, 0);
+    // The mutations reach deep: most reasons occur.
+    assert!(totals.dropped.len() >= 25, "{:?}", totals.dropped.keys());
+    assert!(totals.transmitted > fed / 100 && totals.answered > 0 && totals.delivered > 0, "{totals:?}");
+    println!("{fed} frames: {totals:#?}");
+}
