@@ -1,3 +1,20 @@
-//! placeholder
+//! The program `duet`: iproute2's grammar and output, the configuration, the control socket.
+//!
+//! Everything is here so that a second binary can be built from it; the program itself only calls [`main`].
 
+mod app;
+pub mod command;
+pub mod control;
 pub mod demo;
+#[doc(hidden)]
+pub mod fake;
+pub mod grammar;
+pub mod output;
+mod run;
+
+pub use app::run as run_with_args;
+
+/// The program.
+pub fn main() -> std::process::ExitCode {
+    app::run(std::env::args_os()).into()
+}

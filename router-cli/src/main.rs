@@ -1,1 +1,5 @@
-fn main() {}
+//! `duet`: see the library.
+
+fn main() -> std::process::ExitCode {
+    router_cli::main()
+}

@@ -6,8 +6,9 @@
 //! resolved again when something changes.
 //!
 //! A gateway without `dev` is looked up in the route's own table; the answer may be any route but itself, the default
-//! route included. The longest covering prefix with a usable candidate decides, as it does in the FIB. A path or tunnel
-//! that would resolve through itself by way of others is not used at all.
+//! route included. The longest covering prefix with a usable candidate decides, as it does in the FIB; only where a
+//! gateway's own link is down no other way is looked for. A path or tunnel that would resolve through itself by way of
+//! others is not used at all.
 
 use crate::next_hop::buckets::gcd;
 use crate::next_hop::{Hop, Path, PathId, PathKey};
@@ -278,44 +279,59 @@ impl<'a> Resolver<'a> {
         let mut state = HopState::Unresolved;
         for (len, entry) in rib.covers(domain, &host(&via)) {
             let Some(entry) = rib.entries.get(entry) else { continue };
+            let mut link_down: Option<Outcome> = None;
             for candidate in entry.candidates.iter().take(MAX_CANDIDATES) {
                 let this = Root::Path(candidate.path);
                 let Some(path) = paths.get(candidate.path) else { continue };
                 if Some(this) == me {
                     continue;
                 }
-                let ends = |s: &mut Self, found| {
-                    s.deps.push(Dep::Gateway(domain, via, len));
-                    found
-                };
+                let end = Dep::Gateway(domain, via, len);
                 if path.key.kind != RouteKind::Unicast {
-                    return ends(self, Found::nowhere(HopState::Unresolved, false));
+                    self.deps.push(end);
+                    return Found::nowhere(HopState::Unresolved, false);
                 }
                 if self.stack.contains(&this) {
-                    return ends(self, Found::nowhere(HopState::Unresolved, true));
+                    self.deps.push(end);
+                    return Found::nowhere(HopState::Unresolved, true);
                 }
                 let below = self.path(candidate.path, &path.key);
                 if below.blackhole || (below.looped && !below.usable()) {
-                    return ends(self, Found::nowhere(HopState::Unresolved, below.looped));
+                    self.deps.push(end);
+                    return Found::nowhere(HopState::Unresolved, below.looped);
                 }
                 if below.usable() {
-                    let mut shares = below.members();
-                    for s in &mut shares {
-                        let link = facts.port(s.leaf.port).is_some_and(|p| p.medium == Medium::Ethernet);
-                        if link && s.leaf.gateway.is_none() {
-                            s.leaf.gateway = Some(via);
-                        }
-                    }
-                    return ends(self, Found { state: HopState::Active, shares, looped: false });
+                    self.deps.push(end);
+                    let shares = neighbors(facts, via, below.members());
+                    return Found { state: HopState::Active, shares, looped: false };
                 }
                 if below.hops.iter().any(|h| h.state == HopState::LinkDown) {
                     state = HopState::LinkDown;
+                    if path.key.hops.iter().any(|h| h.via.is_none()) {
+                        link_down.get_or_insert(below);
+                    }
                 }
+            }
+            if let Some(below) = link_down {
+                // The gateway's own link is down. Another way round would reach somebody else: it is dead, as on Linux.
+                self.deps.push(Dep::Gateway(domain, via, len));
+                return Found { state, shares: neighbors(facts, via, below.members()), looped: false };
             }
         }
         self.deps.push(Dep::Gateway(domain, via, 0));
         Found::nowhere(state, false)
     }
+}
+
+/// Where a route ends at a link with neighbours, the gateway is the one to send to.
+fn neighbors(facts: &Facts, via: IpAddr, mut shares: Vec<Share>) -> Vec<Share> {
+    for s in &mut shares {
+        let link = facts.port(s.leaf.port).is_some_and(|p| p.medium == Medium::Ethernet);
+        if link && s.leaf.gateway.is_none() {
+            s.leaf.gateway = Some(via);
+        }
+    }
+    shares
 }
 
 /// A hop's object number, where several kinds of route need none of their own.

@@ -1,6 +1,11 @@
 //! Everything of Duet that touches the kernel: ports, workers, netlink and laboratories of network namespaces.
 //! The only home of unsafe code.
 
+pub mod clock;
 pub mod counting_alloc;
 pub mod lab;
 pub mod netlink;
+pub mod port;
+pub mod runtime;
+mod sys;
+pub mod worker;

@@ -46,16 +46,38 @@ impl Routing {
         if op == RouteOp::Add && self.places(existing, table, metric).next().is_some() {
             return Err(RouteError::Exists);
         }
+        let looks_up = key.hops.iter().any(|h| h.dev.is_none());
         let path = self.intern_path(key);
+        self.hold_path(path);
         let result = self.check_resolved(path, spec.family()).and_then(|()| {
+            let before =
+                existing.filter(|_| looks_up).and_then(|e| self.rib.entries.get(e)).map(|e| e.candidates.clone());
             let new = Candidate { path, metric, table, proto: origin };
             match spec.family() {
                 Family::Inet => self.set_v4(op, dst, existing, new),
                 Family::Inet6 => self.set_v6(op, dst, existing, new),
+            }?;
+            // Only now that the route is there can its gateway lead back to it.
+            let looped = if looks_up { self.check_resolved(path, spec.family()) } else { Ok(()) };
+            if looped.is_err() {
+                self.restore(table, &dst, before.unwrap_or_default());
             }
+            looped
         });
-        self.drop_if_unused(path);
+        self.release_path(path);
         result
+    }
+
+    /// Puts the candidates of a prefix back as they were.
+    fn restore(&mut self, table: TableId, dst: &IpNet, before: Vec<Candidate>) {
+        let Some(id) = self.rib.find(table, dst) else { return };
+        before.iter().for_each(|c| self.hold_path(c.path));
+        let Some(e) = self.rib.entries.get_mut(id) else { return };
+        let domain = e.domain;
+        let tried = std::mem::replace(&mut e.candidates, before);
+        self.rechain(id);
+        tried.iter().for_each(|c| self.release_path(c.path));
+        self.revisit_within(domain, dst);
     }
 
     fn set_v4(&mut self, op: RouteOp, dst: IpNet, entry: Option<EntryId>, new: Candidate) -> Result<(), RouteError> {

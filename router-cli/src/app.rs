@@ -1,0 +1,309 @@
+//! The command line: clap for the program's own commands, iproute2's words for everything else.
+
+use crate::command::{Session, run_batch_file, unexpected};
+use crate::control::{Answer, Op, find_socket};
+use crate::grammar::{Failure, Options, exit, parse_command, parse_options, usage};
+use crate::output;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+/// First lines of the help.
+const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
+
+  duet run FILE                 be a router
+  duet route | neigh | ...      look at a running router and change it, in the words of iproute2
+  duet stats | drops            see what became of the packets";
+
+const EXAMPLES: &str = "\
+Examples:
+  duet route add 203.0.113.0/24 via inet6 2001:db8::22 dev lan0
+  duet -6 -j route show table all
+  duet -batch routes.txt
+  duet neigh; duet -s link; duet addr show dev lan0
+
+Exit codes: 0 done, 1 unknown device or wrong value, 2 refused by the router or router not reachable, 255 not a command.
+A running router is found by --socket PATH, -n NAME, DUET_SOCKET, or by being the only one in /run/duet.";
+
+#[derive(Debug, Parser)]
+#[command(name = "duet", version, about = ABOUT, after_help = EXAMPLES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Sub,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Control socket of the router
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<String>,
+    /// Name of the router: its socket is /run/duet/NAME.sock
+    #[arg(short = 'n', long, global = true)]
+    name: Option<String>,
+    /// Print JSON
+    #[arg(short, long, global = true)]
+    json: bool,
+    /// Indent JSON
+    #[arg(short, long, global = true)]
+    pretty: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Be the router that FILE describes, until SIGTERM or SIGINT; SIGHUP reloads FILE
+    Run(RunArgs),
+    /// Check a configuration and say everything that is wrong with it
+    Check {
+        /// The configuration
+        file: PathBuf,
+    },
+    /// Make the running router read its file again: all differences are applied, or none
+    Reload,
+    /// Counters: totals and ports
+    Stats,
+    /// Why packets were dropped
+    Drops {
+        /// List all reasons, also those that never occurred
+        #[arg(long)]
+        all: bool,
+    },
+    /// Versions of this program and of the running router
+    Version,
+    /// Print a completion script
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+    /// Routes: show, add, replace, change, append, del, flush, get, save, restore
+    Route(Words),
+    /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
+    Neigh(Words),
+    /// Ports and tunnels: show, set up|down|mtu
+    Link(Words),
+    /// Addresses of ports: show, add, replace, del, flush
+    Addr(Words),
+    /// Tunnels: show, add, change, del
+    Tunnel(Words),
+    /// Next-hop objects and groups: show, add, replace, del, get, flush
+    Nexthop(Words),
+    /// The fixed policy rules: show
+    Rule(Words),
+}
+
+/// `duet run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The configuration
+    pub file: PathBuf,
+    /// Log as JSON, one object per line
+    #[arg(long)]
+    pub log_json: bool,
+    /// What to log: error, warn, info, debug, trace, or a filter such as info,router_io=debug
+    #[arg(long, value_name = "FILTER", env = "DUET_LOG", default_value = "info")]
+    pub log: String,
+}
+
+#[derive(Debug, Args)]
+struct Words {
+    /// Words of iproute2's grammar; "help" lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+/// Commands that clap parses; all other words are iproute2's.
+const OWN: &[&str] = &["run", "check", "reload", "stats", "drops", "version", "completion", "man"];
+
+/// Runs the program with these arguments, the program's name first; returns the exit code.
+pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
+    let mut words = Vec::new();
+    for arg in args.into_iter().skip(1) {
+        match arg.into_string() {
+            Ok(word) => words.push(word),
+            Err(bad) => {
+                report(&Failure::new(exit::SYNTAX, format!("Error: argument {bad:?} is not valid UTF-8.")));
+                return exit::SYNTAX;
+            }
+        }
+    }
+    let result = dispatch(&words);
+    match result {
+        Ok(()) => 0,
+        Err(failure) => {
+            report(&failure);
+            failure.exit
+        }
+    }
+}
+
+/// Says what went wrong on standard error.
+pub(crate) fn report(failure: &Failure) {
+    if !failure.line.is_empty() {
+        let _ = writeln!(std::io::stderr().lock(), "{}", failure.text());
+    }
+}
+
+fn dispatch(words: &[String]) -> Result<(), Failure> {
+    let refs: Vec<&str> = words.iter().map(String::as_str).collect();
+    let wants_clap = |w: &&str| ["-h", "--help", "-V", "--version", "-Version"].contains(w);
+    let first = refs.iter().find(|w| !w.starts_with('-') || wants_clap(w));
+    match parse_options(&refs) {
+        _ if first.is_some_and(wants_clap) => own(words),
+        Ok((options, rest)) => match rest {
+            [] if options.batch.is_none() && words.is_empty() => {
+                let help = Cli::command().render_help();
+                Err(Failure::new(exit::SYNTAX, help.to_string().trim_end().to_owned()))
+            }
+            [] if options.batch.is_none() => Err(Failure::new(exit::SYNTAX, usage(None))),
+            [word, ..] if OWN.contains(word) => own(words),
+            ["help", ..] => print_clap(&Cli::command().render_long_help().to_string()),
+            // `duet ip route` is what fingers type.
+            ["ip", rest @ ..] => {
+                let (mut inner, rest) = parse_options(rest)?;
+                inner.merge(options);
+                words_command(inner, rest)
+            }
+            rest => words_command(options, rest),
+        },
+        Err(failure) => Err(failure),
+    }
+}
+
+fn print_clap(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Whether standard output takes colour: a terminal, and no NO_COLOR.
+fn color(options: &Options) -> bool {
+    use anstream::ColorChoice;
+    options.color.unwrap_or_else(|| anstream::AutoStream::choice(&std::io::stdout()) != ColorChoice::Never)
+        && (options.color.is_some() || std::io::stdout().is_terminal())
+}
+
+fn words_command(options: Options, rest: &[&str]) -> Result<(), Failure> {
+    let family = options.family;
+    // Grammar first: a wrong word is said without a router.
+    let command = if options.batch.is_some() { None } else { Some(parse_command(rest, family)?) };
+    let socket = find_socket(options.socket.as_deref(), options.name.as_deref())
+        .map_err(|e| Failure::new(exit::REFUSED, e.to_string()));
+    let color = color(&options);
+    let mut out = std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let batch = options.batch.clone();
+    let mut session = Session::new(socket?, options, &mut out, color);
+    let result = match (command, batch) {
+        (Some(command), _) => session.execute(command),
+        (None, Some(file)) => run_batch_file(&mut session, &file),
+        (None, None) => Ok(()),
+    };
+    let flushed = out.flush();
+    result?;
+    Ok(flushed?)
+}
+
+fn own(words: &[String]) -> Result<(), Failure> {
+    let args = std::iter::once("duet").chain(words.iter().map(String::as_str));
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) if !e.use_stderr() => {
+            let _ = e.print();
+            return Ok(());
+        }
+        Err(e) => {
+            let _ = e.print();
+            return Err(Failure::new(exit::USAGE, ""));
+        }
+    };
+    let common = cli.common;
+    match cli.command {
+        Sub::Run(args) => crate::run::run(&args, common.socket.as_deref()),
+        Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
+        Sub::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "duet", &mut std::io::stdout());
+            Ok(())
+        }
+        Sub::Man => {
+            let man = clap_mangen::Man::new(Cli::command());
+            Ok(man.render(&mut std::io::stdout().lock())?)
+        }
+        Sub::Reload => ask(common, Op::Reload, |session, answer| match answer {
+            Answer::Text(text) => Ok(writeln!(session.out, "{}", text.trim_end())?),
+            Answer::Done => Ok(()),
+            _ => Err(unexpected()),
+        }),
+        Sub::Stats => ask(common, Op::Stats, |session, answer| match answer {
+            Answer::Stats(s) => session.print(|out, _| output::stats(out, &s)),
+            _ => Err(unexpected()),
+        }),
+        Sub::Drops { all } => ask(common, Op::Stats, |session, answer| match answer {
+            Answer::Stats(s) => session.print(|out, _| output::drops(out, &s, all)),
+            _ => Err(unexpected()),
+        }),
+        Sub::Version => version(common),
+        Sub::Route(w) => words_of("route", common, w),
+        Sub::Neigh(w) => words_of("neigh", common, w),
+        Sub::Link(w) => words_of("link", common, w),
+        Sub::Addr(w) => words_of("addr", common, w),
+        Sub::Tunnel(w) => words_of("tunnel", common, w),
+        Sub::Nexthop(w) => words_of("nexthop", common, w),
+        Sub::Rule(w) => words_of("rule", common, w),
+    }
+}
+
+impl Common {
+    fn options(self) -> Options {
+        Options { socket: self.socket, name: self.name, json: self.json, pretty: self.pretty, ..Options::default() }
+    }
+}
+
+fn words_of(object: &str, common: Common, words: Words) -> Result<(), Failure> {
+    let words: Vec<&str> = std::iter::once(object).chain(words.words.iter().map(String::as_str)).collect();
+    words_command(common.options(), &words)
+}
+
+/// One request to the running router.
+fn ask(
+    common: Common,
+    op: Op,
+    show: impl FnOnce(&mut Session<'_>, Answer) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let options = common.options();
+    let socket = find_socket(options.socket.as_deref(), options.name.as_deref())
+        .map_err(|e| Failure::new(exit::REFUSED, e.to_string()))?;
+    let color = color(&options);
+    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut session = Session::new(socket, options, &mut out, color);
+    let answer = session.call(op)?;
+    show(&mut session, answer)?;
+    Ok(out.flush()?)
+}
+
+/// This program's version always, the router's if there is one.
+fn version(common: Common) -> Result<(), Failure> {
+    let json = common.json;
+    let mine = env!("CARGO_PKG_VERSION");
+    let router = ask_version(common);
+    let mut out = std::io::stdout().lock();
+    if json {
+        let value = serde_json::json!({ "program": mine, "protocol": crate::control::VERSION, "router": router });
+        return Ok(writeln!(out, "{value}")?);
+    }
+    writeln!(out, "duet {mine}")?;
+    if let Some(v) = router {
+        writeln!(out, "router {} runs duet {} (pid {})", v.name, v.version, v.pid)?;
+    }
+    Ok(())
+}
+
+fn ask_version(common: Common) -> Option<crate::control::VersionInfo> {
+    let options = common.options();
+    let socket = find_socket(options.socket.as_deref(), options.name.as_deref()).ok()?;
+    match crate::control::Client::connect(&socket).ok()?.call(Op::Version).ok()? {
+        Answer::Version(v) => Some(v),
+        _ => None,
+    }
+}

@@ -1,0 +1,52 @@
+//! The control protocol: what a client may ask of a running router and what it answers, one JSON object per line over a
+//! Unix stream socket. docs/control-protocol.md describes it for other programs.
+
+mod client;
+mod lines;
+mod ops;
+mod select;
+mod server;
+mod socket;
+mod wire;
+
+pub use client::{Client, ClientError};
+pub use ops::{
+    AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, StatsInfo, TunnelInfo, VersionInfo,
+};
+pub(crate) use select::addr_scope;
+pub use select::{
+    AddrSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, PrefixSelect, RouteGet, RouteSelect, TableSelect,
+    TunnelChange, route_scope,
+};
+pub use server::{Limits, Server, run_batch};
+pub use socket::{Access, SocketError, default_path, find_socket};
+pub use wire::{Body, Reply, Request, VERSION, WireError};
+
+use ipnet::IpNet;
+use router_core::port::TableId;
+use router_core::spec::RouteInfo;
+use serde::{Deserialize, Serialize};
+
+/// What executes operations: the running router, or a stand-in in tests. Called from several client threads at once.
+pub trait Backend: Send + Sync + 'static {
+    /// Executes one operation. [`Op::Batch`] comes here too, and should take one turn of the control thread.
+    fn call(&self, op: Op) -> Result<Answer, WireError>;
+
+    /// Up to `limit` routes that fit, from `after` on, in a fixed order. The returned place, if any, is where to go on.
+    /// A page may be empty though there are more: the walk looks at a bounded number of routes per call.
+    fn routes(
+        &self,
+        select: &RouteSelect,
+        after: Option<&RoutePlace>,
+        limit: usize,
+    ) -> Result<(Vec<RouteInfo>, Option<RoutePlace>), WireError>;
+}
+
+/// A place in the order of a route dump: everything up to and with this prefix has been seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutePlace {
+    /// Table.
+    pub table: TableId,
+    /// Prefix.
+    pub dst: IpNet,
+}

@@ -1,0 +1,388 @@
+//! Operations and answers.
+
+use super::select::*;
+use crate::grammar::Verb;
+use ipnet::IpNet;
+use router_core::addr::MacAddr;
+use router_core::counters::PortTotals;
+use router_core::port::{Medium, PortKind, TableId};
+use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// One operation. In JSON an object with one key, the operation's name: `{"route.add":{"dst":"192.0.2.0/24",...}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    /// New route.
+    #[serde(rename = "route.add")]
+    RouteAdd(Box<RouteSpec>),
+    /// Set a route.
+    #[serde(rename = "route.replace")]
+    RouteReplace(Box<RouteSpec>),
+    /// Set a route that is there.
+    #[serde(rename = "route.change")]
+    RouteChange(Box<RouteSpec>),
+    /// Another candidate, behind.
+    #[serde(rename = "route.append")]
+    RouteAppend(Box<RouteSpec>),
+    /// Another candidate, in front.
+    #[serde(rename = "route.prepend")]
+    RoutePrepend(Box<RouteSpec>),
+    /// Remove a route.
+    #[serde(rename = "route.del")]
+    RouteDelete(Box<RouteSpec>),
+    /// List routes, in pages.
+    #[serde(rename = "route.show")]
+    RouteShow(RouteSelect),
+    /// Remove all that fit; answers with their number.
+    #[serde(rename = "route.flush")]
+    RouteFlush(RouteSelect),
+    /// Look up a destination as the data plane does.
+    #[serde(rename = "route.get")]
+    RouteGet(RouteGet),
+    /// New neighbour.
+    #[serde(rename = "neigh.add")]
+    NeighAdd(NeighSpec),
+    /// Set a neighbour that is there.
+    #[serde(rename = "neigh.change")]
+    NeighChange(NeighSpec),
+    /// Set a neighbour.
+    #[serde(rename = "neigh.replace")]
+    NeighReplace(NeighSpec),
+    /// Remove a neighbour.
+    #[serde(rename = "neigh.del")]
+    NeighDelete(NeighSpec),
+    /// List neighbours.
+    #[serde(rename = "neigh.show")]
+    NeighShow(NeighSelect),
+    /// Remove all that fit and are not permanent; answers with their number.
+    #[serde(rename = "neigh.flush")]
+    NeighFlush(NeighSelect),
+    /// List ports and tunnels with their addresses and counters.
+    #[serde(rename = "link.show")]
+    LinkShow(LinkSelect),
+    /// Change a port.
+    #[serde(rename = "link.set")]
+    LinkSet(LinkSet),
+    /// New address.
+    #[serde(rename = "addr.add")]
+    AddrAdd(AddrSpec),
+    /// Set an address that is there.
+    #[serde(rename = "addr.change")]
+    AddrChange(AddrSpec),
+    /// Set an address.
+    #[serde(rename = "addr.replace")]
+    AddrReplace(AddrSpec),
+    /// Remove an address.
+    #[serde(rename = "addr.del")]
+    AddrDelete(AddrSpec),
+    /// Remove all that fit; answers with their number.
+    #[serde(rename = "addr.flush")]
+    AddrFlush(AddrSelect),
+    /// New tunnel.
+    #[serde(rename = "tunnel.add")]
+    TunnelAdd(Box<TunnelSpec>),
+    /// Change a tunnel.
+    #[serde(rename = "tunnel.change")]
+    TunnelChange(Box<TunnelChange>),
+    /// Remove a tunnel.
+    #[serde(rename = "tunnel.del")]
+    TunnelDelete(String),
+    /// List tunnels: one or all.
+    #[serde(rename = "tunnel.show")]
+    TunnelShow(Option<String>),
+    /// New next-hop object.
+    #[serde(rename = "nexthop.add")]
+    NextHopAdd(NextHopSpec),
+    /// Set a next-hop object.
+    #[serde(rename = "nexthop.replace")]
+    NextHopReplace(NextHopSpec),
+    /// Remove a next-hop object and the routes that use it.
+    #[serde(rename = "nexthop.del")]
+    NextHopDelete(u32),
+    /// List next-hop objects.
+    #[serde(rename = "nexthop.show")]
+    NextHopShow(NextHopSelect),
+    /// Remove all that fit; answers with their number.
+    #[serde(rename = "nexthop.flush")]
+    NextHopFlush(NextHopSelect),
+    /// Counters.
+    #[serde(rename = "stats")]
+    Stats,
+    /// Read the configuration file again and apply the difference.
+    #[serde(rename = "reload")]
+    Reload,
+    /// Who answers.
+    #[serde(rename = "version")]
+    Version,
+    /// Several changing operations in order, up to the first failure, or all of them with `force`.
+    #[serde(rename = "batch")]
+    Batch {
+        /// The operations: none that lists, none that is itself a batch.
+        ops: Vec<Op>,
+        /// Go on after failures.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        force: bool,
+        /// Do nothing if an earlier chained batch of this connection failed: lets a client send ahead.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        chain: bool,
+    },
+}
+
+/// An address on a port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AddrSpec {
+    /// The port.
+    pub dev: String,
+    /// Address and length of its link prefix.
+    pub addr: IpNet,
+}
+
+impl Op {
+    /// A route operation.
+    pub fn route(op: RouteOp, route: RouteSpec) -> Op {
+        let r = Box::new(route);
+        match op {
+            RouteOp::Add => Op::RouteAdd(r),
+            RouteOp::Replace => Op::RouteReplace(r),
+            RouteOp::Change => Op::RouteChange(r),
+            RouteOp::Append => Op::RouteAppend(r),
+            RouteOp::Prepend => Op::RoutePrepend(r),
+            RouteOp::Delete => Op::RouteDelete(r),
+        }
+    }
+
+    /// A neighbour operation.
+    pub fn neigh(verb: Verb, n: NeighSpec) -> Op {
+        match verb {
+            Verb::Add => Op::NeighAdd(n),
+            Verb::Change => Op::NeighChange(n),
+            Verb::Replace => Op::NeighReplace(n),
+            Verb::Delete => Op::NeighDelete(n),
+        }
+    }
+
+    /// An address operation.
+    pub fn addr(verb: Verb, dev: String, addr: IpNet) -> Op {
+        let a = AddrSpec { dev, addr };
+        match verb {
+            Verb::Add => Op::AddrAdd(a),
+            Verb::Change => Op::AddrChange(a),
+            Verb::Replace => Op::AddrReplace(a),
+            Verb::Delete => Op::AddrDelete(a),
+        }
+    }
+
+    /// Whether it changes something, and so needs a peer with the right to.
+    pub fn is_write(&self) -> bool {
+        !matches!(
+            self,
+            Op::RouteShow(_)
+                | Op::RouteGet(_)
+                | Op::NeighShow(_)
+                | Op::LinkShow(_)
+                | Op::TunnelShow(_)
+                | Op::NextHopShow(_)
+                | Op::Stats
+                | Op::Version
+        )
+    }
+}
+
+/// What an operation answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    /// Done; nothing to say.
+    Done,
+    /// So many were removed.
+    Count(u64),
+    /// A page of routes.
+    Routes(Vec<RouteInfo>),
+    /// The answer of `route.get`.
+    Get(Box<GetInfo>),
+    /// Neighbours.
+    Neighs(Vec<NeighInfo>),
+    /// Ports and tunnels.
+    Links(Vec<LinkInfo>),
+    /// Tunnels.
+    Tunnels(Vec<TunnelInfo>),
+    /// Next-hop objects.
+    Nexthops(Vec<NextHopSpec>),
+    /// Counters.
+    Stats(Box<StatsInfo>),
+    /// Who answers.
+    Version(VersionInfo),
+    /// How a batch went.
+    Batch(BatchResult),
+    /// Lines for the user, such as what a reload changed.
+    Text(String),
+}
+
+/// See [`Answer::Get`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GetInfo {
+    /// The destination asked for.
+    pub dst: IpAddr,
+    /// What the route does.
+    pub kind: RouteKind,
+    /// The chosen next hop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hop: Option<HopSpec>,
+    /// The table that matched.
+    pub table: TableId,
+    /// The source address that the router itself would use, or the one asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub src: Option<IpAddr>,
+    /// The source asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
+    /// The incoming port asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iif: Option<String>,
+    /// The route's MTU, if it has its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Metric and origin of the route (IPv6 shows them).
+    pub metric: u32,
+    /// Origin.
+    pub proto: u8,
+}
+
+/// A neighbour with its ages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NeighInfo {
+    /// The neighbour, with its state.
+    #[serde(flatten)]
+    pub neigh: NeighSpec,
+    /// Seconds since last used.
+    #[serde(default)]
+    pub used: u64,
+    /// Seconds since last confirmed.
+    #[serde(default)]
+    pub confirmed: u64,
+    /// Seconds since last changed.
+    #[serde(default)]
+    pub updated: u64,
+    /// Solicitations sent and not answered.
+    #[serde(default)]
+    pub probes: u32,
+    /// Packets waiting.
+    #[serde(default)]
+    pub pending: u32,
+}
+
+/// A port or tunnel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LinkInfo {
+    /// Index shown.
+    pub ifindex: u32,
+    /// Name.
+    pub name: String,
+    /// How it moves packets.
+    pub kind: PortKind,
+    /// What its frames look like.
+    pub medium: Medium,
+    /// Link-layer address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<MacAddr>,
+    /// Largest IP packet.
+    pub mtu: u32,
+    /// VLAN.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// Table of packets that enter here.
+    pub table: TableId,
+    /// Administratively up.
+    pub admin_up: bool,
+    /// Administratively up and carrier present.
+    pub up: bool,
+    /// Addresses.
+    #[serde(default)]
+    pub addrs: Vec<IpNet>,
+    /// Outer addresses, if it is a tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outer: Option<(IpAddr, IpAddr)>,
+    /// Counters.
+    #[serde(default)]
+    pub totals: PortTotals,
+}
+
+/// A tunnel with its counters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TunnelInfo {
+    /// The tunnel.
+    pub tunnel: TunnelSpec,
+    /// Counters.
+    #[serde(default)]
+    pub totals: PortTotals,
+}
+
+/// Counters of the whole router; see router-core's `counters` for the law that binds them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StatsInfo {
+    /// Frames taken from ports.
+    pub received: u64,
+    /// Frames made here.
+    pub originated: u64,
+    /// Frames handed to ports.
+    pub transmitted: u64,
+    /// Frames used inside.
+    pub delivered: u64,
+    /// Requests answered.
+    pub answered: u64,
+    /// Frames waiting.
+    pub held: u64,
+    /// Frames dropped, by reason; zero counts left out.
+    pub dropped: BTreeMap<String, u64>,
+    /// By port or tunnel, in the order of their indices.
+    pub ports: Vec<(String, PortTotals)>,
+    /// Routes per table and family, such as `main inet`.
+    #[serde(default)]
+    pub routes: BTreeMap<String, u64>,
+    /// Seconds since start.
+    #[serde(default)]
+    pub uptime: u64,
+}
+
+impl StatsInfo {
+    /// Frames dropped for all reasons.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+}
+
+/// Who answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// The program's version.
+    pub version: String,
+    /// The router's name.
+    pub name: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Protocol version.
+    pub protocol: u32,
+}
+
+/// How a batch went.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BatchResult {
+    /// Operations that succeeded.
+    pub done: u64,
+    /// Operations that failed, by their place in the batch.
+    pub failed: Vec<BatchFailure>,
+    /// Operations not tried, because something before them failed.
+    pub skipped: u64,
+}
+
+/// A failed operation of a batch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BatchFailure {
+    /// Its place, from 0.
+    pub index: u64,
+    /// Why.
+    pub error: super::WireError,
+}

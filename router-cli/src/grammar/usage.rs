@@ -1,0 +1,78 @@
+//! The texts behind `help`.
+
+use super::Object;
+
+/// Help of one object, or of all.
+pub fn usage(object: Option<Object>) -> &'static str {
+    match object {
+        None => GENERAL,
+        Some(Object::Route) => ROUTE,
+        Some(Object::Neigh) => NEIGH,
+        Some(Object::Link) => LINK,
+        Some(Object::Addr) => ADDR,
+        Some(Object::Tunnel) => TUNNEL,
+        Some(Object::NextHop) => NEXTHOP,
+        Some(Object::Rule) => RULE,
+    }
+}
+
+const GENERAL: &str = "\
+Usage: duet [ OPTIONS ] OBJECT { COMMAND | help }
+       duet [ -force ] -batch FILE
+       duet { run | check | reload | stats | drops | version } ...   (duet --help)
+where  OBJECT := { address | link | neighbor | nexthop | route | rule | tunnel }
+       OPTIONS := { -4 | -6 | -f[amily] { inet | inet6 } | -j[son] | -p[retty] |
+                    -s[tatistics] | -d[etails] | -o[neline] | -br[ief] |
+                    -b[atch] FILE | -c[olor] | -n NAME | --socket PATH }";
+
+const ROUTE: &str = "\
+Usage: duet route { list | flush } SELECTOR
+       duet route save SELECTOR
+       duet route restore
+       duet route get ADDRESS [ from ADDRESS ] [ iif PORT ] [ oif PORT ] [ fibmatch ]
+       duet route { add | del | change | append | prepend | replace } ROUTE
+SELECTOR := [ root PREFIX ] [ match PREFIX ] [ exact PREFIX ] [ PREFIX ]
+            [ table TABLE ] [ proto PROTO ] [ type TYPE ] [ scope SCOPE ]
+            [ dev PORT ] [ via ADDRESS ] [ src ADDRESS ] [ metric NUMBER ]
+ROUTE := [ TYPE ] PREFIX [ table TABLE ] [ proto PROTO ] [ metric NUMBER ]
+         [ src ADDRESS ] [ mtu NUMBER ] [ forwarder NAME ]
+         { NH | nhid ID | nexthop NH [ weight NUMBER ] ... }
+NH := [ via [ inet | inet6 ] ADDRESS ] [ dev PORT ] [ onlink ]
+TYPE := { unicast | local | broadcast | throw | unreachable | prohibit | blackhole }
+TABLE := { local | main | default | all | NUMBER }
+PROTO := { kernel | boot | static | bgp | bird | ... | NUMBER }";
+
+const NEIGH: &str = "\
+Usage: duet neigh { add | del | change | replace } ADDRESS [ lladdr MAC ]
+                  [ nud STATE ] dev PORT [ router ]
+       duet neigh { show | flush } [ to PREFIX ] [ dev PORT ] [ nud STATE ]
+       duet neigh get ADDRESS dev PORT
+STATE := { delay | failed | incomplete | noarp | permanent | probe | reachable | stale | all }";
+
+const LINK: &str = "\
+Usage: duet link show [ PORT ] [ up ] [ type KIND ]
+       duet link set PORT { up | down | mtu NUMBER | address MAC } ...
+KIND := { tun | packet | datalink | rawip | memory | pcap | tunnel | loopback }";
+
+const ADDR: &str = "\
+Usage: duet address { add | change | replace | del } ADDRESS/LENGTH dev PORT
+       duet address show [ PORT ] [ to PREFIX ] [ scope SCOPE ] [ up ]
+       duet address flush { dev PORT | to PREFIX }
+SCOPE := { host | link | global }";
+
+const TUNNEL: &str = "\
+Usage: duet tunnel { add | change | del | show } [ NAME ]
+       [ mode { sit | 6in4 | ipv6/ip } ] [ remote ADDRESS ] [ local ADDRESS ]
+       [ ttl { 1..255 | inherit } ] [ tos { inherit | 00..fe } ]
+       [ [no]pmtudisc ] [ dev PORT ]";
+
+const NEXTHOP: &str = "\
+Usage: duet nexthop { list | flush } [ id ID ] [ dev PORT ] [ groups ] [ proto PROTO ]
+       duet nexthop { add | replace } id ID NH [ proto PROTO ]
+       duet nexthop { get | del } id ID
+NH := { blackhole | [ via ADDRESS ] [ dev PORT ] [ onlink ] | group GROUP }
+GROUP := ID[,WEIGHT]/ID[,WEIGHT]/...";
+
+const RULE: &str = "\
+Usage: duet rule show
+The rules are fixed: local, main, default. A port's own table is set in the configuration.";

@@ -1,0 +1,24 @@
+//! iproute2's output, text and JSON, byte for byte. What only duet knows appears with `-d` alone.
+
+mod addr;
+mod link;
+mod neigh;
+mod nexthop;
+mod out;
+mod route;
+mod rule;
+mod stats;
+mod tunnel;
+
+pub use addr::addrs;
+pub use link::links;
+pub use neigh::neighs;
+pub use nexthop::nexthops;
+pub use out::{Out, Paint};
+pub use route::{NextHops, get, route, route_line};
+pub use rule::rules;
+pub use stats::{drops, stats};
+pub use tunnel::tunnels;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! Next-hop objects, as `ip nexthop` prints them.
+
+use super::out::{Out, Paint};
+use crate::grammar::{Options, proto_name};
+use router_core::spec::{NextHopKind, NextHopSpec};
+use std::io;
+
+/// All of them.
+pub fn nexthops(out: &mut Out<'_>, list: &[NextHopSpec], o: &Options) -> io::Result<()> {
+    out.begin()?;
+    for n in list {
+        out.object(None)?;
+        nexthop_facts(out, n, o.details)?;
+        out.text("\n")?;
+        out.end_object()?;
+    }
+    out.end()
+}
+
+/// What is said about one object, here and in the `nh_info` of a route.
+pub(super) fn nexthop_facts(out: &mut Out<'_>, n: &NextHopSpec, details: bool) -> io::Result<()> {
+    out.num("id", "id ", n.id, " ")?;
+    let mut onlink = false;
+    match &n.kind {
+        NextHopKind::Group(members) => {
+            out.array("group")?;
+            for (i, (id, weight)) in members.iter().enumerate() {
+                out.object(None)?;
+                out.num("id", if i == 0 { "group " } else { "/" }, *id, "")?;
+                if *weight > 1 {
+                    out.num("weight", ",", *weight, "")?;
+                }
+                out.end_object()?;
+            }
+            out.end_array()?;
+            out.text(" ")?;
+            scope(out, "global", details)?;
+        }
+        NextHopKind::Blackhole => {
+            scope(out, "global", details)?;
+            out.null("blackhole", "blackhole ")?;
+        }
+        NextHopKind::Hop(hop) => {
+            if let Some(via) = hop.via {
+                out.str("gateway", "via ", via, " ", Paint::addr(&via))?;
+            }
+            if let Some(dev) = &hop.dev {
+                out.str("dev", "dev ", dev, " ", Paint::Name)?;
+            }
+            scope(out, if hop.via.is_some() { "link" } else { "host" }, true)?;
+            onlink = hop.onlink;
+        }
+    }
+    let proto = n.proto.unwrap_or(0);
+    if proto != 0 || details {
+        out.str("protocol", "proto ", proto_name(proto), " ", Paint::Plain)?;
+    }
+    let flags: &[&str] = if onlink { &["onlink"] } else { &[] };
+    out.words("flags", flags)?;
+    if onlink {
+        out.text("onlink ")?;
+    }
+    Ok(())
+}
+
+fn scope(out: &mut Out<'_>, name: &str, show: bool) -> io::Result<()> {
+    if show { out.str("scope", "scope ", name, " ", Paint::Plain) } else { Ok(()) }
+}

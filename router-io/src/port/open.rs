@@ -1,0 +1,276 @@
+//! Opening a port as configured: any kind, one queue per worker, with the facts about its device.
+
+use super::error::PortError;
+use super::pcap::{PcapPort, Timeline};
+use super::{Port, datalink, memory, packet, rawip, tun};
+use crate::clock::VirtualClock;
+use crate::netlink::{KernelBlock, Netlink, NetlinkError};
+use crate::sys::device::Device;
+use ipnet::IpNet;
+use router_core::addr::MacAddr;
+use router_core::port::{Medium, PortCaps, PortKind, TableId};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+/// MTU of ports without a device that has one.
+const DEFAULT_MTU: u32 = 1500;
+
+/// A port as configured. Fields that do not concern its kind are ignored.
+#[derive(Clone, Debug)]
+pub struct PortConfig {
+    /// Its name in the router, at most 15 bytes.
+    pub name: String,
+    /// How it moves packets.
+    pub kind: PortKind,
+    /// The host's device; None: of the port's own name (`rawip`: any device).
+    pub device: Option<String>,
+    /// Its link-layer address; None: the device's. Another one than the device's wants `promiscuous`.
+    pub mac: Option<MacAddr>,
+    /// Its MTU in bytes; None: the device's, else 1500. Only `tun` changes the device.
+    pub mtu: Option<u32>,
+    /// Its addresses with link prefix lengths.
+    pub addrs: Vec<IpNet>,
+    /// VLAN id that it sends and accepts; None: untagged.
+    pub vlan: Option<u16>,
+    /// Table in which packets that enter here are looked up.
+    pub table: TableId,
+    /// Receive frames for all stations.
+    pub promiscuous: bool,
+    /// Administratively up from the start.
+    pub admin_up: bool,
+    /// `packet`, `datalink`: leave the device to the kernel too (by default the kernel is kept off it).
+    pub share_with_kernel: bool,
+    /// `tun`: addresses of the host's side of the device.
+    pub host_addrs: Vec<IpNet>,
+    /// `rawip`: only packets to this address of the host.
+    pub local: Option<IpAddr>,
+    /// `pcap`: file to read, if any.
+    pub input: Option<PathBuf>,
+    /// `pcap`: file to write, if any.
+    pub output: Option<PathBuf>,
+    /// `memory`, and `pcap` without input: what its frames look like.
+    pub medium: Medium,
+}
+
+impl PortConfig {
+    /// A port with nothing but a name and a kind.
+    pub fn new(name: impl Into<String>, kind: PortKind) -> Self {
+        PortConfig {
+            name: name.into(),
+            kind,
+            device: None,
+            mac: None,
+            mtu: None,
+            addrs: Vec::new(),
+            vlan: None,
+            table: TableId::MAIN,
+            promiscuous: false,
+            admin_up: true,
+            share_with_kernel: false,
+            host_addrs: Vec::new(),
+            local: None,
+            input: None,
+            output: None,
+            medium: Medium::Ethernet,
+        }
+    }
+
+    /// The name of the device, the port's own by default.
+    pub fn device_name(&self) -> &str {
+        self.device.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// Something that lasts as long as the port and is undone when dropped.
+pub type Guard = Box<dyn Send>;
+
+/// An opened port.
+pub struct OpenedPort {
+    /// One queue per worker, at least one.
+    pub queues: Vec<Box<dyn Port>>,
+    /// What its frames look like.
+    pub medium: Medium,
+    /// What every queue takes at egress.
+    pub caps: PortCaps,
+    /// The device's link-layer address.
+    pub mac: Option<MacAddr>,
+    /// The device's MTU.
+    pub mtu: u32,
+    /// Whether the device is up and has carrier; true without a device.
+    pub carrier: bool,
+    /// The host's index of the device, to match link events with.
+    pub device_index: Option<u32>,
+    /// The host's name of the device.
+    pub device: Option<String>,
+    /// `pcap`: when its next frame is due.
+    pub timeline: Option<Timeline>,
+    /// What is undone when the port is closed.
+    pub guards: Vec<Guard>,
+}
+
+impl fmt::Debug for OpenedPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedPort")
+            .field("queues", &self.queues.len())
+            .field("medium", &self.medium)
+            .field("caps", &self.caps)
+            .field("mac", &self.mac)
+            .field("mtu", &self.mtu)
+            .field("carrier", &self.carrier)
+            .field("device_index", &self.device_index)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OpenedPort {
+    /// A port without a device, made of ready queues: `memory` ports, and kinds made elsewhere.
+    pub fn from_queues(queues: Vec<Box<dyn Port>>) -> Self {
+        let medium = queues.first().map_or(Medium::Ip, |q| q.medium());
+        OpenedPort {
+            caps: common_caps(&queues),
+            queues,
+            medium,
+            mac: None,
+            mtu: DEFAULT_MTU,
+            carrier: true,
+            device_index: None,
+            device: None,
+            timeline: None,
+            guards: Vec::new(),
+        }
+    }
+
+    fn of_device<Q: Port + 'static>(port: &str, queues: Vec<Q>, facts: &Device) -> Result<Self, PortError> {
+        let read = |e| PortError::system(port, "read the device's facts", super::error::NET_ADMIN, e);
+        let queues: Vec<Box<dyn Port>> = queues.into_iter().map(|q| Box::new(q) as Box<dyn Port>).collect();
+        let mut opened = OpenedPort::from_queues(queues);
+        opened.mac = facts.mac().map_err(read)?;
+        opened.mtu = facts.mtu().map_err(read)?;
+        opened.device_index = Some(facts.index().map_err(read)?);
+        opened.device = Some(facts.name());
+        opened.carrier = facts.link().map_err(read)?.1;
+        Ok(opened)
+    }
+}
+
+/// What all queues take.
+fn common_caps(queues: &[Box<dyn Port>]) -> PortCaps {
+    let all = |f: fn(&PortCaps) -> bool| !queues.is_empty() && queues.iter().all(|q| f(&q.caps()));
+    PortCaps { partial_checksum: all(|c| c.partial_checksum), tso: all(|c| c.tso), uso: all(|c| c.uso) }
+}
+
+/// Opens ports, and remembers what they share.
+#[derive(Debug, Default)]
+pub struct Opener {
+    /// Times capture ports.
+    pub clock: VirtualClock,
+    /// Devices from which the kernel is kept off, by index: several ports (VLANs) may use one device.
+    blocks: BTreeMap<u32, Weak<KernelBlock>>,
+}
+
+impl Opener {
+    /// An opener whose capture ports follow `clock`.
+    pub fn new(clock: VirtualClock) -> Self {
+        Opener { clock, blocks: BTreeMap::new() }
+    }
+
+    /// Opens a port with one queue for each of `workers`, in the calling thread's network namespace.
+    pub fn open(&mut self, config: &PortConfig, workers: usize) -> Result<OpenedPort, PortError> {
+        let mut opened = open(config, workers, &self.clock)?;
+        if matches!(config.kind, PortKind::Packet | PortKind::Datalink) && !config.share_with_kernel {
+            self.keep_kernel_off(config, &mut opened)?;
+        }
+        Ok(opened)
+    }
+
+    /// Keeps the host's kernel from acting on the frames that the port receives.
+    fn keep_kernel_off(&mut self, config: &PortConfig, opened: &mut OpenedPort) -> Result<(), PortError> {
+        let Some(index) = opened.device_index else { return Ok(()) };
+        let block = match self.blocks.get(&index).and_then(Weak::upgrade) {
+            Some(block) => block,
+            None => {
+                let block = KernelBlock::install(index)
+                    .map_err(|e| netlink_error(config, "keep the kernel off the device", &e))?;
+                Arc::new(block)
+            }
+        };
+        self.blocks.retain(|_, b| b.strong_count() > 0);
+        self.blocks.insert(index, Arc::downgrade(&block));
+        opened.guards.push(Box::new(block));
+        Ok(())
+    }
+}
+
+fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<OpenedPort, PortError> {
+    let name = config.name.as_str();
+    let device = config.device_name();
+    let impossible = |reason: &str| PortError::Config { port: name.to_owned(), reason: reason.to_owned() };
+    match config.kind {
+        PortKind::Tun => {
+            let (queues, facts) = tun::open(name, device, config.mtu, workers)?;
+            let opened = OpenedPort::of_device(name, queues, &facts)?;
+            add_host_addrs(config, &opened)?;
+            Ok(opened)
+        }
+        PortKind::Packet => {
+            let (queues, facts) = packet::open(name, device, config.promiscuous, workers)?;
+            OpenedPort::of_device(name, queues, &facts)
+        }
+        PortKind::Datalink => {
+            let (queues, facts) = datalink::open(name, device, config.promiscuous, workers)?;
+            OpenedPort::of_device(name, queues, &facts)
+        }
+        PortKind::RawIp => {
+            let raw = rawip::RawIpConfig { local: config.local, device: config.device.clone() };
+            let queues = rawip::open(name, &raw, workers)?;
+            let mtu = queues.first().map_or(DEFAULT_MTU, rawip::RawIpQueue::mtu);
+            let queues = queues.into_iter().map(|q| Box::new(q) as Box<dyn Port>).collect();
+            Ok(OpenedPort { mtu, ..OpenedPort::from_queues(queues) })
+        }
+        PortKind::Pcap => {
+            let (input, output) = (config.input.as_deref(), config.output.as_deref());
+            if input.is_none() && output.is_none() {
+                return Err(impossible("a pcap port needs `input`, `output` or both"));
+            }
+            let (queue, timeline) = PcapPort::open(name, input, output, config.medium, clock.clone())?;
+            Ok(OpenedPort { timeline: Some(timeline), ..OpenedPort::from_queues(vec![Box::new(queue)]) })
+        }
+        // By itself a memory port has nobody at its other end; programs attach one end of `memory::pair`.
+        PortKind::Memory => {
+            let caps = PortCaps { partial_checksum: true, tso: true, uso: true };
+            let (queue, far) = memory::pair(config.medium, caps, 1024)
+                .map_err(|e| PortError::system(name, "make a memory port", super::error::NET_ADMIN, e))?;
+            let mut opened = OpenedPort::from_queues(vec![Box::new(queue)]);
+            opened.guards.push(Box::new(far));
+            Ok(opened)
+        }
+        PortKind::Tunnel | PortKind::Loopback => Err(impossible("this kind has no device to open")),
+    }
+}
+
+/// Gives the host's side of a TUN device its addresses.
+fn add_host_addrs(config: &PortConfig, opened: &OpenedPort) -> Result<(), PortError> {
+    let (Some(index), false) = (opened.device_index, config.host_addrs.is_empty()) else { return Ok(()) };
+    let mut netlink = Netlink::open().map_err(|e| netlink_error(config, "open netlink", &e))?;
+    for addr in &config.host_addrs {
+        match netlink.add_addr(index, *addr) {
+            Err(e) if !e.is_exists() => return Err(netlink_error(config, &format!("add {addr} to the device"), &e)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn netlink_error(config: &PortConfig, action: &str, e: &NetlinkError) -> PortError {
+    match e.errno() {
+        Some(libc::EPERM | libc::EACCES) => PortError::Permission {
+            port: config.name.clone(),
+            action: action.to_owned(),
+            capability: super::error::NET_ADMIN,
+        },
+        _ => PortError::Config { port: config.name.clone(), reason: format!("cannot {action}: {e}") },
+    }
+}

@@ -1,0 +1,328 @@
+//! `packet`: Ethernet frames of a network device by AF_PACKET, one socket per worker.
+//!
+//! Super-frames and unfinished checksums pass in both directions (PACKET_VNET_HDR), VLAN tags that the kernel took out
+//! come back from the auxiliary data, copies of what this host sends are ignored. The socket sees frames beside the
+//! host's own stack, not instead of it; [`crate::netlink::KernelBlock`] keeps that from acting on them.
+
+use super::error::{NET_RAW, PortError};
+use super::vnet;
+use super::{BATCH, Port, PortEvent, Receive, RecvError, RecvReport, SendError, SendReport, Transmit, take_frame};
+use crate::sys::device::Device;
+use crate::sys::mmsg::{self, Outgoing, Received};
+use crate::sys::packet as sys;
+use router_core::drop_reason::DropReason;
+use router_core::frame::{Frame, FramePool};
+use router_core::port::{Medium, PortCaps};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
+const TP_STATUS_VLAN_TPID_VALID: u32 = 1 << 6;
+const TPID_8021Q: u16 = 0x8100;
+
+/// One socket on a device.
+#[derive(Debug)]
+pub struct PacketQueue {
+    fd: OwnedFd,
+    ifindex: u32,
+    receives: bool,
+    rx: mmsg::Receiver,
+    tx: mmsg::Sender,
+    /// Frames lent to the next receive call.
+    lent: Vec<Frame>,
+    /// How many frames the next call asks for: follows the load, so that a quiet port does not borrow a whole batch.
+    want: usize,
+}
+
+/// Opens `queues` sockets on `device`. With more than one, the kernel spreads flows over them (PACKET_FANOUT); where it
+/// cannot (the device is down), the first receives everything.
+pub fn open(
+    port: &str,
+    device: &str,
+    promiscuous: bool,
+    queues: usize,
+) -> Result<(Vec<PacketQueue>, Device), PortError> {
+    let failed = |action: String, e: io::Error| match e.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => PortError::NoDevice { port: port.to_owned(), device: device.to_owned() },
+        _ => PortError::system(port, action, NET_RAW, e),
+    };
+    let facts = Device::new(device).map_err(|e| failed(format!("look at {device}"), e))?;
+    let ifindex = facts.index().map_err(|e| failed(format!("look at {device}"), e))?;
+    if facts.mac().map_err(|e| failed(format!("read the address of {device}"), e))?.is_none() {
+        let reason = format!("{device} is not an Ethernet device; use kind = \"rawip\" or \"tun\" beside it");
+        return Err(PortError::Config { port: port.to_owned(), reason });
+    }
+    let mut sockets = Vec::with_capacity(queues.max(1));
+    let mut group = None;
+    for i in 0..queues.max(1) {
+        let fd = sys::socket().map_err(|e| failed(format!("open a packet socket on {device}"), e))?;
+        let mut receives = i == 0;
+        sys::bind(&fd, ifindex, i == 0).map_err(|e| failed(format!("bind a packet socket to {device}"), e))?;
+        if i == 0 && queues > 1 {
+            group = sys::new_fanout(&fd).ok();
+        } else if let Some(group) = group {
+            // Fanout wants a receiving socket; one that then cannot join would see every frame twice.
+            receives = sys::bind(&fd, ifindex, true).and_then(|()| sys::join_fanout(&fd, group)).is_ok();
+            if !receives {
+                sys::bind(&fd, ifindex, false).map_err(|e| failed(format!("bind a packet socket to {device}"), e))?;
+            }
+        }
+        sockets.push((fd, receives));
+    }
+    if promiscuous {
+        let what = || format!("set {device} promiscuous");
+        sys::set_promiscuous(&sockets[0].0, ifindex).map_err(|e| failed(what(), e))?;
+    }
+    let queues = sockets.into_iter().map(|(fd, receives)| PacketQueue::new(fd, ifindex, receives)).collect();
+    Ok((queues, facts))
+}
+
+impl PacketQueue {
+    fn new(fd: OwnedFd, ifindex: u32, receives: bool) -> Self {
+        let (rx, tx) = (mmsg::Receiver::new(BATCH), mmsg::Sender::new(BATCH));
+        PacketQueue { fd, ifindex, receives, rx, tx, lent: Vec::with_capacity(BATCH), want: 32 }
+    }
+
+    /// Frames that the kernel dropped since the last call because the socket buffer was full.
+    pub fn take_overruns(&self) -> u32 {
+        sys::take_drops(&self.fd)
+    }
+
+    /// The index of the device.
+    pub fn ifindex(&self) -> u32 {
+        self.ifindex
+    }
+
+    /// One recvmmsg into `frames`: how many datagrams came.
+    fn receive(&mut self, frames: &mut [Frame]) -> Result<usize, RecvError> {
+        match self.rx.receive(self.fd.as_fd(), frames, vnet::LEN, 0) {
+            Ok(n) => Ok(n),
+            Err(e) => match e.raw_os_error().unwrap_or(libc::EIO) {
+                libc::EAGAIN | libc::EINTR => Ok(0),
+                // A frame whose offloads virtio_net_hdr cannot express (a tunnel's super-frame): the kernel dropped it.
+                libc::EINVAL | libc::ENOBUFS => Err(RecvError::Malformed),
+                libc::ENETDOWN => Err(RecvError::Event(self.down_or_gone())),
+                libc::ENODEV | libc::ENXIO => Err(RecvError::Event(PortEvent::Vanished)),
+                errno => Err(RecvError::Event(PortEvent::Broken(errno))),
+            },
+        }
+    }
+
+    /// After ENETDOWN: the kernel unbinds the socket when the device is unregistered.
+    fn down_or_gone(&self) -> PortEvent {
+        if sys::is_bound(&self.fd, self.ifindex) { PortEvent::LinkDown } else { PortEvent::Vanished }
+    }
+}
+
+/// Completes a received frame. False: not for us (an own outgoing copy).
+fn finish(frame: &mut Frame, came: &Received<'_>) -> Result<bool, RecvError> {
+    // sockaddr_ll: family 2, protocol 2, ifindex 4, hatype 2, pkttype 1.
+    if came.name[10] == libc::PACKET_OUTGOING {
+        return Ok(false);
+    }
+    if came.truncated || came.len < vnet::LEN {
+        return Err(RecvError::Malformed);
+    }
+    frame.set_len(came.len - vnet::LEN);
+    vnet::to_meta(came.prefix, frame, Medium::Ethernet).map_err(|_| RecvError::Malformed)?;
+    match stripped_tag(came.control) {
+        None => Ok(true),
+        Some((TPID_8021Q, tci)) => {
+            frame.meta.vlan_tci = Some(tci);
+            Ok(true)
+        }
+        Some((tpid, tci)) if vnet::insert_vlan_tag(frame, tpid, tci) => Ok(true),
+        Some(_) => Err(RecvError::Malformed),
+    }
+}
+
+/// The VLAN tag that the kernel took out: TPID and TCI, from struct tpacket_auxdata.
+fn stripped_tag(control: &[u8]) -> Option<(u16, u16)> {
+    let (_, _, aux) = mmsg::control_messages(control)
+        .find(|(level, kind, data)| *level == libc::SOL_PACKET && *kind == sys::PACKET_AUXDATA && data.len() >= 20)?;
+    let status = u32::from_ne_bytes([aux[0], aux[1], aux[2], aux[3]]);
+    let (tci, tpid) = (u16::from_ne_bytes([aux[16], aux[17]]), u16::from_ne_bytes([aux[18], aux[19]]));
+    let tpid = if status & TP_STATUS_VLAN_TPID_VALID != 0 { tpid } else { TPID_8021Q };
+    (status & TP_STATUS_VLAN_VALID != 0).then_some((tpid, tci))
+}
+
+impl Receive for PacketQueue {
+    fn recv(&mut self, frame: &mut Frame) -> Result<bool, RecvError> {
+        loop {
+            if self.receive(std::slice::from_mut(frame))? == 0 {
+                return Ok(false);
+            }
+            if finish(frame, &self.rx.get(0))? {
+                return Ok(true);
+            }
+            frame.reset();
+        }
+    }
+
+    fn recv_batch(&mut self, max: usize, pool: &mut FramePool, batch: &mut Vec<Frame>, report: &mut RecvReport) {
+        let end = batch.len() + max;
+        while batch.len() < end {
+            let want = self.want.min(end - batch.len()).min(BATCH);
+            while self.lent.len() < want {
+                let Some(frame) = take_frame(pool) else { break };
+                self.lent.push(frame);
+            }
+            let mut lent = std::mem::take(&mut self.lent);
+            let asked = lent.len().min(want);
+            let outcome = self.receive(&mut lent[..asked]);
+            let got = *outcome.as_ref().unwrap_or(&0);
+            for (i, mut frame) in lent.drain(..got).enumerate() {
+                match finish(&mut frame, &self.rx.get(i)) {
+                    Ok(true) => batch.push(frame),
+                    Ok(false) => pool.put(frame),
+                    Err(_) => {
+                        report.malformed += 1;
+                        pool.put(frame);
+                    }
+                }
+            }
+            self.lent = lent;
+            match outcome {
+                Ok(n) if n == asked && n > 0 => self.want = (self.want * 2).min(BATCH),
+                Ok(n) => {
+                    self.want = (n * 2).clamp(32, BATCH);
+                    break;
+                }
+                Err(RecvError::Malformed) => {
+                    report.malformed += 1;
+                    // A refused frame is rare; leave the rest to the next turn rather than loop on an error.
+                    break;
+                }
+                Err(RecvError::Event(e)) => {
+                    report.event = Some(e);
+                    break;
+                }
+            }
+        }
+        // What is left over goes back, so that ports do not starve each other.
+        self.lent.drain(..).for_each(|f| pool.put(f));
+    }
+}
+
+impl Transmit for PacketQueue {
+    fn send(&mut self, frame: &mut Frame) -> Result<(), SendError> {
+        prepare(frame)?;
+        let describe = |f: &Frame| Outgoing { prefix: Some(vnet::from_meta(f)), name: None };
+        match self.tx.send(self.fd.as_fd(), std::slice::from_ref(frame), describe) {
+            Ok(_) => Ok(()),
+            Err(e) => Err(self.send_error(&e)),
+        }
+    }
+
+    fn send_batch(&mut self, frames: &mut Vec<Frame>, pool: &mut FramePool, report: &mut SendReport) {
+        frames.retain_mut(|f| match prepare(f) {
+            Ok(()) => true,
+            Err(e) => {
+                report.refuse(e, [f.len()]);
+                pool.put(std::mem::take(f));
+                false
+            }
+        });
+        let describe = |f: &Frame| Outgoing { prefix: Some(vnet::from_meta(f)), name: None };
+        let mut rest = &frames[..];
+        while !rest.is_empty() {
+            match self.tx.send(self.fd.as_fd(), rest, describe) {
+                Ok(n) => rest = &rest[n..],
+                Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
+                Err(e) => {
+                    // ENOBUFS concerns this one frame (the queueing discipline dropped it); EAGAIN (socket buffer full)
+                    // and a dead link concern all that follow.
+                    let all =
+                        matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::ENETDOWN | libc::ENXIO | libc::ENODEV));
+                    let n = if all { rest.len() } else { 1 };
+                    report.refuse(self.send_error(&e), rest[..n].iter().map(Frame::len));
+                    rest = &rest[n..];
+                }
+            }
+        }
+        frames.drain(..).for_each(|f| pool.put(f));
+    }
+}
+
+impl PacketQueue {
+    fn send_error(&self, e: &io::Error) -> SendError {
+        match e.raw_os_error().unwrap_or(libc::EIO) {
+            libc::ENETDOWN => SendError { reason: DropReason::PortDown, event: Some(self.down_or_gone()) },
+            errno => SendError::from_errno(errno),
+        }
+    }
+}
+
+/// Puts the VLAN tag back into the bytes; super-frames need a pending checksum, or the kernel refuses or warns.
+fn prepare(frame: &mut Frame) -> Result<(), SendError> {
+    if frame.meta.gso.is_some() && frame.meta.csum.is_none() {
+        return Err(SendError::new(DropReason::OffloadMalformed));
+    }
+    match frame.meta.vlan_tci.take() {
+        Some(tci) if !vnet::insert_vlan_tag(frame, TPID_8021Q, tci) => Err(SendError::new(DropReason::NoHeadroom)),
+        _ => Ok(()),
+    }
+}
+
+impl Port for PacketQueue {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.receives.then(|| self.fd.as_fd())
+    }
+
+    fn caps(&self) -> PortCaps {
+        PortCaps { partial_checksum: true, tso: true, uso: true }
+    }
+
+    fn medium(&self) -> Medium {
+        Medium::Ethernet
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn auxdata(status: u32, tci: u16, tpid: u16) -> Vec<u8> {
+        let mut b = 36usize.to_ne_bytes().to_vec();
+        b.extend(libc::SOL_PACKET.to_ne_bytes());
+        b.extend(sys::PACKET_AUXDATA.to_ne_bytes());
+        b.extend(status.to_ne_bytes());
+        b.extend([0; 12]);
+        b.extend(tci.to_ne_bytes());
+        b.extend(tpid.to_ne_bytes());
+        b
+    }
+
+    #[test]
+    fn tags_come_back_from_auxiliary_data() {
+        let table = [
+            (auxdata(0, 5, 0x8100), None),
+            (auxdata(TP_STATUS_VLAN_VALID, 5, 0), Some((0x8100, 5))),
+            (auxdata(TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID, 0x2005, 0x88a8), Some((0x88a8, 0x2005))),
+            (vec![], None),
+        ];
+        for (control, tag) in table {
+            assert_eq!(stripped_tag(&control), tag);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100_000))]
+        #[test]
+        fn any_reception_is_a_frame_or_an_error(
+            prefix: [u8; vnet::LEN], data in proptest::collection::vec(any::<u8>(), 0..80),
+            control in proptest::collection::vec(any::<u8>(), 0..64), status: u32, tag: bool,
+            name: [u8; 28], truncated: bool, lie in 0usize..200,
+        ) {
+            let mut frame = Frame::from_slice(&data);
+            let control = if tag { auxdata(status, 1, 0x88a8) } else { control };
+            let len = if lie < 100 { data.len() + vnet::LEN } else { lie };
+            let came = Received { len, prefix: &prefix, name: &name, control: &control, truncated };
+            if finish(&mut frame, &came) == Ok(true) {
+                let _ = prepare(&mut frame);
+                let _ = vnet::from_meta(&frame);
+            }
+        }
+    }
+}

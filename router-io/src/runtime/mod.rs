@@ -1,0 +1,214 @@
+//! A running router: worker threads, the control thread, and the handle by which everybody else talks to it.
+
+mod control;
+mod links;
+mod ports;
+pub mod privileges;
+pub mod replay;
+mod signals;
+
+#[cfg(test)]
+mod tests;
+
+pub use control::{Control, Settled};
+pub use ports::ControlError;
+pub use signals::{Signal, Signals};
+
+use crate::clock::{Clock, VirtualClock};
+use crate::sys::wake::Wake;
+use crate::worker::{Worker, WorkerParts};
+use arc_swap::ArcSwap;
+use control::{Command, ControlParts, WorkerLink};
+use crossbeam_channel::{Sender, bounded, unbounded};
+use router_core::counters::WorkerCounters;
+use router_core::router::Router;
+use router_core::settings::Settings;
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// Frames that may wait for the control thread, from all workers together. Each holds a buffer of its worker's pool.
+const REPORTS: usize = 1024;
+/// Messages that may wait for one worker.
+const NEWS: usize = 256;
+/// Commands that may wait for the control thread; more callers wait in line.
+const COMMANDS: usize = 256;
+
+/// How to run a router.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Worker threads, at least one.
+    pub workers: usize,
+    /// Room for ports and tunnels.
+    pub max_ports: usize,
+    /// Timers and limits.
+    pub settings: Settings,
+    /// Feeds hashes and random choices; None draws a new one.
+    pub seed: Option<u64>,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        RuntimeConfig { workers: 1, max_ports: 1024, settings: Settings::default(), seed: None }
+    }
+}
+
+/// A running router. Dropping it stops it; [`Runtime::stop`] also says how that went.
+pub struct Runtime {
+    handle: RouterHandle,
+    control: Option<JoinHandle<()>>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Runtime {
+    /// Starts the threads, in the calling thread's network namespace. The router has no ports yet.
+    pub fn start(config: RuntimeConfig) -> io::Result<Self> {
+        let (control, workers, handle) = assemble(config, Clock::monotonic())?;
+        // From here on, dropping the runtime stops what has been started.
+        let mut runtime = Runtime { handle, control: None, workers: Vec::new() };
+        let builder = std::thread::Builder::new().name("control".to_owned());
+        runtime.control = Some(builder.spawn(move || control.run())?);
+        for (i, worker) in workers.into_iter().enumerate() {
+            let builder = std::thread::Builder::new().name(format!("worker{i}"));
+            runtime.workers.push(builder.spawn(move || worker.run())?);
+        }
+        Ok(runtime)
+    }
+
+    /// A handle for commands.
+    pub fn handle(&self) -> RouterHandle {
+        self.handle.clone()
+    }
+
+    /// Stops all threads, closes all ports and undoes what was changed on the host.
+    pub fn stop(mut self) -> Result<(), StopError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), StopError> {
+        let _ = self.handle.send(Box::new(Control::stop));
+        let mut result = Ok(());
+        // The control thread waits until its workers have closed their queues, then lets go of the devices.
+        for (i, worker) in self.workers.drain(..).enumerate() {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(e)) => result = Err(StopError::Worker(i, e)),
+                Err(_) => result = Err(StopError::Panicked(format!("worker {i}"))),
+            }
+        }
+        if let Some(control) = self.control.take()
+            && control.join().is_err()
+        {
+            result = Err(StopError::Panicked("the control thread".to_owned()));
+        }
+        result
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if let Err(e) = self.end() {
+            tracing::error!(error = %e, "the router did not stop in order");
+        }
+    }
+}
+
+/// What went wrong while running, noticed at the end.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// A worker could not wait for its ports.
+    #[error("worker {0} failed: {1}")]
+    Worker(usize, io::Error),
+    /// A thread panicked: a bug.
+    #[error("{0} panicked; please report this with the message above")]
+    Panicked(String),
+}
+
+/// The router has been stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the router has stopped")]
+pub struct Stopped;
+
+/// Runs commands on the control thread. Cheap to clone, usable from any thread but the control thread itself.
+#[derive(Clone)]
+pub struct RouterHandle {
+    commands: Sender<Command>,
+    wake: Wake,
+}
+
+impl fmt::Debug for RouterHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouterHandle").field("waiting", &self.commands.len()).finish()
+    }
+}
+
+impl RouterHandle {
+    /// Runs `f` on the control thread and waits for its result. What it changed is in force when this returns.
+    pub fn call<R: Send + 'static>(&self, f: impl FnOnce(&mut Control) -> R + Send + 'static) -> Result<R, Stopped> {
+        let (tx, rx) = bounded(1);
+        self.send(Box::new(move |control: &mut Control| {
+            let result = f(control);
+            control.commit();
+            // The caller may have given up.
+            let _ = tx.send(result);
+        }))?;
+        rx.recv().map_err(|_| Stopped)
+    }
+
+    fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).map_err(|_| Stopped)?;
+        self.wake.ring();
+        Ok(())
+    }
+}
+
+/// Makes all parts of a router and joins them, without starting any thread.
+fn assemble(config: RuntimeConfig, clock: Clock) -> io::Result<(Control, Vec<Worker>, RouterHandle)> {
+    let seed = config.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+    let counters = Arc::new(WorkerCounters::new(config.max_ports));
+    let router = Router::new(config.settings, seed, Arc::clone(&counters));
+    let tables = Arc::new(ArcSwap::new(router.tables()));
+    let (commands_tx, commands) = bounded(COMMANDS);
+    // In a replay both ends are the same thread, which must not wait for itself.
+    let replaying = matches!(clock, Clock::Virtual(_));
+    let (reports_tx, reports) = if replaying { unbounded() } else { bounded(REPORTS) };
+    let wake = Wake::new()?;
+    let mut workers = Vec::new();
+    let mut links = Vec::new();
+    for _ in 0..config.workers.max(1) {
+        let (news_tx, news) = if replaying { unbounded() } else { bounded(NEWS) };
+        let worker_wake = Wake::new()?;
+        let counters = Arc::new(WorkerCounters::new(config.max_ports));
+        links.push(WorkerLink { news: news_tx, wake: worker_wake.clone(), counters: Arc::clone(&counters) });
+        workers.push(Worker::new(WorkerParts {
+            clock: clock.clone(),
+            tables: Arc::clone(&tables),
+            counters,
+            seed,
+            max_ports: config.max_ports,
+            news,
+            wake: worker_wake,
+            reports: reports_tx.clone(),
+            wake_control: wake.clone(),
+        })?);
+    }
+    let virtual_clock = match &clock {
+        Clock::Virtual(c) => c.clone(),
+        Clock::Monotonic(_) => VirtualClock::default(),
+    };
+    let control = Control::new(ControlParts {
+        router,
+        clock,
+        virtual_clock,
+        tables,
+        counters,
+        workers: links,
+        commands,
+        reports,
+        wake: wake.clone(),
+        max_ports: config.max_ports,
+    });
+    Ok((control, workers, RouterHandle { commands: commands_tx, wake }))
+}

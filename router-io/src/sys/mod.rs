@@ -1,0 +1,10 @@
+//! System calls that no crate offers in a safe form, each behind a small safe function. All unsafe code of ports and
+//! workers lives here.
+
+pub mod device;
+pub mod mmsg;
+pub mod opt;
+pub mod packet;
+pub mod signal;
+pub mod tun;
+pub mod wake;

@@ -1,0 +1,319 @@
+//! A worker: one thread that owns one queue of every port and runs each batch to completion.
+//!
+//! The rhythm of a turn: take news from the control thread; for each port with frames, read the clock once, receive a
+//! batch, let the core process it, send what it left for each port, hand what it punted to the control thread. Every
+//! port gets at most one batch per turn, so a busy port cannot starve a quiet one. With nothing to do the thread sleeps
+//! in epoll. It never locks, never waits for another thread, and a full channel is a counted drop.
+
+use crate::clock::Clock;
+use crate::port::{BATCH, Port, PortEvent, RecvReport, SendReport};
+use crate::sys::wake::Wake;
+use arc_swap::{ArcSwap, Cache};
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use router_core::counters::WorkerCounters;
+use router_core::drop_reason::DropReason;
+use router_core::frame::{Frame, FramePool, MAX_FRAME};
+use router_core::port::PortId;
+use router_core::tables::Tables;
+use router_core::worker::{Outbox, Punt, TableSource};
+use rustix::event::epoll;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// Buffers of one worker. Their memory is touched only as far as packets fill it.
+pub const POOL: usize = 2048;
+/// Key of the wake-up fd in the epoll set; ports use their index.
+const WAKE: u64 = u64::MAX;
+
+/// What the control thread tells a worker.
+pub enum News {
+    /// A port was added; this is the worker's queue of it.
+    AddQueue(PortId, Box<dyn Port>),
+    /// A port was removed; the worker closes its queue.
+    RemoveQueue(PortId),
+    /// Frames to send that the control side made, complete for the port and counted there.
+    Send(PortId, Vec<Frame>),
+    /// End.
+    Stop,
+}
+
+/// What a worker tells the control thread.
+pub enum Report {
+    /// A frame that needs the control side.
+    Punt(Punt),
+    /// Something happened to a port.
+    Event(PortId, PortEvent),
+}
+
+/// The published snapshot as seen by one reader.
+pub struct Published {
+    cache: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
+    current: Arc<Tables>,
+}
+
+impl Published {
+    /// Follows `tables`.
+    pub fn new(tables: Arc<ArcSwap<Tables>>) -> Self {
+        let current = tables.load_full();
+        Published { cache: Cache::new(tables), current }
+    }
+}
+
+impl TableSource for Published {
+    fn current(&self) -> &Arc<Tables> {
+        &self.current
+    }
+
+    fn refresh(&mut self) {
+        let newest = self.cache.load();
+        if !Arc::ptr_eq(newest, &self.current) {
+            self.current = Arc::clone(newest);
+        }
+    }
+}
+
+/// Everything a worker is made of; see the module.
+pub struct WorkerParts {
+    /// The clock of the router.
+    pub clock: Clock,
+    /// The published snapshot.
+    pub tables: Arc<ArcSwap<Tables>>,
+    /// This worker's own counters.
+    pub counters: Arc<WorkerCounters>,
+    /// Decides which member of a group a flow takes; the same in all workers.
+    pub seed: u64,
+    /// Room for ports and tunnels.
+    pub max_ports: usize,
+    /// From the control thread.
+    pub news: Receiver<News>,
+    /// Rung after news was sent.
+    pub wake: Wake,
+    /// To the control thread.
+    pub reports: Sender<Report>,
+    /// Rung after reports were sent.
+    pub wake_control: Wake,
+}
+
+/// A worker that is not yet running, or is driven by hand.
+pub struct Worker {
+    clock: Clock,
+    core: router_core::worker::Worker,
+    tables: Published,
+    counters: Arc<WorkerCounters>,
+    news: Receiver<News>,
+    wake: Wake,
+    reports: Sender<Report>,
+    wake_control: Wake,
+    /// By port index.
+    queues: Vec<Option<Box<dyn Port>>>,
+    epoll: OwnedFd,
+    out: Outbox,
+    batch: Vec<Frame>,
+    sent: SendReport,
+    stopping: bool,
+}
+
+impl Worker {
+    /// Puts a worker together.
+    pub fn new(parts: WorkerParts) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &parts.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        Ok(Worker {
+            clock: parts.clock,
+            core: router_core::worker::Worker::new(Arc::clone(&parts.counters), parts.seed),
+            tables: Published::new(parts.tables),
+            counters: parts.counters,
+            news: parts.news,
+            wake: parts.wake,
+            reports: parts.reports,
+            wake_control: parts.wake_control,
+            queues: Vec::new(),
+            epoll,
+            out: Outbox::new(parts.max_ports, FramePool::new(POOL, MAX_FRAME)),
+            batch: Vec::with_capacity(BATCH),
+            sent: SendReport::default(),
+            stopping: false,
+        })
+    }
+
+    /// Runs until told to stop.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        while !self.stopping {
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+            // News first: a port that was just removed must not get another batch.
+            if events.iter().any(|e| e.data.u64() == WAKE) {
+                self.take_news();
+            }
+            for i in 0..events.len() {
+                let key = events[i].data.u64();
+                if let Ok(id) = u16::try_from(key) {
+                    self.serve(PortId(id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes everything that the control thread has sent, and the newest snapshot.
+    pub fn take_news(&mut self) {
+        self.wake.listen();
+        self.tables.refresh();
+        while let Ok(news) = self.news.try_recv() {
+            match news {
+                News::AddQueue(id, queue) => self.add_queue(id, queue),
+                News::RemoveQueue(id) => self.close_queue(id),
+                News::Send(id, mut frames) => {
+                    self.send(id, &mut frames);
+                    self.report_sent(id);
+                }
+                News::Stop => self.stopping = true,
+            }
+        }
+    }
+
+    /// Serves every port once, for a worker that is driven by hand. True: some port had frames.
+    pub fn serve_all(&mut self) -> bool {
+        // Not a fold that stops at the first: each port gets its batch.
+        let mut any = false;
+        for i in 0..self.queues.len() {
+            any |= self.serve(PortId(i as u16));
+        }
+        any
+    }
+
+    /// Receives one batch from a port and carries it through to the end. True: there were frames.
+    fn serve(&mut self, id: PortId) -> bool {
+        let Some(Some(queue)) = self.queues.get_mut(usize::from(id.0)) else { return false };
+        self.tables.refresh();
+        let now = self.clock.now();
+        let mut report = RecvReport::default();
+        queue.recv_batch(BATCH, &mut self.out.pool, &mut self.batch, &mut report);
+        let any = !self.batch.is_empty();
+        if any {
+            self.core.process(now, &mut self.tables, id, &mut self.batch, &mut self.out);
+            self.flush();
+        }
+        self.account(id, report);
+        any
+    }
+
+    /// Sends what the core has left, and hands over its punts.
+    fn flush(&mut self) {
+        for i in 0..self.out.tx.len() {
+            if self.out.tx[i].is_empty() {
+                continue;
+            }
+            let id = PortId(i as u16);
+            let mut frames = std::mem::take(&mut self.out.tx[i]);
+            self.send(id, &mut frames);
+            // The emptied list goes back, with its memory.
+            self.out.tx[i] = frames;
+            self.report_sent(id);
+        }
+        if self.out.punts.is_empty() {
+            return;
+        }
+        for punt in self.out.punts.drain(..) {
+            if let Err(TrySendError::Full(Report::Punt(p)) | TrySendError::Disconnected(Report::Punt(p))) =
+                self.reports.try_send(Report::Punt(punt))
+            {
+                let frame = self.core.punt_refused(p);
+                self.out.pool.put(frame);
+            }
+        }
+        self.wake_control.ring();
+    }
+
+    /// Sends frames through a port's queue and empties the list.
+    fn send(&mut self, id: PortId, frames: &mut Vec<Frame>) {
+        match self.queues.get_mut(usize::from(id.0)) {
+            Some(Some(queue)) => queue.send_batch(frames, &mut self.out.pool, &mut self.sent),
+            _ => {
+                for frame in frames.drain(..) {
+                    self.counters.tx_failed(id, frame.len(), DropReason::PortGone);
+                    self.out.pool.put(frame);
+                }
+            }
+        }
+    }
+
+    /// Accounts for what a port did not take.
+    fn report_sent(&mut self, id: PortId) {
+        for refused in self.sent.refused.drain(..) {
+            self.counters.tx_failed(id, refused.bytes, refused.reason);
+        }
+        let mut ended = false;
+        for event in self.sent.events.drain(..) {
+            ended |= event.ends_queue();
+            tell(&self.reports, &self.wake_control, id, event);
+        }
+        if ended {
+            self.mute(id);
+        }
+    }
+
+    /// Accounts for what a port could not receive.
+    fn account(&mut self, id: PortId, report: RecvReport) {
+        if report.malformed > 0 {
+            self.counters.received.add(report.malformed);
+            for _ in 0..report.malformed {
+                self.counters.count_drop(DropReason::OffloadMalformed);
+            }
+            if let Some(p) = self.counters.port(id) {
+                p.rx_packets.add(report.malformed);
+                p.rx_dropped.add(report.malformed);
+            }
+        }
+        if let Some(event) = report.event {
+            if event.ends_queue() {
+                self.mute(id);
+            }
+            tell(&self.reports, &self.wake_control, id, event);
+        }
+    }
+
+    fn add_queue(&mut self, id: PortId, queue: Box<dyn Port>) {
+        self.close_queue(id);
+        let index = usize::from(id.0);
+        if self.queues.len() <= index {
+            self.queues.resize_with(index + 1, || None);
+        }
+        if let Some(fd) = queue.fd() {
+            let data = epoll::EventData::new_u64(u64::from(id.0));
+            if let Err(e) = epoll::add(&self.epoll, fd, data, epoll::EventFlags::IN) {
+                tell(&self.reports, &self.wake_control, id, PortEvent::Broken(e.raw_os_error()));
+            }
+        }
+        self.queues[index] = Some(queue);
+    }
+
+    fn close_queue(&mut self, id: PortId) {
+        self.mute(id);
+        if let Some(slot) = self.queues.get_mut(usize::from(id.0)) {
+            *slot = None;
+        }
+    }
+
+    /// Stops polling a queue: it is closed or useless, and its fd may stay readable for ever.
+    fn mute(&mut self, id: PortId) {
+        if let Some(Some(queue)) = self.queues.get(usize::from(id.0))
+            && let Some(fd) = queue.fd()
+        {
+            let _ = epoll::delete(&self.epoll, fd);
+        }
+    }
+}
+
+/// Tells the control thread about an event. When its queue is full the event is lost: link changes are also seen by
+/// the control thread itself, and the others repeat.
+fn tell(reports: &Sender<Report>, wake: &Wake, id: PortId, event: PortEvent) {
+    if reports.try_send(Report::Event(id, event)).is_ok() {
+        wake.ring();
+    }
+}
