@@ -80,7 +80,7 @@ pub struct Outcome {
     pub stderr: String,
 }
 
-/// Counters of a router as `duet -j stats` tells them.
+/// Counters of a router as `duet stats -j` tells them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// Frames taken from ports.
@@ -270,7 +270,7 @@ impl Instance {
 
     /// Its counters.
     pub fn stats(&self) -> Result<Stats, InstanceError> {
-        let words = "-j stats";
+        let words = "stats -j";
         let mut value = self.json(words)?;
         // iproute2's habit is a list around everything.
         if let Some(first) = value.as_array_mut().and_then(|list| list.first_mut()) {

@@ -1,1 +1,4 @@
-fn main() {}
+//! The program under test.
+fn main() -> std::process::ExitCode {
+    router_cli::main()
+}
