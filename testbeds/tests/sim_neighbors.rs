@@ -181,7 +181,7 @@ fn rfc791_fragments_to_the_router_are_put_together_and_answered() {
     for (offset, more) in [(0usize, true), (1480, true), (2960, false)] {
         let end = (offset + 1480).min(whole.len() - 20);
         let mut f = packets::ip(ip("192.0.2.2"), ip("192.0.2.1"), 1, 64, false, &whole[20 + offset..20 + end]);
-        f[6] = if more { 0x20 } else { 0 } | (offset / 8 >> 8) as u8;
+        f[6] = if more { 0x20 } else { 0 } | ((offset / 8) >> 8) as u8;
         f[7] = (offset / 8) as u8;
         f[10..12].fill(0);
         let sum = packets::sum16(&[&f[..20]]).to_be_bytes();

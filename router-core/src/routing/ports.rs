@@ -1,7 +1,7 @@
 //! Facts about ports, tunnels and neighbours, and the routes that the router makes for its own addresses.
 
 use super::Routing;
-use super::facts::{EncapFacts, Neighbor, Tunnel};
+use super::facts::{EncapFacts, Tunnel};
 use super::objects::{Def, adjacency};
 use crate::addr::MacAddr;
 use crate::drop_reason::DropReason;
@@ -130,7 +130,7 @@ impl Routing {
     /// A neighbour does not answer (or does again): groups take it out while another member works. A next hop alone
     /// stays as it is, so that traffic goes on asking.
     pub fn neighbor_failed(&mut self, port: PortId, addr: IpAddr, failed: bool) {
-        let n = self.facts.neighbors.entry((port, addr)).or_insert_with(Neighbor::default);
+        let n = self.facts.neighbors.entry((port, addr)).or_default();
         if n.failed == failed {
             if !failed && n.known.is_none() {
                 self.facts.neighbors.remove(&(port, addr));

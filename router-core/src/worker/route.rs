@@ -301,7 +301,7 @@ impl Worker {
     }
 
     /// A packet of ours to a host on a given link.
-    pub(super) fn to_link(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, port: PortId) {
+    pub(super) fn send_on_link(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, port: PortId) {
         let job = Job::new(frame, Start::Link(port));
         let Some(info) = step.tables.ports.get(port) else {
             return self.discard(step, job.frame, DropReason::PortGone);
