@@ -90,6 +90,9 @@ pub struct Routing {
     adjacencies_changed: bool,
     /// Entries whose FIB entry may have to change, in order.
     dirty: VecDeque<EntryId>,
+    /// Chains that became usable or unusable: their entries are queued once the objects are published, so that a failing
+    /// link is dealt with before anybody walks its routes.
+    flipped: VecDeque<ChainId>,
     /// Number of the newest snapshot; all that may still be held, oldest first, with their numbers.
     seq: u64,
     held: VecDeque<(u64, RoutingTables)>,
@@ -114,6 +117,7 @@ impl Routing {
             fibs_changed: true,
             adjacencies_changed: false,
             dirty: VecDeque::new(),
+            flipped: VecDeque::new(),
             seq: 0,
             held: VecDeque::new(),
         };
@@ -150,7 +154,7 @@ impl Routing {
 
     /// Whether a commit would change anything that the data plane sees.
     pub fn pending(&self) -> bool {
-        !self.dirty.is_empty() || self.objects.changed() || self.fibs_changed || self.adjacencies_changed
+        self.unwritten() || self.objects.changed() || self.fibs_changed || self.adjacencies_changed
     }
 
     /// First half of a commit: a snapshot to publish, or None when the last one is still good. Call [`Routing::apply`]
@@ -169,15 +173,23 @@ impl Routing {
         if self.objects.changed() || self.fibs_changed {
             return true;
         }
+        while let Some(chain) = self.flipped.pop_front() {
+            self.entries_in(chain).into_iter().for_each(|e| self.mark_dirty(e));
+        }
         for _ in 0..APPLY_SLICE {
             let Some(id) = self.dirty.pop_front() else { break };
             self.write_entry(id);
         }
         self.memory.seal(self.seq);
-        if self.dirty.is_empty() {
+        if !self.unwritten() {
             self.objects.seal(self.seq);
         }
-        !self.dirty.is_empty()
+        self.unwritten()
+    }
+
+    /// Whether FIB entries may be behind the RIB.
+    fn unwritten(&self) -> bool {
+        !self.dirty.is_empty() || !self.flipped.is_empty()
     }
 
     /// Commits until nothing is left, handing each snapshot to `publish`: for tests and tools without other work.
