@@ -55,7 +55,7 @@ use crate::object::{Object, ObjectId};
 use crate::port::{PortId, TableId};
 use crate::resolve::Root;
 use crate::rib::{Domain, EntryId, NetMap, Rib};
-use crate::tables::{AdjacencyMap, FibSet, RoutingTables};
+use crate::tables::{AdjacencyMap, FibSet, RoutingTables, domain_of};
 use facts::Facts;
 use foldhash::fast::FixedState;
 use objects::Objects;
@@ -86,7 +86,10 @@ pub struct Routing {
     objects: Objects,
     adjacencies: AdjacencyMap,
     memory: FibMemory,
+    fibs: FibSet,
     fibs_changed: bool,
+    /// Tables that may have become empty.
+    maybe_empty: BTreeSet<TableId>,
     adjacencies_changed: bool,
     /// Entries whose FIB entry may have to change, in order.
     dirty: VecDeque<EntryId>,
@@ -114,7 +117,9 @@ impl Routing {
             objects: Objects::new(seed ^ 2),
             adjacencies: AdjacencyMap::new(seed ^ 3),
             memory: FibMemory::new(),
+            fibs: FibSet::default(),
             fibs_changed: true,
+            maybe_empty: BTreeSet::new(),
             adjacencies_changed: false,
             dirty: VecDeque::new(),
             flipped: VecDeque::new(),
@@ -183,6 +188,7 @@ impl Routing {
         self.memory.seal(self.seq);
         if !self.unwritten() {
             self.objects.seal(self.seq);
+            self.drop_empty_domains();
         }
         self.unwritten()
     }
@@ -219,15 +225,13 @@ impl Routing {
     }
 
     fn snapshot(&mut self) -> RoutingTables {
-        self.fibs_changed = false;
+        if std::mem::take(&mut self.fibs_changed) {
+            self.fibs = self.rib.domains.iter().map(|(id, d)| (*id, d.fib.clone())).collect();
+        }
         self.adjacencies_changed = false;
         self.seq += 1;
-        let fibs: FibSet = match self.held.back() {
-            Some((_, last)) if last.fibs.iter().count() == self.rib.domains.len() => last.fibs.clone(),
-            _ => self.rib.domains.iter().map(|(id, d)| (*id, d.fib.clone())).collect(),
-        };
         let tables = RoutingTables {
-            fibs,
+            fibs: self.fibs.clone(),
             objects: self.objects.table().clone(),
             adjacencies: self.adjacencies.clone(),
             token: Arc::new(()),
@@ -247,11 +251,26 @@ impl Routing {
 
     /// Makes the domain of a table if it is not there.
     fn make_domain(&mut self, table: TableId) {
-        let id = crate::tables::domain_of(table);
+        let id = domain_of(table);
         if !self.rib.domains.contains_key(&id) {
             let fib = Arc::new(Fib::new(&self.memory));
             self.rib.domains.insert(id, Domain { routes: NetMap::default(), trackers: NetMap::default(), fib });
             self.fibs_changed = true;
+            // Unless something comes in before the next commit.
+            self.maybe_empty.insert(id);
+        }
+    }
+
+    /// Drops tables without routes that no port or tunnel uses. The compiled table goes with the last snapshot.
+    fn drop_empty_domains(&mut self) {
+        for id in std::mem::take(&mut self.maybe_empty) {
+            let empty = self.rib.domains.get(&id).is_some_and(|d| d.routes.len() == 0 && d.trackers.len() == 0);
+            let used = self.facts.ports.values().any(|p| domain_of(p.table) == id)
+                || self.facts.tunnels.values().any(|t| domain_of(t.facts.table) == id);
+            if empty && !used && id != TableId::MAIN {
+                self.rib.domains.remove(&id);
+                self.fibs_changed = true;
+            }
         }
     }
 
@@ -278,6 +297,7 @@ impl Routing {
         }
         if empty {
             self.rib.forget(id);
+            self.maybe_empty.insert(domain);
         }
     }
 

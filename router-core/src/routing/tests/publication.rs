@@ -273,6 +273,7 @@ proptest! {
         prop_assert_eq!((end.prefixes, end.paths, end.chains, end.objects), (0, 0, 0, 6));
         prop_assert_eq!((end.snapshots_held, end.quarantined), (1, 0));
         prop_assert!(r.by_port.is_empty() && r.by_next_hop.is_empty());
+        prop_assert_eq!(r.rib.domains.len(), 1);
         prop_assert!(r.rib.domains.values().all(|d| d.trackers.len() == 0));
     }
 }
@@ -391,4 +392,32 @@ fn holds_the_full_tables() {
     settle(&mut r);
     eprintln!("and its routes have left the FIB after {:?}", start.elapsed());
     assert_eq!(found(&r, "1.0.4.1"), "no_route");
+}
+
+/// A broker's worth of tunnels: work per tunnel must not grow with their number.
+#[test]
+fn thousands_of_tunnels() {
+    let mut r = lab();
+    ip(&mut r, "add 100.64.0.0/16 via 10.0.0.9").unwrap();
+    let start = std::time::Instant::now();
+    let n = 3000u32;
+    for i in 0..n {
+        let id = PortId(100 + i as u16);
+        let mut info =
+            port(id, &format!("t{i}"), Medium::Ip, &[&format!("2001:db8:{i:x}:f::1/64"), &format!("fe80::{i:x}:1/64")]);
+        info.kind = PortKind::Tunnel;
+        r.set_port(Arc::new(info));
+        r.set_tunnel(id, encap(&std::net::Ipv4Addr::from(0x6440_0001 + i).to_string()));
+    }
+    settle(&mut r);
+    eprintln!("{n} tunnels in {:?}", start.elapsed());
+    assert_eq!(found(&r, "2001:db8:abc:f::9"), "encap t2748 [incomplete lan0 10.0.0.9]");
+    let start = std::time::Instant::now();
+    learn(&mut r, LAN0, "10.0.0.9", 9);
+    eprintln!("their neighbour is found in {:?}", start.elapsed());
+    assert!(found(&r, "2001:db8:abc:f::9").starts_with("encap t2748 [forward lan0"));
+    let start = std::time::Instant::now();
+    ip(&mut r, "replace 100.64.0.0/16 via 10.0.1.9").unwrap();
+    eprintln!("their underlay route changes in {:?}", start.elapsed());
+    assert_eq!(found(&r, "2001:db8:abc:f::9"), "encap t2748 [incomplete lan1 10.0.1.9]");
 }
