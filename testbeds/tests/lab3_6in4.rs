@@ -58,8 +58,8 @@ fn packet_lab(mtus: [u32; 4]) {
     pair.reachable().unwrap();
     pair.traceroute(&["2001:db8:a::2", "2001:db8:ff::2", "2001:db8:b::1"]).unwrap();
     pair.swapped().traceroute(&["2001:db8:b::2", "2001:db8:ff::1", "2001:db8:a::1"]).unwrap();
-    pair.discovers_mtu(inner).unwrap();
-    pair.swapped().discovers_mtu(inner).unwrap();
+    pair.discovers_mtu(inner, 1).unwrap();
+    pair.swapped().discovers_mtu(inner, 1).unwrap();
     pair.every_size().unwrap();
     pair.udp().unwrap();
     pair.tcp().unwrap();
@@ -126,8 +126,9 @@ fn host_lab(mtus: [u32; 3], inner: u32) {
     let pair = Pair::new(bed.host("h"), bed.host("b"), "2001:db8:a::1", "2001:db8:b::1");
     pair.reachable().unwrap();
     pair.traceroute(&["2001:db8:a::2", "2001:db8:ff::2", "2001:db8:b::1"]).unwrap();
-    pair.discovers_mtu(inner).unwrap();
-    pair.swapped().discovers_mtu(inner).unwrap();
+    // One packet teaches the host's stack, the next one makes the stack tell us.
+    pair.discovers_mtu(inner, 2).unwrap();
+    pair.swapped().discovers_mtu(inner, 1).unwrap();
     pair.every_size().unwrap();
     pair.udp().unwrap();
     pair.tcp().unwrap();

@@ -26,7 +26,9 @@ fn bed(gateways: [&[&str]; 2]) -> Result<Bed> {
         .port("right", &["198.51.100.2/24"])
         .extra(&tunnel("198.51.100.2", "203.0.113.2", "2001:db8:ff::1/64"))
         .route("203.0.113.0/24 via 198.51.100.1");
+    // Without it r2 would choose one of its two IPv4 addresses itself.
     let r2 = RouterConfig::new("r2")
+        .router("router_id = \"192.0.2.130\"")
         .port("right", &["192.0.2.130/25"])
         .port("left", &["203.0.113.2/24"])
         .extra(&tunnel("203.0.113.2", "198.51.100.2", "2001:db8:ff::2/64"))
@@ -41,10 +43,10 @@ fn lab(gateways: [&[&str]; 2]) {
     let bed = bed(gateways).unwrap();
     let pair = Pair::new(bed.host("a"), bed.host("b"), "192.0.2.1", "192.0.2.129");
     pair.reachable().unwrap();
-    // Each router answers with an IPv4 address of its own; r2's first is the one towards its site.
+    // Each router answers with an IPv4 address of its own.
     pair.traceroute(&["192.0.2.2", "192.0.2.130", "192.0.2.129"]).unwrap();
-    pair.discovers_mtu(1480).unwrap();
-    pair.swapped().discovers_mtu(1480).unwrap();
+    pair.discovers_mtu(1480, 1).unwrap();
+    pair.swapped().discovers_mtu(1480, 1).unwrap();
     pair.every_size().unwrap();
     pair.udp().unwrap();
     pair.tcp().unwrap();

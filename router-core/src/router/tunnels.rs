@@ -69,6 +69,15 @@ pub enum TunnelError {
     Device(String),
 }
 
+impl Tunnel {
+    /// Remembers a path MTU for a while; a larger one than is known is not news.
+    fn learn(&mut self, now: Instant, mtu: u32) {
+        if self.learned.is_none_or(|(known, _)| mtu <= known) {
+            self.learned = Some((mtu, now + PMTU_LIFETIME));
+        }
+    }
+}
+
 impl Router {
     /// Adds a tunnel and its addresses.
     pub fn add_tunnel(&mut self, now: Instant, spec: TunnelSpec, addrs: Vec<IpNet>) -> Result<PortId, TunnelError> {
@@ -267,12 +276,18 @@ impl Router {
         // RFC 1191 5: an old router says 0; take the next lower plateau.
         let mtu = if mtu == 0 { plateau_below(sent) } else { u32::from(mtu) };
         // RFC 1191 6.3 and common sense: never below what every path carries, never above what was sent.
-        let mtu = mtu.clamp(68, sent.max(68));
-        if t.learned.is_none_or(|(known, _)| mtu <= known) {
-            t.learned = Some((mtu, now + PMTU_LIFETIME));
-        }
+        t.learn(now, mtu.clamp(68, sent.max(68)));
         self.refresh_tunnels(now);
         true
+    }
+
+    /// The host's own stack, which carries the outer packets of some tunnels, knows that those to `remote` may have
+    /// `mtu` bytes at most. Follow with [`Router::commit`].
+    pub fn learn_host_path_mtu(&mut self, now: Instant, remote: IpAddr, mtu: u32) {
+        for t in self.tunnels.values_mut().filter(|t| t.spec.remote == remote) {
+            t.learn(now, mtu.max(68));
+        }
+        self.refresh_tunnels(now);
     }
 }
 

@@ -8,7 +8,7 @@ use crate::headers::ethernet::{self, Payload};
 use crate::headers::protocol;
 use crate::martian;
 use crate::packet::{Fragment, Packet};
-use crate::port::{Medium, PortId, PortInfo};
+use crate::port::{Medium, PortId, PortInfo, PortKind};
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -124,6 +124,11 @@ impl Worker {
                 Special::Local => self.deliver(step, job, packet),
                 Special::Drop(reason) => self.discard(step, job.frame, reason),
             }
+            return Ok(());
+        }
+        if info.kind == PortKind::RawIp {
+            // The host's stack took it for one of its own addresses, which need not be ours.
+            self.deliver(step, job, packet);
             return Ok(());
         }
         let table = info.table;
