@@ -23,16 +23,15 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn port(kind: PortKind, name: &str, addrs: &[&str]) -> PortConfig {
-    PortConfig { addrs: addrs.iter().map(|a| parse_interface_addr(a).unwrap()).collect(), ..PortConfig::new(name, kind) }
+    PortConfig {
+        addrs: addrs.iter().map(|a| parse_interface_addr(a).unwrap()).collect(),
+        ..PortConfig::new(name, kind)
+    }
 }
 
 fn start(host: &Host, workers: usize, ports: Vec<PortConfig>) -> Runtime {
     let runtime = host.run(|| Runtime::start(RuntimeConfig { workers, ..Default::default() })).unwrap();
-    runtime
-        .handle()
-        .call(move |c| ports.into_iter().try_for_each(|p| c.add_port(p).map(drop)))
-        .unwrap()
-        .unwrap();
+    runtime.handle().call(move |c| ports.into_iter().try_for_each(|p| c.add_port(p).map(drop))).unwrap().unwrap();
     runtime
 }
 
