@@ -9,13 +9,9 @@ use std::path::Path;
 
 /// Reads `prefix next-hop-id` lines; None when the file is not there.
 pub(crate) fn full_table(name: &str) -> Option<Vec<(IpNet, u32)>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data").join(name);
-    let path = if path.exists() {
-        path
-    } else {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(name)
-    };
-    let Ok(file) = std::fs::File::open(&path) else {
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(2);
+    let found = above.map(|dir| dir.join("shared/data").join(name)).find(|p| p.exists());
+    let Some(Ok(file)) = found.map(std::fs::File::open) else {
         eprintln!("SKIPPED: {name} is not there");
         return None;
     };

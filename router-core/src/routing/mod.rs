@@ -6,8 +6,8 @@
 //!                 └──────> FIB entry: prefix -> object number          object content
 //! ```
 //!
-//! - [`crate::rib`] keeps every candidate per prefix, best first. [`crate::next_hop`] shares what routes have in common,
-//!   [`crate::resolve`] finds out where it leads, `objects` renders the result for the data plane.
+//! - [`crate::rib`] keeps every candidate per prefix, best first. `next_hop` shares what routes have in common,
+//!   `resolve` finds out where it leads, `objects` renders the result for the data plane.
 //! - **Who is visited when something changes.** A neighbour: the objects on it. A link: the paths and objects on it. A
 //!   route: its prefix, and the paths whose recursive gateway (and the tunnels whose peer) lies within that prefix. Only
 //!   when a chain of paths becomes usable or unusable as a whole are its prefixes visited, in slices (see below).
@@ -21,7 +21,7 @@
 //! 2. [`Routing::apply`] writes the FIB entries. It stops after a bounded number of them and says so: commit again
 //!    after a look at other work.
 //!
-//! A worker that meets an object number which its snapshot lacks takes the newest snapshot.
+//! A worker that meets an object number which its snapshot lacks takes the newest snapshot and looks up again.
 //!
 //! # Reuse of memory
 //!

@@ -45,8 +45,9 @@ pub fn domain_of(table: TableId) -> TableId {
 /// new snapshot.
 ///
 /// **For workers:** look up an id, then [`ObjectTable::get`] it in the same snapshot. None means that the FIB is newer
-/// than the snapshot: load the newest snapshot and go on. Do not keep a snapshot while idle: memory of the tables is
-/// reused only when all older snapshots are gone.
+/// than the snapshot: load the newest snapshot and look up *again* (the id is only good with the snapshot held while it
+/// was looked up). Do not keep a snapshot while idle: memory of the tables is reused only when all older snapshots are
+/// gone.
 #[derive(Clone, Debug)]
 pub struct RoutingTables {
     /// Compiled tables.

@@ -321,6 +321,69 @@ fn numbers_are_not_reused_while_an_old_snapshot_is_held() {
     assert!(reused.contains(&id));
 }
 
+/// Workers on other threads look up two prefixes whose objects are replaced all the time, so that numbers and nodes go
+/// from one to the other. None of them may ever see the other's object, or nothing.
+#[test]
+fn workers_never_see_a_foreign_object() {
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    let mut r = lab();
+    ip(&mut r, "add 20.0.0.0/8 via 10.0.0.2").unwrap();
+    ip(&mut r, "add 21.0.0.0/8 via 10.0.1.2").unwrap();
+    let newest = Mutex::new(r.held.back().unwrap().1.clone());
+    let stop = AtomicBool::new(false);
+    let worker = |patience: u32| {
+        let (mut lookups, mut reloads) = (0u64, 0u64);
+        let mut mine = newest.lock().unwrap().clone();
+        while !stop.load(Relaxed) {
+            for i in 0..patience {
+                let (dst, port) = [([20, 1, 2, 3], LAN0), ([21, 1, 2, 3], LAN1)][i as usize % 2];
+                let found = loop {
+                    let id = mine.lookup(TableId::MAIN, &IpAddr::from(dst));
+                    match mine.objects.get(id) {
+                        Some(o) => break o.clone(),
+                        None => {
+                            reloads += 1;
+                            mine = newest.lock().unwrap().clone();
+                        }
+                    }
+                };
+                assert!(matches!(found, Object::Incomplete(i) if i.port == port), "{found:?}");
+                lookups += 1;
+            }
+            mine = newest.lock().unwrap().clone();
+        }
+        drop(mine);
+        (lookups, reloads)
+    };
+    std::thread::scope(|scope| {
+        let workers = [1000, 7].map(|p| scope.spawn(move || worker(p)));
+        for i in 0..10_000u32 {
+            let (host, more) = (i % 200 + 3, i % 3);
+            r.route(RouteOp::Replace, &spec(&format!("20.0.0.0/8 via 10.0.0.{host}"))).unwrap();
+            if more == 0 {
+                // A longer prefix comes and goes: nodes are made and retired.
+                let op = if i % 2 == 0 { RouteOp::Add } else { RouteOp::Delete };
+                let _ = r.route(op, &spec("20.1.2.0/24 via 10.0.0.250"));
+            }
+            r.commit(|t| *newest.lock().unwrap() = t);
+            r.route(RouteOp::Replace, &spec(&format!("21.0.0.0/8 via 10.0.1.{host}"))).unwrap();
+            r.commit(|t| *newest.lock().unwrap() = t);
+        }
+        stop.store(true, Relaxed);
+        for w in workers {
+            let (lookups, _) = w.join().unwrap();
+            assert!(lookups > 0);
+        }
+    });
+    // Numbers were reused, or there would be 20,000.
+    assert!(r.stats().quarantined < 1000, "{:?}", r.stats());
+    drop(newest);
+    settle(&mut r);
+    let highest = r.held.back().unwrap().1.objects.iter().map(|(id, _)| id.0).max().unwrap();
+    assert!(highest < 10_000, "{highest}");
+}
+
 #[test]
 fn many_changes_are_written_in_slices() {
     let mut r = lab();
