@@ -5,7 +5,7 @@
 
 use super::show::RouteFilter;
 use super::{RouteError, Routing};
-use crate::addr::Family;
+use crate::addr::{Family, unmap};
 use crate::next_hop::{Hop, PathId, PathKey};
 use crate::port::{PortId, TableId};
 use crate::rib::{Candidate, EntryId};
@@ -304,7 +304,7 @@ impl Routing {
         let kind = spec.kind == RouteKind::Unicast || spec.kind == key.kind;
         let metric = spec.metric.is_none_or(|m| m == 0 || m == c.metric);
         let origin = spec.proto.is_none_or(|p| p == c.proto);
-        let src = spec.src.is_none() || spec.src == key.src;
+        let src = spec.src.is_none() || spec.src.map(unmap) == key.src;
         let mtu = spec.mtu.is_none_or(|m| m == key.mtu);
         let forwarder = spec.forwarder.is_none() || spec.forwarder.as_deref() == key.forwarder.as_deref();
         kind && metric && origin && src && mtu && forwarder && self.hops_fit(spec, c.path, key)
@@ -329,6 +329,6 @@ impl Routing {
     fn hop_fits(&self, hop: &crate::spec::HopSpec, path: PathId, i: usize) -> bool {
         let Some(there) = self.paths.get(path).and_then(|p| p.key.hops.get(i)) else { return false };
         let dev = hop.dev.as_deref().and_then(|d| self.facts.port_by_name(d)).map(|p| p.id);
-        (hop.via.is_none() || hop.via == there.via) && (dev.is_none() || dev == self.dev_of(path, i))
+        (hop.via.is_none() || hop.via.map(unmap) == there.via) && (dev.is_none() || dev == self.dev_of(path, i))
     }
 }

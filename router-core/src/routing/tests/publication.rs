@@ -356,7 +356,15 @@ fn workers_never_see_a_foreign_object() {
         drop(mine);
         (lookups, reloads)
     };
+    /// Ends the workers also when this thread fails.
+    struct StopOnDrop<'a>(&'a AtomicBool);
+    impl Drop for StopOnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
     std::thread::scope(|scope| {
+        let running = StopOnDrop(&stop);
         let workers = [1000, 7].map(|p| scope.spawn(move || worker(p)));
         for i in 0..10_000u32 {
             let (host, more) = (i % 200 + 3, i % 3);
@@ -369,19 +377,23 @@ fn workers_never_see_a_foreign_object() {
             r.commit(|t| *newest.lock().unwrap() = t);
             r.route(RouteOp::Replace, &spec(&format!("21.0.0.0/8 via 10.0.1.{host}"))).unwrap();
             r.commit(|t| *newest.lock().unwrap() = t);
+            // On a busy machine a worker may not run for a while: wait for it, so that numbers do get reused.
+            let start = std::time::Instant::now();
+            while i % 64 == 0 && r.stats().quarantined > 300 {
+                assert!(start.elapsed().as_secs() < 60, "a worker stands still");
+                std::thread::yield_now();
+                r.commit(|t| *newest.lock().unwrap() = t);
+            }
         }
-        stop.store(true, Relaxed);
+        drop(running);
         for w in workers {
             let (lookups, _) = w.join().unwrap();
             assert!(lookups > 0);
         }
     });
-    // Numbers were reused, or there would be 20,000.
-    assert!(r.stats().quarantined < 1000, "{:?}", r.stats());
-    drop(newest);
-    settle(&mut r);
+    // Without reuse there would be 20,000 numbers.
     let highest = r.held.back().unwrap().1.objects.iter().map(|(id, _)| id.0).max().unwrap();
-    assert!(highest < 10_000, "{highest}");
+    assert!(highest < 2000, "{highest}");
 }
 
 #[test]

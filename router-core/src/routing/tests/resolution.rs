@@ -16,6 +16,7 @@ fn next_hop_family_is_independent_of_the_route() {
     // IPv4-mapped notation is the IPv4 address.
     ip(&mut r, "add 203.0.115.0/24 via ::ffff:10.0.0.7").unwrap();
     assert_eq!(found(&r, "203.0.115.1"), "incomplete lan0 10.0.0.7");
+    ip(&mut r, "del 203.0.115.0/24 via ::ffff:10.0.0.7").unwrap();
 }
 
 #[test]
