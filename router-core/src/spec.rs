@@ -68,7 +68,7 @@ pub mod proto {
 }
 
 /// One next hop as written: `[via [inet|inet6] ADDRESS] [dev PORT] [weight N] [onlink]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct HopSpec {
     /// The gateway, of either family, whatever the route's; None sends to the destination itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,6 +82,12 @@ pub struct HopSpec {
     /// Take the gateway as directly reachable on `dev` although no link prefix covers it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub onlink: bool,
+}
+
+impl Default for HopSpec {
+    fn default() -> Self {
+        HopSpec { via: None, dev: None, weight: 1, onlink: false }
+    }
 }
 
 fn one() -> u16 {

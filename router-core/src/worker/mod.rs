@@ -29,6 +29,9 @@ use std::sync::Arc;
 /// Frames of one receive call at most.
 pub const MAX_BATCH: usize = 256;
 
+/// Snapshots that one packet may outlive.
+const MAX_RELOADS: u32 = 16;
+
 /// Where a worker gets its snapshot from.
 pub trait TableSource {
     /// The snapshot in use.
@@ -195,13 +198,18 @@ impl Worker {
         out: &mut Outbox,
     ) {
         let mut next = Some(job);
-        while let Some(job) = next {
-            if let Err(Stale(job)) = self.step(&mut Step { now, tables, out }, job) {
+        while let Some(mut job) = next {
+            // Another commit may land between the newer snapshot and the second look; many in a row would be a bug.
+            let mut tries = 0;
+            while let Err(Stale(again)) = self.step(&mut Step { now, tables, out }, job) {
+                tries += 1;
+                if tries > MAX_RELOADS {
+                    self.discard(&mut Step { now, tables, out }, again.frame, DropReason::NextHopUnusable);
+                    break;
+                }
                 source.refresh();
                 *tables = Arc::clone(source.current());
-                if let Err(Stale(job)) = self.step(&mut Step { now, tables, out }, job) {
-                    self.discard(&mut Step { now, tables, out }, job.frame, DropReason::NextHopUnusable);
-                }
+                job = again;
             }
             next = self.jobs.pop_front();
         }
