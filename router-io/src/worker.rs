@@ -9,7 +9,7 @@ use crate::clock::Clock;
 use crate::port::{BATCH, Port, PortEvent, RecvReport, SendReport};
 use crate::sys::wake::Wake;
 use arc_swap::{ArcSwap, Cache};
-use crossbeam_channel::{Receiver, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use router_core::counters::WorkerCounters;
 use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool, MAX_FRAME};
@@ -163,7 +163,13 @@ impl Worker {
     pub fn take_news(&mut self) {
         self.wake.listen();
         self.tables.refresh();
-        while let Ok(news) = self.news.try_recv() {
+        loop {
+            let news = match self.news.try_recv() {
+                Ok(news) => news,
+                Err(TryRecvError::Empty) => return,
+                // Nobody is left to tell us anything.
+                Err(TryRecvError::Disconnected) => News::Stop,
+            };
             match news {
                 News::AddQueue(id, queue) => self.add_queue(id, queue),
                 News::RemoveQueue(id) => self.close_queue(id),
@@ -171,7 +177,7 @@ impl Worker {
                     self.send(id, &mut frames);
                     self.report_sent(id);
                 }
-                News::Stop => self.stopping = true,
+                News::Stop => return self.stopping = true,
             }
         }
     }

@@ -5,8 +5,8 @@
 //! checksum, and the ID where that is zero). IPv6: it takes whole packets, but keeps the header of received ones, which
 //! is rebuilt here from the ancillary data; extension headers are lost. Outer fragments arrive reassembled.
 //!
-//! GRO on the host's device may merge the TCP segments inside tunnel packets, and a raw socket has no field to say so.
-//! Such packets are longer than the device's MTU; they are marked as super-frames again, see [`mark_merged`].
+//! A raw socket has no field to say that a checksum is unfinished or that GRO merged segments; both are recognised by the
+//! packet itself, see [`restore_offloads`].
 
 use super::error::{NET_RAW, PortError};
 use super::{BATCH, Port, PortEvent, Receive, RecvError, RecvReport, SendError, SendReport, Transmit, take_frame};
@@ -188,7 +188,7 @@ impl RawIpQueue {
         } else {
             frame.set_len(came.len)
         }
-        mark_merged(frame, self.mtu);
+        restore_offloads(frame, self.mtu);
         Ok(())
     }
 
@@ -259,37 +259,72 @@ fn int(data: &[u8]) -> Option<u8> {
     u8::try_from(i32::from_ne_bytes(data.get(..4)?.try_into().ok()?)).ok()
 }
 
-/// A packet longer than the device's MTU whose inner packet is TCP: merged by GRO on the way in. The merged TCP checksum
-/// is only the pseudo-header's, and the segment size is lost; the largest that came through this MTU stands in for it.
-fn mark_merged(frame: &mut Frame, mtu: u32) {
-    if frame.len() <= mtu as usize {
-        return;
-    }
-    let Some((l4, kind)) = inner_tcp(frame.data()) else { return };
+/// Restores the offload metadata that a raw socket cannot carry.
+///
+/// Where the sender's checksum is unfinished (its device would have computed it: veth, virtio) or the kernel merged
+/// segments (GRO), the transport checksum field holds just the pseudo-header sum. That is what is looked for. A finished
+/// checksum that has this value by chance is not harmed: finishing it gives the same value again.
+///
+/// A merged packet is longer than the device's MTU. Its segment size is lost; the largest that fits stands in for it.
+fn restore_offloads(frame: &mut Frame, mtu: u32) {
+    let Some(inner) = Transport::find(frame.data()) else { return };
     let data = frame.data();
-    let Some(header) = data.get(l4 + 12).map(|b| usize::from(b >> 4) * 4) else { return };
-    let Some(size) = (mtu as usize).checked_sub(l4 + header).filter(|s| *s > 0) else { return };
-    let (Ok(start), Ok(size)) = (u16::try_from(l4), u16::try_from(size)) else { return };
-    if l4 + 18 > data.len() || l4 + header > data.len() {
+    let at = inner.start + usize::from(inner.field);
+    if data.get(at..at + 2) != Some(&inner.pseudo.to_be_bytes()) {
         return;
     }
-    let ecn = data[l4 + 13] & 0x80 != 0;
-    frame.meta.csum = Some(PartialChecksum { start, offset: 16 });
-    frame.meta.gso = Some(Gso { kind, size, ecn });
+    let Ok(start) = u16::try_from(inner.start) else { return };
+    let ecn = data.get(inner.start + 13).is_some_and(|flags| flags & 0x80 != 0);
+    let header = data.get(inner.start + 12).map_or(0, |b| usize::from(b >> 4) * 4);
+    let merged = data.len() > mtu as usize;
+    frame.meta.csum = Some(PartialChecksum { start, offset: inner.field });
+    if let (true, Some(kind)) = (merged, inner.tcp) {
+        let size = (mtu as usize).saturating_sub(inner.start + header).clamp(1, usize::from(u16::MAX)) as u16;
+        frame.meta.gso = Some(Gso { kind, size, ecn });
+    }
 }
 
-/// Where TCP starts in a tunnel packet that carries it, and of which family the inner packet is.
-fn inner_tcp(packet: &[u8]) -> Option<(usize, GsoKind)> {
-    let (outer, proto) = match packet.first()? >> 4 {
-        4 => (usize::from(packet[0] & 15) * 4, *packet.get(9)?),
-        6 => (IPV6_HEADER, *packet.get(6)?),
-        _ => return None,
-    };
-    let inner = packet.get(outer..)?;
-    match (proto, inner.first()? >> 4) {
-        (4, 4) if *inner.get(9)? == 6 => Some((outer + usize::from(inner[0] & 15) * 4, GsoKind::TcpV4)),
-        (41, 6) if *inner.get(6)? == 6 => Some((outer + IPV6_HEADER, GsoKind::TcpV6)),
-        _ => None,
+/// TCP or UDP inside a tunnel packet.
+struct Transport {
+    /// Where it starts.
+    start: usize,
+    /// Offset of its checksum field.
+    field: u16,
+    /// The folded sum of its pseudo-header.
+    pseudo: u16,
+    /// Which kind of super-frame it would be, if it is TCP.
+    tcp: Option<GsoKind>,
+}
+
+impl Transport {
+    fn find(packet: &[u8]) -> Option<Self> {
+        let (outer, proto) = match packet.first()? >> 4 {
+            4 => (usize::from(packet[0] & 15) * 4, *packet.get(9)?),
+            6 => (IPV6_HEADER, *packet.get(6)?),
+            _ => return None,
+        };
+        let inner = packet.get(outer..)?;
+        let word = |at: usize| Some(u16::from_be_bytes([*inner.get(at)?, *inner.get(at + 1)?]));
+        let (header, proto, addresses, len, kind) = match (proto, inner.first()? >> 4) {
+            // A fragment's checksum covers more than is here.
+            (4, 4) if word(6)? & 0x3fff == 0 => {
+                let header = usize::from(inner[0] & 15) * 4;
+                (header, *inner.get(9)?, inner.get(12..20)?, word(2)?.checked_sub(header as u16)?, GsoKind::TcpV4)
+            }
+            (41, 6) => (IPV6_HEADER, *inner.get(6)?, inner.get(8..40)?, word(4)?, GsoKind::TcpV6),
+            _ => return None,
+        };
+        let (field, tcp) = match proto {
+            6 => (16, Some(kind)),
+            17 => (6, None),
+            _ => return None,
+        };
+        let words = addresses.chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]])));
+        let mut sum = words.sum::<u32>() + u32::from(proto) + u32::from(len);
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        Some(Transport { start: outer + header, field, pseudo: sum as u16, tcp })
     }
 }
 
@@ -459,19 +494,36 @@ mod tests {
         assert_eq!(rebuild_ipv6(&mut f, &received(3, &name, &[]), 4), Err(RecvError::Malformed));
     }
 
-    #[test]
-    fn merged_segments_are_marked_again() {
-        let mut p = vec![0u8; 20 + 40 + 32 + 5000];
+    /// 6in4 with TCP, the checksum field set to the pseudo-header sum.
+    fn unfinished(payload: usize) -> Vec<u8> {
+        let tcp = 32 + payload;
+        let mut p = vec![0u8; 20 + 40 + tcp];
         (p[0], p[9]) = (0x45, 41);
         (p[20], p[26]) = (0x60, 6);
+        p[24..26].copy_from_slice(&(tcp as u16).to_be_bytes());
+        p[28] = 0x20;
         p[60 + 12] = 0x80;
-        let mut f = Frame::from_slice(&p);
-        mark_merged(&mut f, 1500);
-        assert_eq!(f.meta.csum, Some(PartialChecksum { start: 60, offset: 16 }));
+        let sum = 0x2000 + 6 + tcp as u32;
+        p[76..78].copy_from_slice(&((sum & 0xffff) as u16 + (sum >> 16) as u16).to_be_bytes());
+        p
+    }
+
+    #[test]
+    fn unfinished_checksums_and_merged_segments_are_recognised() {
+        let csum = Some(PartialChecksum { start: 60, offset: 16 });
+        let mut f = Frame::from_slice(&unfinished(5000));
+        restore_offloads(&mut f, 1500);
+        assert_eq!(f.meta.csum, csum);
         assert_eq!(f.meta.gso, Some(Gso { kind: GsoKind::TcpV6, size: 1500 - 60 - 32, ecn: false }));
-        let mut f = Frame::from_slice(&p[..1500]);
-        mark_merged(&mut f, 1500);
-        assert_eq!(f.meta.gso, None);
+        let mut f = Frame::from_slice(&unfinished(100));
+        restore_offloads(&mut f, 1500);
+        assert_eq!((f.meta.csum, f.meta.gso), (csum, None));
+        // A jumbo packet with another checksum is just a jumbo packet.
+        let mut p = unfinished(5000);
+        p[76] ^= 1;
+        let mut f = Frame::from_slice(&p);
+        restore_offloads(&mut f, 1500);
+        assert_eq!((f.meta.csum, f.meta.gso), (None, None));
     }
 
     proptest! {
@@ -485,10 +537,10 @@ mod tests {
                 *b = version << 4 | *b & 15;
             }
             let mut f = Frame::from_slice(&data);
-            mark_merged(&mut f, mtu);
+            restore_offloads(&mut f, mtu);
             let _ = destination(f.data());
             let _ = rebuild_ipv6(&mut f, &received(len, &name, &control), proto);
-            mark_merged(&mut f, mtu);
+            restore_offloads(&mut f, mtu);
         }
     }
 }

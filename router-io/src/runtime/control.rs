@@ -163,14 +163,13 @@ impl Control {
         PortTotals::sum(id, self.all_counters())
     }
 
-    /// Runs until told to stop, then closes everything.
+    /// Runs until told to stop; dropping `self` closes everything.
     pub(super) fn run(mut self) {
         while !self.stopping {
             if self.turn() == Settled::Yes && !self.stopping {
                 self.sleep();
             }
         }
-        self.close();
     }
 
     /// Does everything that waits, once: commands, reports of workers, link changes, timers; then publishes and sends.
@@ -259,9 +258,11 @@ impl Control {
         // Whatever it says, the next turn looks at everything.
         let _ = poll(&mut fds, timeout.as_ref());
     }
+}
 
-    /// Ends the workers, then lets go of devices and undoes what was changed on them.
-    fn close(&mut self) {
+impl Drop for Control {
+    /// Ends the workers, then lets go of devices and undoes what was changed on them; after a panic of this thread too.
+    fn drop(&mut self) {
         for worker in &self.workers {
             // Blocks only while the worker catches up; an ended worker's channel is disconnected.
             let _ = worker.news.send(News::Stop);

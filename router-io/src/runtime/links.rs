@@ -117,8 +117,8 @@ impl Control {
             PortEvent::PathMtu { dst, mtu } => {
                 tracing::debug!(port = %port.config.name, %dst, mtu, "the host's stack knows a smaller path MTU");
                 let now = self.clock.now();
+                // In force with the commit that follows the reports.
                 self.router.learn_host_path_mtu(now, dst, mtu);
-                self.commit();
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::port::memory::{self, MemoryPort};
 use crate::port::open::{Guard, OpenedPort, PortConfig};
 use crate::port::pcap::Timeline;
 use crate::worker::News;
+use ipnet::IpNet;
 use router_core::port::{PortCaps, PortId, PortInfo, PortKind};
 use router_core::router;
 use std::fmt;
@@ -69,6 +70,13 @@ impl Control {
     /// Puts an opened port into service; for ports made elsewhere.
     pub fn attach_port(&mut self, config: PortConfig, opened: OpenedPort) -> Result<PortId, ControlError> {
         let now = self.clock.now();
+        let mut addrs = config.addrs.clone();
+        // A raw IP port has the host's address that it was told: what comes in is addressed to it.
+        if let (PortKind::RawIp, Some(local)) = (config.kind, config.local)
+            && addrs.iter().all(|a| a.addr() != local)
+        {
+            addrs.push(IpNet::from(local));
+        }
         let info = PortInfo {
             id: PortId::NONE,
             name: config.name.clone(),
@@ -82,7 +90,7 @@ impl Control {
             up: config.admin_up,
             admin_up: config.admin_up,
             caps: opened.caps,
-            addrs: config.addrs.clone(),
+            addrs,
         };
         let id = self.router.add_port(now, info)?;
         self.router.set_link(now, id, None, Some(opened.carrier), &mut self.out)?;
