@@ -13,6 +13,7 @@ mod reader;
 
 pub use diff::{Change, Step, Target, apply, diff};
 pub use plan::{LinkLocal, Plan, PortPlan, RouterPlan, TunnelPlan};
+pub(crate) use problem::nearest;
 pub use problem::{ConfigError, Problem};
 
 use std::path::Path;

@@ -96,7 +96,7 @@ impl<'t> Problems<'t> {
 }
 
 /// The candidate that was probably meant, if one is near enough.
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let word = word.to_lowercase().replace('-', "_");
     candidates
         .into_iter()

@@ -203,6 +203,26 @@ const OBJECTS: &[(&str, Option<Object>)] = &[
     ("ioam", None),
 ];
 
+/// What a first word may be, for suggestions.
+const COMMANDS: &[&str] = &[
+    "route",
+    "neigh",
+    "link",
+    "addr",
+    "tunnel",
+    "nexthop",
+    "rule",
+    "run",
+    "check",
+    "demo",
+    "reload",
+    "stats",
+    "drops",
+    "version",
+    "completion",
+    "man",
+];
+
 /// The object that `word` names or abbreviates.
 pub fn find_object(word: &str) -> Option<Object> {
     OBJECTS.iter().find(|(name, _)| !word.is_empty() && name.starts_with(word)).and_then(|(_, o)| *o)
@@ -227,7 +247,13 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
         None => Err(w.fail_here(
             exit::USAGE,
             format!("Object \"{word}\" is unknown, try \"{PROGRAM} help\"."),
-            "duet knows route, neigh, link, addr, tunnel, nexthop, rule; \"duet --help\" lists everything else".into(),
+            match crate::config::nearest(word, COMMANDS.iter().copied()) {
+                Some(meant) => format!("did you mean \"{meant}\"?"),
+                None => {
+                    "duet knows route, neigh, link, addr, tunnel, nexthop, rule; \"duet --help\" lists everything else"
+                        .into()
+                }
+            },
         )),
     }
 }

@@ -195,7 +195,7 @@ pub fn get(out: &mut Out<'_>, g: &GetInfo, o: &Options) -> io::Result<()> {
     }
     write_flags(out, &[])?;
     if family == Family::Inet {
-        out.num("uid", "uid ", 0u32, " ")?;
+        out.num("uid", "uid ", rustix::process::getuid().as_raw(), " ")?;
         out.newline()?;
         let cache: &[&str] = match g.kind {
             RouteKind::Local => &["local"],
@@ -251,7 +251,8 @@ pub fn route_line(r: &RouteSpec) -> String {
     if let Some(src) = r.src {
         word(&format!("src {src}"));
     }
-    if let Some(metric) = r.metric {
+    let default = RouteSpec { metric: None, ..r.clone() }.metric_or_default();
+    if let Some(metric) = r.metric.filter(|m| *m != default) {
         word(&format!("metric {metric}"));
     }
     if let Some(mtu) = r.mtu {
