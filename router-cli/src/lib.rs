@@ -3,7 +3,6 @@
 //! Everything is here so that a second binary can be built from it; the program itself only calls [`main`].
 
 mod app;
-pub mod backend;
 pub mod command;
 pub mod config;
 pub mod control;

@@ -155,7 +155,7 @@ fn a_second_router_is_told_and_a_dead_ones_socket_replaced() {
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     assert!(socket.exists(), "as after kill -9");
     let _third = Server::start(&socket, &Access::default(), Limits::default(), backend).unwrap();
-    assert!(matches!(Client::connect(&socket).unwrap().call(Op::Version), Ok(_)));
+    assert!(Client::connect(&socket).unwrap().call(Op::Version).is_ok());
     drop(dir);
 }
 

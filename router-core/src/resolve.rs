@@ -171,7 +171,7 @@ impl<'a> Resolver<'a> {
                     self.hop(hop, key.domain, key.mtu, &mut out);
                 }
             }
-            Some(nhid) => self.next_hop_object(nhid, 1, key.domain, key.mtu, 0, &mut out),
+            Some(nhid) => self.next_hop_object(nhid, None, key.domain, key.mtu, &mut out),
         }
         self.stack.pop();
         out
@@ -212,19 +212,20 @@ impl<'a> Resolver<'a> {
         out
     }
 
-    fn next_hop_object(&mut self, nhid: u32, weight: u16, domain: TableId, mtu: u32, depth: u8, out: &mut Outcome) {
+    /// `weight` is that of a group's member. Groups do not nest.
+    fn next_hop_object(&mut self, nhid: u32, weight: Option<u16>, domain: TableId, mtu: u32, out: &mut Outcome) {
         self.deps.push(Dep::NextHop(nhid));
         let facts = self.facts;
         match facts.next_hops.get(&nhid).map(|n| &n.kind) {
             Some(NextHopKind::Hop(spec)) => {
-                let hop = Hop { weight, ..facts.hop(spec) };
+                let hop = Hop { weight: weight.unwrap_or(1), ..facts.hop(spec) };
                 self.hop(&hop, domain, mtu, out);
             }
-            // A blackhole within a group takes no flows; alone it takes all.
-            Some(NextHopKind::Blackhole) => out.blackhole |= depth == 0,
-            Some(NextHopKind::Group(members)) if depth < 4 => {
+            // In a group it is the only member.
+            Some(NextHopKind::Blackhole) => out.blackhole = true,
+            Some(NextHopKind::Group(members)) if weight.is_none() => {
                 for (id, w) in members {
-                    self.next_hop_object(*id, *w, domain, mtu, depth + 1, out);
+                    self.next_hop_object(*id, Some(*w), domain, mtu, out);
                 }
             }
             Some(NextHopKind::Group(_)) | None => {}

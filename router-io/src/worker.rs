@@ -150,9 +150,8 @@ impl Worker {
             if events.iter().any(|e| e.data.u64() == WAKE) {
                 self.take_news();
             }
-            for i in 0..events.len() {
-                let key = events[i].data.u64();
-                if let Ok(id) = u16::try_from(key) {
+            for event in &events {
+                if let Ok(id) = u16::try_from(event.data.u64()) {
                     self.serve(PortId(id));
                 }
             }

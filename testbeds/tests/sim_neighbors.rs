@@ -181,7 +181,7 @@ fn rfc791_fragments_to_the_router_are_put_together_and_answered() {
     for (offset, more) in [(0usize, true), (1480, true), (2960, false)] {
         let end = (offset + 1480).min(whole.len() - 20);
         let mut f = packets::ip(ip("192.0.2.2"), ip("192.0.2.1"), 1, 64, false, &whole[20 + offset..20 + end]);
-        f[6] = if more { 0x20 } else { 0 } | (offset / 8 >> 8) as u8;
+        f[6] = if more { 0x20 } else { 0 } | ((offset / 8) >> 8) as u8;
         f[7] = (offset / 8) as u8;
         f[10..12].fill(0);
         let sum = packets::sum16(&[&f[..20]]).to_be_bytes();
@@ -193,5 +193,25 @@ fn rfc791_fragments_to_the_router_are_put_together_and_answered() {
     assert_eq!(got.len(), 3, "the reply is fragmented too");
     let joined: Vec<u8> = got.iter().flat_map(|p| p[20..].to_vec()).collect();
     assert_eq!(joined[8..], payload);
+    net.check();
+}
+
+#[test]
+fn rfc8200_4_5_a_long_echo_reply_of_ours_is_fragmented_at_its_source() {
+    let (mut net, _, a, _) = lan(Settings::default());
+    let payload: Vec<u8> = (0..3000u32).map(|i| i as u8).collect();
+    let whole = packets::echo(ip("2001:db8:0:1::2"), ip("2001:db8:0:1::1"), 1, 64, false, &payload);
+    for (offset, more) in [(0usize, true), (1448, true), (2896, false)] {
+        let end = (offset + 1448).min(whole.len() - 40);
+        let field = (offset as u16 | u16::from(more)).to_be_bytes();
+        let body = [&[58, 0, field[0], field[1], 0, 0, 0, 9], &whole[40 + offset..40 + end]].concat();
+        net.send(a, packets::ip(ip("2001:db8:0:1::2"), ip("2001:db8:0:1::1"), 44, 64, false, &body));
+    }
+    net.run(Duration::from_millis(50));
+    let got = net.h(a).take();
+    assert_eq!(got.len(), 3);
+    assert!(got.iter().all(|p| p.len() <= 1500 && p[6] == 44));
+    let joined: Vec<u8> = got.iter().flat_map(|p| p[48..].to_vec()).collect();
+    assert_eq!((joined[0], &joined[8..]), (129, &payload[..]));
     net.check();
 }

@@ -19,7 +19,7 @@ pub(super) fn check(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
     duplicates(plan, places, problems);
 }
 
-fn place<'p, K: PartialEq + ?Sized>(list: &'p [(impl std::borrow::Borrow<K>, Range<usize>)], key: &K) -> Range<usize> {
+fn place<K: PartialEq + ?Sized>(list: &[(impl std::borrow::Borrow<K>, Range<usize>)], key: &K) -> Range<usize> {
     list.iter().find(|(k, _)| k.borrow() == key).map_or(0..0, |(_, s)| s.clone())
 }
 

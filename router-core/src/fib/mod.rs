@@ -13,7 +13,7 @@
 
 mod arena;
 #[cfg(test)]
-mod full_table_tests;
+pub(crate) mod full_table_tests;
 #[cfg(test)]
 pub(crate) mod oracle;
 #[cfg(test)]

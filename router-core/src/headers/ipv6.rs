@@ -228,7 +228,9 @@ mod tests {
     #[test]
     fn rfc8200_4_2_hop_by_hop_options() {
         use DropReason::*;
-        let rows: &[(&[u8], Result<bool, DropReason>, Option<bool>)] = &[
+        // options, expectation, where dropped: whether the sender wants an answer
+        type Row<'a> = (&'a [u8], Result<bool, DropReason>, Option<bool>);
+        let rows: &[Row<'_>] = &[
             (&[1, 4, 0, 0, 0, 0], Ok(false), None),
             (&[5, 2, 0, 0, 1, 0], Ok(true), None),
             (&[0x1e, 4, 0, 0, 0, 0], Ok(false), None),

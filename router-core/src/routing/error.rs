@@ -57,6 +57,9 @@ pub enum RouteError {
     /// A unicast route that says neither `via`, `dev` nor `nhid`.
     #[error("RTNETLINK answers: No such device")]
     NoNextHop,
+    /// A hop in a route of a kind that has none.
+    #[error("Error: Gateway, device and multipath can not be specified for this route type.")]
+    NoHopsForKind,
     /// `nhid` of nothing.
     #[error("Error: Nexthop id does not exist.")]
     NoNextHopObject(u32),
@@ -151,7 +154,7 @@ impl RouteError {
             RouteError::NoForwarder { known, .. } if known.is_empty() => "no forwarder is plugged in".into(),
             RouteError::NoForwarder { known, .. } => format!("there are: {}", known.join(", ")),
             RouteError::Full => "the forwarding table has reached its limit".into(),
-            RouteError::NoDevice(_) | RouteError::Group(_) => return None,
+            RouteError::NoDevice(_) | RouteError::NoHopsForKind | RouteError::Group(_) => return None,
         })
     }
 

@@ -55,7 +55,7 @@ use crate::object::{Object, ObjectId};
 use crate::port::{PortId, TableId};
 use crate::resolve::Root;
 use crate::rib::{Domain, EntryId, NetMap, Rib};
-use crate::tables::{AdjacencyMap, FibSet, RoutingTables};
+use crate::tables::{AdjacencyMap, FibSet, RoutingTables, domain_of};
 use facts::Facts;
 use foldhash::fast::FixedState;
 use objects::Objects;
@@ -86,10 +86,16 @@ pub struct Routing {
     objects: Objects,
     adjacencies: AdjacencyMap,
     memory: FibMemory,
+    fibs: FibSet,
     fibs_changed: bool,
+    /// Tables that may have become empty.
+    maybe_empty: BTreeSet<TableId>,
     adjacencies_changed: bool,
     /// Entries whose FIB entry may have to change, in order.
     dirty: VecDeque<EntryId>,
+    /// Chains that became usable or unusable: their entries are queued once the objects are published, so that a failing
+    /// link is dealt with before anybody walks its routes.
+    flipped: VecDeque<ChainId>,
     /// Number of the newest snapshot; all that may still be held, oldest first, with their numbers.
     seq: u64,
     held: VecDeque<(u64, RoutingTables)>,
@@ -111,9 +117,12 @@ impl Routing {
             objects: Objects::new(seed ^ 2),
             adjacencies: AdjacencyMap::new(seed ^ 3),
             memory: FibMemory::new(),
+            fibs: FibSet::default(),
             fibs_changed: true,
+            maybe_empty: BTreeSet::new(),
             adjacencies_changed: false,
             dirty: VecDeque::new(),
+            flipped: VecDeque::new(),
             seq: 0,
             held: VecDeque::new(),
         };
@@ -150,7 +159,7 @@ impl Routing {
 
     /// Whether a commit would change anything that the data plane sees.
     pub fn pending(&self) -> bool {
-        !self.dirty.is_empty() || self.objects.changed() || self.fibs_changed || self.adjacencies_changed
+        self.unwritten() || self.objects.changed() || self.fibs_changed || self.adjacencies_changed
     }
 
     /// First half of a commit: a snapshot to publish, or None when the last one is still good. Call [`Routing::apply`]
@@ -169,15 +178,24 @@ impl Routing {
         if self.objects.changed() || self.fibs_changed {
             return true;
         }
+        while let Some(chain) = self.flipped.pop_front() {
+            self.entries_in(chain).into_iter().for_each(|e| self.mark_dirty(e));
+        }
         for _ in 0..APPLY_SLICE {
             let Some(id) = self.dirty.pop_front() else { break };
             self.write_entry(id);
         }
         self.memory.seal(self.seq);
-        if self.dirty.is_empty() {
+        if !self.unwritten() {
             self.objects.seal(self.seq);
+            self.drop_empty_domains();
         }
-        !self.dirty.is_empty()
+        self.unwritten()
+    }
+
+    /// Whether FIB entries may be behind the RIB.
+    fn unwritten(&self) -> bool {
+        !self.dirty.is_empty() || !self.flipped.is_empty()
     }
 
     /// Commits until nothing is left, handing each snapshot to `publish`: for tests and tools without other work.
@@ -207,15 +225,13 @@ impl Routing {
     }
 
     fn snapshot(&mut self) -> RoutingTables {
-        self.fibs_changed = false;
+        if std::mem::take(&mut self.fibs_changed) {
+            self.fibs = self.rib.domains.iter().map(|(id, d)| (*id, d.fib.clone())).collect();
+        }
         self.adjacencies_changed = false;
         self.seq += 1;
-        let fibs: FibSet = match self.held.back() {
-            Some((_, last)) if last.fibs.iter().count() == self.rib.domains.len() => last.fibs.clone(),
-            _ => self.rib.domains.iter().map(|(id, d)| (*id, d.fib.clone())).collect(),
-        };
         let tables = RoutingTables {
-            fibs,
+            fibs: self.fibs.clone(),
             objects: self.objects.table().clone(),
             adjacencies: self.adjacencies.clone(),
             token: Arc::new(()),
@@ -235,11 +251,26 @@ impl Routing {
 
     /// Makes the domain of a table if it is not there.
     fn make_domain(&mut self, table: TableId) {
-        let id = crate::tables::domain_of(table);
+        let id = domain_of(table);
         if !self.rib.domains.contains_key(&id) {
             let fib = Arc::new(Fib::new(&self.memory));
             self.rib.domains.insert(id, Domain { routes: NetMap::default(), trackers: NetMap::default(), fib });
             self.fibs_changed = true;
+            // Unless something comes in before the next commit.
+            self.maybe_empty.insert(id);
+        }
+    }
+
+    /// Drops tables without routes that no port or tunnel uses. The compiled table goes with the last snapshot.
+    fn drop_empty_domains(&mut self) {
+        for id in std::mem::take(&mut self.maybe_empty) {
+            let empty = self.rib.domains.get(&id).is_some_and(|d| d.routes.len() == 0 && d.trackers.len() == 0);
+            let used = self.facts.ports.values().any(|p| domain_of(p.table) == id)
+                || self.facts.tunnels.values().any(|t| domain_of(t.facts.table) == id);
+            if empty && !used && id != TableId::MAIN {
+                self.rib.domains.remove(&id);
+                self.fibs_changed = true;
+            }
         }
     }
 
@@ -266,6 +297,7 @@ impl Routing {
         }
         if empty {
             self.rib.forget(id);
+            self.maybe_empty.insert(domain);
         }
     }
 

@@ -6,6 +6,8 @@ use crate::addr::Family;
 use crate::port::{PortId, TableId};
 use crate::spec::{NextHopKind, NextHopSpec, RouteOp, proto};
 
+const LONE_BLACKHOLE: &str = "Blackhole nexthop can not be used in a group with more than 1 path";
+
 impl Routing {
     /// Adds, replaces or deletes a next-hop object. Routes follow a replaced one at once; deleting one deletes its
     /// routes, and takes it out of groups (a group that is left empty goes too).
@@ -26,8 +28,22 @@ impl Routing {
         if spec.id == 0 {
             return Err(RouteError::Invalid("a next-hop object's id is 1 or more"));
         }
+        let is_group = |k: &NextHopKind| matches!(k, NextHopKind::Group(_));
+        match self.facts.next_hops.get(&spec.id).map(|n| is_group(&n.kind)) {
+            Some(false) if is_group(&spec.kind) => {
+                return Err(RouteError::Group("Can not replace a nexthop with a nexthop group"));
+            }
+            Some(true) if !is_group(&spec.kind) => {
+                return Err(RouteError::Group("Can not replace a nexthop group with a nexthop"));
+            }
+            _ => {}
+        }
         match &spec.kind {
-            NextHopKind::Blackhole => {}
+            NextHopKind::Blackhole => {
+                if self.groups_with(spec.id).any(|g| self.group_size(g) > 1) {
+                    return Err(RouteError::Group(LONE_BLACKHOLE));
+                }
+            }
             NextHopKind::Hop(hop) => {
                 let Some(dev) = &hop.dev else { return Err(RouteError::NextHopNeedsDevice) };
                 let port = self.facts.port_by_name(dev).ok_or_else(|| RouteError::NoDevice(dev.clone()))?;
@@ -69,7 +85,7 @@ impl Routing {
                 None => return Err(RouteError::GroupMember(*id)),
                 Some(_) if *id == own => return Err(RouteError::GroupMember(*id)),
                 Some(NextHopKind::Group(_)) => {
-                    return Err(RouteError::Group("Multipath group can not be a nexthop within a group"));
+                    return Err(RouteError::Group("Hash-threshold group can not be a nexthop within a group"));
                 }
                 Some(NextHopKind::Blackhole) if members.len() > 1 => {
                     return Err(RouteError::Group(
@@ -79,10 +95,6 @@ impl Routing {
                 Some(_) => {}
             }
         }
-        // A member cannot become a group itself, or resolution would nest.
-        if self.groups_with(own).next().is_some() {
-            return Err(RouteError::Group("Nexthop is in a group and can not become one"));
-        }
         Ok(())
     }
 
@@ -91,6 +103,13 @@ impl Routing {
             NextHopKind::Group(m) if m.iter().any(|(member, _)| *member == id) => Some(n.id),
             _ => None,
         })
+    }
+
+    fn group_size(&self, id: u32) -> usize {
+        match self.facts.next_hops.get(&id).map(|n| &n.kind) {
+            Some(NextHopKind::Group(members)) => members.len(),
+            _ => 0,
+        }
     }
 
     pub(super) fn remove_next_hop(&mut self, id: u32) {

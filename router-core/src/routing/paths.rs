@@ -302,19 +302,22 @@ impl Routing {
         if !flipped {
             return;
         }
-        let mut entries = Vec::new();
-        let mut at = chain.head;
+        match full {
+            // There may be candidates beyond the chain.
+            true => self.entries_in(id).into_iter().for_each(|e| self.rechain(e)),
+            false => self.flipped.push_back(id),
+        }
+    }
+
+    /// The entries of a chain.
+    pub(super) fn entries_in(&self, chain: ChainId) -> Vec<EntryId> {
+        let mut out = Vec::new();
+        let mut at = self.chains.get(chain).map_or(NONE, |c| c.head);
         while let Some(e) = self.rib.entries.get(at) {
-            entries.push(at);
+            out.push(at);
             at = e.next;
         }
-        for e in entries {
-            match full {
-                // There may be candidates beyond the chain.
-                true => self.rechain(e),
-                false => self.mark_dirty(e),
-            }
-        }
+        out
     }
 
     fn link(&mut self, entry: EntryId, chain: ChainId) {
@@ -349,15 +352,8 @@ impl Routing {
 
     /// The entries that have a path among their candidates, as far as chains reach.
     pub(super) fn entries_of(&self, path: PathId) -> Vec<EntryId> {
-        let mut out = Vec::new();
-        for chain in self.paths.get(path).map(|p| &p.chains[..]).unwrap_or_default() {
-            let mut at = self.chains.get(*chain).map_or(NONE, |c| c.head);
-            while let Some(e) = self.rib.entries.get(at) {
-                out.push(at);
-                at = e.next;
-            }
-        }
-        out
+        let chains = self.paths.get(path).map(|p| &p.chains[..]).unwrap_or_default();
+        chains.iter().flat_map(|c| self.entries_in(*c)).collect()
     }
 }
 

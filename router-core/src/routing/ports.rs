@@ -1,13 +1,13 @@
 //! Facts about ports, tunnels and neighbours, and the routes that the router makes for its own addresses.
 
 use super::Routing;
-use super::facts::{EncapFacts, Neighbor, Tunnel};
+use super::facts::{EncapFacts, Tunnel};
 use super::objects::{Def, adjacency};
 use crate::addr::MacAddr;
 use crate::drop_reason::DropReason;
 use crate::next_hop::PathKey;
 use crate::object::{Object, ObjectId};
-use crate::port::{Medium, PortId, PortInfo, TableId};
+use crate::port::{Medium, PortId, PortInfo, PortKind, TableId};
 use crate::resolve::{Outcome, Root};
 use crate::rib::Candidate;
 use crate::spec::{RouteKind, proto};
@@ -41,6 +41,7 @@ impl Routing {
             self.facts.names.remove(&old.name);
         }
         self.facts.names.insert(info.name.clone(), id);
+        self.maybe_empty.extend(old.as_ref().map(|o| domain_of(o.table)));
         self.make_domain(info.table);
         let wanted = routes_of(&info);
         self.set_made(id, wanted);
@@ -68,6 +69,7 @@ impl Routing {
         }
         if let Some(info) = self.facts.ports.remove(&id) {
             self.facts.names.remove(&info.name);
+            self.maybe_empty.insert(domain_of(info.table));
         }
         self.port_changed(id);
     }
@@ -77,7 +79,10 @@ impl Routing {
     pub fn set_tunnel(&mut self, id: PortId, facts: EncapFacts) {
         self.make_domain(facts.table);
         match self.facts.tunnels.get_mut(&id) {
-            Some(t) => t.facts = facts,
+            Some(t) => {
+                self.maybe_empty.insert(domain_of(t.facts.table));
+                t.facts = facts;
+            }
             None => {
                 let unusable = Def::Fixed(Object::Discard(DropReason::NextHopUnusable));
                 let carrier = self.objects.make(unusable, &self.facts);
@@ -93,6 +98,7 @@ impl Routing {
     pub fn remove_tunnel(&mut self, id: PortId) {
         let Some(t) = self.facts.tunnels.remove(&id) else { return };
         self.forget_deps(Root::Tunnel(id), &t.deps);
+        self.maybe_empty.insert(domain_of(t.facts.table));
         self.port_changed(id);
         self.objects.free(t.carrier);
     }
@@ -130,7 +136,7 @@ impl Routing {
     /// A neighbour does not answer (or does again): groups take it out while another member works. A next hop alone
     /// stays as it is, so that traffic goes on asking.
     pub fn neighbor_failed(&mut self, port: PortId, addr: IpAddr, failed: bool) {
-        let n = self.facts.neighbors.entry((port, addr)).or_insert_with(Neighbor::default);
+        let n = self.facts.neighbors.entry((port, addr)).or_default();
         if n.failed == failed {
             if !failed && n.known.is_none() {
                 self.facts.neighbors.remove(&(port, addr));
@@ -215,6 +221,10 @@ fn routes_of(info: &PortInfo) -> Vec<Made> {
         let src = Some(addr.addr()).filter(IpAddr::is_ipv4);
         push(own, IpNet::from(addr.addr()), 0, RouteKind::Local, src);
         match addr {
+            // All of a loopback's prefix is local, as 127.0.0.0/8 is.
+            IpNet::V4(n) if info.kind == PortKind::Loopback => {
+                push(own, IpNet::V4(n.trunc()), 0, RouteKind::Local, src);
+            }
             IpNet::V4(n) => {
                 if n.prefix_len() < 32 {
                     push(info.table, IpNet::V4(n.trunc()), 0, RouteKind::Unicast, src);

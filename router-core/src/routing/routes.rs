@@ -50,19 +50,23 @@ impl Routing {
         let path = self.intern_path(key);
         self.hold_path(path);
         let result = self.check_resolved(path, spec.family()).and_then(|()| {
-            let before =
-                existing.filter(|_| looks_up).and_then(|e| self.rib.entries.get(e)).map(|e| e.candidates.clone());
+            let before = existing.filter(|_| looks_up).and_then(|e| self.rib.entries.get(e));
+            let before = before.map(|e| e.candidates.clone()).unwrap_or_default();
+            before.iter().for_each(|c| self.hold_path(c.path));
             let new = Candidate { path, metric, table, proto: origin };
-            match spec.family() {
+            let mut done = match spec.family() {
                 Family::Inet => self.set_v4(op, dst, existing, new),
                 Family::Inet6 => self.set_v6(op, dst, existing, new),
-            }?;
-            // Only now that the route is there can its gateway lead back to it.
-            let looped = if looks_up { self.check_resolved(path, spec.family()) } else { Ok(()) };
-            if looped.is_err() {
-                self.restore(table, &dst, before.unwrap_or_default());
+            };
+            if done.is_ok() && looks_up {
+                // Only now that the route is there can its gateway lead back to it.
+                done = self.check_resolved(path, spec.family());
+                if done.is_err() {
+                    self.restore(table, &dst, before.clone());
+                }
             }
-            looped
+            before.iter().for_each(|c| self.release_path(c.path));
+            done
         });
         self.release_path(path);
         result

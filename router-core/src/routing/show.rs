@@ -234,7 +234,7 @@ impl Routing {
         (route.table, route.metric, route.proto) = (Some(c.table), Some(c.metric), Some(c.proto));
         let mut states = Vec::new();
         if let Some(p) = self.paths.get(c.path) {
-            route.kind = p.key.kind;
+            route.kind = if p.outcome.blackhole { RouteKind::Blackhole } else { p.key.kind };
             route.src = p.key.src;
             route.mtu = Some(p.key.mtu).filter(|m| *m > 0);
             route.nhid = p.key.nhid;

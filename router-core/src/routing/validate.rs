@@ -34,8 +34,14 @@ impl Routing {
                 }
             },
         };
+        // A route by a blackhole object is shown as `blackhole ... nhid N`.
+        let by_object = spec.nhid.filter(|id| {
+            let there = self.facts.next_hops.get(id).map(|n| &n.kind);
+            spec.kind == RouteKind::Unicast || (spec.kind == RouteKind::Blackhole && there.is_some())
+        });
+        let kind = if by_object.is_some() { RouteKind::Unicast } else { spec.kind };
         let mut hops = Vec::new();
-        match (spec.kind, spec.nhid) {
+        match (kind, by_object) {
             (RouteKind::Unicast, Some(nhid)) => {
                 if !self.facts.next_hops.contains_key(&nhid) {
                     return Err(RouteError::NoNextHopObject(nhid));
@@ -52,19 +58,21 @@ impl Routing {
                     hops.push(self.check_hop(h, family, domain)?);
                 }
             }
-            (kind, _) => {
-                // `dev` is kept for display; these kinds send nothing anywhere.
+            (RouteKind::Local | RouteKind::Broadcast, _) => {
                 for h in &spec.hops {
-                    if h.via.is_some() {
-                        return Err(RouteError::Invalid("a route of this kind has no gateway"));
+                    let id = h.dev.as_ref().map(|d| {
+                        self.facts.port_by_name(d).map(|p| p.id).ok_or_else(|| RouteError::NoDevice(d.clone()))
+                    });
+                    match (h.via, id.transpose()?) {
+                        (None, Some(id)) => hops.push(Hop { via: None, dev: Some(id), weight: 1, onlink: false }),
+                        _ => return Err(RouteError::NoHopsForKind),
                     }
-                    if let Some(name) = &h.dev {
-                        let id = self.facts.port_by_name(name).map(|p| p.id);
-                        let id = id.ok_or_else(|| RouteError::NoDevice(name.clone()))?;
-                        if matches!(kind, RouteKind::Local | RouteKind::Broadcast) {
-                            hops.push(Hop { via: None, dev: Some(id), weight: 1, onlink: false });
-                        }
-                    }
+                }
+            }
+            // IPv6 routes of these kinds are shown with `dev lo` by iproute2, so that much is taken back in.
+            (_, _) => {
+                if spec.hops.iter().any(|h| h.via.is_some() || family == Family::Inet) {
+                    return Err(RouteError::NoHopsForKind);
                 }
             }
         }
@@ -77,10 +85,10 @@ impl Routing {
         // Only a lookup needs to know where: all other routes of all tables can share.
         let looks_up = hops.iter().any(|h| h.dev.is_none());
         Ok(PathKey {
-            kind: spec.kind,
+            kind,
             domain: if looks_up { domain } else { TableId::MAIN },
             hops,
-            nhid: spec.nhid.filter(|_| spec.kind == RouteKind::Unicast),
+            nhid: by_object,
             mtu: spec.mtu.unwrap_or(0),
             src,
             forwarder,

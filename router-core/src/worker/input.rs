@@ -77,7 +77,7 @@ impl Worker {
             Start::Lookup(table) => self.look_up(step, job, packet, table),
             Start::Object(id) => self.forward(step, job, packet, id),
             Start::Link(port) => {
-                self.to_link(step, job.frame, &packet, port);
+                self.send_on_link(step, job.frame, &packet, port);
                 Ok(())
             }
             Start::Reassembled => {

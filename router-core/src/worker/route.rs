@@ -261,7 +261,9 @@ impl Worker {
 
     /// A packet longer than the next MTU: fragment it (IPv4 without DF), or refuse it with the true MTU.
     fn too_big(&mut self, step: &mut Step<'_>, job: Job, packet: &Packet, again: Start, mtu: u32) {
-        if packet.df {
+        // As its source we may fragment an IPv6 packet (RFC 8200 5); an outer packet with DF set is final.
+        let source_v6 = packet.family == Family::Inet6 && is_own(&job.frame);
+        if packet.df && !source_v6 {
             return self.refuse(step, job.frame, packet, DropReason::TooBig, mtu);
         }
         let Job { frame, depth, .. } = job;
@@ -273,7 +275,15 @@ impl Worker {
             return;
         }
         let mut pieces = std::mem::take(&mut self.pieces);
-        match fragment::fragment_ipv4(frame, mtu, &mut step.out.pool, &mut pieces) {
+        let pool = &mut step.out.pool;
+        let done = if source_v6 {
+            self.ident = self.ident.wrapping_add(1);
+            let ident = (self.flow_seed as u32) ^ (u32::from(self.ident) << 8);
+            fragment::fragment_ipv6(frame, mtu, ident, pool, &mut pieces)
+        } else {
+            fragment::fragment_ipv4(frame, mtu, pool, &mut pieces)
+        };
+        match done {
             Ok(n) => {
                 self.counters.originated.add(n as u64 - 1);
                 self.enqueue(&mut pieces, cut);
@@ -286,13 +296,15 @@ impl Worker {
     /// The neighbour's link-layer address is not known: the control thread asks for it and holds the packet meanwhile.
     fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr) {
         let mut frame = job.frame;
-        if !is_own(&frame)
+        let own = is_own(&frame);
+        if !own
+            && !frame.meta.ttl_taken
             && let Err(reason) = leaving(&packet)
         {
             return self.refuse(step, frame, &packet, reason, 0);
         }
         let mtu = step.tables.ports.get(port).map_or(0, |p| p.mtu);
-        if packet.wire_len > mtu && packet.df {
+        if packet.wire_len > mtu && packet.df && !own {
             return self.refuse(step, frame, &packet, DropReason::TooBig, mtu);
         }
         // Super-frames wait as they are; only a pending checksum of our own making cannot occur here.
@@ -301,7 +313,7 @@ impl Worker {
     }
 
     /// A packet of ours to a host on a given link.
-    pub(super) fn to_link(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, port: PortId) {
+    pub(super) fn send_on_link(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet, port: PortId) {
         let job = Job::new(frame, Start::Link(port));
         let Some(info) = step.tables.ports.get(port) else {
             return self.discard(step, job.frame, DropReason::PortGone);

@@ -113,7 +113,7 @@ impl Receiver {
             len: h.msg_len as usize,
             prefix: &self.prefixes[i],
             name: &self.names[i].0,
-            control: &self.controls[i].0[..(h.msg_hdr.msg_controllen as usize).min(CONTROL)],
+            control: &self.controls[i].0[..h.msg_hdr.msg_controllen.min(CONTROL)],
             truncated: h.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         }
     }

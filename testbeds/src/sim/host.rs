@@ -140,10 +140,10 @@ impl Host {
                     return;
                 }
                 self.received.push(body.to_vec());
-                if let Some(reply) = packets::echo_reply(body) {
-                    if self.owns(packets::destination(body)) {
-                        self.send(reply);
-                    }
+                if let Some(reply) = packets::echo_reply(body)
+                    && self.owns(packets::destination(body))
+                {
+                    self.send(reply);
                 }
             }
             _ => {}

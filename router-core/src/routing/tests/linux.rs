@@ -19,6 +19,10 @@ fn ipv4_commands() {
         ("add 1.0.0.0/8 nhid 7", Err("Error: Nexthop id does not exist.")),
         ("add 1.0.0.0/8 via fe80::1:1", Err("Error: Egress device not specified.")),
         ("add 1.0.0.0/8", Err("RTNETLINK answers: No such device")),
+        (
+            "add blackhole 1.0.0.0/8 via 10.0.0.2",
+            Err("Error: Gateway, device and multipath can not be specified for this route type."),
+        ),
         ("add 1.0.0.0/8 via 224.0.0.1", Err(BAD_GATEWAY)),
         ("add 1.0.0.0/8 via 10.0.0.255", Err(BAD_GATEWAY)),
         ("add 1.0.0.0/8 via 10.0.0.1", Err(BAD_GATEWAY)),
@@ -62,6 +66,28 @@ fn ipv4_commands() {
         assert_eq!(added(&r, Inet).len(), left, "{command}");
     }
     assert_eq!(found(&r, "1.2.3.4"), "incomplete lan0 10.0.0.5");
+}
+
+#[test]
+fn deleting_ipv4_multipath() {
+    let mut r = lab();
+    let add = "add 1.0.0.0/8 nexthop via 10.0.0.2 nexthop via 10.0.1.2 weight 3";
+    let cases = [
+        ("del 1.0.0.0/8 via 10.0.1.2", false),
+        ("del 1.0.0.0/8 via 10.0.0.2", true),
+        ("del 1.0.0.0/8 dev lan1", false),
+        ("del 1.0.0.0/8 dev lan0", true),
+        ("del 1.0.0.0/8 nexthop via 10.0.1.2 nexthop via 10.0.0.2", false),
+        ("del 1.0.0.0/8 nexthop via 10.0.0.2 nexthop via 10.0.1.2", true),
+        ("del 1.0.0.0/8 mtu 1500", false),
+        ("del 1.0.0.0/8 proto 4", false),
+    ];
+    for (command, deletes) in cases {
+        ip(&mut r, &add.replace("add", "replace")).ok();
+        let want = if deletes { Ok(()) } else { Err(NO_PROCESS.to_owned()) };
+        assert_eq!(ip(&mut r, command), want, "{command}");
+    }
+    assert_eq!(ip(&mut r, add), Err(EXISTS.to_owned()));
 }
 
 #[test]

@@ -43,6 +43,22 @@ fn objects_groups_and_their_routes() {
     // Linux: a gateway does not describe a route by object.
     assert_eq!(ip(&mut r, "del 20.0.0.0/8 via 10.0.0.9"), err("RTNETLINK answers: No such process"));
 
+    let more = [
+        (
+            Replace,
+            1,
+            NextHopKind::Blackhole,
+            "Error: Blackhole nexthop can not be used in a group with more than 1 path.",
+        ),
+        (Add, 10, NextHopKind::Group(vec![(9, 1)]), "Error: Hash-threshold group can not be a nexthop within a group."),
+        (Add, 10, NextHopKind::Group(vec![(1, 1), (1, 1)]), "Error: Nexthop id can not be used twice in a group."),
+        (Replace, 1, NextHopKind::Group(vec![(2, 1)]), "Error: Can not replace a nexthop with a nexthop group."),
+        (Replace, 9, NextHopKind::Blackhole, "Error: Can not replace a nexthop group with a nexthop."),
+    ];
+    for (op, id, kind, line) in more {
+        assert_eq!(nexthop(&mut r, op, id, kind), err(line));
+    }
+
     // Replacing moves all routes and groups at once, without a FIB write.
     nexthop(&mut r, Replace, 1, hop("10.0.1.7", "lan1")).unwrap();
     assert_eq!(found(&r, "20.0.0.1"), "incomplete lan1 10.0.1.7");
@@ -56,7 +72,7 @@ fn objects_groups_and_their_routes() {
     );
     nexthop(&mut r, Delete, 2, NextHopKind::Blackhole).unwrap();
     assert_eq!(r.next_hops().map(|n| n.id).collect::<Vec<_>>(), [3]);
-    assert_eq!(added(&r, Inet), ["22.0.0.0/8 *"]);
+    assert_eq!(added(&r, Inet), ["blackhole 22.0.0.0/8 *"]);
 }
 
 #[test]
