@@ -7,6 +7,7 @@ use crate::output;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// First lines of the help.
 const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
@@ -28,8 +29,6 @@ A running router is found by --socket PATH, -n NAME, DUET_SOCKET, or by being th
 #[derive(Debug, Parser)]
 #[command(name = "duet", version, about = ABOUT, after_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
-    #[command(flatten)]
-    common: Common,
     #[command(subcommand)]
     command: Sub,
 }
@@ -37,16 +36,16 @@ struct Cli {
 #[derive(Debug, Args)]
 struct Common {
     /// Control socket of the router
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, value_name = "PATH")]
     socket: Option<String>,
     /// Name of the router: its socket is /run/duet/NAME.sock
-    #[arg(short = 'n', long, global = true)]
+    #[arg(short = 'n', long)]
     name: Option<String>,
     /// Print JSON
-    #[arg(short, long, global = true)]
+    #[arg(short, long)]
     json: bool,
     /// Indent JSON
-    #[arg(short, long, global = true)]
+    #[arg(short, long)]
     pretty: bool,
 }
 
@@ -59,18 +58,23 @@ enum Sub {
         /// The configuration
         file: PathBuf,
     },
+    /// See packets of real Linux hosts travel three ways through a private lab
+    Demo(crate::demo::DemoArgs),
     /// Make the running router read its file again: all differences are applied, or none
-    Reload,
+    Reload(Common),
     /// Counters: totals and ports
-    Stats,
+    Stats(Common),
     /// Why packets were dropped
     Drops {
+        /// Which router, which form
+        #[command(flatten)]
+        common: Common,
         /// List all reasons, also those that never occurred
         #[arg(long)]
         all: bool,
     },
     /// Versions of this program and of the running router
-    Version,
+    Version(Common),
     /// Print a completion script
     Completion {
         /// The shell
@@ -99,6 +103,9 @@ enum Sub {
 pub(crate) struct RunArgs {
     /// The configuration
     pub file: PathBuf,
+    /// Control socket instead of the one that the configuration names
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
     /// Log as JSON, one object per line
     #[arg(long)]
     pub log_json: bool,
@@ -115,28 +122,24 @@ struct Words {
 }
 
 /// Commands that clap parses; all other words are iproute2's.
-const OWN: &[&str] = &["run", "check", "reload", "stats", "drops", "version", "completion", "man"];
+const OWN: &[&str] = &["run", "check", "demo", "reload", "stats", "drops", "version", "completion", "man"];
 
 /// Runs the program with these arguments, the program's name first; returns the exit code.
-pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
+pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let mut words = Vec::new();
     for arg in args.into_iter().skip(1) {
         match arg.into_string() {
             Ok(word) => words.push(word),
             Err(bad) => {
                 report(&Failure::new(exit::SYNTAX, format!("Error: argument {bad:?} is not valid UTF-8.")));
-                return exit::SYNTAX;
+                return exit::SYNTAX.into();
             }
         }
     }
-    let result = dispatch(&words);
-    match result {
-        Ok(()) => 0,
-        Err(failure) => {
-            report(&failure);
-            failure.exit
-        }
-    }
+    dispatch(&words).unwrap_or_else(|failure| {
+        report(&failure);
+        failure.exit.into()
+    })
 }
 
 /// Says what went wrong on standard error.
@@ -146,7 +149,7 @@ pub(crate) fn report(failure: &Failure) {
     }
 }
 
-fn dispatch(words: &[String]) -> Result<(), Failure> {
+fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
     let refs: Vec<&str> = words.iter().map(String::as_str).collect();
     let wants_clap = |w: &&str| ["-h", "--help", "-V", "--version", "-Version"].contains(w);
     let first = refs.iter().find(|w| !w.starts_with('-') || wants_clap(w));
@@ -159,17 +162,21 @@ fn dispatch(words: &[String]) -> Result<(), Failure> {
             }
             [] if options.batch.is_none() => Err(Failure::new(exit::SYNTAX, usage(None))),
             [word, ..] if OWN.contains(word) => own(words),
-            ["help", ..] => print_clap(&Cli::command().render_long_help().to_string()),
+            ["help", ..] => done(print_clap(&Cli::command().render_long_help().to_string())),
             // `duet ip route` is what fingers type.
             ["ip", rest @ ..] => {
                 let (mut inner, rest) = parse_options(rest)?;
                 inner.merge(options);
-                words_command(inner, rest)
+                done(words_command(inner, rest))
             }
-            rest => words_command(options, rest),
+            rest => done(words_command(options, rest)),
         },
         Err(failure) => Err(failure),
     }
+}
+
+fn done(result: Result<(), Failure>) -> Result<ExitCode, Failure> {
+    result.map(|()| ExitCode::SUCCESS)
 }
 
 fn print_clap(text: &str) -> Result<(), Failure> {
@@ -205,22 +212,27 @@ fn words_command(options: Options, rest: &[&str]) -> Result<(), Failure> {
     Ok(flushed?)
 }
 
-fn own(words: &[String]) -> Result<(), Failure> {
-    let args = std::iter::once("duet").chain(words.iter().map(String::as_str));
+fn own(words: &[String]) -> Result<ExitCode, Failure> {
+    // iproute2's habit is options first; clap wants them behind the command they belong to.
+    let at = words.iter().position(|w| OWN.contains(&w.as_str())).unwrap_or(0);
+    let (before, after) = words.split_at(at);
+    let command = after.iter().take(1).filter(|_| at > 0);
+    let rest = after.iter().skip(usize::from(at > 0));
+    let args = std::iter::once("duet").chain(command.chain(before).chain(rest).map(String::as_str));
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) if !e.use_stderr() => {
             let _ = e.print();
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
         Err(e) => {
             let _ = e.print();
             return Err(Failure::new(exit::USAGE, ""));
         }
     };
-    let common = cli.common;
-    match cli.command {
-        Sub::Run(args) => crate::run::run(&args, common.socket.as_deref()),
+    done(match cli.command {
+        Sub::Run(args) => crate::run::run(&args),
+        Sub::Demo(args) => return Ok(crate::demo::run(&args)),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
         Sub::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "duet", &mut std::io::stdout());
@@ -230,28 +242,28 @@ fn own(words: &[String]) -> Result<(), Failure> {
             let man = clap_mangen::Man::new(Cli::command());
             Ok(man.render(&mut std::io::stdout().lock())?)
         }
-        Sub::Reload => ask(common, Op::Reload, |session, answer| match answer {
+        Sub::Reload(common) => ask(common, Op::Reload, |session, answer| match answer {
             Answer::Text(text) => Ok(writeln!(session.out, "{}", text.trim_end())?),
             Answer::Done => Ok(()),
             _ => Err(unexpected()),
         }),
-        Sub::Stats => ask(common, Op::Stats, |session, answer| match answer {
+        Sub::Stats(common) => ask(common, Op::Stats, |session, answer| match answer {
             Answer::Stats(s) => session.print(|out, _| output::stats(out, &s)),
             _ => Err(unexpected()),
         }),
-        Sub::Drops { all } => ask(common, Op::Stats, |session, answer| match answer {
+        Sub::Drops { common, all } => ask(common, Op::Stats, |session, answer| match answer {
             Answer::Stats(s) => session.print(|out, _| output::drops(out, &s, all)),
             _ => Err(unexpected()),
         }),
-        Sub::Version => version(common),
-        Sub::Route(w) => words_of("route", common, w),
-        Sub::Neigh(w) => words_of("neigh", common, w),
-        Sub::Link(w) => words_of("link", common, w),
-        Sub::Addr(w) => words_of("addr", common, w),
-        Sub::Tunnel(w) => words_of("tunnel", common, w),
-        Sub::Nexthop(w) => words_of("nexthop", common, w),
-        Sub::Rule(w) => words_of("rule", common, w),
-    }
+        Sub::Version(common) => version(common),
+        Sub::Route(w) => words_of("route", w),
+        Sub::Neigh(w) => words_of("neigh", w),
+        Sub::Link(w) => words_of("link", w),
+        Sub::Addr(w) => words_of("addr", w),
+        Sub::Tunnel(w) => words_of("tunnel", w),
+        Sub::Nexthop(w) => words_of("nexthop", w),
+        Sub::Rule(w) => words_of("rule", w),
+    })
 }
 
 impl Common {
@@ -260,9 +272,9 @@ impl Common {
     }
 }
 
-fn words_of(object: &str, common: Common, words: Words) -> Result<(), Failure> {
+fn words_of(object: &str, words: Words) -> Result<(), Failure> {
     let words: Vec<&str> = std::iter::once(object).chain(words.words.iter().map(String::as_str)).collect();
-    words_command(common.options(), &words)
+    words_command(Options::default(), &words)
 }
 
 /// One request to the running router.

@@ -333,7 +333,7 @@ impl State {
     fn add_addr(&mut self, a: AddrSpec, new: bool) -> Result<Answer, WireError> {
         let l = self.link(&a.dev)?;
         if l.addrs.contains(&a.addr) {
-            return if new { Err(WireError::exists("")) } else { Ok(Answer::Done) };
+            return if new { Err(WireError::addr_exists(Family::of_net(&a.addr))) } else { Ok(Answer::Done) };
         }
         let primary = l.addrs.iter().find(|n| n.trunc() == a.addr.trunc()).map_or(a.addr.addr(), IpNet::addr);
         l.addrs.push(a.addr);
@@ -369,8 +369,7 @@ impl State {
     fn delete_addr(&mut self, a: &AddrSpec) -> Result<Answer, WireError> {
         let l = self.link(&a.dev)?;
         let at = l.addrs.iter().position(|n| *n == a.addr).ok_or_else(|| {
-            let family = if a.addr.addr().is_ipv4() { "ipv4" } else { "ipv6" };
-            WireError::new("not_found", format!("Error: {family}: Address not found."), "")
+            WireError::addr_missing(Family::of_net(&a.addr))
         })?;
         l.addrs.remove(at);
         let src = a.addr.addr();

@@ -3,6 +3,7 @@
 //! Everything is here so that a second binary can be built from it; the program itself only calls [`main`].
 
 mod app;
+mod backend;
 pub mod command;
 pub mod config;
 pub mod control;
@@ -17,5 +18,5 @@ pub use app::run as run_with_args;
 
 /// The program.
 pub fn main() -> std::process::ExitCode {
-    app::run(std::env::args_os()).into()
+    app::run(std::env::args_os())
 }

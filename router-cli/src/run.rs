@@ -1,14 +1,215 @@
-//! `duet run` and `duet check`.
+//! `duet run`: a router from a configuration, until a signal. `duet check`: the configuration alone.
 
 use crate::app::RunArgs;
-use crate::grammar::Failure;
-use std::io::Write;
-use std::path::Path;
+use crate::backend::{Direct, RouterBackend};
+use crate::config::{self, ConfigError, Plan, Target, apply, diff};
+use crate::control::{Limits, Server, SocketError, WireError, check_free};
+use crate::grammar::{Failure, exit};
+use router_core::port::PortKind;
+use router_io::runtime::replay::Replay;
+use router_io::runtime::{Runtime, RuntimeConfig, Signal, Signals, privileges};
+use std::cell::RefCell;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-pub(crate) fn run(_args: &RunArgs, _socket: Option<&str>) -> Result<(), Failure> {
+/// Room for ports and tunnels: what a tunnel server needs, at little cost for the others.
+const MAX_PORTS: usize = 16_384;
+
+/// `duet check FILE`.
+pub(crate) fn check(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    let plan = load(file)?;
+    writeln!(
+        out,
+        "{}: router \"{}\" with {} ports, {} tunnels, {} routes, {} next hops, {} neighbours",
+        file.display(),
+        plan.router.name,
+        plan.ports.len(),
+        plan.tunnels.len(),
+        plan.routes.len(),
+        plan.nexthops.len(),
+        plan.neighs.len()
+    )?;
+    Ok(out.flush()?)
+}
+
+fn load(file: &Path) -> Result<Plan, Failure> {
+    config::load(file).map_err(|e| match &e {
+        ConfigError::Read { .. } => Failure::with_hint(exit::USAGE, e.to_string(), "docs/configuration.md has an example"),
+        ConfigError::Wrong { .. } => Failure::new(exit::USAGE, e.to_string()),
+    })
+}
+
+fn refused(line: impl std::fmt::Display) -> Failure {
+    Failure::new(exit::REFUSED, line.to_string())
+}
+
+/// `duet run FILE`.
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
+    let plan = load(&args.file)?;
+    log_to_stderr(args)?;
+    if plan.ports.values().any(|p| p.kind == PortKind::Pcap) {
+        return replay(&plan);
+    }
+    let socket = args.socket.clone().unwrap_or_else(|| plan.router.socket_path());
+    // Before any device is touched.
+    check_free(&socket).map_err(|e| socket_failure(&e))?;
+    privileges::check(plan.ports.values().map(|p| p.kind)).map_err(refused)?;
+    let signals = Signals::install().map_err(refused)?;
+    let runtime = Runtime::start(runtime_config(&plan)).map_err(|e| refused(format!("Cannot start the router: {e}")))?;
+    let backend = Arc::new(RouterBackend::new(runtime.handle(), &plan.router.name));
+    let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
+    apply(&*backend, &diff(&fresh, &plan)).map_err(|e| Failure::from(e).not_started(&args.file))?;
+    let (name, access) = (plan.router.name.clone(), plan.router.access);
+    let reloader = Arc::new(Reloader { file: args.file.clone(), plan: Mutex::new(plan), target: Arc::clone(&backend) });
+    let from_socket = Arc::downgrade(&reloader);
+    backend.on_reload(Arc::new(move || match from_socket.upgrade() {
+        Some(r) => r.reload(),
+        None => Err(WireError::new("failed", "The router is shutting down.", "")),
+    }));
+    let server = Server::start(&socket, &access, Limits::default(), backend).map_err(|e| socket_failure(&e))?;
+    tracing::info!(router = name, pid = std::process::id(), socket = %socket.display(), "READY");
+    notify("READY=1");
+    let result = wait(&signals, &reloader);
+    notify("STOPPING=1");
+    drop(server);
+    runtime.stop().map_err(refused)?;
+    tracing::info!("stopped");
+    result
+}
+
+fn runtime_config(plan: &Plan) -> RuntimeConfig {
+    RuntimeConfig {
+        workers: plan.router.workers,
+        max_ports: MAX_PORTS,
+        settings: plan.settings.clone(),
+        ..RuntimeConfig::default()
+    }
+}
+
+fn socket_failure(e: &SocketError) -> Failure {
+    let hint = match e {
+        SocketError::Busy { .. } => "stop that one, or give this router another name or socket",
+        SocketError::Io { .. } => "choose a writable path with --socket PATH or socket = \"PATH\" in [router]",
+        SocketError::NotASocket(_) | SocketError::Several(_) => return refused(e),
+    };
+    Failure::with_hint(exit::REFUSED, e.to_string(), hint)
+}
+
+impl Failure {
+    fn not_started(self, file: &Path) -> Failure {
+        Failure { line: format!("{}: {}", file.display(), self.line), exit: exit::REFUSED, ..self }
+    }
+}
+
+/// Until SIGTERM or SIGINT; SIGHUP reloads.
+fn wait(signals: &Signals, reloader: &Reloader) -> Result<(), Failure> {
+    loop {
+        match signals.wait(None) {
+            Ok(Some(signal @ (Signal::Terminate | Signal::Interrupt))) => {
+                tracing::info!(?signal, "stopping");
+                return Ok(());
+            }
+            Ok(Some(Signal::Hangup)) => match reloader.reload() {
+                Ok(text) => tracing::info!("{}", text.replace('\n', "; ")),
+                Err(e) => tracing::error!(hint = e.hint.as_deref().unwrap_or_default(), "not reloaded: {}", e.line),
+            },
+            Ok(None) => {}
+            Err(e) => return Err(refused(format!("Cannot wait for signals: {e}"))),
+        }
+    }
+}
+
+/// Reads the file again and applies the difference, one at a time.
+struct Reloader {
+    file: PathBuf,
+    plan: Mutex<Plan>,
+    target: Arc<RouterBackend>,
+}
+
+impl Reloader {
+    fn reload(&self) -> Result<String, WireError> {
+        let mut old = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = config::load(&self.file).map_err(|e| {
+            WireError::new("invalid", e.to_string(), "nothing was changed")
+        })?;
+        let steps = diff(&old, &new);
+        let target: &dyn Target = &*self.target;
+        apply(target, &steps).map_err(|e| WireError {
+            hint: Some(match e.hint {
+                Some(hint) => format!("{hint}; the configuration in force is the old one"),
+                None => "the configuration in force is the old one".into(),
+            }),
+            ..e
+        })?;
+        let mut lines: Vec<String> = steps.iter().map(|s| s.text.clone()).collect();
+        if old.router != new.router {
+            lines.push("[router] changed: name, workers, socket, owner and mode need a restart".into());
+        }
+        if lines.is_empty() {
+            lines.push("nothing to change".into());
+        }
+        *old = new;
+        const SHOWN: usize = 100;
+        if lines.len() > SHOWN {
+            let rest = lines.len() - SHOWN;
+            lines.truncate(SHOWN);
+            lines.push(format!("and {rest} more changes"));
+        }
+        Ok(lines.join("\n"))
+    }
+}
+
+/// Capture files through the router in virtual time: no socket, no signals, the counters at the end.
+fn replay(plan: &Plan) -> Result<(), Failure> {
+    let mut replay = Replay::new(runtime_config(plan)).map_err(refused)?;
+    let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
+    {
+        let target = Direct(RefCell::new(replay.control()));
+        apply(&target, &diff(&fresh, plan)).map_err(|e| Failure { exit: exit::REFUSED, ..Failure::from(e) })?;
+    }
+    let totals = replay.run().map_err(refused)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "received {} originated {} transmitted {} delivered {} answered {} dropped {} held {}",
+        totals.received,
+        totals.originated,
+        totals.transmitted,
+        totals.delivered,
+        totals.answered,
+        totals.dropped_total(),
+        totals.held
+    )?;
+    for (reason, n) in &totals.dropped {
+        writeln!(out, "dropped {n} {reason}")?;
+    }
     Ok(())
 }
 
-pub(crate) fn check(_file: &Path, _out: &mut impl Write) -> Result<(), Failure> {
+fn log_to_stderr(args: &RunArgs) -> Result<(), Failure> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log).map_err(|e| {
+        Failure::with_hint(exit::USAGE, format!("--log {}: {e}", args.log), "say info, debug or info,router_io=debug")
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    // A second call in one process keeps the first one's settings.
+    let _ = if args.log_json { builder.json().try_init() } else { builder.with_ansi(color).try_init() };
     Ok(())
+}
+
+/// Tells the service manager, if there is one (sd_notify(3)).
+fn notify(state: &str) {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let bytes = path.as_encoded_bytes();
+    let address = match bytes.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&path),
+    };
+    let sent = address.and_then(|a| UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &a));
+    if let Err(e) = sent {
+        tracing::warn!(error = %e, "cannot notify the service manager");
+    }
 }

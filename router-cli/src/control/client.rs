@@ -22,7 +22,7 @@ pub enum ClientError {
     #[error(transparent)]
     Refused(#[from] WireError),
     /// Nobody listens.
-    #[error("Cannot reach the router on {path}: {source}")]
+    #[error("Cannot reach the router on {}: {}", path.display(), plain(source))]
     Connect {
         /// The socket.
         path: PathBuf,
@@ -32,6 +32,12 @@ pub enum ClientError {
     /// The connection broke.
     #[error("The router's answer ended early: {0}")]
     Broken(String),
+}
+
+/// The operating system's words without the number.
+pub(crate) fn plain(e: &io::Error) -> String {
+    let text = e.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 impl From<ClientError> for Failure {

@@ -19,7 +19,7 @@ pub use select::{
     TunnelChange, route_scope,
 };
 pub use server::{Limits, Server, run_batch};
-pub use socket::{Access, SocketError, default_path, find_socket};
+pub use socket::{Access, SocketError, check_free, default_path, find_socket};
 pub use wire::{Body, Reply, Request, VERSION, WireError};
 
 use ipnet::IpNet;

@@ -135,13 +135,8 @@ impl Drop for Bound {
     }
 }
 
-/// Binds `path`. A file left by a killed router is replaced; a living router is not disturbed. The socket appears under
-/// its name only after owner and mode are set, so that nobody slips in before.
-pub(super) fn bind(path: &Path, access: &Access) -> Result<Bound, SocketError> {
-    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty() && !d.exists()) {
-        std::fs::create_dir_all(dir).map_err(|e| SocketError::io("create", dir, e))?;
-        chmod(dir, Mode::from_raw_mode(0o755)).map_err(|e| SocketError::io("set the mode of", dir, e))?;
-    }
+/// Whether `path` can be taken: nothing there, or what a killed router left.
+pub fn check_free(path: &Path) -> Result<(), SocketError> {
     match std::fs::symlink_metadata(path) {
         Ok(m) if !m.file_type().is_socket() => return Err(SocketError::NotASocket(path.to_owned())),
         Ok(_) => match UnixStream::connect(path) {
@@ -154,6 +149,17 @@ pub(super) fn bind(path: &Path, access: &Access) -> Result<Bound, SocketError> {
         },
         Err(_) => {}
     }
+    Ok(())
+}
+
+/// Binds `path`. A file left by a killed router is replaced; a living router is not disturbed. The socket appears under
+/// its name only after owner and mode are set, so that nobody slips in before.
+pub(super) fn bind(path: &Path, access: &Access) -> Result<Bound, SocketError> {
+    if let Some(dir) = path.parent().filter(|d| !d.as_os_str().is_empty() && !d.exists()) {
+        std::fs::create_dir_all(dir).map_err(|e| SocketError::io("create", dir, e))?;
+        chmod(dir, Mode::from_raw_mode(0o755)).map_err(|e| SocketError::io("set the mode of", dir, e))?;
+    }
+    check_free(path)?;
     let temporary = path.with_extension(format!("{}.new", std::process::id()));
     let _ = std::fs::remove_file(&temporary);
     let listener = UnixListener::bind(&temporary).map_err(|e| SocketError::io("listen on", path, e))?;

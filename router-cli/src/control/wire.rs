@@ -2,6 +2,7 @@
 
 use super::{Answer, Op};
 use crate::grammar::{Failure, exit};
+use router_core::addr::Family;
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol that this program speaks.
@@ -104,6 +105,24 @@ impl WireError {
     /// `RTNETLINK answers: No such file or directory`: anything else that is not there.
     pub fn not_found(hint: impl Into<String>) -> Self {
         WireError::new("not_found", "RTNETLINK answers: No such file or directory", hint)
+    }
+
+    /// An address that is there already, as Linux says it.
+    pub fn addr_exists(family: Family) -> Self {
+        let line = match family {
+            Family::Inet => "Error: ipv4: Address already assigned.",
+            Family::Inet6 => "Error: ipv6: address already assigned.",
+        };
+        WireError::new("exists", line, "\"duet addr\" lists the addresses")
+    }
+
+    /// An address that is not there, as Linux says it.
+    pub fn addr_missing(family: Family) -> Self {
+        let line = match family {
+            Family::Inet => "Error: ipv4: Address not found.",
+            Family::Inet6 => "Error: ipv6: address not found.",
+        };
+        WireError::new("not_found", line, "\"duet addr\" lists the addresses")
     }
 
     /// `Cannot find device "x"`.

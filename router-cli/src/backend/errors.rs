@@ -1,0 +1,64 @@
+//! Refusals of the router in iproute2's words.
+
+use crate::control::WireError;
+use router_core::addr::Family;
+use router_core::neighbor::NeighError;
+use router_core::router::{PortError, TunnelError};
+use router_core::routing::RouteError;
+use router_io::runtime::ControlError;
+
+pub(super) fn route(e: RouteError) -> WireError {
+    let code = match &e {
+        RouteError::Exists => "exists",
+        RouteError::NoDevice(name) => return WireError::no_device(name),
+        RouteError::NoSuchRoute | RouteError::NotFound | RouteError::NothingToReplace | RouteError::NoNextHopObject(_) => {
+            "not_found"
+        }
+        _ => "invalid",
+    };
+    WireError::new(code, e.to_string(), e.hint().unwrap_or_default().replace('`', "\""))
+}
+
+pub(super) fn port(e: PortError) -> WireError {
+    match &e {
+        PortError::Unknown(name) => WireError::no_device(name),
+        PortError::Exists(_) => WireError::exists(e.to_string()),
+        PortError::AddressExists(net) => WireError::addr_exists(Family::of_net(net)),
+        PortError::NoAddress(net) => WireError::addr_missing(Family::of_net(net)),
+        PortError::Mtu { .. } => WireError::new("invalid", "Error: mtu out of range of the device.", e.to_string()),
+        PortError::Name(_) | PortError::Full | PortError::NotAssignable(..) => invalid(e),
+    }
+}
+
+pub(super) fn tunnel(e: TunnelError) -> WireError {
+    match e {
+        TunnelError::Port(PortError::Exists(_)) => WireError::exists(e.to_string()),
+        TunnelError::Port(p) => port(p),
+        TunnelError::Device(name) => WireError::no_device(&name),
+        TunnelError::SameEnds(_) => WireError::exists(e.to_string()),
+        other => invalid(other),
+    }
+}
+
+pub(super) fn neigh(e: NeighError) -> WireError {
+    match e {
+        NeighError::Exists => WireError::exists("\"duet neigh replace\" sets it whether there or not"),
+        NeighError::NotFound => WireError::not_found("\"duet neigh\" lists the neighbours"),
+        other => invalid(other),
+    }
+}
+
+pub(super) fn control(e: ControlError) -> WireError {
+    match e {
+        ControlError::Router(p) => port(p),
+        ControlError::Open(p) => WireError::new("failed", format!("Error: {p}"), ""),
+    }
+}
+
+fn invalid(e: impl std::fmt::Display) -> WireError {
+    WireError::new("invalid", "RTNETLINK answers: Invalid argument", e.to_string())
+}
+
+pub(super) fn unsupported(hint: &str) -> WireError {
+    WireError::new("invalid", "RTNETLINK answers: Operation not supported", hint)
+}

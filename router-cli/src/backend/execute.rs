@@ -1,0 +1,267 @@
+//! One operation on the control side.
+
+use super::{errors, show};
+use crate::control::{
+    AddrSelect, AddrSpec, Answer, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect, TunnelChange, WireError,
+};
+use router_core::addr::Family;
+use router_core::neighbor::SetMode;
+use router_core::port::{PortId, PortKind, TableId};
+use router_core::spec::{HopSpec, NeighSpec, NextHopKind, NextHopSpec, NudState, RouteKind, RouteOp, TunnelSpec};
+use router_io::runtime::Control;
+use std::net::IpAddr;
+
+type Result<T = Answer> = std::result::Result<T, WireError>;
+
+/// Executes an operation. What it changed is in force after the next commit.
+pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
+    match op {
+        Op::RouteAdd(r) => route(c, RouteOp::Add, &r),
+        Op::RouteReplace(r) => route(c, RouteOp::Replace, &r),
+        Op::RouteChange(r) => route(c, RouteOp::Change, &r),
+        Op::RouteAppend(r) => route(c, RouteOp::Append, &r),
+        Op::RoutePrepend(r) => route(c, RouteOp::Prepend, &r),
+        Op::RouteDelete(r) => route(c, RouteOp::Delete, &r),
+        Op::RouteFlush(select) => flush_routes(c, &select),
+        Op::RouteGet(get) => route_get(c, &get),
+        Op::NeighAdd(n) => set_neigh(c, SetMode::Add, &n),
+        Op::NeighChange(n) => set_neigh(c, SetMode::Change, &n),
+        Op::NeighReplace(n) => set_neigh(c, SetMode::Replace, &n),
+        Op::NeighDelete(n) => delete_neigh(c, &n.dev, n.addr),
+        Op::NeighShow(select) => Ok(Answer::Neighs(show::neighs(c, &select))),
+        Op::NeighFlush(select) => {
+            let gone: Vec<NeighSpec> = show::neighs(c, &select).into_iter().map(|n| n.neigh).collect();
+            let mut count = 0;
+            for n in gone.iter().filter(|n| !matches!(n.state, Some(NudState::Permanent | NudState::NoArp))) {
+                count += u64::from(delete_neigh(c, &n.dev, n.addr).is_ok());
+            }
+            Ok(Answer::Count(count))
+        }
+        Op::LinkShow(select) => {
+            if let Some(dev) = &select.dev {
+                port_id(c, dev)?;
+            }
+            Ok(Answer::Links(show::links(c, &select)))
+        }
+        Op::LinkSet(set) => set_link(c, &set),
+        Op::AddrAdd(a) => add_addr(c, &a),
+        Op::AddrReplace(a) | Op::AddrChange(a) if owns(c, &a)? => Ok(Answer::Done),
+        Op::AddrReplace(a) => add_addr(c, &a),
+        Op::AddrChange(a) => Err(WireError::addr_missing(Family::of_net(&a.addr))),
+        Op::AddrDelete(a) => delete_addr(c, &a),
+        Op::AddrFlush(select) => flush_addrs(c, &select),
+        Op::TunnelAdd(t) => {
+            let (router, now, _) = c.router_parts();
+            router.add_tunnel(now, *t, Vec::new()).map_err(errors::tunnel)?;
+            Ok(Answer::Done)
+        }
+        Op::TunnelChange(change) => change_tunnel(c, &change),
+        Op::TunnelDelete(name) => {
+            let (router, now, out) = c.router_parts();
+            router.del_tunnel(now, &name, out).map_err(errors::tunnel)?;
+            Ok(Answer::Done)
+        }
+        Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
+        Op::NextHopAdd(n) => next_hop(c, RouteOp::Add, &n),
+        Op::NextHopReplace(n) => next_hop(c, RouteOp::Replace, &n),
+        Op::NextHopDelete(id) => delete_next_hop(c, id),
+        Op::NextHopShow(select) => {
+            let list = c.router().routing().next_hops().filter(|n| select.matches(n)).cloned().collect();
+            Ok(Answer::Nexthops(list))
+        }
+        Op::NextHopFlush(select) => flush_next_hops(c, &select),
+        Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
+        Op::RouteShow(_) | Op::Reload | Op::Version | Op::Batch { .. } => {
+            Err(WireError::protocol("Error: this operation is not for the control thread."))
+        }
+    }
+}
+
+pub(super) fn port_id(c: &Control, name: &str) -> Result<PortId> {
+    c.router().ports().by_name(name).map(|p| p.id).ok_or_else(|| WireError::no_device(name))
+}
+
+fn route(c: &mut Control, op: RouteOp, spec: &router_core::spec::RouteSpec) -> Result {
+    c.router_mut().routing_mut().route(op, spec).map_err(errors::route)?;
+    Ok(Answer::Done)
+}
+
+/// Removes what the same selector shows.
+fn flush_routes(c: &mut Control, select: &RouteSelect) -> Result {
+    let filter = super::coarse(select);
+    let mut count = 0;
+    let mut after = None;
+    loop {
+        let (page, next) = c.router().routing().page(&filter, after, 1000);
+        for info in page.iter().filter(|i| select.matches(i)) {
+            let removed = c.router_mut().routing_mut().route(RouteOp::Delete, &info.route);
+            count += u64::from(removed.is_ok());
+        }
+        match next {
+            Some(_) => after = next,
+            None => return Ok(Answer::Count(count)),
+        }
+    }
+}
+
+fn route_get(c: &Control, get: &RouteGet) -> Result {
+    let refuse = |line: &str, hint: String| {
+        Err(WireError::new("unreachable", format!("RTNETLINK answers: {line}"), hint))
+    };
+    for dev in [&get.iif, &get.oif].into_iter().flatten() {
+        port_id(c, dev)?;
+    }
+    let entered = get.iif.as_ref().and_then(|dev| c.router().ports().by_name(dev)).map(|p| p.table);
+    let table = get.table.or(entered).unwrap_or(TableId::MAIN);
+    let oif = |name: Option<&str>| get.oif.is_none() || get.oif.as_deref() == name;
+    let Some(answer) = c.router().routing().get(table, &get.dst, 0) else {
+        return refuse("Network is unreachable", format!("no route to {} and no default route", get.dst));
+    };
+    let route = &answer.route.route;
+    let text = || format!("by {}", crate::output::route_line(route));
+    match route.kind {
+        RouteKind::Unreachable => return refuse("No route to host", text()),
+        RouteKind::Blackhole => return refuse("Invalid argument", text()),
+        RouteKind::Prohibit => return refuse("Permission denied", text()),
+        RouteKind::Throw => return refuse("Network is unreachable", text()),
+        RouteKind::Unicast | RouteKind::Local | RouteKind::Broadcast => {}
+    }
+    if get.fibmatch {
+        return Ok(Answer::Routes(vec![answer.route.clone()]));
+    }
+    let port = answer.port.and_then(|id| c.router().ports().get(id));
+    let dev = port.map(|p| p.name.clone()).or_else(|| route.hops.iter().find_map(|h| h.dev.clone()));
+    if route.kind == RouteKind::Unicast && answer.port.is_none() {
+        return refuse("Network is unreachable", format!("no next hop is usable {}", text()));
+    }
+    if !oif(dev.as_deref()) {
+        return refuse("Network is unreachable", format!("the route leaves by {}", dev.unwrap_or_default()));
+    }
+    // Inside a tunnel there is no neighbour: the gateway is only the route's own word.
+    let tunnel = port.is_some_and(|p| p.kind == PortKind::Tunnel);
+    let said = if tunnel && route.hops.len() == 1 { route.hops[0].via } else { None };
+    Ok(Answer::Get(Box::new(GetInfo {
+        dst: get.dst,
+        kind: route.kind,
+        hop: Some(HopSpec { via: answer.gateway.or(said), dev, weight: 1, onlink: false }),
+        table: route.table_id(),
+        src: get.from.or(answer.src),
+        from: get.from,
+        iif: get.iif.clone(),
+        mtu: route.mtu,
+        metric: route.metric_or_default(),
+        proto: route.proto.unwrap_or(router_core::spec::proto::BOOT),
+    })))
+}
+
+fn set_neigh(c: &mut Control, mode: SetMode, n: &NeighSpec) -> Result {
+    let port = port_id(c, &n.dev)?;
+    let (router, now, out) = c.router_parts();
+    router.set_neighbor(now, port, mode, n, out).map_err(errors::neigh)?;
+    Ok(Answer::Done)
+}
+
+fn delete_neigh(c: &mut Control, dev: &str, addr: IpAddr) -> Result {
+    let port = port_id(c, dev)?;
+    let (router, now, out) = c.router_parts();
+    router.del_neighbor(now, port, addr, out).map_err(errors::neigh)?;
+    Ok(Answer::Done)
+}
+
+fn set_link(c: &mut Control, set: &LinkSet) -> Result {
+    let port = port_id(c, &set.dev)?;
+    if set.address.is_some() {
+        return Err(errors::unsupported("write mac = \"...\" in the port's section and run \"duet reload\""));
+    }
+    let (router, now, out) = c.router_parts();
+    if let Some(mtu) = set.mtu {
+        router.set_mtu(port, mtu).map_err(errors::port)?;
+    }
+    if set.up.is_some() {
+        router.set_link(now, port, set.up, None, out).map_err(errors::port)?;
+    }
+    Ok(Answer::Done)
+}
+
+fn owns(c: &Control, a: &AddrSpec) -> Result<bool> {
+    let port = port_id(c, &a.dev)?;
+    Ok(c.router().ports().get(port).is_some_and(|p| p.addrs.contains(&a.addr)))
+}
+
+fn add_addr(c: &mut Control, a: &AddrSpec) -> Result {
+    let port = port_id(c, &a.dev)?;
+    c.router_mut().add_addr(port, a.addr).map_err(errors::port)?;
+    Ok(Answer::Done)
+}
+
+fn delete_addr(c: &mut Control, a: &AddrSpec) -> Result {
+    let port = port_id(c, &a.dev)?;
+    c.router_mut().del_addr(port, a.addr).map_err(errors::port)?;
+    Ok(Answer::Done)
+}
+
+fn flush_addrs(c: &mut Control, select: &AddrSelect) -> Result {
+    if let Some(dev) = &select.dev {
+        port_id(c, dev)?;
+    }
+    let ports = c.router().ports().iter().filter(|p| select.dev.as_ref().is_none_or(|d| *d == p.name));
+    let gone: Vec<(PortId, ipnet::IpNet)> = ports
+        .filter(|p| !select.up || p.admin_up)
+        .flat_map(|p| p.addrs.iter().map(|a| (p.id, *a)))
+        .filter(|(_, a)| select.matches(a))
+        .collect();
+    let mut count = 0;
+    for (port, addr) in gone {
+        count += u64::from(c.router_mut().del_addr(port, addr).is_ok());
+    }
+    Ok(Answer::Count(count))
+}
+
+pub(super) fn tunnel_spec(c: &Control, name: &str) -> Result<TunnelSpec> {
+    let found = c.router().tunnels(c.now()).find(|t| t.spec.name == name).map(|t| t.spec);
+    found.ok_or_else(|| WireError::no_device(name))
+}
+
+fn change_tunnel(c: &mut Control, change: &TunnelChange) -> Result {
+    let mut spec = tunnel_spec(c, &change.name)?;
+    spec.local = change.local.unwrap_or(spec.local);
+    spec.remote = change.remote.unwrap_or(spec.remote);
+    if let Some(ttl) = change.ttl {
+        spec.ttl = Some(ttl).filter(|t| *t != 0);
+        spec.ttl_inherit = ttl == 0;
+    }
+    if let Some(tos) = change.tos {
+        spec.tos = Some(tos).filter(|t| *t != 1);
+    }
+    spec.nopmtudisc = change.nopmtudisc.unwrap_or(spec.nopmtudisc);
+    spec.dev = change.dev.clone().or(spec.dev);
+    let now = c.now();
+    c.router_mut().change_tunnel(now, spec).map_err(errors::tunnel)?;
+    Ok(Answer::Done)
+}
+
+fn next_hop(c: &mut Control, op: RouteOp, n: &NextHopSpec) -> Result {
+    c.router_mut().routing_mut().next_hop(op, n).map_err(errors::route)?;
+    Ok(Answer::Done)
+}
+
+fn delete_next_hop(c: &mut Control, id: u32) -> Result {
+    next_hop(c, RouteOp::Delete, &NextHopSpec { id, kind: NextHopKind::Blackhole, proto: None })
+}
+
+fn flush_next_hops(c: &mut Control, select: &NextHopSelect) -> Result {
+    let mut gone: Vec<(bool, u32)> = c
+        .router()
+        .routing()
+        .next_hops()
+        .filter(|n| select.matches(n))
+        .map(|n| (!matches!(n.kind, NextHopKind::Group(_)), n.id))
+        .collect();
+    // Groups first, so that their members are free.
+    gone.sort_unstable();
+    let mut count = 0;
+    for (_, id) in gone {
+        count += u64::from(delete_next_hop(c, id).is_ok());
+    }
+    Ok(Answer::Count(count))
+}

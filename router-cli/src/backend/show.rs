@@ -1,0 +1,86 @@
+//! What the router knows, in the words of the control protocol.
+
+use crate::control::{LinkInfo, LinkSelect, NeighInfo, NeighSelect, StatsInfo, TunnelInfo};
+use router_core::port::TableId;
+use router_core::time::Instant;
+use router_io::runtime::Control;
+
+pub(super) fn neighs(c: &Control, select: &NeighSelect) -> Vec<NeighInfo> {
+    let now = c.now();
+    let age = |t: Instant| now.saturating_since(t).as_secs();
+    c.router()
+        .neighbors()
+        .into_iter()
+        .filter_map(|n| {
+            let port = c.router().ports().get(n.port)?;
+            select.matches(&n.addr, &port.name, n.state).then(|| NeighInfo {
+                neigh: n.spec(&port.name),
+                used: age(n.used),
+                confirmed: age(n.confirmed),
+                updated: age(n.updated),
+                probes: u32::from(n.probes),
+                pending: u32::try_from(n.pending).unwrap_or(u32::MAX),
+            })
+        })
+        .collect()
+}
+
+pub(super) fn links(c: &Control, select: &LinkSelect) -> Vec<LinkInfo> {
+    let tunnels: Vec<_> = c.router().tunnels(c.now()).collect();
+    let mut list: Vec<LinkInfo> = c
+        .router()
+        .ports()
+        .iter()
+        .filter(|p| select.dev.as_ref().is_none_or(|d| *d == p.name))
+        .filter(|p| !select.up || p.admin_up)
+        .filter(|p| select.kind.as_ref().is_none_or(|k| *k == p.kind.to_string()))
+        .map(|p| LinkInfo {
+            ifindex: p.ifindex,
+            name: p.name.clone(),
+            kind: p.kind,
+            medium: p.medium,
+            mac: p.mac,
+            mtu: p.mtu,
+            vlan: p.vlan,
+            table: p.table,
+            admin_up: p.admin_up,
+            up: p.up,
+            addrs: p.addrs.clone(),
+            outer: tunnels.iter().find(|t| t.id == p.id).map(|t| (t.spec.local, t.spec.remote)),
+            totals: c.port_totals(p.id),
+        })
+        .collect();
+    list.sort_by_key(|l| l.ifindex);
+    list
+}
+
+pub(super) fn tunnels(c: &Control, name: Option<&str>) -> Vec<TunnelInfo> {
+    c.router()
+        .tunnels(c.now())
+        .filter(|t| name.is_none_or(|n| n == t.spec.name))
+        .map(|t| TunnelInfo { totals: c.port_totals(t.id), tunnel: t.spec })
+        .collect()
+}
+
+pub(super) fn stats(c: &Control) -> StatsInfo {
+    let totals = c.totals();
+    let mut ports: Vec<_> = c.router().ports().iter().collect();
+    ports.sort_by_key(|p| p.ifindex);
+    let routing = c.router().routing();
+    // Local and default are looked up together with main and counted there.
+    let tables = routing.table_ids().into_iter().filter(|t| ![TableId::LOCAL, TableId::DEFAULT].contains(t));
+    StatsInfo {
+        received: totals.received,
+        originated: totals.originated,
+        transmitted: totals.transmitted,
+        delivered: totals.delivered,
+        answered: totals.answered,
+        held: totals.held,
+        dropped: totals.dropped.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
+        ports: ports.into_iter().map(|p| (p.name.clone(), c.port_totals(p.id))).collect(),
+        routes: tables
+            .map(|t| (crate::grammar::table_name(t).into_owned(), routing.prefix_count(t) as u64))
+            .collect(),
+        uptime: 0,
+    }
+}
