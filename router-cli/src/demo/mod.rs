@@ -171,7 +171,7 @@ fn hold(screen: &Screen, stages: &[Stage<'_>]) {
             screen.note(&format!("{host:<6} {hint}"));
         }
         for (router, socket) in stage.sockets() {
-            screen.note(&format!("{router:<6} {program} --socket {} route show", socket.display()));
+            screen.note(&format!("{router:<6} ... {program} --socket {} route show", socket.display()));
         }
     }
     screen.line("");

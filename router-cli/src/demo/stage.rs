@@ -189,7 +189,7 @@ impl<'a> Stage<'a> {
     /// Moves bytes over TCP in both directions and compares them.
     pub fn tcp(&mut self, client: &str, server: &str, addr: IpAddr) -> Result<(), StageError> {
         let mib = TCP_BYTES >> 20;
-        let command = format!("tcp transfer with {server} ({addr}): {mib} MiB there, {mib} MiB back");
+        let command = format!("# TCP with {server} at {addr}: {mib} MiB there, {mib} MiB back");
         self.screen.command(client, '$', &command);
         self.screen.working(format!("TCP between {client} and {server}"));
         let r = self.net.host(client)?.tcp_transfer(self.net.host(server)?, &TcpTransfer::new(addr, TCP_BYTES))?;
