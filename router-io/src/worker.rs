@@ -199,6 +199,13 @@ impl Worker {
         let now = self.clock.now();
         let mut report = RecvReport::default();
         queue.recv_batch(BATCH, &mut self.out.pool, &mut self.batch, &mut report);
+        // After losses the queue is full, and so is the batch: no need to ask otherwise.
+        if self.batch.len() >= BATCH {
+            let lost = queue.take_overruns();
+            if lost > 0 {
+                tell(&self.reports, &self.wake_control, id, PortEvent::Overrun(lost));
+            }
+        }
         let any = !self.batch.is_empty();
         if any {
             self.core.process(now, &mut self.tables, id, &mut self.batch, &mut self.out);

@@ -87,6 +87,8 @@ pub fn open(
             let start = || Reader::start(rx, socket, mac, merging);
             Some(start().map_err(|e| PortError::system(port, "start the reader thread", NET_ADMIN, e))?)
         } else {
+            // Only sends: nothing may pile up in it.
+            packet::bind(&socket, interface.index, false).map_err(failed)?;
             None
         };
         opened.push(DatalinkQueue { tx, reader });
@@ -161,13 +163,6 @@ fn recv_event(e: &io::Error, socket: &OwnedFd) -> Option<PortEvent> {
     }
 }
 
-impl DatalinkQueue {
-    /// Frames lost so far because the worker did not keep up.
-    pub fn overruns(&self) -> u64 {
-        self.reader.as_ref().map_or(0, |r| r.overruns.load(Ordering::Relaxed))
-    }
-}
-
 impl Receive for DatalinkQueue {
     fn recv(&mut self, frame: &mut Frame) -> Result<bool, RecvError> {
         let Some(reader) = &self.reader else { return Ok(false) };
@@ -215,6 +210,10 @@ impl Port for DatalinkQueue {
 
     fn medium(&self) -> Medium {
         Medium::Ethernet
+    }
+
+    fn take_overruns(&mut self) -> u64 {
+        self.reader.as_ref().map_or(0, |r| r.overruns.swap(0, Ordering::Relaxed))
     }
 }
 

@@ -38,6 +38,8 @@ pub enum PortEvent {
     Vanished,
     /// The queue failed with this errno and is useless.
     Broken(i32),
+    /// The kernel dropped this many frames before they were received: the worker does not keep up.
+    Overrun(u64),
     /// The host's stack knows that packets to `dst` may have `mtu` bytes at most (outer packets of a tunnel).
     PathMtu {
         /// Destination of the packet that was too long.
@@ -188,6 +190,11 @@ pub trait Port: Receive + Transmit + Send {
 
     /// What its frames look like.
     fn medium(&self) -> Medium;
+
+    /// Frames that were lost before [`Receive`] since the last call, because this queue was not served fast enough.
+    fn take_overruns(&mut self) -> u64 {
+        0
+    }
 }
 
 /// A frame from the pool. When frames have left for good (to the control thread, through a memory port), the pool makes

@@ -83,16 +83,6 @@ impl PacketQueue {
         PacketQueue { fd, ifindex, receives, rx, tx, lent: Vec::with_capacity(BATCH), want: 32 }
     }
 
-    /// Frames that the kernel dropped since the last call because the socket buffer was full.
-    pub fn take_overruns(&self) -> u32 {
-        sys::take_drops(&self.fd)
-    }
-
-    /// The index of the device.
-    pub fn ifindex(&self) -> u32 {
-        self.ifindex
-    }
-
     /// One recvmmsg into `frames`: how many datagrams came.
     fn receive(&mut self, frames: &mut [Frame]) -> Result<usize, RecvError> {
         match self.rx.receive(self.fd.as_fd(), frames, vnet::LEN, 0) {
@@ -275,6 +265,10 @@ impl Port for PacketQueue {
 
     fn medium(&self) -> Medium {
         Medium::Ethernet
+    }
+
+    fn take_overruns(&mut self) -> u64 {
+        u64::from(sys::take_drops(&self.fd))
     }
 }
 

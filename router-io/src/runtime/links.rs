@@ -104,8 +104,9 @@ impl Control {
 
     /// Something that a worker noticed at a port.
     pub(super) fn port_event(&mut self, id: PortId, event: PortEvent) {
-        let Some(port) = self.ports.get(&id) else { return };
+        let Some(port) = self.ports.get_mut(&id) else { return };
         match event {
+            PortEvent::Overrun(frames) => port.missed += frames,
             // The monitor tells about devices, and also when they come back.
             PortEvent::LinkDown | PortEvent::Vanished if port.device_index.is_some() && self.links.is_some() => {}
             PortEvent::LinkDown | PortEvent::Vanished => self.set_carrier(id, false),

@@ -72,9 +72,18 @@ impl Runtime {
         runtime.control = Some(builder.spawn(move || control.run())?);
         for (i, worker) in workers.into_iter().enumerate() {
             let builder = std::thread::Builder::new().name(format!("worker{i}"));
-            runtime.workers.push(builder.spawn(move || worker.run())?);
+            let last_words = StopAtEnd(runtime.handle());
+            runtime.workers.push(builder.spawn(move || {
+                let _last_words = last_words;
+                worker.run()
+            })?);
         }
         Ok(runtime)
+    }
+
+    /// False once the router has stopped, by command or because a thread failed; [`Runtime::stop`] then says why.
+    pub fn is_running(&self) -> bool {
+        self.control.as_ref().is_some_and(|c| !c.is_finished())
     }
 
     /// A handle for commands.
@@ -111,6 +120,19 @@ impl Drop for Runtime {
     fn drop(&mut self) {
         if let Err(e) = self.end() {
             tracing::error!(error = %e, "the router did not stop in order");
+        }
+    }
+}
+
+/// Stops the router when a worker ends, for whatever reason: without one of its workers a router would drop packets
+/// silently.
+struct StopAtEnd(RouterHandle);
+
+impl Drop for StopAtEnd {
+    fn drop(&mut self) {
+        // Never waits: a control thread that is itself ending, or waiting for this worker, would not answer.
+        if self.0.commands.try_send(Box::new(Control::stop)).is_ok() {
+            self.0.wake.ring();
         }
     }
 }

@@ -27,6 +27,9 @@ pub enum ControlError {
 pub struct OpenPort {
     /// As configured.
     pub config: PortConfig,
+    /// Frames that the kernel dropped before they were received (iproute2's `missed`): no counter of the router's knows
+    /// them.
+    pub missed: u64,
     /// The host's index of the device, while it exists.
     pub(super) device_index: Option<u32>,
     pub(super) timeline: Option<Timeline>,
@@ -136,7 +139,8 @@ impl Control {
             let _ = worker.news.send(News::AddQueue(id, queue));
             worker.wake.ring();
         }
-        self.ports.insert(id, OpenPort { config, device_index, timeline, guards });
+        let missed = self.ports.get(&id).map_or(0, |p| p.missed);
+        self.ports.insert(id, OpenPort { config, missed, device_index, timeline, guards });
     }
 
     fn close_port(&mut self, id: PortId) {

@@ -68,6 +68,15 @@ fn frames_for_a_removed_port_are_not_lost_silently() {
 }
 
 #[test]
+fn a_panic_on_the_control_thread_ends_everything_in_order() {
+    let runtime = Runtime::start(RuntimeConfig { workers: 2, ..Default::default() }).unwrap();
+    assert!(runtime.is_running());
+    assert_eq!(runtime.handle().call(|_| panic!("provoked by a test")), Err::<(), _>(Stopped));
+    let e = runtime.stop().unwrap_err();
+    assert!(matches!(&e, StopError::Panicked(who) if who == "the control thread"), "{e}");
+}
+
+#[test]
 fn live_and_replayed_ports_do_not_mix() {
     let runtime = Runtime::start(RuntimeConfig::default()).unwrap();
     let pcap = PortConfig { input: Some("/nonexistent".into()), ..PortConfig::new("p", PortKind::Pcap) };
