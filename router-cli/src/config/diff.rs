@@ -178,6 +178,7 @@ impl<'p> Diff<'p> {
             }
         }
         opened.extend(new.ports.values().filter(|p| !old.ports.contains_key(&p.name)));
+        opened.sort_by_key(|p| place(new, &p.name));
         for p in opened {
             let undo = vec![Change::PortRemove(p.name.clone())];
             self.step(Change::PortAdd(Box::new(p.clone())), undo, format!("port {} added", p.name));
@@ -201,7 +202,9 @@ impl<'p> Diff<'p> {
                 Some(_) => {}
             }
         }
-        for (name, is) in new.tunnels.iter().filter(|(n, _)| !old.tunnels.contains_key(*n)) {
+        let mut fresh: Vec<_> = new.tunnels.iter().filter(|(n, _)| !old.tunnels.contains_key(*n)).collect();
+        fresh.sort_by_key(|(n, _)| place(new, n));
+        for (name, is) in fresh {
             let undo = vec![Change::Op(Op::TunnelDelete(name.clone()))];
             self.step(Change::Op(Op::TunnelAdd(Box::new(is.spec.clone()))), undo, format!("tunnel {name} added"));
         }
@@ -320,6 +323,11 @@ impl<'p> Diff<'p> {
             self.step(Change::Op(Op::NextHopDelete(n.id)), undo, format!("nexthop {} removed", n.id));
         }
     }
+}
+
+/// Where a port or tunnel stands in the file.
+fn place(plan: &Plan, name: &str) -> usize {
+    plan.order.iter().position(|n| n == name).unwrap_or(usize::MAX)
 }
 
 fn addr_add(dev: &str, addr: &IpNet) -> Op {

@@ -227,6 +227,7 @@ const KINDS: &[(&str, PortKind)] = &[
 fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
     for (name, span, mut s) in named("port", value, problems) {
         places.ports.push((name.to_owned(), span.clone()));
+        plan.order.push(name.to_owned());
         let kind = s.parsed("kind", "a kind of port", "\"packet\"", problems, |t| {
             KINDS.iter().find(|(n, _)| *n == t).map(|(_, k)| *k).ok_or_else(|| {
                 let names: Vec<&str> = KINDS.iter().map(|(n, _)| *n).collect();
@@ -285,6 +286,7 @@ fn link_local(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> LinkLocal
 fn tunnels(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
     for (name, span, mut s) in named("tunnel", value, problems) {
         places.tunnels.push((name.to_owned(), span.clone()));
+        plan.order.push(name.to_owned());
         let mode = s.parsed("mode", "a tunnel mode", "\"6in4\"", problems, |t| match t {
             "6in4" | "sit" | "ipv6/ip" => Ok(TunnelMode::SixInFour),
             _ => Err(format!("unknown mode \"{t}\", known is 6in4 (also written sit)")),

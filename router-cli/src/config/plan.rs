@@ -21,6 +21,8 @@ pub struct Plan {
     pub ports: BTreeMap<String, PortPlan>,
     /// `[tunnel.NAME]`, by name.
     pub tunnels: BTreeMap<String, TunnelPlan>,
+    /// Names of ports and tunnels in the order of the file, which is the order in which they are opened.
+    pub order: Vec<String>,
     /// `[nexthop]`, by number.
     pub nexthops: BTreeMap<u32, NextHopSpec>,
     /// `[neigh]`, in the order of the file.

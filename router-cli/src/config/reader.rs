@@ -33,10 +33,12 @@ impl<'t, 'v> Section<'t, 'v> {
         }
     }
 
-    /// All keys with their values.
+    /// All keys with their values, in the order of the file.
     pub fn entries(&self) -> impl Iterator<Item = (&'v str, Range<usize>, &'v Value<'t>)> + use<'t, 'v> {
         let table: &'v DeTable<'t> = self.table;
-        table.iter().map(|(k, v)| (k.get_ref().as_ref(), k.span(), v))
+        let mut list: Vec<_> = table.iter().map(|(k, v)| (k.get_ref().as_ref(), k.span(), v)).collect();
+        list.sort_by_key(|(_, span, _)| span.start);
+        list.into_iter()
     }
 
     /// The value of a key, which counts as known from now on.
