@@ -368,9 +368,11 @@ impl State {
 
     fn delete_addr(&mut self, a: &AddrSpec) -> Result<Answer, WireError> {
         let l = self.link(&a.dev)?;
-        let at = l.addrs.iter().position(|n| *n == a.addr).ok_or_else(|| {
-            WireError::addr_missing(Family::of_net(&a.addr))
-        })?;
+        let at = l
+            .addrs
+            .iter()
+            .position(|n| *n == a.addr)
+            .ok_or_else(|| WireError::addr_missing(Family::of_net(&a.addr)))?;
         l.addrs.remove(at);
         let src = a.addr.addr();
         self.routes.values_mut().for_each(|v| v.retain(|r| r.route.src != Some(src)));

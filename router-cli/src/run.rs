@@ -35,7 +35,9 @@ pub(crate) fn check(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
 
 fn load(file: &Path) -> Result<Plan, Failure> {
     config::load(file).map_err(|e| match &e {
-        ConfigError::Read { .. } => Failure::with_hint(exit::USAGE, e.to_string(), "docs/configuration.md has an example"),
+        ConfigError::Read { .. } => {
+            Failure::with_hint(exit::USAGE, e.to_string(), "docs/configuration.md has an example")
+        }
         ConfigError::Wrong { .. } => Failure::new(exit::USAGE, e.to_string()),
     })
 }
@@ -56,7 +58,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     check_free(&socket).map_err(|e| socket_failure(&e))?;
     privileges::check(plan.ports.values().map(|p| p.kind)).map_err(refused)?;
     let signals = Signals::install().map_err(refused)?;
-    let runtime = Runtime::start(runtime_config(&plan)).map_err(|e| refused(format!("Cannot start the router: {e}")))?;
+    let runtime =
+        Runtime::start(runtime_config(&plan)).map_err(|e| refused(format!("Cannot start the router: {e}")))?;
     let backend = Arc::new(RouterBackend::new(runtime.handle(), &plan.router.name));
     let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
     apply(&*backend, &diff(&fresh, &plan)).map_err(|e| Failure::from(e).not_started(&args.file))?;
@@ -130,9 +133,8 @@ struct Reloader {
 impl Reloader {
     fn reload(&self) -> Result<String, WireError> {
         let mut old = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = config::load(&self.file).map_err(|e| {
-            WireError::new("invalid", e.to_string(), "nothing was changed")
-        })?;
+        let new =
+            config::load(&self.file).map_err(|e| WireError::new("invalid", e.to_string(), "nothing was changed"))?;
         let steps = diff(&old, &new);
         let target: &dyn Target = &*self.target;
         apply(target, &steps).map_err(|e| WireError {

@@ -11,9 +11,10 @@ pub(super) fn route(e: RouteError) -> WireError {
     let code = match &e {
         RouteError::Exists => "exists",
         RouteError::NoDevice(name) => return WireError::no_device(name),
-        RouteError::NoSuchRoute | RouteError::NotFound | RouteError::NothingToReplace | RouteError::NoNextHopObject(_) => {
-            "not_found"
-        }
+        RouteError::NoSuchRoute
+        | RouteError::NotFound
+        | RouteError::NothingToReplace
+        | RouteError::NoNextHopObject(_) => "not_found",
         _ => "invalid",
     };
     WireError::new(code, e.to_string(), e.hint().unwrap_or_default().replace('`', "\""))

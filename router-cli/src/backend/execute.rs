@@ -105,9 +105,8 @@ fn flush_routes(c: &mut Control, select: &RouteSelect) -> Result {
 }
 
 fn route_get(c: &Control, get: &RouteGet) -> Result {
-    let refuse = |line: &str, hint: String| {
-        Err(WireError::new("unreachable", format!("RTNETLINK answers: {line}"), hint))
-    };
+    let refuse =
+        |line: &str, hint: String| Err(WireError::new("unreachable", format!("RTNETLINK answers: {line}"), hint));
     for dev in [&get.iif, &get.oif].into_iter().flatten() {
         port_id(c, dev)?;
     }

@@ -40,7 +40,10 @@ impl RouterBackend {
         *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
     }
 
-    fn on_control<R: Send + 'static>(&self, f: impl FnOnce(&mut Control) -> R + Send + 'static) -> Result<R, WireError> {
+    fn on_control<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&mut Control) -> R + Send + 'static,
+    ) -> Result<R, WireError> {
         self.handle.call(f).map_err(|_| {
             WireError::new("failed", "The router is shutting down.", "start it again with \"duet run FILE\"")
         })

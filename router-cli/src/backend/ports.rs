@@ -1,7 +1,7 @@
 //! Changes that only a configuration can ask for: ports, tunnels as a whole, settings.
 
-use super::execute::{execute, port_id};
 use super::errors;
+use super::execute::{execute, port_id};
 use crate::config::{Change, LinkLocal, PortPlan};
 use crate::control::WireError;
 use ipnet::{IpNet, Ipv6Net};

@@ -78,9 +78,7 @@ pub(super) fn stats(c: &Control) -> StatsInfo {
         held: totals.held,
         dropped: totals.dropped.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect(),
         ports: ports.into_iter().map(|p| (p.name.clone(), c.port_totals(p.id))).collect(),
-        routes: tables
-            .map(|t| (crate::grammar::table_name(t).into_owned(), routing.prefix_count(t) as u64))
-            .collect(),
+        routes: tables.map(|t| (crate::grammar::table_name(t).into_owned(), routing.prefix_count(t) as u64)).collect(),
         uptime: 0,
     }
 }
