@@ -78,6 +78,7 @@ impl<'a> Stage<'a> {
             self.screen.command(host, '#', &format!("ip addr add {addr} dev {dev}"));
             self.net.addr(host, dev, addr)?;
         }
+        self.net.wait_ready(PATIENCE)?;
         for route in routes {
             let family = if route.contains(':') && !route.contains("inet6") { " -6" } else { "" };
             self.screen.command(host, '#', &format!("ip{family} route add {route}"));

@@ -1,9 +1,10 @@
 //! A small network of hosts, described in a few lines.
 
 use super::{Host, LabError};
-use crate::netlink::{KernelRoute, VethEnd};
+use crate::netlink::{KernelRoute, KernelRouteKind, VethEnd};
 use router_core::addr::{MacAddr, parse_interface_addr};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -151,7 +152,7 @@ impl Net {
         changed.map_err(|e| host.failed(e))
     }
 
-    /// Waits until every link made here that still exists is operational and no address is tentative.
+    /// Waits until every link made here that still exists is operational and every address is usable.
     ///
     /// # Errors
     /// [`LabError::NotReady`] names what was missing at the end of `limit`.
@@ -182,6 +183,17 @@ impl Net {
             let addrs = host.netlink().addrs(None).map_err(|e| host.failed(e))?;
             if let Some(a) = addrs.iter().find(|a| a.tentative) {
                 return Ok(Some(format!("{name}: address {} is tentative", a.addr)));
+            }
+            // The kernel says "added" and makes the route to itself a moment later.
+            let mut netlink = host.netlink();
+            let up: Vec<u32> =
+                netlink.links().map_err(|e| host.failed(e))?.iter().filter(|l| l.admin_up).map(|l| l.index).collect();
+            for a in addrs.iter().filter(|a| up.contains(&a.index)).map(|a| a.addr.addr()) {
+                let IpAddr::V6(v6) = a else { continue };
+                let local = |l: &crate::netlink::FibLookup| l.kind == KernelRouteKind::Local;
+                if !v6.is_unicast_link_local() && !netlink.lookup(a).is_ok_and(|l| local(&l)) {
+                    return Ok(Some(format!("{name}: address {a} has no local route")));
+                }
             }
         }
         Ok(None)

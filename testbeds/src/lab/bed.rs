@@ -76,6 +76,7 @@ impl Bed {
     /// Gives a host addresses on `eth0` and routes.
     pub fn end(&self, host: &str, addrs: &[&str], routes: &[&str]) -> Result {
         addrs.iter().try_for_each(|a| self.net.addr(host, "eth0", a))?;
+        self.ready()?;
         Ok(routes.iter().try_for_each(|r| self.net.route(host, r))?)
     }
 
@@ -96,7 +97,8 @@ impl Bed {
                 config.routes.iter().try_for_each(|r| self.net.route(&config.name, r))?;
             }
         }
-        Ok(())
+        // Either may have made devices or addresses of the host.
+        self.ready()
     }
 
     /// One of our routers.
@@ -165,5 +167,35 @@ impl Drop for Bed {
                 eprintln!("{stats:?}");
             }
         }
+        if std::thread::panicking() {
+            for name in self.net.host_names() {
+                eprintln!("--- the kernel of {name} discarded: {}", discards(self.host(name)).join(", "));
+            }
+        }
     }
+}
+
+/// Counters of a host's kernel that say that packets were lost there, if they are not zero.
+fn discards(host: &Host) -> Vec<String> {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+    let (pairs, columns) = host.run(|| (read("snmp6"), read("snmp") + &read("netstat")));
+    let telling =
+        |name: &str| ["Discard", "Error", "Err", "Drop", "NoRoute", "Trunc", "Fails"].iter().any(|w| name.contains(w));
+    let mut found = Vec::new();
+    let mut keep = |name: &str, value: &str| {
+        if telling(name) && value != "0" {
+            found.push(format!("{name} {value}"));
+        }
+    };
+    for line in pairs.lines() {
+        let mut words = line.split_whitespace();
+        keep(words.next().unwrap_or_default(), words.next().unwrap_or("0"));
+    }
+    // A line of names, then a line of values.
+    let lines: Vec<&str> = columns.lines().collect();
+    for pair in lines.chunks(2) {
+        let [names, values] = pair else { continue };
+        names.split_whitespace().zip(values.split_whitespace()).for_each(|(n, v)| keep(n, v));
+    }
+    found
 }
