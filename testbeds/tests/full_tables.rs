@@ -98,7 +98,7 @@ sandbox_test! {
             let mut said = String::new();
             let _ = write!(said, "{file}: {count} routes in {taken:.2?}, {} MiB more, ", (kib.saturating_sub(empty)) >> 10);
             let _ = write!(said, "{flows} packets and their answers meanwhile, none lost");
-            eprintln!("{said}");
+            eprintln!("NOTE: {said}");
         }
         let looked = duet_lookups(r, &[ip("1.1.1.1"), ip("8.8.8.8"), ip("2001:4860:4860::8888")]).unwrap();
         assert!(looked.iter().all(|l| matches!(l, Looked::Hop { via: Some(_), .. })), "{looked:?}");

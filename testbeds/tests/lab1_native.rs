@@ -8,20 +8,21 @@ use testbeds::lab::{Bed, Dut, Result, RouterConfig};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_duet-under-test");
 
 /// a - r - b.
-fn bed(dut: Dut) -> Result<Bed> {
+fn bed(dut: Dut, workers: usize) -> Result<Bed> {
     let mut bed = Bed::row(PROGRAM, &["a", "r", "b"], &[])?;
     bed.ready()?;
     bed.end("a", &["192.0.2.1/25", "2001:db8:a::1/64"], &["default via 192.0.2.2", "default via 2001:db8:a::2"])?;
     bed.end("b", &["192.0.2.129/25", "2001:db8:b::1/64"], &["default via 192.0.2.130", "default via 2001:db8:b::2"])?;
     let r = RouterConfig::new("r")
+        .router(&format!("workers = {workers}"))
         .port("left", &["192.0.2.2/25", "2001:db8:a::2/64"])
         .port("right", &["192.0.2.130/25", "2001:db8:b::2/64"]);
     bed.router(dut, &r)?;
     Ok(bed)
 }
 
-fn native(dut: Dut) -> Result {
-    let bed = bed(dut)?;
+fn native(dut: Dut, workers: usize) -> Result {
+    let bed = bed(dut, workers)?;
     let (a, b) = (bed.host("a"), bed.host("b"));
     Pair::new(a, b, "192.0.2.1", "192.0.2.129").all(1500, &["192.0.2.2", "192.0.2.129"])?;
     Pair::new(a, b, "2001:db8:a::1", "2001:db8:b::1").all(1500, &["2001:db8:a::2", "2001:db8:b::1"])?;
@@ -34,19 +35,25 @@ fn native(dut: Dut) -> Result {
 
 sandbox_test! {
     fn native_kernel() {
-        native(Dut::Kernel).unwrap();
+        native(Dut::Kernel, 1).unwrap();
     }
 }
 
 sandbox_test! {
     fn native_duet() {
-        native(Dut::Duet).unwrap();
+        native(Dut::Duet, 1).unwrap();
+    }
+}
+
+sandbox_test! {
+    fn native_duet_three_workers() {
+        native(Dut::Duet, 3).unwrap();
     }
 }
 
 sandbox_test! {
     fn nested_routes_as_the_kernel_finds_them() {
-        let mut bed = bed(Dut::Duet).unwrap();
+        let mut bed = bed(Dut::Duet, 1).unwrap();
         // A kernel with the same links and addresses.
         bed.net.hosts(&["k", "other"]).unwrap();
         bed.net.link(("k", "left"), ("other", "eth0")).unwrap();

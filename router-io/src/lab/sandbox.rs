@@ -104,6 +104,7 @@ pub fn in_sandbox(name: &str, body: impl FnOnce()) {
     match run_test(name) {
         Ok((status, output)) => {
             print!("{output}");
+            pass_on(&output);
             // A wrong name would run no test, successfully.
             let ran = output.contains("running 1 test");
             assert!(status.is_some_and(|s| s.success()) && ran, "{name} inside the sandbox: {}", describe(status, ran));
@@ -114,6 +115,16 @@ pub fn in_sandbox(name: &str, body: impl FnOnce()) {
             let _ = io::stderr().write_all(format!("SKIPPED: {name}: {e}\n").as_bytes());
         }
         Err(e) => panic!("{name}: {e}"),
+    }
+}
+
+/// Repeats lines for the reader of a test run on standard error, which libtest hides when a test passes: what was left
+/// out (`SKIPPED: ...`) and what was measured (`NOTE: ...`).
+fn pass_on(output: &str) {
+    for line in output.lines() {
+        if let Some(at) = ["SKIPPED: ", "NOTE: "].iter().find_map(|mark| line.find(mark)) {
+            let _ = io::stderr().write_all(format!("{}\n", &line[at..]).as_bytes());
+        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Bed {
                 self.routers.insert(config.name.clone(), instance);
             }
             Dut::Kernel => {
-                assert!(config.extra.is_empty(), "the kernel understands ports and routes only");
+                assert!(config.extra.trim().is_empty(), "the kernel understands ports and routes only");
                 self.net.kernel_router(&config.name)?;
                 for port in &config.ports {
                     port.addrs.iter().try_for_each(|a| self.net.addr(&config.name, &port.name, a))?;

@@ -11,7 +11,7 @@ pub fn run(host: &Host, program: &str, args: &[&str]) -> Option<(bool, String)> 
     let mut command = Command::new(program);
     command.args(args).env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut process) = host.spawn(command) else {
-        eprintln!("SKIPPED: {program} is not installed");
+        eprintln!("SKIPPED: {} of host {}: not installed", program, host.name());
         return None;
     };
     let mut text = String::new();
