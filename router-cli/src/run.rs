@@ -101,7 +101,7 @@ fn socket_failure(e: &SocketError) -> Failure {
 
 impl Failure {
     fn not_started(self, file: &Path) -> Failure {
-        Failure { line: format!("{}: {}", file.display(), self.line), exit: exit::REFUSED, ..self }
+        Failure { line: format!("{}: {}", file.display(), self.line), ..self }
     }
 }
 
@@ -168,7 +168,7 @@ fn replay(plan: &Plan) -> Result<(), Failure> {
     let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
     {
         let target = Direct(RefCell::new(replay.control()));
-        apply(&target, &diff(&fresh, plan)).map_err(|e| Failure { exit: exit::REFUSED, ..Failure::from(e) })?;
+        apply(&target, &diff(&fresh, plan)).map_err(Failure::from)?;
     }
     let totals = replay.run().map_err(refused)?;
     let mut out = std::io::stdout().lock();

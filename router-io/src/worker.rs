@@ -26,6 +26,9 @@ pub const POOL: usize = 2048;
 /// Key of the wake-up fd in the epoll set; ports use their index.
 const WAKE: u64 = u64::MAX;
 
+/// Every so many batches all egress lists are looked through.
+const FULL_SWEEP: u64 = 1024;
+
 /// What the control thread tells a worker.
 pub enum News {
     /// A port was added; this is the worker's queue of it.
@@ -111,6 +114,7 @@ pub struct Worker {
     out: Outbox,
     batch: Vec<Frame>,
     sent: SendReport,
+    flushes: u64,
     stopping: bool,
 }
 
@@ -133,6 +137,7 @@ impl Worker {
             out: Outbox::new(parts.max_ports, FramePool::new(POOL, MAX_FRAME)),
             batch: Vec::with_capacity(BATCH),
             sent: SendReport::default(),
+            flushes: 0,
             stopping: false,
         })
     }
@@ -217,7 +222,11 @@ impl Worker {
 
     /// Sends what the core has left, and hands over its punts.
     fn flush(&mut self) {
-        for i in 0..self.out.tx.len() {
+        // Frames are for ports with a queue here, hardly ever for one that was just removed: the long rest of the lists
+        // (tunnels, free indexes) is only looked at now and then.
+        self.flushes += 1;
+        let all = self.flushes.is_multiple_of(FULL_SWEEP);
+        for i in 0..if all { self.out.tx.len() } else { self.queues.len().min(self.out.tx.len()) } {
             if self.out.tx[i].is_empty() {
                 continue;
             }

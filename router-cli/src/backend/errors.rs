@@ -52,7 +52,10 @@ pub(super) fn neigh(e: NeighError) -> WireError {
 pub(super) fn control(e: ControlError) -> WireError {
     match e {
         ControlError::Router(p) => port(p),
-        ControlError::Open(p) => WireError::new("failed", format!("Error: {p}"), ""),
+        ControlError::Open(p) => {
+            let code = if matches!(p, router_io::port::PortError::NoDevice { .. }) { "no_device" } else { "failed" };
+            WireError::new(code, p.to_string(), "")
+        }
     }
 }
 

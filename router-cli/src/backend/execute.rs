@@ -7,6 +7,7 @@ use crate::control::{
 use router_core::addr::Family;
 use router_core::neighbor::SetMode;
 use router_core::port::{PortId, PortKind, TableId};
+use router_core::routing::Cursor;
 use router_core::spec::{HopSpec, NeighSpec, NextHopKind, NextHopSpec, NudState, RouteKind, RouteOp, TunnelSpec};
 use router_io::runtime::Control;
 use std::net::IpAddr;
@@ -88,20 +89,26 @@ fn route(c: &mut Control, op: RouteOp, spec: &router_core::spec::RouteSpec) -> R
 
 /// Removes what the same selector shows.
 fn flush_routes(c: &mut Control, select: &RouteSelect) -> Result {
-    let filter = super::coarse(select);
-    let mut count = 0;
-    let mut after = None;
+    let (mut count, mut after) = (0, None);
     loop {
-        let (page, next) = c.router().routing().page(&filter, after, 1000);
-        for info in page.iter().filter(|i| select.matches(i)) {
-            let removed = c.router_mut().routing_mut().route(RouteOp::Delete, &info.route);
-            count += u64::from(removed.is_ok());
-        }
+        let (n, next) = flush_page(c, select, after);
+        count += n;
         match next {
             Some(_) => after = next,
             None => return Ok(Answer::Count(count)),
         }
     }
+}
+
+/// Removes the selected ones among the next thousand routes, so that a long flush can leave the control thread between.
+pub(super) fn flush_page(c: &mut Control, select: &RouteSelect, after: Option<Cursor>) -> (u64, Option<Cursor>) {
+    let (page, next) = c.router().routing().page(&super::coarse(select), after, 1000);
+    let mut count = 0;
+    for info in page.iter().filter(|i| select.matches(i)) {
+        let removed = c.router_mut().routing_mut().route(RouteOp::Delete, &info.route);
+        count += u64::from(removed.is_ok());
+    }
+    (count, next)
 }
 
 fn route_get(c: &Control, get: &RouteGet) -> Result {

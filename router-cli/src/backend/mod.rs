@@ -6,6 +6,7 @@ mod ports;
 mod show;
 
 pub(crate) use execute::execute;
+use execute::flush_page;
 pub(crate) use ports::change;
 
 use crate::config::{Change, Target};
@@ -70,6 +71,18 @@ impl Backend for RouterBackend {
                 let uptime = self.started.elapsed().as_secs();
                 let stats = self.on_control(|c| show::stats(c))?;
                 Ok(Answer::Stats(Box::new(StatsInfo { uptime, ..stats })))
+            }
+            Op::RouteFlush(select) => {
+                let (mut count, mut after) = (0, None);
+                loop {
+                    let select = select.clone();
+                    let (n, next) = self.on_control(move |c| flush_page(c, &select, after))?;
+                    count += n;
+                    match next {
+                        Some(_) => after = next,
+                        None => return Ok(Answer::Count(count)),
+                    }
+                }
             }
             Op::Batch { ops, force, .. } => {
                 self.on_control(move |c| Answer::Batch(run_batch(ops, force, |op| execute(c, op))))

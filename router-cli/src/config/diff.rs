@@ -1,6 +1,7 @@
 //! From one plan to another, and back when a step fails.
 
 use super::check::key;
+use super::order::by_dependence;
 use super::plan::{Plan, PortPlan};
 use crate::control::{AddrSpec, LinkSet, Op, WireError};
 use crate::output::route_line;
@@ -89,7 +90,9 @@ pub fn apply(target: &dyn Target, steps: &[Step]) -> Result<(), WireError> {
             }
             let undone = undo(target, &steps[..done]);
             let step = steps.get(done).map_or("", |s| s.text.as_str());
-            return Err(WireError { line: format!("{step}: {}", error.line), hint: undone.or(error.hint), ..error });
+            // Failures to open a port name it themselves.
+            let line = if error.line.starts_with("port ") { error.line } else { format!("{step}: {}", error.line) };
+            return Err(WireError { line, hint: undone.or(error.hint), code: error.code });
         }
     }
     Ok(())
@@ -283,7 +286,7 @@ impl<'p> Diff<'p> {
     fn routes(&mut self) {
         let (old, new) = (self.old, self.new);
         let before: BTreeMap<_, &RouteSpec> = old.routes.iter().map(|r| (key(r), r)).collect();
-        for r in &new.routes {
+        for r in by_dependence(new) {
             let text = format!("route {}", route_line(r));
             match before.get(&key(r)) {
                 Some(was) if *was == r && !self.touches_renewed(r.hops.iter()) => {}

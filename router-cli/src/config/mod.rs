@@ -6,6 +6,7 @@
 mod check;
 mod diff;
 mod lines;
+mod order;
 mod parse;
 mod plan;
 mod problem;

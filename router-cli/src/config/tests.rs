@@ -280,6 +280,18 @@ fn a_refused_reload_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn routes_come_after_those_they_lean_on() {
+    let p = read(
+        "[port.lan0]\nkind = \"packet\"\naddress = \"192.0.2.1/24\"\n[routes]\nmain = [\"10.0.0.0/8 via 203.0.113.1\", \
+         \"198.51.100.0/24 via 10.1.1.1\", \"203.0.113.0/24 via 192.0.2.9\", \"172.16.0.0/12 via 172.16.0.1\"]\n",
+    )
+    .unwrap();
+    let texts: Vec<String> = diff(&Plan::default(), &p).into_iter().skip(1).map(|s| s.text).collect();
+    let order: Vec<&str> = texts.iter().filter_map(|t| t.split(' ').nth(1)).collect();
+    assert_eq!(order, ["203.0.113.0/24", "10.0.0.0/8", "172.16.0.0/12", "198.51.100.0/24"]);
+}
+
+#[test]
 fn a_port_opened_anew_gets_its_routes_again() {
     let a = plan(r#""10.0.0.0/8 via 192.0.2.9 dev lan0", "10.2.0.0/16 nhid 1", "blackhole 10.3.0.0/16""#);
     let mut b = a.clone();

@@ -153,6 +153,11 @@ impl Control {
         self.workers.iter().map(|w| &*w.counters).chain(std::iter::once(&*self.counters))
     }
 
+    /// Former snapshots that some worker may still be reading. Their memory goes when the last one has moved on.
+    pub fn retired_snapshots(&self) -> usize {
+        self.retired.len()
+    }
+
     /// Counters of the whole router. While traffic flows, the values are from slightly different moments.
     pub fn totals(&self) -> Totals {
         Totals::sum(self.all_counters())

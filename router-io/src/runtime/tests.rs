@@ -9,6 +9,7 @@ use crate::sandbox_test;
 use router_core::counters::Totals;
 use router_core::frame::Frame;
 use router_core::port::{Medium, PortCaps, PortId, PortKind};
+use router_core::spec::{HopSpec, RouteOp, RouteSpec};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -49,6 +50,88 @@ fn every_frame_is_accounted_for_and_a_stopped_router_says_so() {
     assert_eq!(totals.dropped_total(), 1000);
     runtime.stop().unwrap();
     assert_eq!(handle.call(|_| ()), Err(Stopped));
+}
+
+/// A UDP packet over IPv4 from 192.0.2.2 to 198.51.100.2, TTL 64.
+fn udp() -> Frame {
+    let mut p = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 2, 198, 51, 100, 2, 0, 7, 0, 7, 0, 8, 0, 0];
+    let sum: u32 = p[..20].chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+    p[10..12].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
+    Frame::from_slice(&p)
+}
+
+fn addressed(name: &str, addr: &str) -> PortConfig {
+    PortConfig { addrs: vec![addr.parse().unwrap()], ..memory(name) }
+}
+
+#[test]
+fn what_a_full_port_cannot_take_is_counted_as_such() {
+    let runtime = Runtime::start(RuntimeConfig::default()).unwrap();
+    let handle = runtime.handle();
+    let add = |c: &mut Control, name: &str, addr: &str, capacity| {
+        c.add_memory_port(addressed(name, addr), PortCaps::default(), capacity).unwrap()
+    };
+    let (_, mut left) = handle.call(move |c| add(c, "left", "192.0.2.1/24", 4096)).unwrap();
+    let (right_id, mut right) = handle.call(move |c| add(c, "right", "198.51.100.1/24", 16)).unwrap();
+    for _ in 0..1000 {
+        left.send(&mut udp()).unwrap();
+    }
+    // A frame counts as transmitted until its port has refused it.
+    let done = |t: &Totals| t.dropped.get("tx_full") == Some(&984) && t.check().is_ok();
+    let totals = until(&handle, "all refused", move |c| Some(c.totals()).filter(done));
+    assert_eq!((totals.received, totals.transmitted), (1000, 16));
+    let port = handle.call(move |c| c.port_totals(right_id)).unwrap();
+    assert_eq!((port.tx_packets, port.tx_bytes, port.tx_dropped), (16, 16 * 28, 984));
+    for _ in 0..16 {
+        let frame = right.take_timeout(LIMIT).unwrap();
+        assert_eq!((frame.data()[8], frame.len()), (63, 28));
+    }
+    // The other end of a port goes away: the port loses its carrier, and the route over it goes.
+    drop(right);
+    left.send(&mut udp()).unwrap();
+    until(&handle, "carrier lost", move |c| c.router().ports().get(right_id).filter(|p| !p.up).map(|_| ()));
+    left.send(&mut udp()).unwrap();
+    let done = |t: &Totals| t.dropped_total() == 984 + 2 && t.check().is_ok();
+    let totals = until(&handle, "all ended", move |c| Some(c.totals()).filter(done));
+    let ended = |reason| totals.dropped.get(reason).copied().unwrap_or(0);
+    assert!(ended("no_route") > 0 && ended("no_route") + ended("port_gone") == 2, "{totals:?}");
+    runtime.stop().unwrap();
+}
+
+#[test]
+fn tables_change_under_traffic_without_a_lost_frame() {
+    const FRAMES: u64 = 20_000;
+    let runtime = Runtime::start(RuntimeConfig { workers: 2, ..Default::default() }).unwrap();
+    let handle = runtime.handle();
+    let add = |c: &mut Control, name: &str, addr: &str| {
+        c.add_memory_port(addressed(name, addr), PortCaps::default(), 1 << 15).unwrap()
+    };
+    let (_, mut left) = handle.call(move |c| add(c, "left", "192.0.2.1/24")).unwrap();
+    let (_, mut right) = handle.call(move |c| add(c, "right", "198.51.100.1/24")).unwrap();
+    let writer = std::thread::spawn({
+        let handle = handle.clone();
+        move || {
+            for i in 0..500u32 {
+                let dst = format!("10.{}.{}.0/24", i / 250, i % 250);
+                let mut route = RouteSpec::new(dst.parse().unwrap());
+                route.hops = vec![HopSpec { dev: Some("right".into()), weight: 1, ..HopSpec::default() }];
+                let op = if i % 3 == 2 { RouteOp::Replace } else { RouteOp::Add };
+                handle.call(move |c| c.router_mut().routing_mut().route(op, &route)).unwrap().unwrap();
+            }
+        }
+    });
+    for _ in 0..FRAMES {
+        left.send(&mut udp()).unwrap();
+    }
+    for _ in 0..FRAMES {
+        right.take_timeout(LIMIT).unwrap();
+    }
+    writer.join().unwrap();
+    let totals = until(&handle, "all received", |c| Some(c.totals()).filter(|t| t.check().is_ok()));
+    assert_eq!((totals.received, totals.transmitted, totals.dropped_total()), (FRAMES, FRAMES, 0));
+    // Former snapshots are freed although the workers are idle by now.
+    until(&handle, "snapshots freed", |c| (c.retired_snapshots() == 0).then_some(()));
+    runtime.stop().unwrap();
 }
 
 #[test]
