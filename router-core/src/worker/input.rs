@@ -13,14 +13,8 @@ use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use std::net::{IpAddr, Ipv4Addr};
 
 impl Worker {
-    /// Counts a received frame and takes its link header off. Returns the job to do with the IP packet inside.
+    /// Takes the link header off a received frame. Returns the job to do with the IP packet inside.
     pub(super) fn receive(&mut self, step: &mut Step<'_>, port: PortId, mut frame: Frame) -> Option<Job> {
-        self.counters.received.add(1);
-        frame.meta.port = port;
-        if let Some(c) = self.counters.port(port) {
-            c.rx_packets.add(1);
-            c.rx_bytes.add(frame.len() as u64);
-        }
         let Some(info) = step.tables.ports.get(port) else {
             self.discard(step, frame, DropReason::PortGone);
             return None;

@@ -7,6 +7,7 @@
 //! and done right after it, so there is no recursion and the amount of work per packet is bounded.
 
 mod answer;
+mod fast;
 mod input;
 mod route;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::packet::Packet;
 use crate::port::{PortId, TableId};
 use crate::tables::Tables;
 use crate::time::Instant;
+use fast::{Lane, Sent};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -140,6 +142,8 @@ pub struct Worker {
     limiter: Limiter,
     jobs: VecDeque<Job>,
     pieces: Vec<Frame>,
+    lanes: Vec<Lane>,
+    ids: Vec<ObjectId>,
 }
 
 /// What every step of the pipeline needs beside the packet.
@@ -162,6 +166,8 @@ impl Worker {
             limiter: Limiter::default(),
             jobs: VecDeque::with_capacity(2 * MAX_BATCH),
             pieces: Vec::with_capacity(64),
+            lanes: Vec::with_capacity(MAX_BATCH),
+            ids: Vec::with_capacity(MAX_BATCH),
         }
     }
 
@@ -179,12 +185,38 @@ impl Worker {
         batch: &mut Vec<Frame>,
         out: &mut Outbox,
     ) {
-        let mut tables = Arc::clone(source.current());
-        for frame in batch.drain(..) {
-            let step = &mut Step { now, tables: &tables, out };
-            if let Some(job) = self.receive(step, port, frame) {
-                self.run(now, source, &mut tables, job, out);
+        let first = Arc::clone(source.current());
+        self.count_received(port, batch);
+        let Some(info) = first.ports.get(port) else {
+            for mut frame in batch.drain(..) {
+                frame.meta.port = port;
+                self.discard(&mut Step { now, tables: &first, out }, frame, DropReason::PortGone);
             }
+            return;
+        };
+        self.survey(info, batch);
+        self.look_up_lanes(first.routing.fibs.get(info.table).map(|f| &**f));
+        // The general path may move on to a newer snapshot; ids of the lanes stay with the one they were looked up in.
+        let mut tables = None;
+        let mut sent = Sent::default();
+        for (at, mut frame) in batch.drain(..).enumerate() {
+            frame.meta.port = port;
+            let Some(frame) = self.send_lane(at, frame, info.medium, &first, &mut sent, out) else { continue };
+            let tables = tables.get_or_insert_with(|| Arc::clone(&first));
+            let step = &mut Step { now, tables, out };
+            if let Some(job) = self.receive(step, port, frame) {
+                self.run(now, source, tables, job, out);
+            }
+        }
+        self.count_sent(&mut sent);
+    }
+
+    /// Counts a batch that came in.
+    fn count_received(&self, port: PortId, batch: &[Frame]) {
+        self.counters.received.add(batch.len() as u64);
+        if let Some(c) = self.counters.port(port) {
+            c.rx_packets.add(batch.len() as u64);
+            c.rx_bytes.add(batch.iter().map(|f| f.len() as u64).sum());
         }
     }
 

@@ -149,6 +149,11 @@ impl Bench {
     /// Processes one frame from port 0 and returns what was sent, as (port, bytes), and the totals.
     fn run(&mut self, frame: Frame) -> (Vec<(usize, Vec<u8>)>, Totals) {
         self.worker.process(Instant::from_millis(5), &mut self.source, PortId(0), &mut vec![frame], &mut self.out);
+        self.collect()
+    }
+
+    /// What was sent since the last call, and the totals.
+    fn collect(&mut self) -> (Vec<(usize, Vec<u8>)>, Totals) {
         let mut sent = Vec::new();
         for (port, queue) in self.out.tx.iter_mut().enumerate() {
             sent.extend(queue.drain(..).map(|f| (port, f.data().to_vec())));
@@ -324,4 +329,78 @@ fn a_stale_snapshot_is_replaced_in_the_middle_of_a_batch() {
     let batch = &mut vec![from_host(&v4("198.51.100.7", 17, 64, true, &[1; 30]))];
     b.worker.process(Instant::ZERO, &mut source, PortId(0), batch, &mut b.out);
     assert_eq!(b.out.tx[1].len(), 1);
+}
+
+/// One frame through the general path only: what the fast path must agree with.
+fn general(b: &mut Bench, frame: Frame) -> (Vec<(usize, Vec<u8>)>, Totals) {
+    let tables = tables_of(b);
+    let mut frame = frame;
+    frame.meta.port = PortId(0);
+    b.worker.count_received(PortId(0), std::slice::from_ref(&frame));
+    let now = Instant::from_millis(5);
+    let step = &mut Step { now, tables: &tables, out: &mut b.out };
+    if let Some(job) = b.worker.receive(step, PortId(0), frame) {
+        b.worker.run(now, &mut Fixed(Arc::clone(&tables)), &mut Arc::clone(&tables), job, &mut b.out);
+    }
+    b.collect()
+}
+
+fn tables_of(b: &Bench) -> Arc<Tables> {
+    Arc::clone(&b.source.0)
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(4000))]
+
+    #[test]
+    fn the_fast_path_agrees_with_the_general_path(
+        kind in 0usize..14,
+        payload in 0usize..1500,
+        ttl in 0u8..4,
+        df: bool,
+        spoil in proptest::collection::vec((0usize..80, proptest::prelude::any::<u8>()), 0..3),
+        cut in 0usize..200,
+        fix: bool,
+    ) {
+        let payload = vec![0x5a; payload];
+        let packet = match kind {
+            0 => v4("198.51.100.7", 17, ttl, df, &payload),
+            1 => v4("203.0.113.7", 6, ttl, df, &payload),
+            2 => v4("203.0.114.7", 17, ttl, df, &payload),
+            3 => v4("203.0.115.7", 17, ttl, df, &payload),
+            4 => v4("203.0.117.7", 17, ttl, df, &payload),
+            5 => v4("192.0.2.2", 17, ttl, df, &payload),
+            6 => v4("192.0.2.1", 1, ttl, df, &payload),
+            7 => v4("192.0.2.255", 17, ttl, df, &payload),
+            8 => v6("2001:db8:1::7", 17, ttl, &payload),
+            9 => v6("2001:db8:2::7", 17, ttl, &payload),
+            10 => v6("2001:db8::1", 17, ttl, &payload),
+            11 => v6("fe80::7", 17, ttl, &payload),
+            12 => v6("ff02::7", 17, ttl, &payload),
+            _ => v4("100.64.0.1", 17, ttl, df, &payload),
+        };
+        let mut bytes = from_host(&packet).data().to_vec();
+        for (at, value) in spoil {
+            if let Some(b) = bytes.get_mut(at) {
+                *b = value;
+            }
+        }
+        if cut < 100 {
+            bytes.truncate(cut + 10);
+        }
+        if fix && bytes.len() > 34 && bytes[14] >> 4 == 4 {
+            checksum::fill_ipv4_header(&mut bytes[14..]);
+        }
+        let (mut fast, mut slow) = (Bench::new(), Bench::new());
+        let one = fast.run(Frame::from_slice(&bytes));
+        let other = general(&mut slow, Frame::from_slice(&bytes));
+        proptest::prop_assert_eq!(one, other);
+        proptest::prop_assert_eq!(fast.out.punts.len(), slow.out.punts.len());
+        let counts = |b: &Bench, p: u16| {
+            crate::counters::PortTotals::sum(PortId(p), [&**b.worker.counters()])
+        };
+        for p in 0..3 {
+            proptest::prop_assert_eq!(counts(&fast, p), counts(&slow, p));
+        }
+    }
 }
