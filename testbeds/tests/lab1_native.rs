@@ -52,6 +52,26 @@ sandbox_test! {
 }
 
 sandbox_test! {
+    fn native_by_the_portable_port() {
+        // Its channel knows no unfinished checksums, which veth leaves in UDP and TCP; ICMP is complete.
+        let mut bed = Bed::row(PROGRAM, &["a", "r", "b"], &[]).unwrap();
+        bed.ready().unwrap();
+        bed.end("a", &["192.0.2.1/25", "2001:db8:a::1/64"], &["default via 192.0.2.2", "default via 2001:db8:a::2"]).unwrap();
+        bed.end("b", &["192.0.2.129/25", "2001:db8:b::1/64"], &["default via 192.0.2.130", "default via 2001:db8:b::2"]).unwrap();
+        let r = RouterConfig::new("r")
+            .port_of("datalink", "left", &["192.0.2.2/25", "2001:db8:a::2/64"], "")
+            .port_of("datalink", "right", &["192.0.2.130/25", "2001:db8:b::2/64"], "");
+        bed.router(Dut::Duet, &r).unwrap();
+        for (from, to) in [("192.0.2.1", "192.0.2.129"), ("2001:db8:a::1", "2001:db8:b::1")] {
+            let pair = Pair::new(bed.host("a"), bed.host("b"), from, to);
+            pair.reachable().unwrap();
+            pair.every_size().unwrap();
+        }
+        bed.finish().unwrap();
+    }
+}
+
+sandbox_test! {
     fn nested_routes_as_the_kernel_finds_them() {
         let mut bed = bed(Dut::Duet, 1).unwrap();
         // A kernel with the same links and addresses.

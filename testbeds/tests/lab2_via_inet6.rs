@@ -72,6 +72,8 @@ fn lab(duts: [Dut; 3], gateways: Gateways) {
     let bed = bed(duts, gateways).unwrap();
     let (a, b) = (bed.host("a"), bed.host("b"));
     let four = Pair::new(a, b, "192.0.2.1", "192.0.2.129");
+    four.reachable().unwrap();
+    four.fragmented_on_the_way().unwrap();
     // Every router says "I have no IPv4 address" by the one address that says so (RFC 7600 5.4).
     four.all(MIDDLE, &["192.0.0.8", "192.0.0.8", "192.0.0.8", "192.0.2.129"]).unwrap();
     four.swapped().traceroute(&["192.0.0.8", "192.0.0.8", "192.0.0.8", "192.0.2.1"]).unwrap();

@@ -110,7 +110,7 @@ fn inside(args: &DemoArgs) -> ExitCode {
         }
     };
     let start = Instant::now();
-    let mut screen = Screen::new(args.json, args.ascii);
+    let screen = Screen::new(args.json, args.ascii);
     let whose = if sandbox::in_user_namespace() { "user, network and mount" } else { "network and mount" };
     screen.line("Duet: one router, three ways. Real packets of real Linux hosts, all forwarded by this program.");
     screen.line(format_args!("Everything below happens in {whose} namespaces of its own; nothing outside is touched."));
@@ -157,7 +157,7 @@ fn inside(args: &DemoArgs) -> ExitCode {
         hold(&screen, &kept);
     }
     drop(kept);
-    screen.done();
+    screen.rest();
     ExitCode::from(if report.ok { 0 } else { FAILED })
 }
 

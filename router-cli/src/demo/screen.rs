@@ -2,6 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -18,34 +19,35 @@ const TITLE: Style = AnsiColor::Yellow.on_default().bold();
 pub struct Screen {
     quiet: bool,
     ascii: bool,
-    spinner: Option<ProgressBar>,
+    /// Somebody is looking.
+    watched: bool,
+    spinner: RefCell<Option<ProgressBar>>,
 }
 
 impl Screen {
     /// `quiet` writes nothing, for `--json`; `ascii` draws with ASCII characters only.
     pub fn new(quiet: bool, ascii: bool) -> Self {
-        // Somebody must be looking, at both streams.
         let watched = std::io::stderr().is_terminal() && (quiet || std::io::stdout().is_terminal());
-        let spinner = watched.then(|| {
-            let bar = ProgressBar::new_spinner();
-            let template = if ascii { "   {spinner} {msg}" } else { "   {spinner:.cyan} {msg}" };
-            let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
-            bar.set_style(if ascii { style.tick_chars("|/-\\ ") } else { style });
-            bar
-        });
-        Screen { quiet, ascii, spinner }
+        Screen { quiet, ascii, watched, spinner: RefCell::default() }
     }
 
-    /// Shows on a terminal what is under way; the next line written takes its place.
+    /// Shows on a terminal what is under way, until something else is written.
     pub fn working(&self, what: impl Into<String>) {
-        if let Some(bar) = &self.spinner {
-            bar.set_message(what.into());
-            bar.enable_steady_tick(Duration::from_millis(80));
+        self.rest();
+        if !self.watched {
+            return;
         }
+        let bar = ProgressBar::new_spinner();
+        let template = if self.ascii { "     {spinner} {msg}" } else { "     {spinner:.cyan} {msg}" };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+        bar.set_style(if self.ascii { style.tick_chars("|/-\\ ") } else { style });
+        bar.set_message(what.into());
+        bar.enable_steady_tick(Duration::from_millis(80));
+        self.spinner.replace(Some(bar));
     }
 
-    /// Ends the spinner for good.
-    pub fn done(&mut self) {
+    /// Nothing is under way any more.
+    pub fn rest(&self) {
         if let Some(bar) = self.spinner.take() {
             bar.finish_and_clear();
         }
@@ -107,14 +109,9 @@ impl Screen {
         if self.ascii {
             text = text.chars().map(plain).collect();
         }
-        let write = || {
-            // A reader who has gone away has seen enough.
-            let _ = writeln!(anstream::stdout(), "{text}");
-        };
-        match &self.spinner {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        }
+        self.rest();
+        // A reader who has gone away has seen enough.
+        let _ = writeln!(anstream::stdout(), "{text}");
     }
 }
 

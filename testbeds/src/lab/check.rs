@@ -87,6 +87,16 @@ impl<'a> Pair<'a> {
         Ok(())
     }
 
+    /// Routers fragment IPv4 packets without DF where a link is too narrow for them, fragments too (RFC 791 3.2). Only
+    /// before the ends have learned the path MTU: they would fragment themselves.
+    pub fn fragmented_on_the_way(self) -> Result {
+        for size in [1372, 1373, 1472, 1473, 4000, 20_000] {
+            let r = self.a.ping(&Ping::new(self.addr_b).size(size).count(2).pmtu_disc(PmtuDisc::Dont))?;
+            assert!(r.all_answered(), "ping -M dont -s {size}: {r:?}");
+        }
+        Ok(())
+    }
+
     /// [`Pair::every_size`] after both ends have learned the path MTU.
     pub fn every_size_after_learning(self, mtu: u32) -> Result {
         self.learns_mtu(mtu)?;
