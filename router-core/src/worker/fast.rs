@@ -12,24 +12,26 @@
 //! | IPv4: version, length, no options, checksum (RFC 1812 5.2.2) | general path |
 //! | IPv6: version, length, no hop-by-hop options (RFC 8200) | general path |
 //! | TTL above one; neither address special (RFC 1812 5.3.7, RFC 6890, RFC 4291) | general path |
-//! | the object is a resolved adjacency, its port up, the packet within its MTU | general path |
+//! | the object is a resolved adjacency (of a gateway or of the destination), or a tunnel over one; its port up, the packet within its MTU | general path |
+//! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
 use crate::addr::Family;
 use crate::fib::{Fib, Lookup};
+use crate::forward::tunnel::{OVERHEAD, inner_ecn, outer_tos};
 use crate::frame::Frame;
-use crate::headers::be16;
-use crate::object::{Forward, Object, ObjectId};
-use crate::port::{Medium, PortId, PortInfo};
+use crate::headers::{be16, ipv4, protocol};
+use crate::object::{Encap, Forward, Object, ObjectId};
+use crate::port::{Medium, PortId, PortInfo, PortKind};
 use crate::tables::Tables;
 use crate::worker::{Outbox, Worker};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What the survey found about one frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Lane {
     /// Unusual: the general path's.
     General,
-    /// A plain IPv4 packet of this length.
+    /// A plain IPv4 packet of this length; it may be a fragment.
     V4 { len: u16, dst: Ipv4Addr },
     /// A plain IPv6 packet of this length, header included.
     V6 { len: u32, dst: Ipv6Addr },
@@ -51,8 +53,9 @@ impl Worker {
             Medium::Ethernet => 14,
             Medium::Ip => 0,
         };
-        // A tagged port's frames are unusual: the tag sits beside or inside the bytes.
-        if !port.up || port.vlan.is_some() {
+        // A tagged port's frames are unusual: the tag sits beside or inside the bytes. So are those of raw IP sockets,
+        // which are for us whatever their destination.
+        if !port.up || port.vlan.is_some() || port.kind == PortKind::RawIp {
             self.lanes.resize(batch.len(), Lane::General);
             return;
         }
@@ -101,7 +104,7 @@ impl Worker {
     pub(super) fn send_lane(
         &mut self,
         at: usize,
-        mut frame: Frame,
+        frame: Frame,
         medium: Medium,
         tables: &Tables,
         sent: &mut Sent,
@@ -113,15 +116,63 @@ impl Worker {
             Lane::V4 { len, .. } => (Family::Inet, u32::from(len)),
             Lane::V6 { len, .. } => (Family::Inet6, len),
         };
-        let Some(Object::Forward(hop)) = tables.routing.objects.get(*id) else { return Some(frame) };
+        let plain = Plain { family, len, l2: if medium == Medium::Ethernet { 14 } else { 0 } };
+        let Some(object) = tables.routing.objects.get(*id) else { return Some(frame) };
+        match object {
+            Object::Local => self.leave_tunnel(frame, plain, tables, sent, out),
+            _ => self.send_plain(frame, plain, object, tables, sent, out),
+        }
+    }
+
+    /// Sends a plain packet by its object: straight, to a host on the link, or into a tunnel.
+    #[inline]
+    fn send_plain(
+        &mut self,
+        mut frame: Frame,
+        plain: Plain,
+        object: &Object,
+        tables: &Tables,
+        sent: &mut Sent,
+        out: &mut Outbox,
+    ) -> Option<Frame> {
+        let (hop, encap) = match object {
+            Object::Forward(hop) => (hop, None),
+            Object::Glean(glean) => {
+                let dst = plain.dst(&frame);
+                match tables.routing.adjacencies.get(glean.port, &dst) {
+                    Some(hop) if glean.mtu == 0 || plain.len <= glean.mtu => (hop, None),
+                    _ => return Some(frame),
+                }
+            }
+            Object::Encap(encap) => match tables.routing.objects.get(encap.carrier) {
+                Some(Object::Forward(hop)) if plain.len <= encap.mtu && tables.settings.max_tunnel_nesting > 0 => {
+                    (hop, Some(encap))
+                }
+                _ => return Some(frame),
+            },
+            _ => return Some(frame),
+        };
+        let overhead = if encap.is_some() { OVERHEAD } else { 0 };
         let up = tables.ports.get(hop.port).is_some_and(|p| p.up);
-        if len > hop.mtu || !up {
+        let room = plain.l2 + frame.headroom() >= hop.rewrite.len() + overhead as usize;
+        if plain.len + overhead > hop.mtu || !up || !room {
             return Some(frame);
         }
         let Some(queue) = out.tx.get_mut(usize::from(hop.port.0)) else { return Some(frame) };
-        let l2 = if medium == Medium::Ethernet { 14 } else { 0 };
-        if !rewrite(&mut frame, l2, len, family, hop) {
-            return Some(frame);
+        if let Some(encap) = encap {
+            self.ident = self.ident.wrapping_add(1);
+            if !wrap(&mut frame, plain, encap, self.ident) {
+                return Some(frame);
+            }
+            if let Some(c) = self.counters.port(encap.tunnel) {
+                c.tx_packets.add(1);
+                c.tx_bytes.add(u64::from(plain.len));
+            }
+            let _ = frame.push_front(hop.rewrite.len());
+            hop.touch();
+            hop.rewrite.write(Family::Inet, frame.data_mut());
+        } else {
+            rewrite(&mut frame, plain, hop);
         }
         if sent.port != hop.port {
             self.count_sent(sent);
@@ -131,6 +182,58 @@ impl Worker {
         sent.bytes += frame.len() as u64;
         queue.push(frame);
         None
+    }
+
+    /// A plain packet for one of our addresses: out of its tunnel and on, if it is a tunnel packet and the inner one is
+    /// plain too.
+    fn leave_tunnel(
+        &mut self,
+        mut frame: Frame,
+        outer: Plain,
+        tables: &Tables,
+        sent: &mut Sent,
+        out: &mut Outbox,
+    ) -> Option<Frame> {
+        let data = frame.data();
+        let Some(h) = data.get(outer.l2..).and_then(|d| d.first_chunk::<20>()) else { return Some(frame) };
+        let whole = u16::from_be_bytes([h[6], h[7]]) & 0x3fff == 0;
+        if outer.family != Family::Inet || h[9] != protocol::IPV6 || !whole || tables.settings.max_tunnel_nesting == 0 {
+            return Some(frame);
+        }
+        let ends = |at: usize| IpAddr::V4(Ipv4Addr::new(h[at], h[at + 1], h[at + 2], h[at + 3]));
+        let (start, end) = (outer.l2 + 20, outer.l2 + outer.len as usize);
+        let table = tables.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
+        let Lane::V6 { len, dst } = survey_v6(data.get(start..end).unwrap_or(&[])) else { return Some(frame) };
+        let Some(tunnel) = tables.decap.find(protocol::IPV6, table, ends(16), ends(12)) else { return Some(frame) };
+        let Some(info) = tables.ports.get(tunnel).filter(|t| t.up) else { return Some(frame) };
+        let tclass = (data[start] << 4) | (data[start + 1] >> 4);
+        let Ok(ecn) = inner_ecn(tclass, h[1]) else { return Some(frame) };
+        let Some(fib) = tables.routing.fibs.get(info.table) else { return Some(frame) };
+        let Some(object) = tables.routing.objects.get(fib.lookup6(dst)) else { return Some(frame) };
+        if !matches!(object, Object::Forward(_) | Object::Glean(_)) {
+            return Some(frame);
+        }
+        // Kept, in case the last checks give the packet back to the general path.
+        let (port, before) = (frame.meta.port, data[start + 1]);
+        let inner_bytes = (end - start) as u64;
+        frame.data_mut()[start + 1] = (before & 0xcf) | (ecn << 4);
+        frame.meta.port = tunnel;
+        let inner = Plain { family: Family::Inet6, len, l2: start };
+        let back = self.send_plain(frame, inner, object, tables, sent, out);
+        match back {
+            None => {
+                if let Some(c) = self.counters.port(tunnel) {
+                    c.rx_packets.add(1);
+                    c.rx_bytes.add(inner_bytes);
+                }
+                None
+            }
+            Some(mut frame) => {
+                frame.data_mut()[start + 1] = before;
+                frame.meta.port = port;
+                Some(frame)
+            }
+        }
     }
 
     /// Adds what was sent since the last call to the counters.
@@ -146,25 +249,41 @@ impl Worker {
     }
 }
 
-/// Takes one from the TTL and exchanges the link header. False, and the frame unchanged, when there is no room.
+/// A packet that the survey let through, as it lies in its frame.
+#[derive(Clone, Copy)]
+struct Plain {
+    family: Family,
+    /// Of the IP packet.
+    len: u32,
+    /// Bytes before the IP header.
+    l2: usize,
+}
+
+impl Plain {
+    fn dst(&self, frame: &Frame) -> IpAddr {
+        let d = frame.data().get(self.l2..).unwrap_or(&[]);
+        match self.family {
+            Family::Inet => match d.get(16..20) {
+                Some(&[a, b, c, e]) => IpAddr::V4(Ipv4Addr::new(a, b, c, e)),
+                _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            },
+            Family::Inet6 => {
+                let mut o = [0u8; 16];
+                if let Some(b) = d.get(24..40) {
+                    o.copy_from_slice(b);
+                }
+                IpAddr::V6(o.into())
+            }
+        }
+    }
+}
+
+/// Takes one from the TTL of the packet at the start of `data`.
 #[inline]
-fn rewrite(frame: &mut Frame, l2: usize, len: u32, family: Family, hop: &Forward) -> bool {
-    let new = hop.rewrite.len();
-    if new > l2 + frame.headroom() {
-        return false;
-    }
-    frame.truncate(l2 + len as usize);
-    if new != l2 {
-        frame.pull_front(l2);
-        // There is room: looked at above.
-        let _ = frame.push_front(new);
-    }
-    hop.touch();
-    let data = frame.data_mut();
-    hop.rewrite.write(family, data);
+fn age(family: Family, data: &mut [u8]) {
     match family {
         Family::Inet => {
-            if let Some(h) = data.get_mut(new + 8..new + 12) {
+            if let Some(h) = data.get_mut(8..12) {
                 h[0] = h[0].wrapping_sub(1);
                 // RFC 1624: the TTL is the high byte of its word, so the sum grows by 0x0100, carry folded in.
                 let sum = u32::from(u16::from_be_bytes([h[2], h[3]])) + 0x0100;
@@ -172,11 +291,55 @@ fn rewrite(frame: &mut Frame, l2: usize, len: u32, family: Family, hop: &Forward
             }
         }
         Family::Inet6 => {
-            if let Some(h) = data.get_mut(new + 7) {
+            if let Some(h) = data.get_mut(7) {
                 *h = h.wrapping_sub(1);
             }
         }
     }
+}
+
+/// Takes one from the TTL and exchanges the link header. The caller has seen that there is room.
+#[inline]
+fn rewrite(frame: &mut Frame, plain: Plain, hop: &Forward) {
+    let new = hop.rewrite.len();
+    frame.truncate(plain.l2 + plain.len as usize);
+    if new != plain.l2 {
+        frame.pull_front(plain.l2);
+        let _ = frame.push_front(new);
+    }
+    hop.touch();
+    let data = frame.data_mut();
+    hop.rewrite.write(plain.family, data);
+    if let Some(packet) = data.get_mut(new..) {
+        age(plain.family, packet);
+    }
+}
+
+/// Takes one from the TTL and puts a tunnel's outer header in place of the link header. False, and the frame unchanged,
+/// for a tunnel that is not over IPv4.
+fn wrap(frame: &mut Frame, plain: Plain, encap: &Encap, ident: u16) -> bool {
+    let (IpAddr::V4(src), IpAddr::V4(dst)) = (encap.local, encap.remote) else { return false };
+    let Ok(total_len) = u16::try_from(plain.len + OVERHEAD) else { return false };
+    frame.truncate(plain.l2 + plain.len as usize);
+    frame.pull_front(plain.l2);
+    age(plain.family, frame.data_mut());
+    let inner = frame.data();
+    let (tclass, hop_limit, proto) = match plain.family {
+        Family::Inet => (inner[1], inner[8], protocol::IPV4),
+        Family::Inet6 => ((inner[0] << 4) | (inner[1] >> 4), inner[7], protocol::IPV6),
+    };
+    let Some(room) = frame.push_front(OVERHEAD as usize) else { return false };
+    ipv4::Header {
+        tos: outer_tos(tclass, encap.tos),
+        total_len,
+        ident: if encap.df { 0 } else { ident },
+        df: encap.df,
+        ttl: encap.ttl.unwrap_or(hop_limit),
+        proto,
+        src,
+        dst,
+    }
+    .write(room);
     true
 }
 

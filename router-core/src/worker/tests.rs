@@ -354,11 +354,11 @@ proptest::proptest! {
 
     #[test]
     fn the_fast_path_agrees_with_the_general_path(
-        kind in 0usize..14,
+        kind in 0usize..18,
         payload in 0usize..1500,
         ttl in 0u8..4,
         df: bool,
-        spoil in proptest::collection::vec((0usize..80, proptest::prelude::any::<u8>()), 0..3),
+        spoil in proptest::collection::vec((0usize..100, proptest::prelude::any::<u8>()), 0..3),
         cut in 0usize..200,
         fix: bool,
     ) {
@@ -377,6 +377,15 @@ proptest::proptest! {
             10 => v6("2001:db8::1", 17, ttl, &payload),
             11 => v6("fe80::7", 17, ttl, &payload),
             12 => v6("ff02::7", 17, ttl, &payload),
+            13..17 => {
+                // Out of the tunnel (to the host, to a gateway, to nowhere), and from a wrong peer.
+                let dst = ["2001:db8::2", "2001:db8:1::7", "2001:db8:9::1", "2001:db8::2"][kind - 13];
+                let mut outer = v4("192.0.2.1", 41, 9, df, &v6(dst, 17, ttl, &payload));
+                outer[1] = ttl;
+                outer[12..16].copy_from_slice(&[198, 51, 100, if kind == 16 { 10 } else { 9 }]);
+                checksum::fill_ipv4_header(&mut outer);
+                outer
+            }
             _ => v4("100.64.0.1", 17, ttl, df, &payload),
         };
         let mut bytes = from_host(&packet).data().to_vec();
