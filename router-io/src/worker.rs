@@ -52,27 +52,36 @@ pub enum Report {
 /// The published snapshot as seen by one reader.
 pub struct Published {
     cache: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
-    current: Arc<Tables>,
+    /// None while it is lent.
+    current: Option<Arc<Tables>>,
 }
 
 impl Published {
     /// Follows `tables`.
     pub fn new(tables: Arc<ArcSwap<Tables>>) -> Self {
-        let current = tables.load_full();
-        Published { cache: Cache::new(tables), current }
+        Published { cache: Cache::new(tables), current: None }
+    }
+
+    /// Makes the newest published snapshot the one in use, and lets go of the former.
+    pub fn refresh(&mut self) {
+        let newest = self.cache.load();
+        if self.current.as_ref().is_none_or(|current| !Arc::ptr_eq(newest, current)) {
+            self.current = Some(Arc::clone(newest));
+        }
     }
 }
 
 impl TableSource for Published {
-    fn current(&self) -> &Arc<Tables> {
-        &self.current
+    fn lend(&mut self) -> Arc<Tables> {
+        self.current.take().unwrap_or_else(|| self.newest())
     }
 
-    fn refresh(&mut self) {
-        let newest = self.cache.load();
-        if !Arc::ptr_eq(newest, &self.current) {
-            self.current = Arc::clone(newest);
-        }
+    fn give_back(&mut self, tables: Arc<Tables>) {
+        self.current = Some(tables);
+    }
+
+    fn newest(&mut self) -> Arc<Tables> {
+        Arc::clone(self.cache.load())
     }
 }
 

@@ -36,10 +36,12 @@ const MAX_RELOADS: u32 = 16;
 
 /// Where a worker gets its snapshot from.
 pub trait TableSource {
-    /// The snapshot in use.
-    fn current(&self) -> &Arc<Tables>;
-    /// Makes the newest published snapshot the one in use.
-    fn refresh(&mut self);
+    /// The snapshot for a batch. It is lent, not cloned: counting references would write to a line that all workers share.
+    fn lend(&mut self) -> Arc<Tables>;
+    /// Ends a loan.
+    fn give_back(&mut self, tables: Arc<Tables>);
+    /// The newest published snapshot, for a packet whose object the lent one lacks.
+    fn newest(&mut self) -> Arc<Tables>;
 }
 
 /// A snapshot that never changes, for tests and one-off work.
@@ -47,10 +49,13 @@ pub trait TableSource {
 pub struct Fixed(pub Arc<Tables>);
 
 impl TableSource for Fixed {
-    fn current(&self) -> &Arc<Tables> {
-        &self.0
+    fn lend(&mut self) -> Arc<Tables> {
+        Arc::clone(&self.0)
     }
-    fn refresh(&mut self) {}
+    fn give_back(&mut self, _tables: Arc<Tables>) {}
+    fn newest(&mut self) -> Arc<Tables> {
+        Arc::clone(&self.0)
+    }
 }
 
 /// Where a worker leaves its results.
@@ -185,12 +190,25 @@ impl Worker {
         batch: &mut Vec<Frame>,
         out: &mut Outbox,
     ) {
-        let first = Arc::clone(source.current());
+        let first = source.lend();
+        self.batch(now, source, &first, port, batch, out);
+        source.give_back(first);
+    }
+
+    fn batch(
+        &mut self,
+        now: Instant,
+        source: &mut impl TableSource,
+        first: &Arc<Tables>,
+        port: PortId,
+        batch: &mut Vec<Frame>,
+        out: &mut Outbox,
+    ) {
         self.count_received(port, batch);
         let Some(info) = first.ports.get(port) else {
             for mut frame in batch.drain(..) {
                 frame.meta.port = port;
-                self.discard(&mut Step { now, tables: &first, out }, frame, DropReason::PortGone);
+                self.discard(&mut Step { now, tables: first, out }, frame, DropReason::PortGone);
             }
             return;
         };
@@ -201,8 +219,8 @@ impl Worker {
         let mut sent = Sent::default();
         for (at, mut frame) in batch.drain(..).enumerate() {
             frame.meta.port = port;
-            let Some(frame) = self.send_lane(at, frame, info.medium, &first, &mut sent, out) else { continue };
-            let tables = tables.get_or_insert_with(|| Arc::clone(&first));
+            let Some(frame) = self.send_lane(at, frame, info.medium, first, &mut sent, out) else { continue };
+            let tables = tables.get_or_insert_with(|| Arc::clone(first));
             let step = &mut Step { now, tables, out };
             if let Some(job) = self.receive(step, port, frame) {
                 self.run(now, source, tables, job, out);
@@ -239,8 +257,7 @@ impl Worker {
                     self.discard(&mut Step { now, tables, out }, again.frame, DropReason::NextHopUnusable);
                     break;
                 }
-                source.refresh();
-                *tables = Arc::clone(source.current());
+                *tables = source.newest();
                 job = again;
             }
             next = self.jobs.pop_front();
@@ -256,7 +273,7 @@ impl Worker {
         start: Start,
         out: &mut Outbox,
     ) {
-        let mut tables = Arc::clone(source.current());
+        let mut tables = source.lend();
         self.run(now, source, &mut tables, Job::new(frame, start), out);
     }
 

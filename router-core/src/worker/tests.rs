@@ -314,11 +314,12 @@ fn a_stale_snapshot_is_replaced_in_the_middle_of_a_batch() {
     /// Has an old snapshot, whose objects are missing, until it is asked to refresh.
     struct Late(Arc<Tables>, Arc<Tables>);
     impl TableSource for Late {
-        fn current(&self) -> &Arc<Tables> {
-            &self.0
+        fn lend(&mut self) -> Arc<Tables> {
+            Arc::clone(&self.0)
         }
-        fn refresh(&mut self) {
-            self.0 = Arc::clone(&self.1);
+        fn give_back(&mut self, _: Arc<Tables>) {}
+        fn newest(&mut self) -> Arc<Tables> {
+            Arc::clone(&self.1)
         }
     }
     let new = tables();
