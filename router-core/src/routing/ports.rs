@@ -3,7 +3,7 @@
 use super::Routing;
 use super::facts::{EncapFacts, Tunnel};
 use super::objects::{Def, adjacency};
-use crate::addr::MacAddr;
+use crate::addr::{Family, MacAddr};
 use crate::drop_reason::DropReason;
 use crate::next_hop::PathKey;
 use crate::object::{Object, ObjectId};
@@ -45,6 +45,12 @@ impl Routing {
         self.make_domain(info.table);
         let wanted = routes_of(&info);
         self.set_made(id, wanted);
+        if old.as_ref().is_none_or(|o| o.table != info.table) {
+            self.members_changed(info.table);
+            if let Some(o) = &old {
+                self.members_changed(o.table);
+            }
+        }
         if old.is_none_or(|o| forwards_otherwise(&o, &info)) {
             self.port_changed(id);
         }
@@ -70,6 +76,7 @@ impl Routing {
         if let Some(info) = self.facts.ports.remove(&id) {
             self.facts.names.remove(&info.name);
             self.maybe_empty.insert(domain_of(info.table));
+            self.members_changed(info.table);
         }
         self.port_changed(id);
     }
@@ -153,6 +160,16 @@ impl Routing {
     /// Whether some next hop has this neighbour as its gateway.
     pub fn is_gateway(&self, port: PortId, addr: IpAddr) -> bool {
         self.objects.leads_to(port, addr)
+    }
+
+    /// A port has joined or left a table. The first and the last one decide where its gateways may be looked up.
+    fn members_changed(&mut self, table: TableId) {
+        let domain = domain_of(table);
+        if domain != TableId::MAIN {
+            for family in [Family::Inet, Family::Inet6] {
+                self.revisit_within(domain, &family.default_prefix(), true);
+            }
+        }
     }
 
     fn port_changed(&mut self, id: PortId) {
