@@ -223,6 +223,13 @@ fn forwards_otherwise(a: &PortInfo, b: &PortInfo) -> bool {
         || a.addrs != b.addrs
 }
 
+/// The first address in the same link prefix. IPv4 calls the others secondary: the link's routes, and what leaves without
+/// a source chosen, have the primary one. When it goes, the next one takes its place (Linux with `promote_secondaries`,
+/// which systemd sets; without that Linux deletes all secondary addresses too).
+fn primary(info: &PortInfo, addr: &IpNet) -> Option<IpAddr> {
+    info.addrs.iter().find(|a| a.trunc() == addr.trunc()).map(IpNet::addr)
+}
+
 /// The routes of a port's own addresses, as Linux makes them.
 fn routes_of(info: &PortInfo) -> Vec<Made> {
     // The main table keeps own addresses apart, in table local; any other table holds them itself.
@@ -235,7 +242,7 @@ fn routes_of(info: &PortInfo) -> Vec<Made> {
         }
     };
     for addr in &info.addrs {
-        let src = Some(addr.addr()).filter(IpAddr::is_ipv4);
+        let src = primary(info, addr).filter(IpAddr::is_ipv4);
         push(own, IpNet::from(addr.addr()), 0, RouteKind::Local, src);
         match addr {
             // All of a loopback's prefix is local, as 127.0.0.0/8 is.
