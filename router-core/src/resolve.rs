@@ -9,6 +9,11 @@
 //! route included. The longest covering prefix with a usable candidate decides, as it does in the FIB; only where a
 //! gateway's own link is down no other way is looked for. A path or tunnel that would resolve through itself by way of
 //! others is not used at all.
+//!
+//! Where a table has no way to a gateway (or says `throw`), `main` is asked, as Linux asks its rules: that is what makes
+//! `route add P via GW table 100` work, with the links in `main`. Not so for a table that some port or tunnel has as its
+//! own: that is a VRF, whose traffic leaves by another one only where a route names the `dev`. (Linux asks its rules
+//! there too, and leaks.) The peer of a tunnel is looked up in the table it was given and nowhere else.
 
 use crate::next_hop::buckets::gcd;
 use crate::next_hop::{Hop, Path, PathId, PathKey};
@@ -196,7 +201,7 @@ impl<'a> Resolver<'a> {
             }
             _ => {
                 self.deps.extend(dev.map(Dep::Port));
-                let mut found = self.gateway(domain, remote);
+                let mut found = self.gateway(domain, remote).unwrap_or_else(|s| Found::nowhere(s, false));
                 if let Some(dev) = dev {
                     found.shares.retain(|s| s.leaf.port == dev);
                     if found.shares.is_empty() && found.state == HopState::Active {
@@ -235,7 +240,7 @@ impl<'a> Resolver<'a> {
     fn hop(&mut self, hop: &Hop, domain: TableId, mtu: u32, out: &mut Outcome) {
         let mut found = match (hop.dev, hop.via) {
             (Some(dev), via) => self.device(dev, via),
-            (None, Some(via)) => self.gateway(domain, via),
+            (None, Some(via)) => self.gateway_or_main(domain, via),
             (None, None) => Found::nowhere(HopState::Unresolved, false),
         };
         for s in &mut found.shares {
@@ -273,8 +278,17 @@ impl<'a> Resolver<'a> {
         Found { state, shares: vec![Share { leaf, weight: 1, usable: state == HopState::Active }], looped }
     }
 
-    /// A gateway that is to be looked up.
-    fn gateway(&mut self, domain: TableId, via: IpAddr) -> Found {
+    /// A gateway that is to be looked up, also in `main` where the route's own table leaves that open.
+    fn gateway_or_main(&mut self, domain: TableId, via: IpAddr) -> Found {
+        let found = match self.gateway(domain, via) {
+            Err(_) if self.facts.falls_back(domain) => self.gateway(TableId::MAIN, via),
+            found => found,
+        };
+        found.unwrap_or_else(|state| Found::nowhere(state, false))
+    }
+
+    /// A gateway looked up in one table. An error is the state of the hop where that table has no way to it.
+    fn gateway(&mut self, domain: TableId, via: IpAddr) -> Result<Found, HopState> {
         let (rib, paths, facts) = (self.rib, self.paths, self.facts);
         let me = self.stack.last().copied();
         let mut state = HopState::Unresolved;
@@ -288,23 +302,27 @@ impl<'a> Resolver<'a> {
                     continue;
                 }
                 let end = Dep::Gateway(domain, via, len);
+                if path.key.kind == RouteKind::Throw {
+                    self.deps.push(end);
+                    return Err(HopState::Unresolved);
+                }
                 if path.key.kind != RouteKind::Unicast {
                     self.deps.push(end);
-                    return Found::nowhere(HopState::Unresolved, false);
+                    return Ok(Found::nowhere(HopState::Unresolved, false));
                 }
                 if self.stack.contains(&this) {
                     self.deps.push(end);
-                    return Found::nowhere(HopState::Unresolved, true);
+                    return Ok(Found::nowhere(HopState::Unresolved, true));
                 }
                 let below = self.path(candidate.path, &path.key);
                 if below.blackhole || (below.looped && !below.usable()) {
                     self.deps.push(end);
-                    return Found::nowhere(HopState::Unresolved, below.looped);
+                    return Ok(Found::nowhere(HopState::Unresolved, below.looped));
                 }
                 if below.usable() {
                     self.deps.push(end);
                     let shares = neighbors(facts, via, below.members());
-                    return Found { state: HopState::Active, shares, looped: false };
+                    return Ok(Found { state: HopState::Active, shares, looped: false });
                 }
                 if below.hops.iter().any(|h| h.state == HopState::LinkDown) {
                     state = HopState::LinkDown;
@@ -316,11 +334,11 @@ impl<'a> Resolver<'a> {
             if let Some(below) = link_down {
                 // The gateway's own link is down. Another way round would reach somebody else: it is dead, as on Linux.
                 self.deps.push(Dep::Gateway(domain, via, len));
-                return Found { state, shares: neighbors(facts, via, below.members()), looped: false };
+                return Ok(Found { state, shares: neighbors(facts, via, below.members()), looped: false });
             }
         }
         self.deps.push(Dep::Gateway(domain, via, 0));
-        Found::nowhere(state, false)
+        Err(state)
     }
 }
 

@@ -174,6 +174,68 @@ fn rfc6583_a_scan_does_not_hurt_known_neighbours() {
 }
 
 #[test]
+fn rfc6583_a_gateway_is_found_in_the_middle_of_a_scan() {
+    let (mut net, r, a, b) = lan(Settings::default());
+    net.route(r, "203.0.113.0/24", Some("192.0.2.130"), None);
+    net.route(r, "198.51.100.0/24", Some("2001:db8:0:2::2"), None);
+    let src = net.h(a).addr(Family::Inet6);
+    // More than the limit of INCOMPLETE, and than what may wait: nobody answers.
+    for i in 0..5000u32 {
+        let dst = ip(&format!("2001:db8:0:2:ffff:0:{:x}:{:x}", i >> 16, i & 0xffff));
+        net.send(a, packets::udp(src, dst, (1, 2), 64, false, b"scan"));
+    }
+    net.run(Duration::from_millis(10));
+    let asked = net.r(r).router.neighbors().iter().filter(|n| n.state == NudState::Incomplete).count();
+    assert_eq!(asked, Settings::default().neighbor.max_incomplete);
+    net.h(b).take();
+    let src = net.h(a).addr(Family::Inet);
+    for dst in ["203.0.113.7", "198.51.100.7"] {
+        net.send(a, packets::udp(src, ip(dst), (1, 2), 64, false, b"probe"));
+    }
+    net.run(Duration::from_millis(10));
+    assert_eq!(net.h(b).take().len(), 2);
+    net.run(Duration::from_secs(10));
+    net.check();
+    assert_eq!(net.r(r).totals().held, 0);
+}
+
+/// The fragment `start..end` of an IPv4 packet's payload.
+fn fragment(whole: &[u8], start: usize, end: usize, more: bool, id: u16) -> Vec<u8> {
+    let (src, dst) = (packets::source(whole), packets::destination(whole));
+    let mut f = packets::ip(src, dst, whole[9], 64, false, &whole[20 + start..20 + end]);
+    f[4..6].copy_from_slice(&id.to_be_bytes());
+    f[6..8].copy_from_slice(&(((start / 8) as u16) | if more { 0x2000 } else { 0 }).to_be_bytes());
+    f[10..12].fill(0);
+    let sum = packets::sum16(&[&f[..20]]).to_be_bytes();
+    f[10..12].copy_from_slice(&sum);
+    f
+}
+
+#[test]
+fn fragments_that_nothing_follows_do_not_shut_others_out() {
+    let (mut net, r, a, _) = lan(Settings::default());
+    let echo = |dst: &str| packets::echo(ip("192.0.2.2"), ip(dst), 1, 64, false, &[7; 2000]);
+    for id in 0..1000 {
+        net.send(a, fragment(&echo("192.0.2.129"), 0, 1480, true, id));
+    }
+    net.run(Duration::from_millis(10));
+    let held = net.r(r).totals().held;
+    assert!((1..=256).contains(&held), "{held}");
+    let whole = echo("192.0.2.1");
+    net.send(a, fragment(&whole, 0, 1480, true, 7777));
+    net.send(a, fragment(&whole, 1480, whole.len() - 20, false, 7777));
+    net.run(Duration::from_millis(10));
+    assert_eq!(net.h(a).take().len(), 2, "an echo reply in two fragments");
+    let totals = net.r(r).totals();
+    let refused = totals.dropped.iter().find(|(reason, _)| **reason == "held_limit").map(|(_, n)| *n);
+    assert_eq!((refused, totals.held), (Some(1001 - held), held - 1));
+    net.check();
+    net.run(Duration::from_secs(60));
+    net.check();
+    assert_eq!(net.r(r).totals().held, 0);
+}
+
+#[test]
 fn rfc791_fragments_to_the_router_are_put_together_and_answered() {
     let (mut net, _, a, _) = lan(Settings::default());
     let payload: Vec<u8> = (0..3000u32).map(|i| i as u8).collect();

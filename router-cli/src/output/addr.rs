@@ -12,14 +12,14 @@ use std::io;
 pub fn addrs(out: &mut Out<'_>, list: &[LinkInfo], select: &AddrSelect, o: &Options) -> io::Result<()> {
     out.begin()?;
     for l in list {
-        let chosen: Vec<(usize, &IpNet)> = sorted(&l.addrs).filter(|(_, a)| select.matches(a)).collect();
+        let chosen: Vec<(bool, &IpNet)> = sorted(&l.addrs).filter(|(_, a)| select.matches(a)).collect();
         if chosen.is_empty() && select.is_narrow() || (select.up && !l.admin_up) {
             continue;
         }
         if o.oneline && !out.is_json() {
-            for (i, a) in chosen {
+            for (second, a) in chosen {
                 out.text(format_args!("{}: {}", l.ifindex, l.name))?;
-                address(out, l, i, a, o)?;
+                address(out, l, second, a, o)?;
                 out.text("\n")?;
             }
             continue;
@@ -43,10 +43,10 @@ pub fn addrs(out: &mut Out<'_>, list: &[LinkInfo], select: &AddrSelect, o: &Opti
                 hardware(out, l)?;
             }
             out.array("addr_info")?;
-            for (i, a) in chosen {
+            for (second, a) in chosen {
                 out.object(None)?;
                 out.newline()?;
-                address(out, l, i, a, o)?;
+                address(out, l, second, a, o)?;
                 out.end_object()?;
             }
         }
@@ -61,20 +61,24 @@ pub fn addrs(out: &mut Out<'_>, list: &[LinkInfo], select: &AddrSelect, o: &Opti
     out.end()
 }
 
-/// IPv4 first, as Linux lists them, each with its place in the port's own list.
-fn sorted(addrs: &[IpNet]) -> impl Iterator<Item = (usize, &IpNet)> {
-    let of = |f: Family| addrs.iter().enumerate().filter(move |(_, a)| Family::of_net(a) == f);
-    of(Family::Inet).chain(of(Family::Inet6))
+/// IPv4 first, and of those the primary ones, as Linux lists them.
+fn sorted(addrs: &[IpNet]) -> impl Iterator<Item = (bool, &IpNet)> {
+    let primary = |i: usize, a: &IpNet| addrs[..i].iter().all(|b| b.trunc() != a.trunc());
+    let list = |v4: bool, second: bool| {
+        let all = addrs.iter().enumerate().filter(move |(_, a)| (Family::of_net(a) == Family::Inet) == v4);
+        all.map(move |(i, a)| (v4 && !primary(i, a), a)).filter(move |(s, _)| *s == second)
+    };
+    list(true, false).chain(list(true, true)).chain(list(false, false))
 }
 
-fn address(out: &mut Out<'_>, l: &LinkInfo, index: usize, net: &IpNet, o: &Options) -> io::Result<()> {
+fn address(out: &mut Out<'_>, l: &LinkInfo, secondary: bool, net: &IpNet, o: &Options) -> io::Result<()> {
     let family = Family::of_net(net);
     out.str("family", "    ", family, " ", Paint::Plain)?;
     out.str("local", "", net.addr(), "", Paint::addr(&net.addr()))?;
     out.num("prefixlen", "/", net.prefix_len(), " ")?;
     out.str("scope", "scope ", scope_name(addr_scope(&net.addr())), " ", Paint::Plain)?;
     if family == Family::Inet {
-        if l.addrs[..index].iter().any(|a| a.trunc() == net.trunc()) {
+        if secondary {
             out.truth("secondary", "secondary ")?;
         }
         out.str("label", "", &l.name, "", Paint::Plain)?;

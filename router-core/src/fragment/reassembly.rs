@@ -2,7 +2,8 @@
 //!
 //! Fragments are copied out of their frames, so that held memory is what the limits say and not a pool's large buffers.
 //! Overlapping fragments discard the whole datagram, those still to come included (RFC 5722 for IPv6; done for IPv4 too,
-//! where nothing honest overlaps either). When a limit is reached new fragments are refused and those held stay.
+//! where nothing honest overlaps either). When a limit is reached the oldest datagrams make room: if those held stayed,
+//! a handful of fragments without their rest would shut everybody out until they time out.
 
 use crate::checksum::{fill_ipv4_header, ipv4_header_len};
 use crate::drop_reason::DropReason;
@@ -109,6 +110,7 @@ impl Part {
 }
 
 struct Datagram {
+    since: Instant,
     deadline: Instant,
     /// By offset, never overlapping.
     parts: Vec<Part>,
@@ -124,12 +126,14 @@ pub struct Reassembler {
     datagrams: HashMap<Key, Datagram, FixedState>,
     held: usize,
     bytes: usize,
+    evicted: usize,
 }
 
 impl Reassembler {
     /// An empty one. `seed` should differ between starts: senders choose the keys.
     pub fn new(limits: Limits, seed: u64) -> Self {
-        Reassembler { limits, datagrams: HashMap::with_hasher(FixedState::with_seed(seed)), held: 0, bytes: 0 }
+        let datagrams = HashMap::with_hasher(FixedState::with_seed(seed));
+        Reassembler { limits, datagrams, held: 0, bytes: 0, evicted: 0 }
     }
 
     /// Fragments held: part of the conservation law's `held`.
@@ -140,6 +144,12 @@ impl Reassembler {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Fragments that made room for others since this was last asked: they are held no more, and dropped as
+    /// [`DropReason::HeldLimit`]. To be asked after each [`Reassembler::push`].
+    pub fn take_evicted(&mut self) -> usize {
+        std::mem::take(&mut self.evicted)
     }
 
     /// Takes a packet that starts at the first byte of `frame`'s data.
@@ -158,11 +168,12 @@ impl Reassembler {
         }
         let key = part.facts.key;
         if !self.datagrams.contains_key(&key) {
-            if self.datagrams.len() >= self.limits.datagrams {
+            if self.datagrams.len() >= self.limits.datagrams && !self.evict(&key) {
                 return dropped(DropReason::HeldLimit, 0);
             }
             let timeout = if key.0.is_ipv4() { self.limits.timeout_v4 } else { self.limits.timeout_v6 };
-            let empty = Datagram { deadline: now + timeout, parts: Vec::new(), end: None, discarded: false };
+            let empty =
+                Datagram { since: now, deadline: now + timeout, parts: Vec::new(), end: None, discarded: false };
             self.datagrams.insert(key, empty);
         }
         let Some(d) = self.datagrams.get_mut(&key) else { return dropped(DropReason::HeldLimit, 0) };
@@ -181,12 +192,15 @@ impl Reassembler {
                 return dropped(DropReason::LocalFragment, also);
             }
         }
-        if self.bytes + part.packet.len() > self.limits.bytes || d.parts.len() >= self.limits.fragments {
+        let own: usize = d.parts.iter().map(|p| p.packet.len()).sum();
+        if own + part.packet.len() > self.limits.bytes || d.parts.len() >= self.limits.fragments {
             if d.parts.is_empty() {
                 self.datagrams.remove(&key);
             }
             return dropped(DropReason::HeldLimit, 0);
         }
+        while self.bytes + part.packet.len() > self.limits.bytes && self.evict(&key) {}
+        let Some(d) = self.datagrams.get_mut(&key) else { return dropped(DropReason::HeldLimit, 0) };
         if !part.facts.more {
             d.end = Some(part.end());
         }
@@ -230,6 +244,16 @@ impl Reassembler {
     /// When [`Reassembler::poll`] has something to do next.
     pub fn poll_at(&self) -> Option<Instant> {
         self.datagrams.values().map(|d| d.deadline).min()
+    }
+
+    /// Gives up the oldest datagram but the one with this key. False if there is none.
+    fn evict(&mut self, but: &Key) -> bool {
+        let others = self.datagrams.iter().filter(|(k, _)| *k != but);
+        let oldest = others.min_by_key(|(k, d)| (d.since, *k)).map(|(k, _)| *k);
+        let Some(gone) = oldest.and_then(|k| self.datagrams.remove(&k)) else { return false };
+        self.forget(&gone.parts);
+        self.evicted += gone.parts.len();
+        true
     }
 
     fn forget(&mut self, parts: &[Part]) {

@@ -128,18 +128,45 @@ fn late_datagrams_expire_with_their_first_fragment() {
 }
 
 #[test]
-fn limits_hold() {
+fn limits_hold_and_the_oldest_makes_room() {
     let limits = Limits { datagrams: 2, fragments: 3, bytes: 500, ..Limits::default() };
     let mut r = Reassembler::new(limits, 1);
-    assert!(matches!(r.push(T0, &v6_fragment(1, 8, true, &[1; 16])), Pushed::Held));
-    assert!(matches!(r.push(T0, &v6_fragment(2, 8, true, &[1; 16])), Pushed::Held));
-    assert_eq!(dropped(r.push(T0, &v6_fragment(3, 8, true, &[1; 16]))).0, DropReason::HeldLimit);
-    for offset in [24, 40] {
-        assert!(matches!(r.push(T0, &v6_fragment(1, offset, true, &[1; 16])), Pushed::Held));
+    let at = |s| T0 + Duration::from_secs(s);
+    let held = |r: &mut Reassembler, s, id, offset, len: usize| {
+        assert!(matches!(r.push(at(s), &v6_fragment(id, offset, true, &vec![1; len])), Pushed::Held), "{id} {offset}");
+        r.take_evicted()
+    };
+    assert_eq!(held(&mut r, 0, 1, 8, 16) + held(&mut r, 0, 1, 24, 16) + held(&mut r, 1, 2, 8, 16), 0);
+    // One datagram too many: the oldest goes with all it has.
+    assert_eq!((held(&mut r, 2, 3, 8, 16), r.held()), (2, 2));
+    // One's own limits are nobody else's fault.
+    assert_eq!(held(&mut r, 3, 2, 24, 16) + held(&mut r, 3, 2, 40, 16), 0);
+    assert_eq!(dropped(r.push(at(3), &v6_fragment(2, 56, true, &[1; 16]))).0, DropReason::HeldLimit);
+    assert_eq!(dropped(r.push(at(3), &v6_fragment(3, 56, true, &[1; 480]))).0, DropReason::HeldLimit);
+    assert_eq!((r.take_evicted(), r.held()), (0, 4));
+    // Too many bytes in all.
+    assert_eq!((held(&mut r, 4, 3, 56, 240), r.held()), (3, 2));
+    assert!(r.bytes() <= 500);
+}
+
+#[test]
+fn a_flood_does_not_shut_others_out() {
+    // Ten thousand first fragments that nothing follows, and an honest datagram in between.
+    let mut r = reassembler();
+    let mut evicted = 0;
+    for id in 0..10_000 {
+        assert!(matches!(r.push(T0, &v6_fragment(id, 0, true, &[1; 16])), Pushed::Held));
+        evicted += r.take_evicted();
     }
-    assert_eq!(dropped(r.push(T0, &v6_fragment(1, 56, true, &[1; 16]))).0, DropReason::HeldLimit);
-    assert_eq!(dropped(r.push(T0, &v6_fragment(2, 56, true, &[1; 400]))).0, DropReason::HeldLimit);
-    assert_eq!(r.held(), 4);
+    assert_eq!((r.held(), evicted), (256, 10_000 - 256));
+    let (whole, fragments) = v4_fragments(&[3; 3000], 1500);
+    let mut done = None;
+    for f in &fragments {
+        if let Pushed::Complete { frame, .. } = r.push(T0 + Duration::from_secs(1), f) {
+            done = Some(frame);
+        }
+    }
+    assert_eq!(done.unwrap().data(), &whole[..]);
 }
 
 #[test]
@@ -209,6 +236,7 @@ proptest! {
                 Pushed::Complete { merged, .. } => ended += merged + 1,
                 Pushed::Dropped { also, .. } => ended += also + 1,
             }
+            ended += r.take_evicted();
             let mut out = Vec::new();
             r.poll(now, &mut out);
             ended += out.iter().map(|e| e.fragments).sum::<usize>();

@@ -17,6 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// How often STALE neighbours are asked whether traffic used them.
 const USE_POLL: Duration = Duration::from_secs(1);
 
+/// Gateways get this many places more than the limits say: a scan of addresses on some link must not keep the router from
+/// finding the few neighbours that everything else depends on. Who is a gateway, the operator and routing protocols say.
+pub(super) const GATEWAY_RESERVE: usize = 256;
+
 /// Held frames with much more memory than this and than data are copied into small ones.
 const SMALL: usize = 2048;
 
@@ -164,7 +168,33 @@ impl NeighborTable {
         frame: Option<Frame>,
         out: &mut Vec<NeighborEvent>,
     ) -> Resolution {
-        let key = (port, addr);
+        self.ask(now, s, (port, addr), 0, frame, out)
+    }
+
+    /// As [`NeighborTable::resolve`] for a neighbour that is the gateway of routes: asked for even while a scan of
+    /// addresses fills the cache (RFC 6583 7.1), and if no more packets can be held, without holding this one.
+    pub fn resolve_gateway(
+        &mut self,
+        now: Instant,
+        s: &NeighborSettings,
+        port: PortId,
+        addr: IpAddr,
+        frame: Option<Frame>,
+        out: &mut Vec<NeighborEvent>,
+    ) -> Resolution {
+        self.ask(now, s, (port, addr), GATEWAY_RESERVE, frame, out)
+    }
+
+    fn ask(
+        &mut self,
+        now: Instant,
+        s: &NeighborSettings,
+        key: Key,
+        reserve: usize,
+        frame: Option<Frame>,
+        out: &mut Vec<NeighborEvent>,
+    ) -> Resolution {
+        let (port, addr) = key;
         if let Some(e) = self.entries.get_mut(&key) {
             if let Some(mac) = e.nud.mac() {
                 e.last_used = now;
@@ -177,15 +207,15 @@ impl NeighborTable {
                     return Resolution::Refused(DropReason::NeighborFailed, frame);
                 }
                 (NudState::Failed, _) => self.remove(key, out),
-                _ => return self.hold(s, key, frame, out),
+                _ => return self.hold(s, key, reserve, frame, out),
             }
         }
-        if self.incomplete >= s.max_incomplete || !self.make_room(s, out) {
+        if self.incomplete >= s.max_incomplete.saturating_add(reserve) || !self.make_room(s, reserve, out) {
             return Resolution::Refused(DropReason::NeighborTableFull, frame);
         }
         self.insert(now, key, Nud::incomplete(now, s));
-        let held = self.hold(s, key, frame, out);
-        if matches!(held, Resolution::Pending) {
+        let held = self.hold(s, key, reserve, frame, out);
+        if matches!(held, Resolution::Pending) || reserve > 0 {
             out.push(NeighborEvent::Solicit { port, target: addr, unicast: None });
             self.settle(now, key, out);
         } else {
@@ -216,7 +246,7 @@ impl NeighborTable {
                 e.updated = now;
             }
         } else if let Evidence::Source { mac, create: true } = evidence {
-            if !self.make_room(s, out) {
+            if !self.make_room(s, 0, out) {
                 return;
             }
             self.insert(now, key, Nud::stale(mac));
@@ -339,6 +369,7 @@ impl NeighborTable {
         &mut self,
         s: &NeighborSettings,
         key: Key,
+        reserve: usize,
         frame: Option<Frame>,
         out: &mut Vec<NeighborEvent>,
     ) -> Resolution {
@@ -346,13 +377,14 @@ impl NeighborTable {
         if s.max_pending == 0 {
             return Resolution::Refused(DropReason::NeighborQueueFull, Some(frame));
         }
+        let total = s.max_pending_total.saturating_add(reserve);
         // RFC 4861 7.2.2: the oldest goes first.
-        while e.pending.len() >= s.max_pending || self.held >= s.max_pending_total {
+        while e.pending.len() >= s.max_pending || self.held >= total {
             let Some(frame) = e.pending.pop_front() else { break };
             self.held -= 1;
             out.push(NeighborEvent::Dropped { reason: DropReason::NeighborQueueFull, frame });
         }
-        if self.held >= s.max_pending_total {
+        if self.held >= total {
             return Resolution::Refused(DropReason::HeldLimit, Some(frame));
         }
         e.pending.push_back(compact(frame));
@@ -452,9 +484,10 @@ impl NeighborTable {
     }
 
     /// Makes sure that one more dynamic entry fits, if need be by giving up the FAILED or STALE one unused for longest.
-    /// Others are not hurt by a scan of addresses (RFC 6583 7).
-    fn make_room(&mut self, s: &NeighborSettings, out: &mut Vec<NeighborEvent>) -> bool {
-        if self.entries.len() - self.statics.min(self.entries.len()) < s.max_entries {
+    /// Others are not hurt by a scan of addresses (RFC 6583 7). Where nobody can go, the `reserve` is used.
+    fn make_room(&mut self, s: &NeighborSettings, reserve: usize, out: &mut Vec<NeighborEvent>) -> bool {
+        let dynamic = self.entries.len() - self.statics.min(self.entries.len());
+        if dynamic < s.max_entries {
             return true;
         }
         let rank = |e: &Entry| match e.nud.state() {
@@ -463,7 +496,7 @@ impl NeighborTable {
             _ => None,
         };
         let victim = self.entries.iter().filter_map(|(k, e)| Some((rank(e)?, *k))).min().map(|(_, k)| k);
-        let Some(key) = victim else { return false };
+        let Some(key) = victim else { return dynamic < s.max_entries.saturating_add(reserve) };
         self.remove(key, out);
         true
     }

@@ -1,5 +1,6 @@
 //! The cache: what is held, told, limited and shown.
 
+use super::table::GATEWAY_RESERVE;
 use super::*;
 use crate::addr::MacAddr;
 use crate::drop_reason::DropReason;
@@ -210,6 +211,43 @@ fn a_scan_does_not_hurt_those_who_are_known() {
     for n in 0..2 {
         assert!(matches!(b.resolve(n, None), Resolution::Known(MAC, _)), "REACHABLE ones stay");
     }
+}
+
+#[test]
+fn gateways_are_found_during_a_scan() {
+    // All limits reached, by addresses that never answer: INCOMPLETE, frames that wait, entries.
+    for max_entries in [4, 8] {
+        let s =
+            NeighborSettings { max_entries, max_incomplete: 4, max_pending_total: 4, ..NeighborSettings::default() };
+        let mut b = Bed::new(s);
+        for n in 100..200 {
+            b.resolve(n, frame(1));
+        }
+        assert_eq!((b.t.len(), b.t.held()), (4, 4));
+        assert!(matches!(b.resolve(9, frame(1)), Resolution::Refused(DropReason::NeighborTableFull, _)));
+        b.take();
+        let found = b.t.resolve_gateway(b.now, &b.s, P, ip(9), frame(7), &mut b.out);
+        assert!(matches!(found, Resolution::Pending));
+        assert!(matches!(b.take()[..], [NeighborEvent::Solicit { unicast: None, .. }]));
+        b.input(9, reply());
+        let released = b.take().into_iter().find_map(|e| match e {
+            NeighborEvent::Release { frames, .. } => Some(bytes(&frames)),
+            _ => None,
+        });
+        assert_eq!(released, Some(vec![7]));
+    }
+    // Gateways have limits, too; where only frames are too many, they are asked for without one.
+    let mut b = Bed::new(NeighborSettings { max_incomplete: 0, max_pending_total: 0, ..NeighborSettings::default() });
+    let all: Vec<_> = (0..1000).map(|n| b.t.resolve_gateway(b.now, &b.s, P, ip(n), frame(1), &mut b.out)).collect();
+    assert!(all[..GATEWAY_RESERVE].iter().all(|r| matches!(r, Resolution::Pending)));
+    assert!(all[GATEWAY_RESERVE..].iter().all(|r| matches!(r, Resolution::Refused(..))));
+    assert_eq!((b.t.len(), b.t.held()), (GATEWAY_RESERVE, GATEWAY_RESERVE));
+    let mut b = Bed::new(NeighborSettings { max_pending: 0, ..NeighborSettings::default() });
+    let found = b.t.resolve_gateway(b.now, &b.s, P, ip(9), frame(7), &mut b.out);
+    assert!(matches!(found, Resolution::Refused(DropReason::NeighborQueueFull, Some(_))));
+    assert!(matches!(b.take()[..], [NeighborEvent::Solicit { .. }]));
+    b.input(9, reply());
+    assert_eq!(b.state(9), Some(NudState::Reachable));
 }
 
 #[test]

@@ -51,7 +51,11 @@ impl Router {
             return self.end(now, frame, DropReason::PortDown, out);
         }
         let mut events = std::mem::take(&mut self.events);
-        let result = self.neighbors.resolve(now, &self.settings.neighbor, port, neighbor, Some(frame), &mut events);
+        let (table, settings) = (&mut self.neighbors, &self.settings.neighbor);
+        let result = match self.routing.is_gateway(port, neighbor) {
+            true => table.resolve_gateway(now, settings, port, neighbor, Some(frame), &mut events),
+            false => table.resolve(now, settings, port, neighbor, Some(frame), &mut events),
+        };
         self.events = events;
         match result {
             Resolution::Pending => self.worker.counters().held.add(1),
@@ -118,7 +122,7 @@ impl Router {
                 continue;
             }
             let mut events = std::mem::take(&mut self.events);
-            let found = self.neighbors.resolve(now, &self.settings.neighbor, port, addr, None, &mut events);
+            let found = self.neighbors.resolve_gateway(now, &self.settings.neighbor, port, addr, None, &mut events);
             self.events = events;
             match found {
                 Resolution::Known(..) => self.routing.neighbor_failed(port, addr, false),
@@ -173,7 +177,10 @@ impl Router {
     /// A fragment for one of our addresses.
     fn reassemble(&mut self, now: Instant, frame: Frame, packet: &Packet, out: &mut Outbox) {
         let meta = frame.meta;
-        match self.reassembler.push(now, &frame) {
+        let pushed = self.reassembler.push(now, &frame);
+        let evicted = self.reassembler.take_evicted();
+        self.unhold(evicted, DropReason::HeldLimit);
+        match pushed {
             Pushed::Whole => self.end(now, frame, DropReason::LocalFragment, out),
             Pushed::Held => {
                 self.worker.counters().held.add(1);
@@ -189,11 +196,7 @@ impl Router {
                 self.worker.launch(now, source, whole, Start::Reassembled, out);
             }
             Pushed::Dropped { reason, also, pointer } => {
-                let counters = self.worker.counters();
-                counters.held.sub(also as u64);
-                for _ in 0..also {
-                    counters.count_drop(reason);
-                }
+                self.unhold(also, reason);
                 if let Some(pointer) = pointer {
                     let error = IcmpError::parameter_problem_v6(0, pointer);
                     self.report(now, &frame, packet, &error, out);
@@ -203,16 +206,21 @@ impl Router {
         }
     }
 
+    /// Held fragments are dropped.
+    fn unhold(&self, fragments: usize, reason: DropReason) {
+        let counters = self.worker.counters();
+        counters.held.sub(fragments as u64);
+        for _ in 0..fragments {
+            counters.count_drop(reason);
+        }
+    }
+
     /// Gives up datagrams whose missing pieces did not come in time.
     pub(super) fn poll_reassembly(&mut self, now: Instant, out: &mut Outbox) {
         let mut expired = Vec::new();
         self.reassembler.poll(now, &mut expired);
         for e in expired {
-            let counters = self.worker.counters();
-            counters.held.sub(e.fragments as u64);
-            for _ in 0..e.fragments {
-                counters.count_drop(DropReason::LocalFragment);
-            }
+            self.unhold(e.fragments, DropReason::LocalFragment);
             if let Some(first) = e.first
                 && let Ok(packet) = Packet::sniff(first.data()).and_then(|f| Packet::parse(f, first.data()))
             {

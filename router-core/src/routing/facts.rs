@@ -6,6 +6,7 @@ use crate::object::ObjectId;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::resolve::{Dep, Outcome};
 use crate::spec::{NextHopSpec, TunnelMode};
+use crate::tables::domain_of;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -76,6 +77,16 @@ impl Facts {
     /// The name of a port; empty when it is gone.
     pub(crate) fn port_name(&self, id: PortId) -> String {
         self.port(id).map_or_else(String::new, |p| p.name.clone())
+    }
+
+    /// Whether some port or tunnel has this table as its own, as the members of a VRF do.
+    pub(crate) fn is_vrf(&self, domain: TableId) -> bool {
+        domain != TableId::MAIN && self.ports.values().any(|p| domain_of(p.table) == domain)
+    }
+
+    /// Whether what a table leaves open is looked up in `main`: see [`crate::resolve`].
+    pub(crate) fn falls_back(&self, domain: TableId) -> bool {
+        domain != TableId::MAIN && !self.is_vrf(domain)
     }
 
     /// Whether packets can leave through this port now.

@@ -191,12 +191,13 @@ impl Routing {
         }
     }
 
-    /// The candidates of a prefix have changed: resolves again whoever looked up an address in it and got as far.
-    pub(super) fn revisit_within(&mut self, domain: TableId, dst: &IpNet) {
+    /// The candidates of a prefix have changed: resolves again whoever looked up an address in it and got as far; `all`
+    /// also those who did not.
+    pub(super) fn revisit_within(&mut self, domain: TableId, dst: &IpNet, all: bool) {
         let Some(d) = self.rib.domains.get(&domain) else { return };
         let mut roots = Vec::new();
         d.trackers.for_each_within(dst, |t| {
-            roots.extend(t.roots.iter().filter(|(_, end)| **end <= dst.prefix_len()).map(|(r, _)| *r));
+            roots.extend(t.roots.iter().filter(|(_, end)| all || **end <= dst.prefix_len()).map(|(r, _)| *r));
         });
         roots.sort_unstable();
         roots.dedup();

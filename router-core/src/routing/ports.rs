@@ -3,7 +3,7 @@
 use super::Routing;
 use super::facts::{EncapFacts, Tunnel};
 use super::objects::{Def, adjacency};
-use crate::addr::MacAddr;
+use crate::addr::{Family, MacAddr};
 use crate::drop_reason::DropReason;
 use crate::next_hop::PathKey;
 use crate::object::{Object, ObjectId};
@@ -45,6 +45,12 @@ impl Routing {
         self.make_domain(info.table);
         let wanted = routes_of(&info);
         self.set_made(id, wanted);
+        if old.as_ref().is_none_or(|o| o.table != info.table) {
+            self.members_changed(info.table);
+            if let Some(o) = &old {
+                self.members_changed(o.table);
+            }
+        }
         if old.is_none_or(|o| forwards_otherwise(&o, &info)) {
             self.port_changed(id);
         }
@@ -70,6 +76,7 @@ impl Routing {
         if let Some(info) = self.facts.ports.remove(&id) {
             self.facts.names.remove(&info.name);
             self.maybe_empty.insert(domain_of(info.table));
+            self.members_changed(info.table);
         }
         self.port_changed(id);
     }
@@ -155,6 +162,16 @@ impl Routing {
         self.objects.leads_to(port, addr)
     }
 
+    /// A port has joined or left a table. The first and the last one decide where its gateways may be looked up.
+    fn members_changed(&mut self, table: TableId) {
+        let domain = domain_of(table);
+        if domain != TableId::MAIN {
+            for family in [Family::Inet, Family::Inet6] {
+                self.revisit_within(domain, &family.default_prefix(), true);
+            }
+        }
+    }
+
     fn port_changed(&mut self, id: PortId) {
         let roots: Vec<_> = self.by_port.get(&id).map(|s| s.iter().copied().collect()).unwrap_or_default();
         self.refresh_all(roots);
@@ -206,6 +223,13 @@ fn forwards_otherwise(a: &PortInfo, b: &PortInfo) -> bool {
         || a.addrs != b.addrs
 }
 
+/// The first address in the same link prefix. IPv4 calls the others secondary: the link's routes, and what leaves without
+/// a source chosen, have the primary one. When it goes, the next one takes its place (Linux with `promote_secondaries`,
+/// which systemd sets; without that Linux deletes all secondary addresses too).
+fn primary(info: &PortInfo, addr: &IpNet) -> Option<IpAddr> {
+    info.addrs.iter().find(|a| a.trunc() == addr.trunc()).map(IpNet::addr)
+}
+
 /// The routes of a port's own addresses, as Linux makes them.
 fn routes_of(info: &PortInfo) -> Vec<Made> {
     // The main table keeps own addresses apart, in table local; any other table holds them itself.
@@ -218,7 +242,7 @@ fn routes_of(info: &PortInfo) -> Vec<Made> {
         }
     };
     for addr in &info.addrs {
-        let src = Some(addr.addr()).filter(IpAddr::is_ipv4);
+        let src = primary(info, addr).filter(IpAddr::is_ipv4);
         push(own, IpNet::from(addr.addr()), 0, RouteKind::Local, src);
         match addr {
             // All of a loopback's prefix is local, as 127.0.0.0/8 is.

@@ -81,7 +81,7 @@ impl Routing {
         let tried = std::mem::replace(&mut e.candidates, before);
         self.rechain(id);
         tried.iter().for_each(|c| self.release_path(c.path));
-        self.revisit_within(domain, dst);
+        self.revisit_within(domain, dst, false);
     }
 
     fn set_v4(&mut self, op: RouteOp, dst: IpNet, entry: Option<EntryId>, new: Candidate) -> Result<(), RouteError> {
@@ -218,7 +218,7 @@ impl Routing {
         }
         e.candidates.insert(place, new);
         self.rechain(id);
-        self.revisit_within(domain, &dst);
+        self.revisit_within(domain, &dst, false);
     }
 
     fn replace_candidate(&mut self, id: EntryId, place: usize, new: Candidate) {
@@ -230,7 +230,7 @@ impl Routing {
         e.candidates.sort_by_key(Candidate::rank);
         self.rechain(id);
         self.release_path(old.path);
-        self.revisit_within(domain, &dst);
+        self.revisit_within(domain, &dst, false);
     }
 
     pub(super) fn remove_candidate(&mut self, id: EntryId, place: usize) {
@@ -242,7 +242,7 @@ impl Routing {
         let old = e.candidates.remove(place);
         self.rechain(id);
         self.release_path(old.path);
-        self.revisit_within(domain, &dst);
+        self.revisit_within(domain, &dst, false);
     }
 
     /// Removes every route with this path.

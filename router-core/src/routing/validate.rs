@@ -137,7 +137,8 @@ impl Routing {
         if !unicast {
             return Err(RouteError::InvalidGateway { gateway, why: GatewayFault::NotUnicast });
         }
-        match self.own_kind(domain, &gateway) {
+        let main = || self.own_kind(TableId::MAIN, &gateway).filter(|_| self.facts.falls_back(domain));
+        match self.own_kind(domain, &gateway).or_else(main) {
             Some(RouteKind::Local) if family == Family::Inet6 => Err(RouteError::OwnGateway { gateway }),
             Some(RouteKind::Local) => Err(RouteError::InvalidGateway { gateway, why: GatewayFault::Own }),
             Some(_) => Err(RouteError::InvalidGateway { gateway, why: GatewayFault::NotUnicast }),
@@ -145,9 +146,10 @@ impl Routing {
         }
     }
 
-    /// Whether an address is one of the router's own in this domain.
+    /// Whether an address is one of the router's own in this domain, or in `main` where the domain falls back to that.
     pub(super) fn is_own(&self, domain: TableId, addr: &IpAddr) -> bool {
-        self.own_kind(domain, addr) == Some(RouteKind::Local)
+        let own = |d| self.own_kind(d, addr) == Some(RouteKind::Local);
+        own(domain) || (self.facts.falls_back(domain) && own(TableId::MAIN))
     }
 
     fn own_kind(&self, domain: TableId, addr: &IpAddr) -> Option<RouteKind> {

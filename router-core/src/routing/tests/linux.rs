@@ -191,6 +191,48 @@ fn own_addresses_make_routes() {
 }
 
 #[test]
+fn secondary_addresses_share_the_routes_of_the_primary() {
+    let mut r = lab();
+    let mut info = PortInfo::clone(r.facts.port(LAN0).unwrap());
+    // As `ip -4 route show table all` has it on Linux 6.1 after the same `addr add`.
+    let nets = ["192.0.2.1/24", "192.0.2.2/24", "192.0.2.3/25", "192.0.2.4/25", "192.0.2.5/32", "2001:db8::2/64"];
+    info.addrs = nets.iter().map(|a| a.parse().unwrap()).collect();
+    r.set_port(Arc::new(info.clone()));
+    settle(&mut r);
+    let lines = |r: &Routing| -> Vec<String> {
+        let proto = Some(crate::spec::proto::KERNEL);
+        let filter = RouteFilter { dev: Some("lan0".into()), family: Some(Inet), proto, ..RouteFilter::default() };
+        let (page, _) = r.page(&filter, None, usize::MAX);
+        page.iter().map(|i| format!("{} {}", i.route.dst, i.route.src.unwrap())).collect()
+    };
+    let want = [
+        "192.0.2.0/25 192.0.2.3",
+        "192.0.2.0/24 192.0.2.1",
+        "192.0.2.1/32 192.0.2.1",
+        "192.0.2.2/32 192.0.2.1",
+        "192.0.2.3/32 192.0.2.3",
+        "192.0.2.4/32 192.0.2.3",
+        "192.0.2.5/32 192.0.2.5",
+        "192.0.2.127/32 192.0.2.3",
+        "192.0.2.255/32 192.0.2.1",
+    ];
+    assert_eq!(lines(&r), want);
+    ip(&mut r, "add 20.0.0.0/8 via 192.0.2.200").unwrap();
+    // The next one takes over, and whoever resolves through the link does not notice.
+    info.addrs.retain(|a| a.to_string() != "192.0.2.1/24");
+    r.set_port(Arc::new(info));
+    settle(&mut r);
+    let all = lines(&r);
+    assert!(
+        all.contains(&"192.0.2.0/24 192.0.2.2".into()) && all.contains(&"192.0.2.255/32 192.0.2.2".into()),
+        "{all:?}"
+    );
+    assert!(all.contains(&"192.0.2.2/32 192.0.2.2".into()) && !all.iter().any(|l| l.contains("192.0.2.1/")), "{all:?}");
+    assert_eq!(found(&r, "20.0.0.1"), "incomplete lan0 192.0.2.200");
+    assert_eq!((found(&r, "192.0.2.1"), found(&r, "192.0.2.2")), ("glean lan0".into(), "local".into()));
+}
+
+#[test]
 fn shown_in_the_order_of_ip_route() {
     let mut r = lab();
     for net in ["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/16", "10.1.0.0/16", "1.0.0.0/8", "::/0", "2001:db8::/32", "2::/16"]

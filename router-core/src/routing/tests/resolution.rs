@@ -215,6 +215,60 @@ fn kinds_and_tables() {
 }
 
 #[test]
+fn gateways_of_other_tables_are_looked_up_in_main() {
+    let mut r = lab();
+    let bad = || Err("Error: Nexthop has invalid gateway.".to_owned());
+    let of = |r: &Routing, dst| found_in(r, TableId(100), dst);
+    ip(&mut r, "add 20.0.0.0/8 via 10.0.0.9 table 100").unwrap();
+    ip(&mut r, "add 21.0.0.0/8 via 2001:db8:1::9 src 10.0.1.1 table 100").unwrap();
+    assert_eq!(of(&r, "20.0.0.1"), "incomplete lan0 10.0.0.9");
+    assert_eq!(of(&r, "21.0.0.1"), "incomplete lan1 2001:db8:1::9");
+    assert_eq!((of(&r, "10.0.0.9"), found(&r, "20.0.0.1")), ("no_route".into(), "no_route".into()));
+    for refused in ["via 192.0.2.1", "via 10.0.0.1", "via 10.0.0.255"] {
+        assert_eq!(ip(&mut r, &format!("add 22.0.0.0/8 {refused} table 100")), bad(), "{refused}");
+    }
+    // The table's own routes come first, and it is watched as well as main.
+    ip(&mut r, "add 192.0.2.0/24 via 10.0.0.7").unwrap();
+    ip(&mut r, "add 22.0.0.0/8 via 192.0.2.1 table 100").unwrap();
+    assert_eq!(of(&r, "22.0.0.1"), "incomplete lan0 10.0.0.7");
+    ip(&mut r, "replace 192.0.2.0/24 via 10.0.1.7").unwrap();
+    assert_eq!(of(&r, "22.0.0.1"), "incomplete lan1 10.0.1.7");
+    ip(&mut r, "add 192.0.2.0/28 via 10.0.0.8 table 100").unwrap();
+    assert_eq!(of(&r, "22.0.0.1"), "incomplete lan0 10.0.0.8");
+    ip(&mut r, "add throw 192.0.2.0/30 table 100").unwrap();
+    assert_eq!(of(&r, "22.0.0.1"), "incomplete lan1 10.0.1.7");
+    ip(&mut r, "add blackhole 192.0.2.1/32 table 100").unwrap();
+    assert_eq!(of(&r, "22.0.0.1"), "no_route");
+    for c in ["del 192.0.2.1/32 table 100", "del 192.0.2.0/30 table 100", "del 192.0.2.0/28 table 100"] {
+        ip(&mut r, c).unwrap();
+    }
+    assert_eq!(of(&r, "22.0.0.1"), "incomplete lan1 10.0.1.7");
+    ip(&mut r, "del 192.0.2.0/24").unwrap();
+    assert_eq!(of(&r, "22.0.0.1"), "no_route");
+    // A port makes the table a VRF, which keeps to itself, until the port leaves.
+    let mut blue = port(PortId(9), "blue0", Medium::Ethernet, &["10.9.0.1/24"]);
+    blue.table = TableId(100);
+    r.set_port(Arc::new(blue.clone()));
+    settle(&mut r);
+    assert_eq!(of(&r, "20.0.0.1"), "no_route");
+    assert_eq!(ip(&mut r, "add 23.0.0.0/8 via 10.0.0.9 table 100"), bad());
+    blue.table = TableId(101);
+    r.set_port(Arc::new(blue.clone()));
+    settle(&mut r);
+    assert_eq!(of(&r, "20.0.0.1"), "incomplete lan0 10.0.0.9");
+    blue.table = TableId(100);
+    r.set_port(Arc::new(blue));
+    r.remove_port(PortId(9));
+    settle(&mut r);
+    assert_eq!(of(&r, "20.0.0.1"), "incomplete lan0 10.0.0.9");
+    // The peer of a tunnel is looked up where it was said, and nowhere else.
+    add_tunnel(&mut r, HE, "he", "10.0.0.9");
+    assert!(r.tunnel_carrier(HE).is_some());
+    r.set_tunnel(HE, EncapFacts { table: TableId(100), ..encap("10.0.0.9") });
+    assert!(r.tunnel_carrier(HE).is_none());
+}
+
+#[test]
 fn tunnels_stack_on_their_carrier() {
     let mut r = lab();
     ip(&mut r, "add 198.51.100.0/24 via 10.0.0.9").unwrap();
