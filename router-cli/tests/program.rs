@@ -219,7 +219,7 @@ fn help_completion_and_manual_are_made() {
 
 #[test]
 fn the_examples_of_the_documentation_are_right() {
-    let text = include_str!("../../docs/configuration.md");
+    let text = concat!(include_str!("../../docs/configuration.md"), include_str!("../../README.md"));
     let dir = tempfile::tempdir().unwrap();
     for (i, example) in text.split("```toml\n").skip(1).enumerate() {
         let example = example.split("```").next().unwrap();

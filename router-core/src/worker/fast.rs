@@ -2,7 +2,7 @@
 //!
 //! Three passes over a batch: survey every header and sort out what is unusual; look all destinations up; edit and queue,
 //! in the order of arrival. What is unusual in any way (options, extension headers that routers process, offload metadata,
-//! tunnels, groups, errors, packets to the router) takes the general path unchanged, at its place in the order, so that
+//! unresolved neighbours, plug-ins, errors, packets to the router) takes the general path unchanged, at its place in the order, so that
 //! flows are never reordered. The fast path decides nothing that the general path would decide differently: a property
 //! test holds them together.
 //!
@@ -17,10 +17,12 @@
 
 use crate::addr::Family;
 use crate::fib::{Fib, Lookup};
+use crate::flow;
 use crate::forward::tunnel::{OVERHEAD, inner_ecn, outer_tos};
 use crate::frame::Frame;
 use crate::headers::{be16, ipv4, protocol};
-use crate::object::{Encap, Forward, Object, ObjectId};
+use crate::object::{Encap, Forward, Group, Object, ObjectId};
+use crate::packet::Packet;
 use crate::port::{Medium, PortId, PortInfo, PortKind};
 use crate::tables::Tables;
 use crate::worker::{Outbox, Worker};
@@ -135,6 +137,17 @@ impl Worker {
         sent: &mut Sent,
         out: &mut Outbox,
     ) -> Option<Frame> {
+        let member = match object {
+            Object::Group(group) => self.member(&frame, plain, group),
+            _ => None,
+        };
+        let object = match member {
+            Some(id) => match tables.routing.objects.get(id) {
+                Some(object) => object,
+                None => return Some(frame),
+            },
+            None => object,
+        };
         let (hop, encap) = match object {
             Object::Forward(hop) => (hop, None),
             Object::Glean(glean) => {
@@ -182,6 +195,14 @@ impl Worker {
         sent.bytes += frame.len() as u64;
         queue.push(frame);
         None
+    }
+
+    /// The member of a group that the packet's flow has.
+    fn member(&self, frame: &Frame, plain: Plain, group: &Group) -> Option<ObjectId> {
+        let data = frame.data().get(plain.l2..plain.l2 + plain.len as usize)?;
+        let packet = Packet::parse(plain.family, data).ok()?;
+        let hash = flow::hash(&packet, data, self.flow_seed);
+        group.buckets.get(hash as usize % group.buckets.len().max(1)).copied()
     }
 
     /// A plain packet for one of our addresses: out of its tunnel and on, if it is a tunnel packet and the inner one is
