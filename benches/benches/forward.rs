@@ -131,6 +131,7 @@ fn row(what: &str, bed: &Bed, packets: &[Vec<u8>], runs: usize, time: Duration) 
     let mut source = Fixed(bed.router.tables());
     // More frames than a batch in rotation, so that buffers are as cold as a port's.
     let mut out = Outbox::new(8, FramePool::new(8 * MAX_BATCH, 2048));
+    (0..8).for_each(|port| out.make_room(PortId(port)));
     let mut batch: Vec<Frame> = Vec::with_capacity(MAX_BATCH);
     let mut next = 0;
     let mut fill = |out: &mut Outbox, batch: &mut Vec<Frame>| {

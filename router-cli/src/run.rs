@@ -70,7 +70,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         Some(r) => r.reload(),
         None => Err(WireError::new("failed", "The router is shutting down.", "")),
     }));
-    let server = Server::start(&socket, &access, Limits::default(), backend).map_err(|e| socket_failure(&e))?;
+    let server =
+        Server::start_after(&socket, &access, Limits::default(), backend, || give_up_privileges(&args.file, &socket))
+            .map_err(|e| socket_failure(&e))?;
     tracing::info!(router = name, pid = std::process::id(), socket = %socket.display(), "READY");
     notify("READY=1");
     let result = wait(&signals, &reloader);
@@ -79,6 +81,23 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     runtime.stop().map_err(refused)?;
     tracing::info!("stopped");
     result
+}
+
+/// What is left to do for this thread, and for those of the control socket that it is about to start, are files: reading
+/// the configuration again, removing the socket. Ports are the business of the control thread.
+fn give_up_privileges(file: &Path, socket: &Path) {
+    let files_open = || {
+        let probe = socket.with_extension(format!("{}.probe", std::process::id()));
+        let removable = std::fs::File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe)).is_ok();
+        removable && std::fs::File::open(file).is_ok()
+    };
+    match privileges::keep_only(&[], files_open) {
+        Ok(kept) => {
+            let kept = if kept.is_empty() { "none".to_owned() } else { kept.join(",") };
+            tracing::info!(kept, "capabilities given up; the control thread keeps what ports need, workers none");
+        }
+        Err(e) => tracing::warn!(error = %e, "cannot give up capabilities"),
+    }
 }
 
 fn runtime_config(plan: &Plan) -> RuntimeConfig {

@@ -4,6 +4,7 @@
 //! frame (the Linux `virtio_net_hdr` model): a checksum that is not yet computed, and the segment size of a super-frame.
 
 use crate::port::PortId;
+use bytes::BytesMut;
 
 /// Free bytes before the data of a freshly received frame: room for two IPv6 outer headers, GRE and a link header.
 pub const HEADROOM: usize = 192;
@@ -22,6 +23,9 @@ pub struct PartialChecksum {
     /// Where the checksum field lies, counted from `start`.
     pub offset: u16,
 }
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// What kind of super-frame this is (`virtio_net_hdr.gso_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +64,10 @@ pub struct Meta {
     pub ttl_taken: bool,
 }
 
-/// A packet buffer: headroom, data, tailroom in one allocation.
+/// A packet buffer: headroom, data, tailroom in one piece of memory, its own or part of a pool's.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    buf: Box<[u8]>,
+    buf: BytesMut,
     start: u32,
     end: u32,
     /// What is known beside the bytes.
@@ -73,15 +77,20 @@ pub struct Frame {
 impl Default for Frame {
     /// A frame without any memory, useful to leave behind in place of one that was taken.
     fn default() -> Self {
-        Frame { buf: Box::default(), start: 0, end: 0, meta: Meta::default() }
+        Frame { buf: BytesMut::new(), start: 0, end: 0, meta: Meta::default() }
     }
 }
 
 impl Frame {
     /// An empty frame able to hold `capacity` bytes of data beside [`HEADROOM`].
     pub fn with_capacity(capacity: usize) -> Self {
-        let buf = vec![0u8; HEADROOM + capacity].into_boxed_slice();
-        Frame { buf, start: HEADROOM as u32, end: HEADROOM as u32, meta: Meta::default() }
+        Frame::over(BytesMut::zeroed(HEADROOM + capacity))
+    }
+
+    /// An empty frame in this memory.
+    fn over(buf: BytesMut) -> Self {
+        let start = HEADROOM.min(buf.len()) as u32;
+        Frame { buf, start, end: start, meta: Meta::default() }
     }
 
     /// A frame with a copy of `data` and just enough memory for it beside [`HEADROOM`].
@@ -198,12 +207,14 @@ pub struct FramePool {
 }
 
 impl FramePool {
-    /// A pool of `count` frames of `frame_capacity` data bytes each, all allocated now.
+    /// A pool of `count` frames of `frame_capacity` data bytes each, all allocated now, in one piece: the operating system
+    /// provides the memory of a frame's pages when they are first written, so that large frames cost what they carry.
     pub fn new(count: usize, frame_capacity: usize) -> Self {
-        let mut free = Vec::with_capacity(count);
-        // An odd number of cache lines more each time keeps equal offsets of neighbouring frames out of one cache set.
-        free.extend((0..count).map(|i| Frame::with_capacity(frame_capacity + (i % 16) * 64)));
-        FramePool { free, limit: count, frame_capacity }
+        let mut pool = FramePool { free: Vec::with_capacity(count), limit: count, frame_capacity };
+        pool.refill(count);
+        // The first one taken is the first in memory.
+        pool.free.reverse();
+        pool
     }
 
     /// Takes an empty frame, or None when all are in use (the caller counts a drop).
@@ -227,9 +238,14 @@ impl FramePool {
     /// Allocates frames until at least `want` (at most the limit) are available. For the control side between bursts,
     /// because frames may leave for good through a port that keeps them (memory ports, neighbour queues).
     pub fn refill(&mut self, want: usize) {
-        while self.free.len() < want.min(self.limit) {
-            let i = self.free.len();
-            self.free.push(Frame::with_capacity(self.frame_capacity + (i % 16) * 64));
+        let missing = want.min(self.limit).saturating_sub(self.free.len());
+        // An odd number of cache lines more each time keeps equal offsets of neighbouring frames out of one cache set.
+        let size = |i: usize| HEADROOM + self.frame_capacity + (i % 16) * LINE;
+        let mut memory = BytesMut::zeroed((0..missing).map(|i| size(i).next_multiple_of(LINE)).sum());
+        for i in 0..missing {
+            let mut piece = memory.split_to(size(i).next_multiple_of(LINE));
+            piece.truncate(size(i));
+            self.free.push(Frame::over(piece));
         }
     }
 }
@@ -251,6 +267,24 @@ mod tests {
         assert_eq!(f.meta.csum, None);
         assert!(f.push_front(10_000).is_none());
         assert_eq!(f.data(), [4]);
+    }
+
+    #[test]
+    fn frames_of_a_pool_are_apart_and_outlive_it() {
+        let mut p = FramePool::new(40, 100);
+        let mut all: Vec<Frame> = std::iter::from_fn(|| p.take()).collect();
+        drop(p);
+        for (i, f) in all.iter_mut().enumerate() {
+            assert!(f.capacity() >= 100 && f.headroom() == HEADROOM && f.is_empty());
+            assert!(f.set_data(&vec![i as u8; f.capacity()]));
+            f.push_front(HEADROOM).unwrap()[..HEADROOM].fill(i as u8);
+        }
+        for (i, f) in all.iter().enumerate() {
+            assert!(f.data().iter().all(|b| *b == i as u8));
+        }
+        let mut copy = all[3].clone();
+        copy.data_mut().fill(99);
+        assert!(all[3].data().iter().all(|b| *b == 3));
     }
 
     #[test]

@@ -321,6 +321,7 @@ impl Worker {
             }
         }
         self.queues[index] = Some(queue);
+        self.out.make_room(id);
     }
 
     fn close_queue(&mut self, id: PortId) {

@@ -60,7 +60,19 @@ struct Shared {
 impl Server {
     /// Listens on `path`.
     pub fn start(path: &Path, access: &Access, limits: Limits, backend: Arc<dyn Backend>) -> Result<Self, SocketError> {
+        Server::start_after(path, access, limits, backend, || {})
+    }
+
+    /// As [`Server::start`], calling `ready` when the socket is there and before anyone is served.
+    pub fn start_after(
+        path: &Path,
+        access: &Access,
+        limits: Limits,
+        backend: Arc<dyn Backend>,
+        ready: impl FnOnce(),
+    ) -> Result<Self, SocketError> {
         let bound = bind(path, access)?;
+        ready();
         let failed = |e: std::io::Error| SocketError::io("set up", path, e);
         bound.listener.set_nonblocking(true).map_err(failed)?;
         let owner = bound.owner().map_err(failed)?;

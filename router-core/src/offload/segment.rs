@@ -158,19 +158,18 @@ pub(super) fn segment(
     let (header, body) = frame.data().split_at(layout.payload);
     for (i, piece) in body.chunks(size).enumerate().skip(1) {
         let end = header.len() + piece.len();
-        let made = pool.take().and_then(|mut f| {
-            let room = f.spare_mut().get_mut(..end)?;
-            room[..header.len()].copy_from_slice(header);
-            room[header.len()..].copy_from_slice(piece);
-            f.set_len(end);
-            layout.finish(f.data_mut(), i, piece.len(), cut);
-            f.meta = meta;
-            Some(f)
-        });
-        match made {
-            Some(f) => out.push(f),
-            None => {
-                out.drain(before..).for_each(|f| pool.put(f));
+        match pool.take() {
+            Some(mut f) if f.capacity() >= end => {
+                let room = f.spare_mut();
+                room[..header.len()].copy_from_slice(header);
+                room[header.len()..end].copy_from_slice(piece);
+                f.set_len(end);
+                layout.finish(f.data_mut(), i, piece.len(), cut);
+                f.meta = meta;
+                out.push(f);
+            }
+            small => {
+                out.drain(before..).chain(small).for_each(|f| pool.put(f));
                 return Err(DropReason::NoFrame);
             }
         }

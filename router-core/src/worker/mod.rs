@@ -71,10 +71,13 @@ pub struct Outbox {
 impl Outbox {
     /// An outbox for up to `ports` ports and tunnels.
     pub fn new(ports: usize, pool: FramePool) -> Self {
-        Outbox {
-            tx: (0..ports).map(|_| Vec::with_capacity(MAX_BATCH)).collect(),
-            punts: Vec::with_capacity(MAX_BATCH),
-            pool,
+        Outbox { tx: (0..ports).map(|_| Vec::new()).collect(), punts: Vec::with_capacity(MAX_BATCH), pool }
+    }
+
+    /// Makes room for a batch to a port, so that the fast path finds it: most of the indexes are never used.
+    pub fn make_room(&mut self, port: PortId) {
+        if let Some(list) = self.tx.get_mut(usize::from(port.0)) {
+            list.reserve(MAX_BATCH.saturating_sub(list.len()));
         }
     }
 }

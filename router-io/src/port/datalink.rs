@@ -43,7 +43,6 @@ struct Reader {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     overruns: Arc<AtomicU64>,
-    _merging: MergingOff,
 }
 
 /// Opens the datalink channel of `device`: the first of `queues` receives, all send.
@@ -107,6 +106,8 @@ impl Reader {
         let (wake, stop, overruns) = (Wake::new()?, Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (ring, ended, missed) = (wake.clone(), stop.clone(), overruns.clone());
         let thread = std::thread::Builder::new().name("datalink".to_owned()).spawn(move || {
+            // Undone by this thread: it is started by one that may change devices, unlike the worker that closes it.
+            let _merging = merging;
             while !ended.load(Ordering::Acquire) {
                 let message = match rx.next() {
                     Ok(bytes) if is_own(bytes, mac) => continue,
@@ -129,7 +130,7 @@ impl Reader {
                 }
             }
         })?;
-        Ok(Reader { frames, wake, stop, thread: Some(thread), overruns, _merging: merging })
+        Ok(Reader { frames, wake, stop, thread: Some(thread), overruns })
     }
 }
 

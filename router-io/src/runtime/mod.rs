@@ -20,12 +20,14 @@ use crate::worker::{Worker, WorkerParts};
 use arc_swap::ArcSwap;
 use control::{Command, ControlParts, WorkerLink};
 use crossbeam_channel::{Sender, bounded, unbounded};
+use privileges::{Privilege, keep_only_and_tell};
 use router_core::counters::WorkerCounters;
 use router_core::router::Router;
 use router_core::settings::Settings;
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -63,18 +65,25 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Starts the threads, in the calling thread's network namespace. The router has no ports yet.
+    /// Starts the threads, in the calling thread's network namespace. The router has no ports yet. The threads give up
+    /// the capabilities that they do not need ([`privileges`]); the calling thread keeps its own.
     pub fn start(config: RuntimeConfig) -> io::Result<Self> {
         let (control, workers, handle) = assemble(config, Clock::monotonic())?;
         // From here on, dropping the runtime stops what has been started.
         let mut runtime = Runtime { handle, control: None, workers: Vec::new() };
         let builder = std::thread::Builder::new().name("control".to_owned());
-        runtime.control = Some(builder.spawn(move || control.run())?);
+        runtime.control = Some(builder.spawn(move || {
+            let may_open_tun = || open_is_allowed(Path::new("/dev/net/tun"));
+            keep_only_and_tell("control", &[Privilege::NetRaw, Privilege::NetAdmin], may_open_tun);
+            control.run();
+        })?);
         for (i, worker) in workers.into_iter().enumerate() {
-            let builder = std::thread::Builder::new().name(format!("worker{i}"));
+            let name = format!("worker{i}");
+            let builder = std::thread::Builder::new().name(name.clone());
             let last_words = StopAtEnd(runtime.handle());
             runtime.workers.push(builder.spawn(move || {
                 let _last_words = last_words;
+                keep_only_and_tell(&name, &[], || true);
                 worker.run()
             })?);
         }
@@ -134,6 +143,14 @@ impl Drop for StopAtEnd {
         if self.0.commands.try_send(Box::new(Control::stop)).is_ok() {
             self.0.wake.ring();
         }
+    }
+}
+
+/// Whether the calling thread may open a device; true if it is not there.
+fn open_is_allowed(device: &Path) -> bool {
+    match std::fs::File::options().read(true).write(true).open(device) {
+        Ok(_) => true,
+        Err(e) => e.kind() != io::ErrorKind::PermissionDenied,
     }
 }
 

@@ -1,6 +1,14 @@
-//! Which capabilities the ports of a configuration need, and which of them are missing.
+//! Which capabilities the ports of a configuration need, which of them are missing, and giving up all others.
+//!
+//! Capabilities belong to threads, and a new thread has those of the one that started it. Once everything is open:
+//!
+//! - workers have none: an open socket or TUN device sends and receives without;
+//! - the control thread keeps CAP_NET_RAW and CAP_NET_ADMIN: ports are opened when a command adds them, when the
+//!   configuration is read again, and when a device returns;
+//! - threads that read files keep what overrides file permissions only if they cannot do without.
 
-use caps::{CapSet, Capability};
+use caps::errors::CapsError;
+use caps::{CapSet, Capability, CapsHashSet};
 use router_core::port::PortKind;
 use std::fmt;
 
@@ -19,6 +27,47 @@ impl fmt::Display for Privilege {
             Privilege::NetRaw => "CAP_NET_RAW",
             Privilege::NetAdmin => "CAP_NET_ADMIN",
         })
+    }
+}
+
+impl Privilege {
+    fn capability(self) -> Capability {
+        match self {
+            Privilege::NetRaw => Capability::CAP_NET_RAW,
+            Privilege::NetAdmin => Capability::CAP_NET_ADMIN,
+        }
+    }
+}
+
+/// What lets a thread open files whose owner and mode do not.
+const FILES: [Capability; 3] = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH, Capability::CAP_FOWNER];
+
+/// Takes from the calling thread, for good, every capability that is not in `keep`. Where `files_open` then says that
+/// the files it will need are out of reach, it keeps the capabilities for those, too. Returns what is left, by name.
+///
+/// Errors when the kernel refuses to answer or to change (a seccomp filter, most likely): then nothing is certain.
+pub fn keep_only(keep: &[Privilege], files_open: impl FnOnce() -> bool) -> Result<Vec<String>, CapsError> {
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let of_these =
+        |list: &[Capability]| list.iter().copied().filter(|c| permitted.contains(c)).collect::<CapsHashSet>();
+    let mut kept = of_these(&keep.iter().map(|p| p.capability()).collect::<Vec<_>>());
+    caps::set(None, CapSet::Effective, &kept)?;
+    if !files_open() {
+        kept.extend(of_these(&FILES));
+        caps::set(None, CapSet::Effective, &kept)?;
+    }
+    caps::set(None, CapSet::Permitted, &kept)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    let mut names: Vec<String> = kept.iter().map(Capability::to_string).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// As [`keep_only`], telling the log. A router that cannot give up capabilities runs with them.
+pub fn keep_only_and_tell(thread: &str, keep: &[Privilege], files_open: impl FnOnce() -> bool) {
+    match keep_only(keep, files_open) {
+        Ok(kept) => tracing::debug!(thread, kept = kept.join(","), "gave up all other capabilities"),
+        Err(e) => tracing::warn!(thread, error = %e, "cannot give up capabilities"),
     }
 }
 
@@ -47,12 +96,8 @@ pub fn check(kinds: impl IntoIterator<Item = PortKind>) -> Result<(), MissingPri
     missing.sort_unstable();
     missing.dedup();
     missing.retain(|p| {
-        let capability = match p {
-            Privilege::NetRaw => Capability::CAP_NET_RAW,
-            Privilege::NetAdmin => Capability::CAP_NET_ADMIN,
-        };
         // When the kernel does not say, opening the port will.
-        !caps::has_cap(None, CapSet::Effective, capability).unwrap_or(true)
+        !caps::has_cap(None, CapSet::Effective, p.capability()).unwrap_or(true)
     });
     if missing.is_empty() { Ok(()) } else { Err(MissingPrivileges(missing)) }
 }
@@ -69,5 +114,24 @@ mod tests {
             "missing CAP_NET_RAW and CAP_NET_ADMIN; run as root, or: setcap cap_net_raw,cap_net_admin+ep PATH-TO-duet"
         );
         assert_eq!(check([PortKind::Memory, PortKind::Pcap]), Ok(()));
+    }
+
+    #[test]
+    fn a_thread_keeps_what_was_asked_for_and_no_more() {
+        let effective = || caps::read(None, CapSet::Effective).unwrap();
+        let before = effective();
+        let has = |list: &[Capability]| list.iter().copied().filter(|c| before.contains(c)).collect::<CapsHashSet>();
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                keep_only(&[Privilege::NetRaw], || false).unwrap();
+                let want = [&[Capability::CAP_NET_RAW][..], &FILES].concat();
+                assert_eq!(effective(), has(&want));
+                keep_only(&[Privilege::NetRaw, Privilege::NetAdmin], || true).unwrap();
+                assert_eq!(effective(), has(&[Capability::CAP_NET_RAW]), "what is gone does not come back");
+                assert_eq!(keep_only(&[], || true).unwrap(), Vec::<String>::new());
+                assert_eq!(caps::read(None, CapSet::Permitted).unwrap(), CapsHashSet::new());
+            });
+        });
+        assert_eq!(effective(), before, "other threads are not touched");
     }
 }
