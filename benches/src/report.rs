@@ -28,7 +28,8 @@ impl Report {
     pub fn row(&mut self, what: &str, s: Spread, unit: &str, more: Value) {
         let digits = if s.median < 100.0 { 2 } else { 0 };
         println!("{what:<60} {:>11.digits$} {:>11.digits$} {:>11.digits$}  {unit}", s.min, s.median, s.max);
-        let mut line = json!({ "row": what, "min": s.min, "median": s.median, "max": s.max, "unit": unit });
+        let mut line = json!({ "row": what, "min": s.min, "median": s.median, "max": s.max });
+        line["unit"] = unit.split(';').next().unwrap_or(unit).into();
         if let (Some(line), Value::Object(more)) = (line.as_object_mut(), more) {
             line.extend(more);
         }
@@ -41,8 +42,8 @@ impl Drop for Report {
         if !self.keep || std::thread::panicking() {
             return;
         }
-        let dir = std::env::var_os("CARGO_TARGET_DIR")
-            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target")), PathBuf::from);
+        let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("target");
+        let dir = std::env::var_os("CARGO_TARGET_DIR").map_or_else(beside, PathBuf::from);
         let path = dir.join("bench").join(format!("{}.json", self.name));
         let mut text = String::new();
         for line in &mut self.lines {

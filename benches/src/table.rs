@@ -1,8 +1,10 @@
 //! Routing tables to measure with: a real one from a file when it is there, and a synthetic one that always is.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// Prefixes with the number of their next hop, 1 to 255.
 pub type Table = Vec<(IpNet, u8)>;
@@ -111,10 +113,38 @@ impl Random {
     }
 }
 
+/// Space that no Internet table has routes for (RFC 6890): private, reserved, for documentation, 6to4.
+const RESERVED: &[&str] = &[
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "2001::/23",
+    "2001:db8::/32",
+    "2002::/16",
+    "3fff::/20",
+];
+
+/// Enters a prefix with a random next hop, unless it shares addresses with reserved space.
+fn insert(set: &mut BTreeMap<IpNet, u8>, net: IpNet, r: &mut Random) {
+    static NETS: LazyLock<Vec<IpNet>> = LazyLock::new(|| RESERVED.iter().filter_map(|t| t.parse().ok()).collect());
+    if !NETS.iter().any(|x| x.contains(&net) || net.contains(x)) {
+        set.insert(net, 1 + r.below(255) as u8);
+    }
+}
+
 /// `n` IPv4 prefixes with lengths spread as in the real table (three fifths /24).
 pub fn synthetic_v4(n: usize, seed: u64) -> Table {
     let mut r = Random(seed | 1);
-    let mut set = std::collections::BTreeMap::new();
+    let mut set = BTreeMap::new();
     while set.len() < n {
         let len = match r.below(100) {
             0..60 => 24,
@@ -127,7 +157,7 @@ pub fn synthetic_v4(n: usize, seed: u64) -> Table {
         };
         let addr = 0x0100_0000 + (r.next_u64() % 0xdf00_0000) as u32;
         if let Ok(net) = Ipv4Net::new(addr.into(), len) {
-            set.insert(IpNet::V4(net.trunc()), 1 + r.below(255) as u8);
+            insert(&mut set, IpNet::V4(net.trunc()), &mut r);
         }
     }
     set.into_iter().collect()
@@ -136,7 +166,7 @@ pub fn synthetic_v4(n: usize, seed: u64) -> Table {
 /// `n` IPv6 prefixes inside 2000::/3 with lengths spread as in the real table (half /48).
 pub fn synthetic_v6(n: usize, seed: u64) -> Table {
     let mut r = Random(seed | 1);
-    let mut set = std::collections::BTreeMap::new();
+    let mut set = BTreeMap::new();
     while set.len() < n {
         let len = match r.below(100) {
             0..50 => 48,
@@ -149,7 +179,7 @@ pub fn synthetic_v6(n: usize, seed: u64) -> Table {
         };
         let high = 0x2000_0000_0000_0000 | (r.next_u64() & 0x0fff_ffff_ffff_ffff);
         if let Ok(net) = Ipv6Net::new((u128::from(high) << 64).into(), len) {
-            set.insert(IpNet::V6(net.trunc()), 1 + r.below(255) as u8);
+            insert(&mut set, IpNet::V6(net.trunc()), &mut r);
         }
     }
     set.into_iter().collect()
@@ -180,5 +210,8 @@ mod tests {
         assert_eq!((a.len(), b.len()), (500, 500));
         assert_eq!((&a, &b), (&synthetic_v4(500, 4), &synthetic_v6(500, 6)));
         assert!(a.windows(2).all(|w| w[0].0 < w[1].0));
+        let private: IpNet = "10.0.0.0/8".parse().unwrap();
+        assert!(RESERVED.iter().all(|t| t.parse::<IpNet>().is_ok_and(|n| n == n.trunc())));
+        assert!(!synthetic_v4(5000, 1).iter().any(|(n, _)| private.contains(n) || n.contains(&private)));
     }
 }
