@@ -1,7 +1,13 @@
-//! What the benches share: routing tables, destination patterns, packets, and a small measuring loop.
+//! What `cargo bench` and `duet bench` share: routing tables, destination patterns, packets, a router in memory to
+//! forward them, and a small measuring loop.
 //!
 //! See `README.md` beside this crate for the patterns and how to repeat a row elsewhere.
 
+pub mod bed;
+pub mod forwarding;
+pub mod lookups;
 pub mod measure;
+pub mod pattern;
+pub mod report;
 pub mod table;
 pub mod traffic;

@@ -14,7 +14,8 @@ const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
 
   duet run FILE                 be a router
   duet route | neigh | ...      look at a running router and change it, in the words of iproute2
-  duet stats | drops            see what became of the packets";
+  duet stats | drops            see what became of the packets
+  duet bench lookup | forward   measure how fast this machine looks up and forwards";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +23,7 @@ Examples:
   duet -6 -j route show table all
   duet -batch routes.txt
   duet neigh; duet -s link; duet addr show dev lan0
+  duet bench forward --path via-inet6 --table routes.txt.gz -j
 
 Exit codes: 0 done, 1 unknown device or wrong value, 2 refused by the router or router not reachable, 255 not a command.
 A running router is found by --socket PATH, -n NAME, DUET_SOCKET, or by being the only one in /run/duet.";
@@ -60,6 +62,8 @@ enum Sub {
     },
     /// See packets of real Linux hosts travel three ways through a private lab
     Demo(crate::demo::DemoArgs),
+    /// Measure lookups and forwarding in memory, on one core, with a table of yours
+    Bench(crate::bench::BenchArgs),
     /// Make the running router read its file again: all differences are applied, or none
     Reload(Common),
     /// Counters: totals and ports
@@ -122,7 +126,7 @@ struct Words {
 }
 
 /// Commands that clap parses; all other words are iproute2's.
-const OWN: &[&str] = &["run", "check", "demo", "reload", "stats", "drops", "version", "completion", "man"];
+const OWN: &[&str] = &["run", "check", "demo", "bench", "reload", "stats", "drops", "version", "completion", "man"];
 
 /// Runs the program with these arguments, the program's name first; returns the exit code.
 pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
@@ -233,6 +237,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
     done(match cli.command {
         Sub::Run(args) => crate::run::run(&args),
         Sub::Demo(args) => return Ok(crate::demo::run(&args)),
+        Sub::Bench(args) => crate::bench::run(&args),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
         Sub::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "duet", &mut std::io::stdout());

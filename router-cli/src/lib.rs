@@ -4,6 +4,7 @@
 
 mod app;
 mod backend;
+mod bench;
 pub mod command;
 pub mod config;
 pub mod control;

@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod counting_alloc;
 pub mod lab;
+pub mod machine;
 pub mod netlink;
 pub mod port;
 pub mod runtime;

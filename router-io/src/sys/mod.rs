@@ -1,6 +1,7 @@
 //! System calls that no crate offers in a safe form, each behind a small safe function. All unsafe code of ports and
 //! workers lives here.
 
+pub mod cycles;
 pub mod device;
 pub mod mmsg;
 pub mod opt;

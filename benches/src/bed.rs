@@ -1,0 +1,230 @@
+//! A router in memory: port `in`, port `out` with 255 resolved gateways of each family, a 6in4 tunnel `t0`.
+
+use crate::table::Table;
+use crate::traffic;
+use ipnet::IpNet;
+use router_core::addr::MacAddr;
+use router_core::counters::WorkerCounters;
+use router_core::frame::FramePool;
+use router_core::neighbor::SetMode;
+use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
+use router_core::router::Router;
+use router_core::settings::Settings;
+use router_core::spec::{HopSpec, NeighSpec, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
+use router_core::time::Instant;
+use router_core::worker::Outbox;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// MAC of port `in`.
+pub const IN_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
+/// MAC of the host that sends.
+pub const HOST_MAC: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
+/// Outer addresses of the tunnel: ours, the peer's.
+pub const TUNNEL: [Ipv4Addr; 2] = [Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(198, 51, 100, 9)];
+
+/// The router refused something that it should not.
+#[derive(Debug, thiserror::Error)]
+#[error("the router refused {what}: {why}")]
+pub struct Refused {
+    what: String,
+    why: String,
+}
+
+fn refused<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Refused {
+    move |why| Refused { what: what.to_string(), why: why.to_string() }
+}
+
+/// Where a table's routes lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// Gateways of the route's own family.
+    Own,
+    /// IPv6 gateways, whatever the route's family.
+    Inet6,
+    /// The tunnel.
+    Tunnel,
+}
+
+/// See the module.
+pub struct Bed {
+    /// The router.
+    pub router: Router,
+    /// Its time, which stands still.
+    pub now: Instant,
+    out: Outbox,
+}
+
+impl Bed {
+    /// A router with both ports, all gateways resolved, the tunnel up, and no route of its own but the one to the
+    /// tunnel's peer.
+    ///
+    /// # Errors
+    /// None in a router that works.
+    pub fn new() -> Result<Self, Refused> {
+        let now = Instant::from_millis(1);
+        let router = Router::new(Settings::default(), 1, Arc::new(WorkerCounters::new(8)));
+        let mut bed = Bed { router, now, out: Outbox::new(8, FramePool::new(16, 2048)) };
+        bed.port("in", IN_MAC, &["192.0.2.1/24", "2001:db8::1/64"])?;
+        let out = bed.port("out", MacAddr([2, 0, 0, 0, 1, 1]), &["100.64.0.1/16", "fd00::1/64"])?;
+        for hop in 1..=255u8 {
+            for v6 in [false, true] {
+                bed.neighbor(out, "out", gateway(v6, hop), hop)?;
+            }
+        }
+        bed.tunnel()?;
+        bed.commit();
+        Ok(bed)
+    }
+
+    /// Adds an Ethernet port that is up.
+    ///
+    /// # Errors
+    /// See [`Router::add_port`].
+    pub fn port(&mut self, name: &str, mac: MacAddr, addrs: &[&str]) -> Result<PortId, Refused> {
+        let addrs: Result<Vec<IpNet>, _> = addrs.iter().map(|a| a.parse()).collect();
+        let info = PortInfo {
+            id: PortId::NONE,
+            name: name.into(),
+            ifindex: 0,
+            kind: PortKind::Memory,
+            medium: Medium::Ethernet,
+            mac: Some(mac),
+            mtu: 1500,
+            vlan: None,
+            table: TableId::MAIN,
+            up: true,
+            admin_up: true,
+            caps: PortCaps::default(),
+            addrs: addrs.map_err(refused(name))?,
+        };
+        self.router.add_port(self.now, info).map_err(refused(name))
+    }
+
+    /// Makes a neighbour known for good.
+    ///
+    /// # Errors
+    /// See [`Router::set_neighbor`].
+    pub fn neighbor(&mut self, port: PortId, dev: &str, addr: IpAddr, hop: u8) -> Result<(), Refused> {
+        let lladdr = Some(MacAddr([2, 0, 0, 0, 2, hop]));
+        let spec = NeighSpec { addr, dev: dev.into(), lladdr, state: None, router: true };
+        self.router.set_neighbor(self.now, port, SetMode::Replace, &spec, &mut self.out).map_err(refused(addr))
+    }
+
+    /// Adds or replaces a route.
+    ///
+    /// # Errors
+    /// See [`router_core::routing::Routing::route`].
+    pub fn route(&mut self, spec: &RouteSpec) -> Result<(), Refused> {
+        self.router.routing_mut().route(RouteOp::Replace, spec).map_err(refused(spec.dst))
+    }
+
+    /// Loads a table and commits it. A default route among it leads where the others do.
+    ///
+    /// # Errors
+    /// See [`Bed::route`].
+    pub fn load(&mut self, table: &Table, via: Via) -> Result<(), Refused> {
+        for (dst, hop) in table {
+            self.route(&route(*dst, *hop, via))?;
+        }
+        self.commit();
+        Ok(())
+    }
+
+    /// Makes all changes visible.
+    pub fn commit(&mut self) {
+        while self.router.commit(self.now, &mut |_| {}) {}
+    }
+
+    fn tunnel(&mut self) -> Result<(), Refused> {
+        let [local, remote] = TUNNEL.map(IpAddr::V4);
+        self.route(&route(IpNet::from(remote), 1, Via::Own))?;
+        let spec = TunnelSpec {
+            name: "t0".into(),
+            mode: TunnelMode::SixInFour,
+            local,
+            remote,
+            ttl: None,
+            ttl_inherit: false,
+            tos: None,
+            nopmtudisc: false,
+            mtu: None,
+            dev: None,
+            underlay_table: None,
+        };
+        self.router.add_tunnel(self.now, spec, vec![]).map(|_| ()).map_err(refused("the tunnel"))
+    }
+}
+
+/// A route of a table as a command.
+pub fn route(dst: IpNet, hop: u8, via: Via) -> RouteSpec {
+    let v6 = via == Via::Inet6 || matches!(dst, IpNet::V6(_));
+    let (via, dev) = match via {
+        Via::Tunnel => (None, Some("t0".to_owned())),
+        _ => (Some(gateway(v6, hop)), None),
+    };
+    let mut spec = RouteSpec::new(dst);
+    spec.hops.push(HopSpec { via, dev, weight: 1, onlink: false });
+    spec
+}
+
+/// Gateway number `hop` on port `out`: 100.64.2.hop or fd00::2:hop.
+pub fn gateway(v6: bool, hop: u8) -> IpAddr {
+    match v6 {
+        true => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 2, u16::from(hop))),
+        false => IpAddr::V4(Ipv4Addr::new(100, 64, 2, hop)),
+    }
+}
+
+/// Packets to receive on port `in`, one behind the other in one piece of memory.
+#[derive(Clone, Debug, Default)]
+pub struct Packets {
+    bytes: Vec<u8>,
+    /// Bytes of each.
+    len: usize,
+}
+
+impl Packets {
+    /// UDP packets to these destinations, all of one family.
+    pub fn udp(destinations: &[IpAddr]) -> Self {
+        Self::collect(destinations, |d| traffic::udp(d, HOST_MAC.0, IN_MAC.0))
+    }
+
+    /// 6in4 packets from the tunnel's peer that hold UDP packets to these IPv6 destinations.
+    pub fn in_tunnel(destinations: &[IpAddr]) -> Self {
+        Self::collect(destinations, |d| {
+            let inner = traffic::udp(d, HOST_MAC.0, IN_MAC.0);
+            let mut outer = traffic::udp(IpAddr::V4(TUNNEL[0]), HOST_MAC.0, IN_MAC.0);
+            outer.truncate(34);
+            outer.extend(&inner[14..]);
+            let len = (outer.len() - 14) as u16;
+            outer[16..18].copy_from_slice(&len.to_be_bytes());
+            outer[23] = 41;
+            outer[26..30].copy_from_slice(&TUNNEL[1].octets());
+            router_core::checksum::fill_ipv4_header(&mut outer[14..]);
+            outer
+        })
+    }
+
+    fn collect(destinations: &[IpAddr], make: impl Fn(IpAddr) -> Vec<u8>) -> Self {
+        let len = destinations.first().map_or(0, |d| make(*d).len());
+        let mut bytes = Vec::with_capacity(len * destinations.len());
+        destinations.iter().for_each(|d| bytes.extend(make(*d)));
+        Packets { bytes, len }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.bytes.len().checked_div(self.len).unwrap_or(0)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Packet number `i`; empty beyond the last.
+    pub fn get(&self, i: usize) -> &[u8] {
+        self.bytes.get(i * self.len..(i + 1) * self.len).unwrap_or_default()
+    }
+}

@@ -1,0 +1,208 @@
+//! Measures the whole way of a packet in memory, on one core: from a received frame to a frame ready for its egress port.
+
+use crate::bed::{Bed, Packets, Refused, Via};
+use crate::measure::{Plan, Spread, per_item};
+use crate::table::Table;
+use router_core::counters::{Totals, WorkerCounters};
+use router_core::frame::{Frame, FramePool};
+use router_core::port::PortId;
+use router_core::worker::{Fixed, MAX_BATCH, Outbox, Worker};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// The ways of forwarding that are measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Path {
+    /// IPv4 via IPv4 gateways.
+    #[serde(rename = "native4")]
+    Native4,
+    /// IPv6 via IPv6 gateways.
+    #[serde(rename = "native6")]
+    Native6,
+    /// IPv4 via IPv6 gateways.
+    #[serde(rename = "via-inet6")]
+    ViaInet6,
+    /// IPv6 into a 6in4 tunnel.
+    #[serde(rename = "6in4-encap")]
+    Encap,
+    /// IPv6 out of a 6in4 tunnel.
+    #[serde(rename = "6in4-decap")]
+    Decap,
+}
+
+impl Path {
+    /// All of them.
+    pub const ALL: [Path; 5] = [Path::Native4, Path::Native6, Path::ViaInet6, Path::Encap, Path::Decap];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Path::Native4 => "native4",
+            Path::Native6 => "native6",
+            Path::ViaInet6 => "via-inet6",
+            Path::Encap => "6in4-encap",
+            Path::Decap => "6in4-decap",
+        }
+    }
+
+    /// Whether its (inner) packets and routes are IPv6.
+    pub fn is_v6(self) -> bool {
+        !matches!(self, Path::Native4 | Path::ViaInet6)
+    }
+
+    /// A router whose routes lead this way.
+    ///
+    /// # Errors
+    /// A route that the router does not take.
+    pub fn bed(self, table: &Table) -> Result<Bed, Refused> {
+        let mut bed = Bed::new()?;
+        bed.load(table, self.via())?;
+        Ok(bed)
+    }
+
+    /// Where routes lead for this way.
+    pub fn via(self) -> Via {
+        match self {
+            Path::Native4 | Path::Native6 | Path::Decap => Via::Own,
+            Path::ViaInet6 => Via::Inet6,
+            Path::Encap => Via::Tunnel,
+        }
+    }
+
+    /// Packets that go this way.
+    pub fn packets(self, destinations: &[IpAddr]) -> Packets {
+        if self == Path::Decap { Packets::in_tunnel(destinations) } else { Packets::udp(destinations) }
+    }
+}
+
+/// Why a measurement is void.
+#[derive(Debug, thiserror::Error)]
+pub enum Void {
+    /// Not every packet went out.
+    #[error("only {transmitted} of {received} packets went out: {totals}")]
+    Lost {
+        /// Packets that went in.
+        received: u64,
+        /// Packets that came out.
+        transmitted: u64,
+        /// The account of all packets.
+        totals: String,
+    },
+    /// The account of packets does not add up.
+    #[error("the account of packets does not add up: {0}")]
+    Account(String),
+}
+
+/// What a measurement gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Forwarded {
+    /// Nanoseconds per packet, without the copy into the input buffer.
+    pub packet: Spread,
+    /// Nanoseconds per packet of that copy.
+    pub copy: Spread,
+    /// What `allocations` counted.
+    pub allocations: u64,
+}
+
+/// Sends packets through one worker in batches of `batch` and measures. Buffers are in rotation, more than a batch, so
+/// that they are as cold as a port's. The copy of a packet into its buffer is measured alone and taken off.
+///
+/// `allocations` counts calls of the allocator, for those who watch; `|| 0` for others.
+///
+/// # Errors
+/// When a packet did not go out: then something else was measured.
+pub fn measure(
+    bed: &Bed,
+    packets: &Packets,
+    batch: usize,
+    plan: Plan,
+    allocations: impl Fn() -> u64,
+) -> Result<Forwarded, Void> {
+    let size = batch.clamp(1, MAX_BATCH);
+    // The clock is read once per some 256 packets, whatever the batch.
+    let rounds = MAX_BATCH / size;
+    let counters = Arc::new(WorkerCounters::new(8));
+    let mut worker = Worker::new(Arc::clone(&counters), 1);
+    let mut source = Fixed(bed.router.tables());
+    let mut out = Outbox::new(8, FramePool::new(8 * MAX_BATCH, 2048));
+    (0..8).for_each(|port| out.make_room(PortId(port)));
+    let mut frames: Vec<Frame> = Vec::with_capacity(MAX_BATCH);
+    let mut next = 0;
+    let mut fill = |out: &mut Outbox, frames: &mut Vec<Frame>| {
+        while frames.len() < size {
+            let Some(mut frame) = out.pool.take() else { break };
+            frame.set_data(packets.get(next));
+            next += 1;
+            if next >= packets.len() {
+                next = 0;
+            }
+            frames.push(frame);
+        }
+        frames.len()
+    };
+    let copy = per_item(plan.runs, plan.time / 2, || {
+        let mut n = 0;
+        for _ in 0..rounds {
+            n += fill(&mut out, &mut frames);
+            while let Some(f) = frames.pop() {
+                out.pool.put(f);
+            }
+        }
+        n
+    });
+    let mut allocated = 0;
+    let all = per_item(plan.runs, plan.time, || {
+        let mut n = 0;
+        for _ in 0..rounds {
+            n += fill(&mut out, &mut frames);
+            let before = allocations();
+            worker.process(bed.now, &mut source, PortId(1), &mut frames, &mut out);
+            allocated += allocations() - before;
+            for queue in &mut out.tx {
+                while let Some(f) = queue.pop() {
+                    out.pool.put(f);
+                }
+            }
+        }
+        n
+    });
+    let totals = Totals::sum([&*counters]);
+    totals.check().map_err(|e| Void::Account(format!("{e:?}")))?;
+    if totals.transmitted != totals.received {
+        let (received, transmitted) = (totals.received, totals.transmitted);
+        return Err(Void::Lost { received, transmitted, totals: format!("{totals:?}") });
+    }
+    Ok(Forwarded { packet: all.less(copy), copy, allocations: allocated })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::Pattern;
+    use crate::table::{synthetic_v4, synthetic_v6};
+    use std::time::Duration;
+
+    #[test]
+    fn every_way_forwards_every_packet() {
+        let plan = Plan { runs: 1, time: Duration::from_millis(1) };
+        for path in Path::ALL {
+            let table = if path.is_v6() { synthetic_v6(50, 6) } else { synthetic_v4(50, 4) };
+            let bed = path.bed(&table).unwrap();
+            let packets = path.packets(&Pattern::Prefix.destinations(&table, 100));
+            assert_eq!(packets.len(), 100);
+            for batch in [1, 7, 256] {
+                let done = measure(&bed, &packets, batch, plan, || 0).unwrap();
+                assert!(done.packet.max >= done.packet.min && done.copy.median > 0.0, "{path:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_packet_that_does_not_go_out_voids_the_measurement() {
+        let bed = Path::Native4.bed(&Table::new()).unwrap();
+        let packets = Packets::udp(&["203.0.113.1".parse().unwrap()]);
+        let plan = Plan { runs: 1, time: Duration::from_millis(1) };
+        assert!(matches!(measure(&bed, &packets, 4, plan, || 0), Err(Void::Lost { transmitted: 0, .. })));
+    }
+}
