@@ -2,6 +2,7 @@
 //!
 //! See `README.md` beside this crate for the patterns and how to repeat a row elsewhere.
 
+pub mod dir24;
 pub mod measure;
 pub mod table;
 pub mod traffic;

@@ -25,9 +25,10 @@ pub fn read(path: &Path) -> Option<Table> {
     Some(lines.map(|l| l.ok().and_then(parse).unwrap_or_else(|| panic!("{}: malformed", path.display()))).collect())
 }
 
-/// The real full tables, IPv4 and IPv6, if the data is beside the checkout.
+/// The real full tables, IPv4 and IPv6, if the directory `shared/data` lies beside the checkout or further up.
 pub fn full() -> Option<(Table, Table)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().skip(2);
+    let dir = above.map(|d| d.join("shared/data")).find(|d| d.is_dir())?;
     Some((read(&dir.join("bgp-ipv4.txt.gz"))?, read(&dir.join("bgp-ipv6.txt.gz"))?))
 }
 
