@@ -1,10 +1,10 @@
 //! Memory of the tries: cache lines in chunks that never move, shared by all tables.
 //!
-//! A node is a run of consecutive lines of one chunk. Readers only hold line numbers, so nothing here needs `unsafe`.
-//! Line 0 belongs to nobody and stays zero: it reads as a node without routes.
+//! A node is a run of consecutive lines of one chunk. Readers only hold numbers, so nothing here needs `unsafe`.
+//! The first line belongs to nobody and stays zero: it reads as a node without routes.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, OnceLock};
 
 /// No room for another node, or an object number beyond what an entry holds (2^31 - 2).
@@ -12,37 +12,105 @@ use std::sync::{Arc, OnceLock};
 #[error("the forwarding table is full")]
 pub struct FibFull;
 
-/// One cache line. Every single word is read and written whole.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub(super) struct Line(pub(super) [AtomicU64; 8]);
-
+/// Words of a line: one cache line of 64 bytes.
+const LINE_WORDS: usize = 8;
 /// Bytes of a line.
-pub(super) const LINE: usize = std::mem::size_of::<Line>();
+const LINE: usize = LINE_WORDS * 8;
 
-/// Lines of a chunk: 1 MiB, so that an empty router stays small and a full table needs few chunks.
-const CHUNK_LOG2: u32 = 14;
-pub(super) const CHUNK: usize = 1 << CHUNK_LOG2;
-/// 8 GiB of lines. Routes are refused at half of it; deletes, which copy nodes too, have the rest.
+/// Nodes are named by units of 16 bytes, to which any allocation is aligned; the allocator sees to it that they begin at
+/// a cache line.
+const UNIT_WORDS: usize = 2;
+const LINE_UNITS: usize = LINE_WORDS / UNIT_WORDS;
+
+/// Units of a chunk: 1 MiB, so that an empty router stays small and a full table needs few chunks.
+const CHUNK_LOG2: u32 = 16;
+const CHUNK_UNITS: usize = 1 << CHUNK_LOG2;
+const CHUNK_WORDS: usize = CHUNK_UNITS * UNIT_WORDS;
+/// 8 GiB. Routes are refused at half of it; deletes, which copy nodes too, have the rest.
 const CHUNKS: usize = 1 << 13;
-const SOFT_LIMIT: usize = CHUNK * CHUNKS / 2;
+const SOFT_LIMIT: usize = CHUNK_UNITS * CHUNKS / 2;
 
-/// The longest node: 5 words of head and 256 values of 32 bits.
+/// Lines of the longest node: 5 words of head and 256 values of 32 bits.
 const MAX_NODE: usize = 17;
+
+/// The place of a node's first word in its chunk.
+#[inline(always)]
+pub(super) fn first_word(node: u32) -> usize {
+    (node as usize & (CHUNK_UNITS - 1)) * UNIT_WORDS
+}
 
 /// What readers share.
 #[derive(Debug)]
 pub(super) struct Lines {
-    chunks: Box<[OnceLock<Box<[Line; CHUNK]>>; CHUNKS]>,
+    chunks: Box<[OnceLock<Box<[AtomicU64; CHUNK_WORDS]>>; CHUNKS]>,
+    /// How many chunks there are. Stored before any entry that leads to the newest.
+    made: AtomicUsize,
     /// Bytes of the tables' direct roots, for accounting.
     pub(super) roots: AtomicUsize,
 }
 
-impl Lines {
-    /// The chunk of a line; None for a line that was never allocated.
+/// Where a node's words are.
+pub(super) trait Words {
+    /// The chunk of a node; None for one that was never allocated.
+    fn chunk(&self, node: u32) -> Option<Chunk<'_>>;
+}
+
+impl Words for Lines {
     #[inline(always)]
-    pub(super) fn chunk(&self, line: u32) -> Option<&[Line; CHUNK]> {
-        self.chunks[(line >> CHUNK_LOG2) as usize & (CHUNKS - 1)].get().map(|b| &**b)
+    fn chunk(&self, node: u32) -> Option<Chunk<'_>> {
+        self.chunks[(node >> CHUNK_LOG2) as usize & (CHUNKS - 1)].get().map(|b| Chunk(b))
+    }
+}
+
+/// The chunks of memory that is not large, looked up once for a batch.
+#[derive(Debug)]
+pub(super) struct Near<'a> {
+    chunks: [Chunk<'a>; NEAR],
+    made: usize,
+    lines: &'a Lines,
+}
+
+/// 16 MiB: several full tables.
+const NEAR: usize = 16;
+
+impl Lines {
+    /// None when there are no nodes, or too many of them.
+    #[inline]
+    pub(super) fn near(&self) -> Option<Near<'_>> {
+        let made = self.made.load(Acquire);
+        let first = self.chunk(0).filter(|_| made <= NEAR)?;
+        let mut chunks = [first; NEAR];
+        for (i, to) in chunks.iter_mut().enumerate().take(made).skip(1) {
+            *to = self.chunk((i as u32) << CHUNK_LOG2)?;
+        }
+        Some(Near { chunks, made, lines: self })
+    }
+}
+
+impl Near<'_> {
+    /// Whether entries read until now cannot have led elsewhere.
+    #[inline]
+    pub(super) fn still_all(&self) -> bool {
+        self.lines.made.load(Acquire) == self.made
+    }
+}
+
+impl Words for Near<'_> {
+    #[inline(always)]
+    fn chunk(&self, node: u32) -> Option<Chunk<'_>> {
+        Some(self.chunks[(node >> CHUNK_LOG2) as usize & (NEAR - 1)])
+    }
+}
+
+/// The words of a chunk. Every single one is read and written whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk<'a>(&'a [AtomicU64; CHUNK_WORDS]);
+
+impl<'a> Chunk<'a> {
+    /// A word by its place in the chunk, modulo the size: so no check is left in the compiled code.
+    #[inline(always)]
+    pub(super) fn word(self, i: usize) -> &'a AtomicU64 {
+        &self.0[i & (CHUNK_WORDS - 1)]
     }
 }
 
@@ -67,8 +135,10 @@ struct Run {
 #[derive(Debug)]
 pub struct FibMemory {
     lines: Arc<Lines>,
-    /// The first line that was never used.
+    /// The first unit that was never used.
     next: usize,
+    /// Lines below it.
+    lines_made: usize,
     /// Free runs by length.
     free: [Vec<u32>; MAX_NODE + 1],
     retired: Vec<Run>,
@@ -86,10 +156,11 @@ impl Default for FibMemory {
 impl FibMemory {
     /// Empty memory: grows in chunks of 1 MiB up to 4 GiB of nodes.
     pub fn new() -> Self {
-        let lines = Lines { chunks: boxed(OnceLock::new), roots: AtomicUsize::new(0) };
+        let lines = Lines { chunks: boxed(OnceLock::new), made: AtomicUsize::new(0), roots: AtomicUsize::new(0) };
         FibMemory {
             lines: Arc::new(lines),
-            next: 1,
+            next: 0,
+            lines_made: 0,
             free: Default::default(),
             retired: Vec::new(),
             quarantine: VecDeque::new(),
@@ -102,23 +173,33 @@ impl FibMemory {
         &self.lines
     }
 
-    /// Consecutive lines with any content.
+    /// Consecutive lines with any content, by their first unit.
     pub(super) fn take(&mut self, lines: usize) -> Result<u32, FibFull> {
         if let Some(first) = self.free.get_mut(lines).and_then(Vec::pop) {
             return Ok(first);
         }
         // A run does not cross the end of a chunk; what is left there becomes a shorter run.
-        let room = CHUNK - self.next % CHUNK;
+        let room = (CHUNK_UNITS - self.next % CHUNK_UNITS) / LINE_UNITS;
         if room < lines {
-            if let Some(free) = self.free.get_mut(room) {
+            if let Some(free) = self.free.get_mut(room).filter(|_| room > 0) {
                 free.push(self.next as u32);
+                self.lines_made += room;
             }
-            self.next += room;
+            self.next = self.next.next_multiple_of(CHUNK_UNITS);
         }
         let cell = self.lines.chunks.get(self.next >> CHUNK_LOG2).ok_or(FibFull)?;
-        cell.get_or_init(|| boxed(Line::default));
+        let chunk = cell.get_or_init(|| boxed(|| AtomicU64::new(0)));
+        self.lines.made.store((self.next >> CHUNK_LOG2) + 1, Release);
+        if self.next.is_multiple_of(CHUNK_UNITS) {
+            let misaligned = chunk.as_ptr() as usize % LINE;
+            self.next += (LINE - misaligned) % LINE / (8 * UNIT_WORDS);
+        }
+        if self.next == 0 {
+            self.next += LINE_UNITS;
+        }
         let first = self.next as u32;
-        self.next += lines;
+        self.next += lines * LINE_UNITS;
+        self.lines_made += lines;
         Ok(first)
     }
 
@@ -171,10 +252,13 @@ impl FibMemory {
         }
     }
 
+    fn free_lines(&self) -> usize {
+        self.free.iter().enumerate().map(|(lines, runs)| lines * runs.len()).sum()
+    }
+
     /// Whether so little room is left that routes must be refused.
     pub fn nearly_full(&self) -> bool {
-        let free: usize = self.free.iter().enumerate().map(|(lines, runs)| lines * runs.len()).sum();
-        self.next.saturating_sub(free) > SOFT_LIMIT || self.next > CHUNK * CHUNKS / 4 * 3
+        self.next > SOFT_LIMIT && self.next - self.free_lines() * LINE_UNITS > SOFT_LIMIT
     }
 
     /// Nodes that wait for readers.
@@ -184,14 +268,13 @@ impl FibMemory {
 
     /// Bytes of all nodes ever allocated (in use, free or waiting), of the roots, and of the writer's records.
     pub fn bytes(&self) -> usize {
-        (self.next - 1) * LINE + self.lines.roots.load(Relaxed) + self.present.len() * size_of::<Present>()
+        self.lines_made * LINE + self.lines.roots.load(Relaxed) + self.present.len() * size_of::<Present>()
     }
 
     /// Nodes and lines in use, for tests and benches of the memory.
     pub fn used(&self) -> (usize, usize) {
-        let free: usize = self.free.iter().enumerate().map(|(lines, runs)| lines * runs.len()).sum();
         let waiting = self.quarantine.iter().flat_map(|(_, v)| v).chain(&self.retired);
         let waiting: usize = waiting.map(|r| usize::from(r.lines)).sum();
-        (self.present.len() - self.free_present.len(), self.next - 1 - free - waiting)
+        (self.present.len() - self.free_present.len(), self.lines_made - self.free_lines() - waiting)
     }
 }

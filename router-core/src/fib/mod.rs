@@ -20,6 +20,8 @@ mod node;
 #[cfg(test)]
 pub(crate) mod oracle;
 #[cfg(test)]
+mod table_tests;
+#[cfg(test)]
 mod tests;
 mod trie;
 

@@ -13,7 +13,8 @@
 //!
 //! A published node's bitmap never changes. Its values may, one word at a time; everything else is done in a copy.
 
-use super::arena::{CHUNK, FibFull, FibMemory, Lines, Present};
+use super::arena::{Chunk, FibFull, FibMemory, Lines, Present, Words, first_word};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// "No route here": the zero-length prefix decides.
@@ -40,50 +41,68 @@ fn node_mask(entry: u32) -> u32 {
     ((entry as i32) >> 31) as u32
 }
 
-/// Bits of a value, as a power of two.
+/// Bits of a value, as a power of two: 4 or, in a wide node, 5.
 #[inline(always)]
-fn value_log2(entry: u32) -> u32 {
-    4 + ((entry >> 30) & 1)
+fn value_log2(node: u32) -> u32 {
+    2 + (node >> 30)
 }
 
 /// The entry in slot `byte` of a node.
 #[inline(always)]
-pub(super) fn step(lines: &Lines, node: u32, byte: u8) -> u32 {
-    let Some(chunk) = lines.chunk(node & INDEX) else { return MISS };
-    let at = node as usize & (CHUNK - 1);
-    let line = &chunk[at].0;
-    let word = usize::from(byte >> 6);
-    let before = (line[4].load(Relaxed) >> (8 * word)) as u8;
-    let here = line[word].load(Relaxed) << (63 - (byte & 63));
-    let run = usize::from(before) + here.count_ones() as usize;
-    let log = value_log2(node);
-    let bit = HEAD_WORDS * 64 + (run << log);
-    let value = chunk[(at + (bit >> 9)) & (CHUNK - 1)].0[(bit >> 6) & 7].load(Acquire) >> (bit & 63);
-    let mask = (((node << 1) as i32) >> 31) as u32 | 0xffff;
-    value as u32 & mask
+pub(super) fn step(words: &impl Words, node: u32, byte: u8) -> u32 {
+    words.chunk(node & INDEX).map_or(MISS, |chunk| step_with(chunk, node, byte, head(chunk, node)))
 }
 
-/// The entry in slot `byte` if `entry` is a node, else `entry` itself; without a branch.
 #[inline(always)]
-pub(super) fn step_or_stay(lines: &Lines, entry: u32, byte: u8) -> u32 {
+fn head(chunk: Chunk, node: u32) -> u64 {
+    chunk.word(first_word(node) + 4).load(Relaxed)
+}
+
+#[inline(always)]
+fn step_with(chunk: Chunk, node: u32, byte: u8, head: u64) -> u32 {
+    /// By the two kind bits; the first is for the empty node 0.
+    const MASK: [u32; 4] = [0xffff, 0xffff, 0xffff, u32::MAX];
+    let at = first_word(node);
+    let part = usize::from(byte >> 6);
+    let before = (head >> (8 * part)) as u8;
+    let here = chunk.word(at + part).load(Relaxed) << (!byte & 63);
+    let run = usize::from(before) + here.count_ones() as usize;
+    let bit = HEAD_WORDS * 64 + (run << 2 << (node >> 30));
+    let value = chunk.word(at + bit / 64).load(Acquire) >> (bit % 64);
+    value as u32 & MASK[(node >> 30) as usize]
+}
+
+/// Loads the part of a node that [`step_or_stay`] needs first; of the empty node for an entry that is none.
+#[inline(always)]
+pub(super) fn look_ahead(words: &impl Words, entry: u32) -> u64 {
+    let node = entry & node_mask(entry);
+    words.chunk(node & INDEX).map_or(0, |chunk| head(chunk, node))
+}
+
+/// The entry in slot `byte` if `entry` is a node, else `entry` itself; without a branch. `head` is what
+/// [`look_ahead`] gave.
+#[inline(always)]
+pub(super) fn step_or_stay(words: &impl Words, entry: u32, byte: u8, head: u64) -> u32 {
     let mask = node_mask(entry);
-    (step(lines, entry & mask, byte) & mask) | (entry & !mask)
+    let node = entry & mask;
+    let below = words.chunk(node & INDEX).map_or(MISS, |chunk| step_with(chunk, node, byte, head));
+    (below & mask) | (entry & !mask)
 }
 
 /// A node's words, for the writer.
 struct View<'a> {
-    chunk: &'a [super::arena::Line; CHUNK],
+    words: Chunk<'a>,
     at: usize,
     log: u32,
 }
 
 impl<'a> View<'a> {
     fn of(lines: &'a Lines, node: u32) -> Option<Self> {
-        Some(View { chunk: lines.chunk(node & INDEX)?, at: node as usize & (CHUNK - 1), log: value_log2(node) })
+        Some(View { words: lines.chunk(node & INDEX)?, at: first_word(node), log: value_log2(node) })
     }
 
-    fn word(&self, i: usize) -> &std::sync::atomic::AtomicU64 {
-        &self.chunk[(self.at + i / 8) & (CHUNK - 1)].0[i % 8]
+    fn word(&self, i: usize) -> &AtomicU64 {
+        self.words.word(self.at + i)
     }
 
     fn bitmap(&self) -> [u64; 4] {

@@ -7,8 +7,8 @@
 //! Who owns a slot is told by records of the prefixes that end in each node ([`Present`]); what a deleted prefix had
 //! hidden comes from the caller's own map.
 
-use super::arena::{FibFull, FibMemory, Lines, Present, boxed};
-use super::node::{MAX_LEAF, MISS, Slots, is_node, step, step_or_stay};
+use super::arena::{FibFull, FibMemory, Lines, Present, Words, boxed};
+use super::node::{MAX_LEAF, MISS, Slots, is_node, look_ahead, step, step_or_stay};
 use crate::object::ObjectId;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relax
 /// Lookups of a batch that go through the stages together: enough to overlap all misses, few enough to stay in the
 /// first-level cache.
 const GROUP: usize = 32;
+
+/// Lookups in a batch from which on it pays to find the chunks first.
+const NEAR_FROM: usize = 16;
 
 /// Routes from which on a table gets a direct root.
 const DIRECT_FROM: u32 = 2048;
@@ -86,6 +89,15 @@ fn answer(entry: u32, default: u64) -> ObjectId {
     ObjectId(entry.saturating_sub(1))
 }
 
+/// Byte `i` of an address that is in registers: the compiler would store it to index it.
+#[inline(always)]
+fn byte_of<const N: usize>(a: [u8; N], i: usize) -> u8 {
+    match a.first_chunk::<16>() {
+        Some(a) => (u128::from_be_bytes(*a) >> (120 - 8 * i)) as u8,
+        None => a.first_chunk::<4>().map_or(0, |a| (u32::from_be_bytes(*a) >> (24 - 8 * i)) as u8),
+    }
+}
+
 impl<const N: usize> Trie<N> {
     #[inline]
     pub(super) fn lookup(&self, lines: &Lines, dst: [u8; N]) -> ObjectId {
@@ -121,20 +133,28 @@ impl<const N: usize> Trie<N> {
         out: &mut [ObjectId],
         bytes: impl Fn(A) -> [u8; N] + Copy,
     ) {
+        let near = if dst.len() >= NEAR_FROM { lines.near() } else { None };
         for (dst, out) in dst.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
+            if let Some(near) = &near {
+                self.lookup_group(near, dst, out, bytes);
+                if near.still_all() {
+                    continue;
+                }
+            }
             self.lookup_group(lines, dst, out, bytes);
         }
     }
 
     /// All roots, then all nodes of one depth after the other, then the results: so cache misses overlap.
     #[inline]
-    fn lookup_group<A: Copy>(&self, lines: &Lines, dst: &[A], out: &mut [ObjectId], bytes: impl Fn(A) -> [u8; N]) {
+    fn lookup_group<A: Copy>(&self, lines: &impl Words, dst: &[A], out: &mut [ObjectId], bytes: impl Fn(A) -> [u8; N]) {
         let n = dst.len().min(out.len()).min(GROUP);
         let (dst, out) = (&dst[..n], &mut out[..n]);
         let mut default = self.default.load(Acquire);
         for _ in 0..ROUNDS {
             let mut entries = [MISS; GROUP];
             let entries = &mut entries[..n];
+            let mut heads = [0; GROUP];
             let mut nodes = 0;
             let first = match self.direct.get() {
                 Some(d) => {
@@ -158,15 +178,19 @@ impl<const N: usize> Trie<N> {
                 }
                 let dense = nodes as usize * 4 >= n;
                 nodes = 0;
+                let byte = |a: A| byte_of(bytes(a), depth);
                 if dense {
-                    for (a, e) in dst.iter().zip(entries.iter_mut()) {
-                        *e = step_or_stay(lines, *e, bytes(*a)[depth]);
+                    for (h, e) in heads.iter_mut().zip(entries.iter()) {
+                        *h = look_ahead(lines, *e);
+                    }
+                    for ((a, e), h) in dst.iter().zip(entries.iter_mut()).zip(&heads) {
+                        *e = step_or_stay(lines, *e, byte(*a), *h);
                         nodes += *e >> 31;
                     }
                 } else {
                     for (a, e) in dst.iter().zip(entries.iter_mut()) {
                         if is_node(*e) {
-                            *e = step(lines, *e, bytes(*a)[depth]);
+                            *e = step(lines, *e, byte(*a));
                             nodes += *e >> 31;
                         }
                     }
@@ -382,7 +406,7 @@ impl<const N: usize> Edit<'_, N> {
             let record = self.memory.take_present();
             return self.memory.build(&slots, record);
         }
-        let old = step(self.memory.lines(), entry, byte);
+        let old = step(&**self.memory.lines(), entry, byte);
         let new = self.entry(old, depth + 1)?;
         if new == old {
             return Ok(entry);
