@@ -194,7 +194,8 @@ impl FibMemory {
             let misaligned = chunk.as_ptr() as usize % LINE;
             self.next += (LINE - misaligned) % LINE / (8 * UNIT_WORDS);
         }
-        if self.next == 0 {
+        // The first line of all is the empty node, wherever the allocation begins.
+        if self.next < LINE_UNITS {
             self.next += LINE_UNITS;
         }
         let first = self.next as u32;
