@@ -4,6 +4,7 @@
 //! See `README.md` beside this crate for the patterns and how to repeat a row elsewhere.
 
 pub mod bed;
+pub mod dir24;
 pub mod forwarding;
 pub mod lookups;
 pub mod measure;

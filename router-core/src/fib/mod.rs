@@ -1,21 +1,26 @@
 //! The forwarding information base: the routes in use, compiled for lookup. Prefix to [`ObjectId`], both families.
 //!
 //! [`Lookup`] is all that the data plane knows; [`Fib`] is the engine behind it. One writer (the control plane, holding
-//! the [`FibMemory`]) changes entries in place by atomic stores while any number of readers look up. For every single
-//! change a reader gets the old answer or the new one, never a third:
+//! the [`FibMemory`]) changes entries by atomic stores while any number of readers look up. For every single change a
+//! reader gets the old answer or the new one, never a third:
 //!
-//! - inserting or replacing is one store per slot, and new nodes are filled before they are linked;
-//! - deleting makes lookups fall back to a shorter prefix that the reader has already passed, so a reader could combine
-//!   an old short prefix with a deleted long one. Deletes are therefore counted before and after; a lookup that overlaps
-//!   one repeats its walk until it sees the same slots twice;
-//! - a node leaves the trie empty and is reused only after every snapshot taken before is gone
-//!   (see [`crate::routing`], quarantine), so nobody walks into a foreign subtree.
+//! - the answer is pushed down to the slot in which a lookup ends, so a change reaches each address by one store: of the
+//!   value itself, or of the link to a new version of a node that was made aside;
+//! - the zero-length prefix is kept apart. A lookup that needs it reads it before and after, with the number of its
+//!   changes, and begins again when they differ;
+//! - a replaced node is reused only after every snapshot taken before is gone (see [`crate::routing`], quarantine), so
+//!   nobody walks into a foreign subtree.
+//!
+//! `docs/decisions/0005-fib-engine.md` has the measurements behind the layout.
 
 mod arena;
 #[cfg(test)]
 pub(crate) mod full_table_tests;
+mod node;
 #[cfg(test)]
 pub(crate) mod oracle;
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;
 mod trie;
@@ -26,7 +31,7 @@ use crate::object::ObjectId;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::Ordering::Relaxed;
 use trie::Trie;
 
 /// Longest-prefix match. A table without a match answers [`ObjectId::NO_ROUTE`].
@@ -46,6 +51,20 @@ pub trait Lookup {
         }
     }
 
+    /// Looks up `dst[i]` into `out[i]`, as far as both slices go.
+    fn lookup4_batch(&self, dst: &[Ipv4Addr], out: &mut [ObjectId]) {
+        for (d, o) in dst.iter().zip(out) {
+            *o = self.lookup4(*d);
+        }
+    }
+
+    /// Looks up `dst[i]` into `out[i]`, as far as both slices go.
+    fn lookup6_batch(&self, dst: &[Ipv6Addr], out: &mut [ObjectId]) {
+        for (d, o) in dst.iter().zip(out) {
+            *o = self.lookup6(*d);
+        }
+    }
+
     /// Looks up `dst[i]` into `out[i]`, as far as both slices go. An engine that can overlap lookups overrides this.
     fn lookup_batch(&self, dst: &[IpAddr], out: &mut [ObjectId]) {
         for (d, o) in dst.iter().zip(out) {
@@ -54,66 +73,96 @@ pub trait Lookup {
     }
 }
 
-/// One table's compiled routes: a multibit trie per family with strides 8, 8, 4, 4, ... An empty one takes some 100 bytes.
+/// One table's compiled routes. An empty one takes some 100 bytes.
 #[derive(Debug)]
 pub struct Fib {
-    v4: Trie<u32>,
-    v6: Trie<u128>,
-    /// Deletes begun and ended; equal at rest.
-    started: AtomicU64,
-    done: AtomicU64,
-    arenas: Arc<arena::Arenas>,
+    v4: Trie<4>,
+    v6: Trie<16>,
+    lines: Arc<arena::Lines>,
 }
 
 impl Fib {
     /// An empty table in `memory`.
     pub fn new(memory: &FibMemory) -> Self {
-        Fib {
-            v4: Trie::default(),
-            v6: Trie::default(),
-            started: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            arenas: memory.arenas().clone(),
-        }
+        Fib { v4: Trie::default(), v6: Trie::default(), lines: memory.lines().clone() }
     }
 
     /// Sets the value of a prefix, whether there or not. `memory` must be the one that the table was made in.
     pub fn insert(&self, memory: &mut FibMemory, net: &IpNet, value: ObjectId) -> Result<(), FibFull> {
         match net {
-            IpNet::V4(n) => self.v4.insert(memory, n.network().into(), n.prefix_len(), value),
-            IpNet::V6(n) => self.v6.insert(memory, n.network().into(), n.prefix_len(), value),
+            IpNet::V4(n) => self.v4.insert(memory, n.network().octets(), n.prefix_len(), value),
+            IpNet::V6(n) => self.v6.insert(memory, n.network().octets(), n.prefix_len(), value),
         }
     }
 
     /// Removes a prefix. `cover` is the longest remaining prefix (and value) that contains it, if any: the caller knows
     /// it from its own map, so that the trie need not store what is hidden.
     pub fn remove(&self, memory: &mut FibMemory, net: &IpNet, cover: Option<(u8, ObjectId)>) {
-        let n = self.started.load(Acquire).wrapping_add(1);
-        self.started.store(n, Release);
         match net {
-            IpNet::V4(p) => self.v4.remove(memory, p.network().into(), p.prefix_len(), cover),
-            IpNet::V6(p) => self.v6.remove(memory, p.network().into(), p.prefix_len(), cover),
+            IpNet::V4(p) => self.v4.remove(memory, p.network().octets(), p.prefix_len(), cover),
+            IpNet::V6(p) => self.v6.remove(memory, p.network().octets(), p.prefix_len(), cover),
         }
-        self.done.store(n, Release);
     }
+}
 
-    /// A lookup that no delete overlapped, or one whose walk was the same twice in a row.
-    #[inline]
-    fn stable<A: trie::Bits>(&self, trie: &Trie<A>, dst: A) -> ObjectId {
-        let before = self.done.load(Acquire);
-        let found = trie.lookup(&self.arenas, dst);
-        if self.started.load(Acquire) == before { found } else { trie.lookup_twice(&self.arenas, dst) }
+impl Drop for Fib {
+    fn drop(&mut self) {
+        self.lines.roots.fetch_sub(self.v4.root_bytes() + self.v6.root_bytes(), Relaxed);
     }
 }
 
 impl Lookup for Fib {
     #[inline]
     fn lookup4(&self, dst: Ipv4Addr) -> ObjectId {
-        self.stable(&self.v4, u32::from(dst))
+        self.v4.lookup(&self.lines, dst.octets())
     }
 
     #[inline]
     fn lookup6(&self, dst: Ipv6Addr) -> ObjectId {
-        self.stable(&self.v6, u128::from(dst))
+        self.v6.lookup(&self.lines, dst.octets())
+    }
+
+    fn lookup4_batch(&self, dst: &[Ipv4Addr], out: &mut [ObjectId]) {
+        self.v4.lookup_batch(&self.lines, dst, out, |a| a.octets());
+    }
+
+    fn lookup6_batch(&self, dst: &[Ipv6Addr], out: &mut [ObjectId]) {
+        self.v6.lookup_batch(&self.lines, dst, out, |a| a.octets());
+    }
+
+    /// Runs of one family go through the batch of that family.
+    fn lookup_batch(&self, dst: &[IpAddr], out: &mut [ObjectId]) {
+        const GROUP: usize = 64;
+        for (dst, out) in dst.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
+            let mut rest = (dst, out);
+            while let [first, ..] = rest.0 {
+                let n = rest.0.iter().take_while(|d| d.is_ipv4() == first.is_ipv4()).count().min(rest.1.len());
+                if n == 0 {
+                    break;
+                }
+                let (dst, out) = (rest.0.split_at(n), rest.1.split_at_mut(n));
+                match first {
+                    IpAddr::V4(_) => {
+                        let mut same = [Ipv4Addr::UNSPECIFIED; GROUP];
+                        for (to, from) in same.iter_mut().zip(dst.0) {
+                            if let IpAddr::V4(a) = from {
+                                *to = *a;
+                            }
+                        }
+                        self.lookup4_batch(&same[..n], out.0);
+                    }
+                    IpAddr::V6(_) => {
+                        let mut same = [Ipv6Addr::UNSPECIFIED; GROUP];
+                        for (to, from) in same.iter_mut().zip(dst.0) {
+                            if let IpAddr::V6(a) = from {
+                                *to = *a;
+                            }
+                        }
+                        self.lookup6_batch(&same[..n], out.0);
+                    }
+                }
+                rest = (dst.1, out.1);
+            }
+        }
     }
 }
