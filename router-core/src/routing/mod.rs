@@ -101,6 +101,8 @@ pub struct Routing {
     held: VecDeque<(u64, RoutingTables)>,
     /// FIB entries written so far.
     fib_writes: u64,
+    /// Calls of [`Routing::prepare`].
+    prepared: u32,
 }
 
 impl Routing {
@@ -128,6 +130,7 @@ impl Routing {
             seq: 0,
             held: VecDeque::new(),
             fib_writes: 0,
+            prepared: 0,
         };
         r.make_domain(TableId::MAIN);
         r
@@ -169,7 +172,9 @@ impl Routing {
     /// after publishing it, also after None.
     pub fn prepare(&mut self) -> Option<RoutingTables> {
         self.reclaim();
-        let worth_it = self.memory.waiting() > NODES_WORTH_A_SNAPSHOT;
+        // Counting takes a while, and nothing is lost by waiting a little longer.
+        self.prepared = self.prepared.wrapping_add(1);
+        let worth_it = self.prepared.is_multiple_of(64) && self.memory.waiting() > NODES_WORTH_A_SNAPSHOT;
         let objects = self.objects.publish();
         let changed = objects.is_some() || self.fibs_changed || self.adjacencies_changed || worth_it;
         changed.then(|| self.snapshot())
