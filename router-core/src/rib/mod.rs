@@ -111,22 +111,19 @@ impl Rib {
     /// The entry of a prefix, made if need be. None only without the domain.
     pub(crate) fn find_or_make(&mut self, table: TableId, dst: IpNet) -> Option<EntryId> {
         let domain = domain_of(table);
-        let routes = &mut self.domains.get_mut(&domain)?.routes;
-        if let Some(id) = routes.get(&dst) {
-            return Some(*id);
-        }
-        let entry = Entry {
-            dst,
-            domain,
-            candidates: Vec::new(),
-            chain: NONE,
-            prev: NONE,
-            next: NONE,
-            installed: None,
-            dirty: false,
-        };
-        let id = self.entries.insert(entry);
-        routes.insert(dst, id);
+        let entries = &mut self.entries;
+        let id = *self.domains.get_mut(&domain)?.routes.get_or_insert_with(dst, || {
+            entries.insert(Entry {
+                dst,
+                domain,
+                candidates: Vec::new(),
+                chain: NONE,
+                prev: NONE,
+                next: NONE,
+                installed: None,
+                dirty: false,
+            })
+        });
         Some(id)
     }
 

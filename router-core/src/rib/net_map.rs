@@ -39,6 +39,14 @@ impl<T> NetMap<T> {
         }
     }
 
+    /// The value of a prefix, made if need be: one walk.
+    pub(crate) fn get_or_insert_with(&mut self, net: IpNet, make: impl FnOnce() -> T) -> &mut T {
+        match net {
+            IpNet::V4(n) => self.v4.entry(n).or_insert_with(make),
+            IpNet::V6(n) => self.v6.entry(n).or_insert_with(make),
+        }
+    }
+
     pub(crate) fn remove(&mut self, net: &IpNet) {
         match net {
             IpNet::V4(n) => _ = self.v4.remove(n),

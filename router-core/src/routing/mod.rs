@@ -99,6 +99,10 @@ pub struct Routing {
     /// Number of the newest snapshot; all that may still be held, oldest first, with their numbers.
     seq: u64,
     held: VecDeque<(u64, RoutingTables)>,
+    /// FIB entries written so far.
+    fib_writes: u64,
+    /// Calls of [`Routing::prepare`].
+    prepared: u32,
 }
 
 impl Routing {
@@ -125,6 +129,8 @@ impl Routing {
             flipped: VecDeque::new(),
             seq: 0,
             held: VecDeque::new(),
+            fib_writes: 0,
+            prepared: 0,
         };
         r.make_domain(TableId::MAIN);
         r
@@ -166,7 +172,9 @@ impl Routing {
     /// after publishing it, also after None.
     pub fn prepare(&mut self) -> Option<RoutingTables> {
         self.reclaim();
-        let worth_it = self.memory.waiting() > NODES_WORTH_A_SNAPSHOT;
+        // Counting takes a while, and nothing is lost by waiting a little longer.
+        self.prepared = self.prepared.wrapping_add(1);
+        let worth_it = self.prepared.is_multiple_of(64) && self.memory.waiting() > NODES_WORTH_A_SNAPSHOT;
         let objects = self.objects.publish();
         let changed = objects.is_some() || self.fibs_changed || self.adjacencies_changed || worth_it;
         changed.then(|| self.snapshot())
@@ -219,6 +227,7 @@ impl Routing {
             objects: self.objects.len(),
             adjacencies: self.adjacencies.len(),
             fib_bytes: self.memory.bytes(),
+            fib_writes: self.fib_writes,
             snapshots_held: self.held.len(),
             quarantined: self.objects.waiting() + self.memory.waiting(),
         }
@@ -283,6 +292,7 @@ impl Routing {
         let (dst, domain, had, empty) = (e.dst, e.domain, e.installed, e.candidates.is_empty());
         if wanted != had {
             let Some(fib) = self.rib.domains.get(&domain).map(|d| d.fib.clone()) else { return };
+            self.fib_writes += 1;
             let written = match wanted {
                 Some(object) => fib.insert(&mut self.memory, &dst, object).is_ok(),
                 None => {
@@ -326,6 +336,8 @@ pub struct RoutingStats {
     pub adjacencies: usize,
     /// Bytes of all FIB nodes.
     pub fib_bytes: usize,
+    /// FIB entries set or removed since the start.
+    pub fib_writes: u64,
     /// Snapshots that some worker may still hold, the newest included.
     pub snapshots_held: usize,
     /// Object numbers and FIB nodes that wait for workers.

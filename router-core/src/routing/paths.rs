@@ -9,6 +9,7 @@ use crate::object::{Object, ObjectId};
 use crate::port::{PortId, TableId};
 use crate::resolve::{Dep, Outcome, Resolver, Root, fixed_object};
 use crate::rib::{EntryId, host};
+use crate::tables::domain_of;
 use ipnet::IpNet;
 use std::sync::Arc;
 
@@ -204,6 +205,15 @@ impl Routing {
         self.refresh_all(roots);
     }
 
+    /// Whether something resolves through an address within a prefix.
+    pub(super) fn tracked_within(&self, table: TableId, dst: &IpNet) -> bool {
+        let mut any = false;
+        if let Some(d) = self.rib.domains.get(&domain_of(table)) {
+            d.trackers.for_each_within(dst, |_| any = true);
+        }
+        any
+    }
+
     /// Tunnels first: paths show whether their tunnel is carried.
     pub(super) fn refresh_all(&mut self, mut roots: Vec<Root>) {
         roots.sort_by_key(|r| matches!(r, Root::Path(_)));
@@ -213,6 +223,10 @@ impl Routing {
     /// Rebuilds the chain of an entry after its candidates have changed, and queues the entry for the FIB.
     pub(super) fn rechain(&mut self, id: EntryId) {
         let Some(e) = self.rib.entries.get(id) else { return };
+        if let [only] = e.candidates[..] {
+            // Nearly all prefixes: nothing to sort out.
+            return self.set_chain(id, e.chain, &[only.path]);
+        }
         let mut paths: Vec<PathId> = Vec::with_capacity(e.candidates.len().min(MAX_CHAIN));
         let (usable, waiting): (Vec<_>, Vec<_>) = match e.candidates.len() > MAX_CHAIN {
             // Too many for one chain: those that work now come first.
@@ -231,8 +245,12 @@ impl Routing {
                 break;
             }
         }
-        let old = e.chain;
-        if self.chains.get(old).map(|c| &*c.paths) != Some(&paths[..]) {
+        self.set_chain(id, e.chain, &paths);
+    }
+
+    /// Gives an entry the chain of these paths in place of its `old` one, and queues it for the FIB.
+    fn set_chain(&mut self, id: EntryId, old: ChainId, paths: &[PathId]) {
+        if self.chains.get(old).map(|c| &*c.paths) != Some(paths) {
             let new = if paths.is_empty() { NONE } else { self.intern_chain(paths) };
             self.unlink(id, old);
             self.link(id, new);
@@ -241,8 +259,8 @@ impl Routing {
         self.mark_dirty(id);
     }
 
-    fn intern_chain(&mut self, paths: Vec<PathId>) -> ChainId {
-        if let Some(id) = self.chain_ids.get(&paths[..]) {
+    fn intern_chain(&mut self, paths: &[PathId]) -> ChainId {
+        if let Some(id) = self.chain_ids.get(paths) {
             return *id;
         }
         let paths: Arc<[PathId]> = paths.into();

@@ -49,6 +49,8 @@ impl Routing {
         let looks_up = key.hops.iter().any(|h| h.dev.is_none());
         let path = self.intern_path(key);
         self.hold_path(path);
+        // Only where somebody's gateway lies within the prefix can the route lead back to itself.
+        let looks_up = looks_up && self.tracked_within(table, &dst);
         let result = self.check_resolved(path, spec.family()).and_then(|()| {
             let before = existing.filter(|_| looks_up).and_then(|e| self.rib.entries.get(e));
             let before = before.map(|e| e.candidates.clone()).unwrap_or_default();
@@ -85,11 +87,14 @@ impl Routing {
     }
 
     fn set_v4(&mut self, op: RouteOp, dst: IpNet, entry: Option<EntryId>, new: Candidate) -> Result<(), RouteError> {
-        let same: Vec<(usize, Candidate)> = self.places(entry, new.table, new.metric).collect();
-        let (Some((first, there)), Some(entry)) = (same.first().copied(), entry) else {
+        let mut same = self.places(entry, new.table, new.metric);
+        let (Some((first, there)), Some(entry)) = (same.next(), entry) else {
+            drop(same);
             return self.set_fresh(op, dst, new, RouteError::NotFound);
         };
-        let alike = same.iter().find(|(_, c)| c.proto == new.proto && self.same_path(c.path, new.path));
+        let fits = |c: &Candidate| c.proto == new.proto && self.same_path(c.path, new.path);
+        let alike = if fits(&there) { Some((first, there)) } else { same.find(|(_, c)| fits(c)) };
+        drop(same);
         match (op, alike) {
             (RouteOp::Replace | RouteOp::Change, Some(a)) if a.0 == first => {
                 // The very same route: nothing to do, unless it was written in other words.
@@ -111,26 +116,30 @@ impl Routing {
     }
 
     fn set_v6(&mut self, op: RouteOp, dst: IpNet, entry: Option<EntryId>, new: Candidate) -> Result<(), RouteError> {
-        let same: Vec<(usize, Candidate)> = self.places(entry, new.table, new.metric).collect();
-        let (false, Some(entry)) = (same.is_empty(), entry) else {
+        let first = self.places(entry, new.table, new.metric).next();
+        let (Some(first), Some(id)) = (first, entry) else {
             return self.set_fresh(op, dst, new, RouteError::NothingToReplace);
         };
         let joins = self.is_multipath_v6(new.path);
-        let partner = same.iter().find(|(_, c)| self.is_multipath_v6(c.path) == joins).copied();
+        let mut same = self.places(entry, new.table, new.metric);
+        let partner = same.find(|(_, c)| self.is_multipath_v6(c.path) == joins);
+        drop(same);
         match op {
             RouteOp::Replace | RouteOp::Change => {
-                let (place, _) = partner.or(same.first().copied()).ok_or(RouteError::NothingToReplace)?;
-                self.replace_candidate(entry, place, new);
+                let (place, _) = partner.unwrap_or(first);
+                self.replace_candidate(id, place, new);
                 Ok(())
             }
             _ => match partner.filter(|_| joins) {
                 Some((place, there)) => {
                     let key = self.joined(there.path, new.path)?;
                     let path = self.intern_path(key);
-                    self.replace_candidate(entry, place, Candidate { path, ..there });
+                    self.replace_candidate(id, place, Candidate { path, ..there });
                     Ok(())
                 }
-                None if same.iter().any(|(_, c)| self.same_path(c.path, new.path)) => Err(RouteError::Exists),
+                None if self.places(entry, new.table, new.metric).any(|(_, c)| self.same_path(c.path, new.path)) => {
+                    Err(RouteError::Exists)
+                }
                 None => {
                     self.insert_candidate(new.table, dst, new, op == RouteOp::Prepend);
                     Ok(())
@@ -273,18 +282,17 @@ impl Routing {
             }
         }
         let entry = self.rib.find(table, &spec.dst).ok_or(RouteError::NoSuchRoute)?;
-        let candidates = self.rib.entries.get(entry).map(|e| e.candidates.clone()).unwrap_or_default();
-        // In the order shown: by metric, as Linux walks them.
-        let mut places: Vec<_> = candidates.iter().enumerate().filter(|(_, c)| c.table == table).collect();
-        places.sort_by_key(|(_, c)| c.metric);
-        let found = places.into_iter().find(|(_, c)| self.fits(spec, c)).ok_or(RouteError::NoSuchRoute)?;
-        let (place, there) = (found.0, *found.1);
+        let candidates = self.rib.entries.get(entry).map(|e| &e.candidates[..]).unwrap_or_default();
+        // In the order shown: by metric, as Linux walks them; the first of equal ones.
+        let fitting = candidates.iter().enumerate().filter(|(_, c)| c.table == table && self.fits(spec, c));
+        let (place, there) =
+            fitting.min_by_key(|(_, c)| c.metric).map(|(i, c)| (i, *c)).ok_or(RouteError::NoSuchRoute)?;
         // IPv6: naming a gateway takes one member out of a multipath route.
-        let members = self.paths.get(there.path).map(|p| p.key.hops.clone()).unwrap_or_default();
+        let members = self.paths.get(there.path).map_or(0, |p| p.key.hops.len());
         if spec.family() == Family::Inet6
-            && let ([hop], true) = (&spec.hops[..], members.len() > 1)
+            && let ([hop], true) = (&spec.hops[..], members > 1)
             && hop.via.is_some()
-            && let Some(i) = (0..members.len()).find(|i| self.hop_fits(hop, there.path, *i))
+            && let Some(i) = (0..members).find(|i| self.hop_fits(hop, there.path, *i))
             && let Some(mut key) = self.paths.get(there.path).map(|p| (*p.key).clone())
         {
             key.hops.remove(i);

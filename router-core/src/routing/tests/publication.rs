@@ -271,7 +271,9 @@ proptest! {
         }
         let end = r.stats();
         prop_assert_eq!((end.prefixes, end.paths, end.chains, end.objects), (0, 0, 0, 6));
-        prop_assert_eq!((end.snapshots_held, end.quarantined), (1, 0));
+        // A few FIB nodes may wait for the next snapshot, which nobody makes for their sake alone.
+        prop_assert_eq!((end.snapshots_held, r.objects.waiting()), (1, 0));
+        prop_assert!(end.quarantined < 64, "{end:?}");
         prop_assert!(r.by_port.is_empty() && r.by_next_hop.is_empty());
         prop_assert_eq!(r.rib.domains.len(), 1);
         prop_assert!(r.rib.domains.values().all(|d| d.trackers.len() == 0));

@@ -1,0 +1,172 @@
+//! What grows: 1,000 routing tables, millions of routes, two workers.
+//!
+//! `cargo bench --bench scale`; `-- --test` runs everything once, shortly. Other words select parts: `tables`, `routes`,
+//! `workers`.
+
+use benches::bed::{Bed, Via, route};
+use benches::forwarding::{self, Path};
+use benches::lookups::{self, Compiled};
+use benches::measure::{Plan, Spread};
+use benches::pattern::Pattern;
+use benches::report::Report;
+use benches::table::{self, Random, Table};
+use ipnet::{IpNet, Ipv4Net};
+use router_core::fib::Lookup;
+use router_core::object::ObjectId;
+use router_core::port::TableId;
+use router_core::worker::MAX_BATCH;
+use router_io::counting_alloc::CountingAlloc;
+use router_io::machine::{pin, thread_time};
+use serde_json::json;
+use std::sync::Barrier;
+use std::time::Duration;
+
+#[global_allocator]
+static ALLOC: CountingAlloc = CountingAlloc::new();
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let quick = words.iter().any(|a| a == "--test");
+    let select: Vec<_> = words.into_iter().filter(|a| !a.starts_with("--")).collect();
+    let wanted = |what: &str| select.is_empty() || select.iter().any(|s| what.contains(s.as_str()));
+    let mut report = Report::new("scale", quick || !select.is_empty());
+    let plan = match quick {
+        true => Plan { runs: 1, time: Duration::from_millis(5) },
+        false => Plan { runs: 5, time: Duration::from_millis(200) },
+    };
+    println!("{:<60} {:>11} {:>11} {:>11}", "", "min", "median", "max");
+    if wanted("tables") {
+        tables(&mut report, plan, if quick { 20 } else { 1_000 });
+    }
+    if wanted("routes") {
+        let (n4, n6) = if quick { (20_000, 10_000) } else { (2_000_000, 1_000_000) };
+        routes(&mut report, plan, "IPv4", &table::synthetic_v4(n4, 14));
+        routes(&mut report, plan, "IPv6", &table::synthetic_v6(n6, 16));
+    }
+    if wanted("workers") {
+        workers(&mut report, plan, quick);
+    }
+}
+
+fn rates(report: &mut Report, what: &str, ns: Spread, more: serde_json::Value) {
+    report.row(what, ns.rates(), "million lookups per second", more);
+}
+
+/// Many routing tables (VRFs) with ten routes each: what they cost, and lookups that change the table every time.
+fn tables(report: &mut Report, plan: Plan, n: u32) {
+    let mut bed = Bed::new().expect("bed");
+    let net = |i: u32| IpNet::V4(Ipv4Net::new_assert((0x1400_0000 + i * 0x0001_0100).into(), 24));
+    let (before, fib_before) = (ALLOC.bytes_in_use(), bed.router.routing().stats().fib_bytes);
+    let start = thread_time();
+    for table in 1..=n {
+        for i in 0..10 {
+            let mut spec = route(net(i), 1 + (i as u8), Via::Own);
+            spec.table = Some(TableId(1000 + table));
+            spec.hops[0].dev = Some("out".into());
+            bed.route(&spec).expect("route");
+        }
+    }
+    bed.commit();
+    let seconds = (thread_time() - start).as_secs_f64();
+    let each = (ALLOC.bytes_in_use() - before) / u64::from(n);
+    let fib = (bed.router.routing().stats().fib_bytes - fib_before) / n as usize;
+    println!(
+        "{n} tables with ten routes: {each} bytes each, {fib} of them FIB; made in {seconds:.3} s of processor time"
+    );
+    let snapshot = bed.router.tables();
+    let mut r = Random(21);
+    let asked: Vec<_> = (0..1 << 16)
+        .map(|_| {
+            let dst = benches::traffic::host_in(&net(r.below(10) as u32), &mut r);
+            (TableId(1001 + r.below(n as usize) as u32), dst)
+        })
+        .collect();
+    assert!(asked.iter().all(|(t, d)| snapshot.lookup(*t, d) != ObjectId::NO_ROUTE));
+    let mut at = 0;
+    let ns = benches::measure::per_item(plan.runs, plan.time, || {
+        for (table, dst) in &asked[at..at + 256] {
+            std::hint::black_box(snapshot.lookup(*table, dst));
+        }
+        at = (at + 256) % asked.len();
+        256
+    });
+    let more = json!({ "tables": n, "bytes_per_table": each, "fib_bytes_per_table": fib });
+    rates(report, &format!("{n} tables with ten routes, one lookup in a random one"), ns, more);
+}
+
+/// As many routes as the Internet may have some day.
+fn routes(report: &mut Report, plan: Plan, family: &str, table: &Table) {
+    let n = table.len();
+    let start = thread_time();
+    let compiled = Compiled::new(table).expect("room");
+    let fib_seconds = (thread_time() - start).as_secs_f64();
+    let bytes = compiled.memory.bytes();
+    println!(
+        "{family}, {n} synthetic routes: FIB alone {} KiB, compiled at {:.2} million per second",
+        bytes >> 10,
+        n as f64 / fib_seconds / 1e6
+    );
+    for pattern in Pattern::ALL {
+        let destinations = pattern.destinations(table, 1 << 20);
+        assert!(destinations.iter().step_by(97).all(|d| compiled.fib.lookup(d) != ObjectId::NO_ROUTE));
+        let ns = lookups::measure(&compiled.fib, &destinations, plan);
+        rates(report, &format!("{family}, {n} routes, {}", pattern.name()), ns, json!({ "routes": n, "bytes": bytes }));
+    }
+    drop(compiled);
+    let (mut load, mut used) = (Vec::new(), 0);
+    for _ in 0..plan.runs.min(3) {
+        let (start, before) = (thread_time(), ALLOC.bytes_in_use());
+        let mut bed = Bed::new().expect("bed");
+        bed.load(table, Via::Own).expect("load");
+        load.push(n as f64 / (thread_time() - start).as_secs_f64() / 1e6);
+        used = ALLOC.bytes_in_use() - before;
+    }
+    let more = json!({ "routes": n, "bytes": used });
+    let unit = format!("million routes per second of processor time; {} MiB in all", used >> 20);
+    report.row(&format!("{family}, {n} routes, loaded into the router"), Spread::of(load), &unit, more);
+}
+
+/// The same forwarding by one worker, and by two on two processors with one router's tables.
+fn workers(report: &mut Report, plan: Plan, quick: bool) {
+    let table = match table::full() {
+        Some((v4, _)) if !quick => v4,
+        _ => table::synthetic_v4(100_000, 4),
+    };
+    let path = Path::Native4;
+    let bed = path.bed(&table).expect("bed");
+    for n in [1_000, if quick { 4096 } else { 1 << 20 }] {
+        let packets = path.packets(&Pattern::Prefix.destinations(&table, n));
+        let mut one = 0.0;
+        for count in [1, 2] {
+            let together = Barrier::new(count);
+            let each: Vec<Spread> = std::thread::scope(|s| {
+                let threads: Vec<_> = (0..count)
+                    .map(|cpu| {
+                        let (bed, packets, together) = (&bed, &packets, &together);
+                        s.spawn(move || {
+                            // Where there is only one processor they share it, and the figure shows it.
+                            pin(cpu);
+                            together.wait();
+                            forwarding::measure(bed, packets, MAX_BATCH, plan, || 0).expect("forwarded").packet
+                        })
+                    })
+                    .collect();
+                threads.into_iter().map(|t| t.join().expect("worker")).collect()
+            });
+            let sum = |f: fn(&Spread) -> f64| each.iter().map(f).sum::<f64>();
+            let rates: Vec<_> = each.iter().map(|s| s.rates()).collect();
+            let total = Spread {
+                min: rates.iter().map(|r| r.min).sum(),
+                median: rates.iter().map(|r| r.median).sum(),
+                max: rates.iter().map(|r| r.max).sum(),
+            };
+            if count == 1 {
+                one = total.median;
+            }
+            let factor = total.median / one.max(f64::MIN_POSITIVE);
+            let more = json!({ "workers": count, "factor": factor, "ns_per_packet": sum(|s| s.median) / count as f64 });
+            let unit = format!("million packets per second; {factor:.2} times one");
+            report.row(&format!("{count} workers, IPv4, {} routes, {n} destinations", table.len()), total, &unit, more);
+        }
+    }
+}
