@@ -25,7 +25,7 @@ use crate::object::{Encap, Forward, Group, Object, ObjectId};
 use crate::packet::Packet;
 use crate::port::{Medium, PortId, PortInfo, PortKind};
 use crate::tables::Tables;
-use crate::worker::{Outbox, Worker};
+use crate::worker::{MAX_BATCH, Outbox, Worker};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// What the survey found about one frame.
@@ -34,23 +34,49 @@ pub(super) enum Lane {
     /// Unusual: the general path's.
     General,
     /// A plain IPv4 packet of this length; it may be a fragment.
-    V4 { len: u16, dst: Ipv4Addr },
+    V4 { len: u16 },
     /// A plain IPv6 packet of this length, header included.
-    V6 { len: u32, dst: Ipv6Addr },
+    V6 { len: u32 },
 }
 
-/// Transmitted frames of one port, counted together.
+/// Where the third pass is: its place in the lists of results, and the frames of one port that are counted together.
 #[derive(Default)]
 pub(super) struct Sent {
+    at4: usize,
+    at6: usize,
     port: PortId,
     packets: u64,
     bytes: u64,
+}
+
+/// Destinations of the plain packets of a batch by family, and what the lookup says.
+#[derive(Default)]
+pub(super) struct Destinations {
+    v4: Vec<Ipv4Addr>,
+    v6: Vec<Ipv6Addr>,
+    ids4: Vec<ObjectId>,
+    ids6: Vec<ObjectId>,
+}
+
+impl Destinations {
+    /// Room for a whole batch of either family.
+    pub(super) fn new() -> Self {
+        Destinations {
+            v4: Vec::with_capacity(MAX_BATCH),
+            v6: Vec::with_capacity(MAX_BATCH),
+            ids4: Vec::with_capacity(MAX_BATCH),
+            ids6: Vec::with_capacity(MAX_BATCH),
+        }
+    }
 }
 
 impl Worker {
     /// First pass: sorts the batch into `lanes`.
     pub(super) fn survey(&mut self, port: &PortInfo, batch: &[Frame]) {
         self.lanes.clear();
+        let Destinations { v4, v6, .. } = &mut self.destinations;
+        v4.clear();
+        v6.clear();
         let l3 = match port.medium {
             Medium::Ethernet => 14,
             Medium::Ip => 0,
@@ -70,16 +96,16 @@ impl Worker {
             let data = frame.data();
             match l3 {
                 0 => match data.first() {
-                    Some(0x45) => survey_v4(data),
-                    Some(b) if b >> 4 == 6 => survey_v6(data),
+                    Some(0x45) => survey_v4(data, v4),
+                    Some(b) if b >> 4 == 6 => survey_v6(data, v6),
                     _ => Lane::General,
                 },
                 _ => match (data.first_chunk::<14>(), mac) {
                     (Some([a, b, c, d, e, f, .., 0x08, 0x00]), Some(mac)) if [*a, *b, *c, *d, *e, *f] == mac => {
-                        survey_v4(&data[14..])
+                        survey_v4(&data[14..], v4)
                     }
                     (Some([a, b, c, d, e, f, .., 0x86, 0xdd]), Some(mac)) if [*a, *b, *c, *d, *e, *f] == mac => {
-                        survey_v6(&data[14..])
+                        survey_v6(&data[14..], v6)
                     }
                     _ => Lane::General,
                 },
@@ -87,18 +113,22 @@ impl Worker {
         }));
     }
 
-    /// Second pass: looks up every plain packet. Ids are valid with the snapshot in hand only.
+    /// Second pass: looks up every plain packet, one family after the other, so that many lookups are under way at once.
+    /// Ids are valid with the snapshot in hand only.
     pub(super) fn look_up_lanes(&mut self, fib: Option<&Fib>) {
-        self.ids.clear();
-        let Some(fib) = fib else {
-            self.ids.resize(self.lanes.len(), ObjectId::NO_ROUTE);
-            return;
-        };
-        self.ids.extend(self.lanes.iter().map(|lane| match lane {
-            Lane::General => ObjectId::NO_ROUTE,
-            Lane::V4 { dst, .. } => fib.lookup4(*dst),
-            Lane::V6 { dst, .. } => fib.lookup6(*dst),
-        }));
+        let Destinations { v4, v6, ids4, ids6 } = &mut self.destinations;
+        ids4.clear();
+        ids4.resize(v4.len(), ObjectId::NO_ROUTE);
+        ids6.clear();
+        ids6.resize(v6.len(), ObjectId::NO_ROUTE);
+        if let Some(fib) = fib {
+            if !v4.is_empty() {
+                fib.lookup4_batch(v4, ids4);
+            }
+            if !v6.is_empty() {
+                fib.lookup6_batch(v6, ids6);
+            }
+        }
     }
 
     /// Third pass, for one frame: edits and queues it, or gives it back for the general path.
@@ -112,12 +142,18 @@ impl Worker {
         sent: &mut Sent,
         out: &mut Outbox,
     ) -> Option<Frame> {
-        let (Some(lane), Some(id)) = (self.lanes.get(at), self.ids.get(at)) else { return Some(frame) };
-        let (family, len) = match *lane {
-            Lane::General => return Some(frame),
-            Lane::V4 { len, .. } => (Family::Inet, u32::from(len)),
-            Lane::V6 { len, .. } => (Family::Inet6, len),
+        let (family, len, id) = match self.lanes.get(at) {
+            Some(Lane::V4 { len }) => {
+                sent.at4 += 1;
+                (Family::Inet, u32::from(*len), self.destinations.ids4.get(sent.at4 - 1))
+            }
+            Some(Lane::V6 { len }) => {
+                sent.at6 += 1;
+                (Family::Inet6, *len, self.destinations.ids6.get(sent.at6 - 1))
+            }
+            Some(Lane::General) | None => return Some(frame),
         };
+        let Some(id) = id else { return Some(frame) };
         let plain = Plain { family, len, l2: if medium == Medium::Ethernet { 14 } else { 0 } };
         let Some(object) = tables.routing.objects.get(*id) else { return Some(frame) };
         match object {
@@ -224,7 +260,8 @@ impl Worker {
         let ends = |at: usize| IpAddr::V4(Ipv4Addr::new(h[at], h[at + 1], h[at + 2], h[at + 3]));
         let (start, end) = (outer.l2 + 20, outer.l2 + outer.len as usize);
         let table = tables.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
-        let Lane::V6 { len, dst } = survey_v6(data.get(start..end).unwrap_or(&[])) else { return Some(frame) };
+        let inner = data.get(start..end).unwrap_or(&[]);
+        let Some((len, dst)) = plain_v6(inner) else { return Some(frame) };
         let Some(tunnel) = tables.decap.find(protocol::IPV6, table, ends(16), ends(12)) else { return Some(frame) };
         let Some(info) = tables.ports.get(tunnel).filter(|t| t.up) else { return Some(frame) };
         let tclass = (data[start] << 4) | (data[start + 1] >> 4);
@@ -366,7 +403,7 @@ fn wrap(frame: &mut Frame, plain: Plain, encap: &Encap, ident: u16) -> bool {
 
 /// A plain IPv4 packet, `data` from its header on.
 #[inline]
-fn survey_v4(data: &[u8]) -> Lane {
+fn survey_v4(data: &[u8], list: &mut Vec<Ipv4Addr>) -> Lane {
     let Some(h) = data.first_chunk::<20>() else { return Lane::General };
     let len = u16::from_be_bytes([h[2], h[3]]);
     let word = |at: usize| u64::from(u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]));
@@ -378,7 +415,8 @@ fn survey_v4(data: &[u8]) -> Lane {
     let (src, dst) = (word(12) as u32, word(16) as u32);
     let fits = usize::from(len) <= data.len() && len >= 20;
     if h[0] == 0x45 && fits && (sum & 0xffff) + (sum >> 16) == 0xffff && h[8] > 1 && ordinary(src) && ordinary(dst) {
-        Lane::V4 { len, dst: Ipv4Addr::from_bits(dst) }
+        list.push(Ipv4Addr::from_bits(dst));
+        Lane::V4 { len }
     } else {
         Lane::General
     }
@@ -393,17 +431,25 @@ fn ordinary(addr: u32) -> bool {
 
 /// A plain IPv6 packet, `data` from its header on.
 #[inline]
-fn survey_v6(data: &[u8]) -> Lane {
-    let Some(h) = data.first_chunk::<40>() else { return Lane::General };
+fn survey_v6(data: &[u8], list: &mut Vec<Ipv6Addr>) -> Lane {
+    match plain_v6(data) {
+        Some((len, dst)) => {
+            list.push(dst);
+            Lane::V6 { len }
+        }
+        None => Lane::General,
+    }
+}
+
+/// Length and destination of a plain IPv6 packet.
+#[inline]
+fn plain_v6(data: &[u8]) -> Option<(u32, Ipv6Addr)> {
+    let h = data.first_chunk::<40>()?;
     let len = 40 + u32::from(be16(h, 4));
     let mut dst = [0u8; 16];
     dst.copy_from_slice(&h[24..40]);
     let plain = h[0] >> 4 == 6 && len as usize <= data.len() && h[6] != 0 && h[7] > 1;
-    if plain && ordinary_v6(&h[8..24]) && ordinary_v6(&h[24..40]) {
-        Lane::V6 { len, dst: Ipv6Addr::from(dst) }
-    } else {
-        Lane::General
-    }
+    (plain && ordinary_v6(&h[8..24]) && ordinary_v6(&h[24..40])).then(|| (len, Ipv6Addr::from(dst)))
 }
 
 /// Inside 2000::/3 or fc00::/7: none of the special ones, which all lie elsewhere (RFC 4291 2.4).

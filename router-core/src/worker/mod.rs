@@ -23,7 +23,7 @@ use crate::packet::Packet;
 use crate::port::{PortId, TableId};
 use crate::tables::Tables;
 use crate::time::Instant;
-use fast::{Lane, Sent};
+use fast::{Destinations, Lane, Sent};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -151,7 +151,7 @@ pub struct Worker {
     jobs: VecDeque<Job>,
     pieces: Vec<Frame>,
     lanes: Vec<Lane>,
-    ids: Vec<ObjectId>,
+    destinations: Destinations,
 }
 
 /// What every step of the pipeline needs beside the packet.
@@ -175,7 +175,7 @@ impl Worker {
             jobs: VecDeque::with_capacity(2 * MAX_BATCH),
             pieces: Vec::with_capacity(64),
             lanes: Vec::with_capacity(MAX_BATCH),
-            ids: Vec::with_capacity(MAX_BATCH),
+            destinations: Destinations::new(),
         }
     }
 
