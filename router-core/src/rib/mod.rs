@@ -18,6 +18,7 @@ use crate::spec::{Proto, proto};
 use crate::tables::domain_of;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// A prefix with candidates.
@@ -91,7 +92,7 @@ pub(crate) struct Entry {
 pub(crate) struct Domain {
     pub(crate) routes: NetMap<EntryId>,
     /// Addresses that something resolves through this domain.
-    pub(crate) trackers: NetMap<Tracker>,
+    pub(crate) trackers: BTreeMap<IpAddr, Tracker>,
     pub(crate) fib: Arc<Fib>,
 }
 

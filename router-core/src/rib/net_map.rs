@@ -25,13 +25,7 @@ impl<T> NetMap<T> {
         }
     }
 
-    pub(crate) fn get_mut(&mut self, net: &IpNet) -> Option<&mut T> {
-        match net {
-            IpNet::V4(n) => self.v4.get_mut(n),
-            IpNet::V6(n) => self.v6.get_mut(n),
-        }
-    }
-
+    #[cfg(test)]
     pub(crate) fn insert(&mut self, net: IpNet, value: T) {
         match net {
             IpNet::V4(n) => _ = self.v4.insert(n, value),
@@ -63,14 +57,6 @@ impl<T> NetMap<T> {
         match net {
             IpNet::V4(n) => self.v4.cover(n).for_each(|(p, v)| f(p.prefix_len(), v)),
             IpNet::V6(n) => self.v6.cover(n).for_each(|(p, v)| f(p.prefix_len(), v)),
-        }
-    }
-
-    /// Every prefix that lies within `net`, itself included.
-    pub(crate) fn for_each_within(&self, net: &IpNet, mut f: impl FnMut(&T)) {
-        match net {
-            IpNet::V4(n) => self.v4.children(n).for_each(|(_, v)| f(v)),
-            IpNet::V6(n) => self.v6.children(n).for_each(|(_, v)| f(v)),
         }
     }
 }

@@ -263,7 +263,7 @@ impl Routing {
         let id = domain_of(table);
         if !self.rib.domains.contains_key(&id) {
             let fib = Arc::new(Fib::new(&self.memory));
-            self.rib.domains.insert(id, Domain { routes: NetMap::default(), trackers: NetMap::default(), fib });
+            self.rib.domains.insert(id, Domain { routes: NetMap::default(), trackers: BTreeMap::new(), fib });
             self.fibs_changed = true;
             // Unless something comes in before the next commit.
             self.maybe_empty.insert(id);
@@ -273,7 +273,7 @@ impl Routing {
     /// Drops tables without routes that no port or tunnel uses. The compiled table goes with the last snapshot.
     fn drop_empty_domains(&mut self) {
         for id in std::mem::take(&mut self.maybe_empty) {
-            let empty = self.rib.domains.get(&id).is_some_and(|d| d.routes.len() == 0 && d.trackers.len() == 0);
+            let empty = self.rib.domains.get(&id).is_some_and(|d| d.routes.len() == 0 && d.trackers.is_empty());
             let used = self.facts.ports.values().any(|p| domain_of(p.table) == id)
                 || self.facts.tunnels.values().any(|t| domain_of(t.facts.table) == id);
             if empty && !used && id != TableId::MAIN {
@@ -291,7 +291,8 @@ impl Routing {
         let wanted = chain.filter(|c| c.usable).map(|c| c.object);
         let (dst, domain, had, empty) = (e.dst, e.domain, e.installed, e.candidates.is_empty());
         if wanted != had {
-            let Some(fib) = self.rib.domains.get(&domain).map(|d| d.fib.clone()) else { return };
+            // No reference is counted here: the count lies beside what workers read.
+            let Some(fib) = self.rib.domains.get(&domain).map(|d| &d.fib) else { return };
             self.fib_writes += 1;
             let written = match wanted {
                 Some(object) => fib.insert(&mut self.memory, &dst, object).is_ok(),

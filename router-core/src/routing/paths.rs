@@ -8,7 +8,7 @@ use crate::next_hop::{Chain, ChainId, MAX_CHAIN, Path, PathId, PathKey};
 use crate::object::{Object, ObjectId};
 use crate::port::{PortId, TableId};
 use crate::resolve::{Dep, Outcome, Resolver, Root, fixed_object};
-use crate::rib::{EntryId, host};
+use crate::rib::EntryId;
 use crate::tables::domain_of;
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -150,12 +150,7 @@ impl Routing {
                 Dep::NextHop(n) => _ = self.by_next_hop.entry(n).or_default().insert(root),
                 Dep::Gateway(domain, addr, end) => {
                     let Some(trackers) = self.rib.domains.get_mut(&domain).map(|d| &mut d.trackers) else { continue };
-                    if trackers.get(&host(&addr)).is_none() {
-                        trackers.insert(host(&addr), Default::default());
-                    }
-                    if let Some(t) = trackers.get_mut(&host(&addr)) {
-                        t.roots.insert(root, end);
-                    }
+                    trackers.entry(addr).or_default().roots.insert(root, end);
                 }
             }
         }
@@ -182,10 +177,10 @@ impl Routing {
                 }
                 Dep::Gateway(domain, addr, _) => {
                     let Some(trackers) = self.rib.domains.get_mut(domain).map(|d| &mut d.trackers) else { continue };
-                    let Some(t) = trackers.get_mut(&host(addr)) else { continue };
+                    let Some(t) = trackers.get_mut(addr) else { continue };
                     t.roots.remove(&root);
                     if t.roots.is_empty() {
-                        trackers.remove(&host(addr));
+                        trackers.remove(addr);
                     }
                 }
             }
@@ -197,9 +192,9 @@ impl Routing {
     pub(super) fn revisit_within(&mut self, domain: TableId, dst: &IpNet, all: bool) {
         let Some(d) = self.rib.domains.get(&domain) else { return };
         let mut roots = Vec::new();
-        d.trackers.for_each_within(dst, |t| {
+        for t in d.trackers.range(dst.network()..=dst.broadcast()).map(|(_, t)| t) {
             roots.extend(t.roots.iter().filter(|(_, end)| all || **end <= dst.prefix_len()).map(|(r, _)| *r));
-        });
+        }
         roots.sort_unstable();
         roots.dedup();
         self.refresh_all(roots);
@@ -207,11 +202,8 @@ impl Routing {
 
     /// Whether something resolves through an address within a prefix.
     pub(super) fn tracked_within(&self, table: TableId, dst: &IpNet) -> bool {
-        let mut any = false;
-        if let Some(d) = self.rib.domains.get(&domain_of(table)) {
-            d.trackers.for_each_within(dst, |_| any = true);
-        }
-        any
+        let domain = self.rib.domains.get(&domain_of(table));
+        domain.is_some_and(|d| d.trackers.range(dst.network()..=dst.broadcast()).next().is_some())
     }
 
     /// Tunnels first: paths show whether their tunnel is carried.

@@ -77,7 +77,7 @@ fn check(r: &Routing) -> Result<(), String> {
                 crate::resolve::Dep::NextHop(n) => r.by_next_hop.get(n).is_some_and(|s| s.contains(&root)),
                 crate::resolve::Dep::Gateway(d, a, end) => {
                     let trackers = r.rib.domains.get(d).map(|d| &d.trackers);
-                    trackers.and_then(|t| t.get(&crate::rib::host(a))).and_then(|t| t.roots.get(&root)) == Some(end)
+                    trackers.and_then(|t| t.get(a)).and_then(|t| t.roots.get(&root)) == Some(end)
                 }
             };
             if !entered {
@@ -276,7 +276,7 @@ proptest! {
         prop_assert!(end.quarantined < 64, "{end:?}");
         prop_assert!(r.by_port.is_empty() && r.by_next_hop.is_empty());
         prop_assert_eq!(r.rib.domains.len(), 1);
-        prop_assert!(r.rib.domains.values().all(|d| d.trackers.len() == 0));
+        prop_assert!(r.rib.domains.values().all(|d| d.trackers.is_empty()));
     }
 }
 
