@@ -2,11 +2,12 @@
 
 use crate::port::{PortId, TableId};
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a tunnel packet is recognised by. Only the configured peer's packets match (RFC 4213 3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecapKey {
     /// Outer protocol that names the mode: 41 for 6in4 (whose tunnels also hear protocol 4).
     pub proto: u8,
@@ -16,6 +17,18 @@ pub struct DecapKey {
     pub local: IpAddr,
     /// Outer source: the peer.
     pub remote: IpAddr,
+}
+
+impl Hash for DecapKey {
+    /// Two words for IPv4, as this is done for every packet out of a tunnel.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.table.0) << 8 | u64::from(self.proto));
+        match (self.local, self.remote) {
+            (IpAddr::V4(l), IpAddr::V4(r)) => state.write_u64(u64::from(l.to_bits()) << 32 | u64::from(r.to_bits())),
+            (l, r) => (l, r).hash(state),
+        }
+    }
 }
 
 /// The tunnels of a router by what their packets look like. Cheap to clone; copied on change.

@@ -63,10 +63,11 @@ use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-/// FIB entries written by one [`Routing::apply`]: some ten milliseconds.
-const APPLY_SLICE: usize = 1 << 16;
+/// FIB entries written by one [`Routing::apply`]: some milliseconds. Nodes that they replace wait for the next snapshot, so
+/// this also bounds the memory that a load leaves behind.
+const APPLY_SLICE: usize = 1 << 12;
 /// Retired FIB nodes that are worth a snapshot of their own.
-const NODES_WORTH_A_SNAPSHOT: usize = 4096;
+const NODES_WORTH_A_SNAPSHOT: usize = 2048;
 
 /// See the module.
 #[derive(Debug)]
@@ -101,8 +102,8 @@ pub struct Routing {
     held: VecDeque<(u64, RoutingTables)>,
     /// FIB entries written so far.
     fib_writes: u64,
-    /// Calls of [`Routing::prepare`].
-    prepared: u32,
+    /// FIB entries written since replaced nodes were last counted.
+    written: usize,
 }
 
 impl Routing {
@@ -130,7 +131,7 @@ impl Routing {
             seq: 0,
             held: VecDeque::new(),
             fib_writes: 0,
-            prepared: 0,
+            written: 0,
         };
         r.make_domain(TableId::MAIN);
         r
@@ -172,9 +173,12 @@ impl Routing {
     /// after publishing it, also after None.
     pub fn prepare(&mut self) -> Option<RoutingTables> {
         self.reclaim();
-        // Counting takes a while, and nothing is lost by waiting a little longer.
-        self.prepared = self.prepared.wrapping_add(1);
-        let worth_it = self.prepared.is_multiple_of(64) && self.memory.waiting() > NODES_WORTH_A_SNAPSHOT;
+        // Counting takes a while, and nothing is lost by waiting for some more entries.
+        let look = self.written >= APPLY_SLICE;
+        if look {
+            self.written = 0;
+        }
+        let worth_it = look && self.memory.waiting() > NODES_WORTH_A_SNAPSHOT;
         let objects = self.objects.publish();
         let changed = objects.is_some() || self.fibs_changed || self.adjacencies_changed || worth_it;
         changed.then(|| self.snapshot())
@@ -192,6 +196,7 @@ impl Routing {
         for _ in 0..APPLY_SLICE {
             let Some(id) = self.dirty.pop_front() else { break };
             self.write_entry(id);
+            self.written += 1;
         }
         self.memory.seal(self.seq);
         if !self.unwritten() {
