@@ -3,6 +3,7 @@
 //! A [`Sum`] is the one's complement sum in the making. It is what a pending checksum field holds folded, and what a
 //! finished field holds folded and inverted.
 
+use crate::addr::Family;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A one's complement sum in the making.
@@ -181,6 +182,16 @@ pub fn decrement_hop_limit(packet: &mut [u8]) -> Option<u8> {
     let h = packet.get_mut(..40)?;
     h[7] = h[7].checked_sub(1)?;
     Some(h[7])
+}
+
+/// Takes this router's one from the TTL or hop limit of the packet at the start of `packet`: [`decrement_ttl`] or
+/// [`decrement_hop_limit`].
+#[inline]
+pub fn age(family: Family, packet: &mut [u8]) -> Option<u8> {
+    match family {
+        Family::Inet => decrement_ttl(packet),
+        Family::Inet6 => decrement_hop_limit(packet),
+    }
 }
 
 /// Length of the IPv4 header at the start of `packet` in bytes, when it is all there.

@@ -16,6 +16,7 @@
 //! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
 use crate::addr::Family;
+use crate::checksum::age;
 use crate::fib::{Fib, Lookup};
 use crate::flow;
 use crate::forward::tunnel::{OVERHEAD, inner_ecn, outer_tos};
@@ -336,27 +337,8 @@ impl Plain {
     }
 }
 
-/// Takes one from the TTL of the packet at the start of `data`.
-#[inline]
-fn age(family: Family, data: &mut [u8]) {
-    match family {
-        Family::Inet => {
-            if let Some(h) = data.get_mut(8..12) {
-                h[0] = h[0].wrapping_sub(1);
-                // RFC 1624: the TTL is the high byte of its word, so the sum grows by 0x0100, carry folded in.
-                let sum = u32::from(u16::from_be_bytes([h[2], h[3]])) + 0x0100;
-                h[2..4].copy_from_slice(&((sum + (sum >> 16)) as u16).to_be_bytes());
-            }
-        }
-        Family::Inet6 => {
-            if let Some(h) = data.get_mut(7) {
-                *h = h.wrapping_sub(1);
-            }
-        }
-    }
-}
-
-/// Takes one from the TTL and exchanges the link header. The caller has seen that there is room.
+/// Takes one from the TTL, which the survey has seen to be above one, and exchanges the link header. The caller has seen
+/// that there is room.
 #[inline]
 fn rewrite(frame: &mut Frame, plain: Plain, hop: &Forward) {
     let new = hop.rewrite.len();
@@ -369,7 +351,7 @@ fn rewrite(frame: &mut Frame, plain: Plain, hop: &Forward) {
     let data = frame.data_mut();
     hop.rewrite.write(plain.family, data);
     if let Some(packet) = data.get_mut(new..) {
-        age(plain.family, packet);
+        let _ = age(plain.family, packet);
     }
 }
 
@@ -380,7 +362,7 @@ fn wrap(frame: &mut Frame, plain: Plain, encap: &Encap, ident: u16) -> bool {
     let Ok(total_len) = u16::try_from(plain.len + OVERHEAD) else { return false };
     frame.truncate(plain.l2 + plain.len as usize);
     frame.pull_front(plain.l2);
-    age(plain.family, frame.data_mut());
+    let _ = age(plain.family, frame.data_mut());
     let inner = frame.data();
     let (tclass, hop_limit, proto) = match plain.family {
         Family::Inet => (inner[1], inner[8], protocol::IPV4),

@@ -209,10 +209,7 @@ impl Worker {
         if takes_ttl {
             frame.meta.ttl_taken = true;
             // The parse has seen a whole header and `leaving` a TTL above one: neither can fail.
-            let _ = match packet.family {
-                Family::Inet => checksum::decrement_ttl(frame.data_mut()),
-                Family::Inet6 => checksum::decrement_hop_limit(frame.data_mut()),
-            };
+            let _ = checksum::age(packet.family, frame.data_mut());
         }
         if let Err(reason) = forwarder.apply(&cx, &packet, &mut frame) {
             self.discard(step, frame, reason);
