@@ -67,7 +67,7 @@ impl Router {
             routing,
             neighbors: NeighborTable::new(seed),
             tunnels: BTreeMap::new(),
-            decap: DecapTable::default(),
+            decap: DecapTable::new(seed ^ 5),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::new(counters, seed),
             tables,
