@@ -64,6 +64,14 @@ pub struct Meta {
     pub ttl_taken: bool,
 }
 
+impl Meta {
+    /// Whether something is known that must be seen to before the frame can be sent or edited.
+    #[inline]
+    pub fn is_special(&self) -> bool {
+        self.csum.is_some() | self.gso.is_some() | self.vlan_tci.is_some()
+    }
+}
+
 /// A packet buffer: headroom, data, tailroom in one piece of memory, its own or part of a pool's.
 #[derive(Clone, Debug)]
 pub struct Frame {
@@ -185,6 +193,22 @@ impl Frame {
             self.meta.csum.and_then(|c| Some(PartialChecksum { start: c.start.checked_sub(n as u16)?, ..c }));
     }
 
+    /// Puts `new` bytes (their content is whatever was there) in place of the first `old` ones, keeps `rest` bytes behind
+    /// them at most, and returns the new data. None, and unchanged, when that does not fit. Not for frames with a pending
+    /// checksum.
+    #[inline]
+    pub fn exchange_front(&mut self, old: usize, new: usize, rest: usize) -> Option<&mut [u8]> {
+        let kept = self.start as usize + old;
+        let end = (kept + rest).min(self.end as usize);
+        let start = kept.checked_sub(new)?;
+        if end < kept {
+            return None;
+        }
+        let data = self.buf.get_mut(start..end)?;
+        (self.start, self.end) = (start as u32, end as u32);
+        Some(data)
+    }
+
     /// Cuts the data to `len` bytes if it is longer (Ethernet padding).
     pub fn truncate(&mut self, len: usize) {
         if len < self.len() {
@@ -267,6 +291,28 @@ mod tests {
         assert_eq!(f.meta.csum, None);
         assert!(f.push_front(10_000).is_none());
         assert_eq!(f.data(), [4]);
+    }
+
+    #[test]
+    fn fronts_are_exchanged_within_the_buffer() {
+        // old, new, rest; the bytes behind the new front, or None
+        let rows: &[(usize, usize, usize, Option<&[u8]>)] = &[
+            (2, 2, 9, Some(&[3, 4])),
+            (2, 0, 1, Some(&[3])),
+            (2, HEADROOM + 2, 9, Some(&[3, 4])),
+            (2, HEADROOM + 3, 9, None),
+            (4, 1, 9, Some(&[])),
+            (5, 1, 9, None),
+        ];
+        for (old, new, rest, want) in rows {
+            let mut f = Frame::from_slice(&[1, 2, 3, 4]);
+            let got = f.exchange_front(*old, *new, *rest).map(|d| d[*new..].to_vec());
+            assert_eq!(got.as_deref(), *want, "{old} {new} {rest}");
+            match want {
+                Some(w) => assert_eq!(f.len(), new + w.len()),
+                None => assert_eq!(f.data(), [1, 2, 3, 4]),
+            }
+        }
     }
 
     #[test]

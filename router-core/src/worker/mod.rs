@@ -23,7 +23,7 @@ use crate::packet::Packet;
 use crate::port::{PortId, TableId};
 use crate::tables::Tables;
 use crate::time::Instant;
-use fast::{Destinations, Lane, Sent};
+use fast::{Passes, Sent};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -150,8 +150,7 @@ pub struct Worker {
     limiter: Limiter,
     jobs: VecDeque<Job>,
     pieces: Vec<Frame>,
-    lanes: Vec<Lane>,
-    destinations: Destinations,
+    passes: Passes,
 }
 
 /// What every step of the pipeline needs beside the packet.
@@ -174,8 +173,7 @@ impl Worker {
             limiter: Limiter::default(),
             jobs: VecDeque::with_capacity(2 * MAX_BATCH),
             pieces: Vec::with_capacity(64),
-            lanes: Vec::with_capacity(MAX_BATCH),
-            destinations: Destinations::new(),
+            passes: Passes::new(),
         }
     }
 
@@ -215,14 +213,16 @@ impl Worker {
             }
             return;
         };
-        self.survey(info, batch);
-        self.look_up_lanes(first.routing.fibs.get(info.table).map(|f| &**f));
+        self.pass(batch, info, first, out);
         // The general path may move on to a newer snapshot; ids of the lanes stay with the one they were looked up in.
         let mut tables = None;
         let mut sent = Sent::default();
         for (at, mut frame) in batch.drain(..).enumerate() {
+            if let Some(egress) = self.passes.egress(at) {
+                self.queue(frame, egress, &mut sent, out);
+                continue;
+            }
             frame.meta.port = port;
-            let Some(frame) = self.send_lane(at, frame, info.medium, first, &mut sent, out) else { continue };
             let tables = tables.get_or_insert_with(|| Arc::clone(first));
             let step = &mut Step { now, tables, out };
             if let Some(job) = self.receive(step, port, frame) {
