@@ -266,6 +266,13 @@ impl FramePool {
         list.reserve_exact(list.capacity() - list.len() + count);
     }
 
+    /// Takes back room for `count` lent frames of `home`, which have been taken out before.
+    pub fn shrink_home(&mut self, home: Home, count: usize) {
+        if let Some(list) = self.homes.get_mut(usize::from(home)) {
+            list.shrink_to(list.capacity().saturating_sub(count));
+        }
+    }
+
     /// Takes a lent frame of this home: the last that was put back.
     pub fn take_lent(&mut self, home: Home) -> Option<Frame> {
         self.homes.get_mut(usize::from(home))?.pop()

@@ -249,7 +249,12 @@ impl Worker {
         if self.out.punts.is_empty() {
             return;
         }
-        for punt in self.out.punts.drain(..) {
+        for mut punt in self.out.punts.drain(..) {
+            // The control thread may keep it for long, or for good: memory that is shared with a device stays here.
+            if punt.frame().home() != 0 {
+                let copy = punt.frame().clone();
+                self.out.pool.put(punt.replace_frame(copy));
+            }
             if let Err(TrySendError::Full(Report::Punt(p)) | TrySendError::Disconnected(Report::Punt(p))) =
                 self.reports.try_send(Report::Punt(punt))
             {
@@ -308,7 +313,7 @@ impl Worker {
         }
     }
 
-    fn add_queue(&mut self, id: PortId, queue: Box<dyn Port>) {
+    fn add_queue(&mut self, id: PortId, mut queue: Box<dyn Port>) {
         self.close_queue(id);
         let index = usize::from(id.0);
         if self.queues.len() <= index {
@@ -320,14 +325,15 @@ impl Worker {
                 tell(&self.reports, &self.wake_control, id, PortEvent::Broken(e.raw_os_error()));
             }
         }
+        queue.enter_service(&mut self.out.pool);
         self.queues[index] = Some(queue);
         self.out.make_room(id);
     }
 
     fn close_queue(&mut self, id: PortId) {
         self.mute(id);
-        if let Some(slot) = self.queues.get_mut(usize::from(id.0)) {
-            *slot = None;
+        if let Some(mut queue) = self.queues.get_mut(usize::from(id.0)).and_then(Option::take) {
+            queue.leave_service(&mut self.out.pool);
         }
     }
 

@@ -20,10 +20,11 @@ use crate::worker::{Worker, WorkerParts};
 use arc_swap::ArcSwap;
 use control::{Command, ControlParts, WorkerLink};
 use crossbeam_channel::{Sender, bounded, unbounded};
-use privileges::{Privilege, keep_only_and_tell};
+use privileges::{OF_PORTS, keep_only_and_tell};
 use router_core::counters::WorkerCounters;
 use router_core::router::Router;
 use router_core::settings::Settings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -69,12 +70,13 @@ impl Runtime {
     /// the capabilities that they do not need ([`privileges`]); the calling thread keeps its own.
     pub fn start(config: RuntimeConfig) -> io::Result<Self> {
         let (control, workers, handle) = assemble(config, Clock::monotonic())?;
+        allow_pinned_memory();
         // From here on, dropping the runtime stops what has been started.
         let mut runtime = Runtime { handle, control: None, workers: Vec::new() };
         let builder = std::thread::Builder::new().name("control".to_owned());
         runtime.control = Some(builder.spawn(move || {
             let may_open_tun = || open_is_allowed(Path::new("/dev/net/tun"));
-            keep_only_and_tell("control", &[Privilege::NetRaw, Privilege::NetAdmin], may_open_tun);
+            keep_only_and_tell("control", &OF_PORTS, may_open_tun);
             control.run();
         })?);
         for (i, worker) in workers.into_iter().enumerate() {
@@ -143,6 +145,16 @@ impl Drop for StopAtEnd {
         if self.0.commands.try_send(Box::new(Control::stop)).is_ok() {
             self.0.wake.ring();
         }
+    }
+}
+
+/// Memory that `xdp` ports share with the kernel counts against a limit, which threads without capabilities cannot raise.
+fn allow_pinned_memory() {
+    let limit = getrlimit(Resource::Memlock);
+    let wish = |maximum| setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
+    // None is "unlimited". Where that is refused, as much as may be; the port says so if it is too little.
+    if wish(None).is_err() {
+        let _ = wish(limit.maximum);
     }
 }
 

@@ -1,13 +1,12 @@
 //! One AF_XDP socket: a receive queue of a device, and a way to send on it.
 
 use super::ring::Ring;
-use super::umem::Umem;
+use super::umem::{Descriptor, Umem};
 use crate::sys::opt::{self, Plain};
 use router_core::frame::{Frame, Meta};
 use std::io;
 use std::mem::{MaybeUninit, size_of};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 const SO_PREFER_BUSY_POLL: i32 = 69;
@@ -110,14 +109,29 @@ pub struct Socket {
     completion: Ring<u64>,
     rx: Ring<libc::xdp_desc>,
     tx: Ring<libc::xdp_desc>,
-    fd: Arc<OwnedFd>,
-    /// Frames that the kernel has, by chunk.
-    lent: Box<[Frame]>,
-    umem: Umem,
+    fd: Descriptor,
+    lent: Lent,
     zero_copy: bool,
     /// Frames in the fill ring or being filled, and frames not yet completed.
     filling: usize,
     sending: usize,
+}
+
+/// Frames that the kernel has, by chunk.
+#[derive(Debug)]
+struct Lent {
+    frames: Box<[Frame]>,
+    /// A driver that reads and writes the memory itself is told to stop only some time after close(2) has returned: these
+    /// frames are never used again.
+    abandon: bool,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if self.abandon {
+            std::mem::forget(std::mem::take(&mut self.frames));
+        }
+    }
 }
 
 // SAFETY: C structs of integers.
@@ -139,10 +153,13 @@ impl Socket {
             return Err(BindError::Socket(io::Error::last_os_error()));
         }
         // SAFETY: a fresh descriptor that nobody else owns.
-        let fd = Arc::new(unsafe { OwnedFd::from_raw_fd(raw) });
-        let sharing = umem.any_bound();
+        let fd = unsafe { OwnedFd::from_raw_fd(raw) };
+        let descriptor = Descriptor { fd, umem: umem.clone() };
+        let fd = &descriptor.fd;
+        let mut bound = umem.bound();
+        let sharing = bound.first().copied();
         if sharing.is_none() {
-            umem.register(&fd).map_err(BindError::Memory)?;
+            umem.register(fd).map_err(BindError::Memory)?;
         }
         let memory = BindError::Memory;
         let ring = |name, size: u32| opt::set(fd.as_fd(), libc::SOL_XDP, name, &size).map_err(memory);
@@ -156,25 +173,26 @@ impl Socket {
         // other two descriptors.
         let (fill, completion, rx, tx) = unsafe {
             (
-                Ring::map(&fd, libc::XDP_UMEM_PGOFF_FILL_RING, &offsets.fr, options.rx_ring).map_err(memory)?,
-                Ring::map(&fd, libc::XDP_UMEM_PGOFF_COMPLETION_RING, &offsets.cr, options.tx_ring).map_err(memory)?,
-                Ring::map(&fd, libc::XDP_PGOFF_RX_RING as u64, &offsets.rx, options.rx_ring).map_err(memory)?,
-                Ring::map(&fd, libc::XDP_PGOFF_TX_RING as u64, &offsets.tx, options.tx_ring).map_err(memory)?,
+                Ring::map(fd, libc::XDP_UMEM_PGOFF_FILL_RING, &offsets.fr, options.rx_ring).map_err(memory)?,
+                Ring::map(fd, libc::XDP_UMEM_PGOFF_COMPLETION_RING, &offsets.cr, options.tx_ring).map_err(memory)?,
+                Ring::map(fd, libc::XDP_PGOFF_RX_RING as u64, &offsets.rx, options.rx_ring).map_err(memory)?,
+                Ring::map(fd, libc::XDP_PGOFF_TX_RING as u64, &offsets.tx, options.tx_ring).map_err(memory)?,
             )
         };
         tune(fd.as_fd(), options);
-        bind_patiently(&fd, ifindex, queue, sharing.as_deref(), options.copy).map_err(BindError::Bind)?;
-        umem.note_bound(&fd);
+        bind_patiently(fd, ifindex, queue, sharing, options.copy).map_err(BindError::Bind)?;
+        bound.push(fd.as_raw_fd());
+        drop(bound);
         let granted: libc::xdp_options = opt::get(fd.as_fd(), libc::SOL_XDP, libc::XDP_OPTIONS).map_err(memory)?;
+        let zero_copy = granted.flags & libc::XDP_OPTIONS_ZEROCOPY != 0;
         Ok(Socket {
             fill,
             completion,
             rx,
             tx,
-            lent: (0..umem.chunks()).map(|_| Frame::default()).collect(),
-            umem: umem.clone(),
-            zero_copy: granted.flags & libc::XDP_OPTIONS_ZEROCOPY != 0,
-            fd,
+            lent: Lent { frames: (0..umem.chunks()).map(|_| Frame::default()).collect(), abandon: zero_copy },
+            zero_copy,
+            fd: descriptor,
             filling: 0,
             sending: 0,
         })
@@ -182,7 +200,7 @@ impl Socket {
 
     /// The memory that it shares.
     pub fn umem(&self) -> &Umem {
-        &self.umem
+        &self.fd.umem
     }
 
     /// Whether the driver reads and writes the umem itself.
@@ -192,7 +210,7 @@ impl Socket {
 
     /// Whether the frame's memory is of this socket's umem: only such frames can be given to it.
     pub fn takes(&self, frame: &Frame) -> bool {
-        self.umem.chunk_of(frame).is_some()
+        self.fd.umem.chunk_of(frame).is_some()
     }
 
     /// Frames that wait in the kernel to be filled, received ones that were not taken yet included.
@@ -217,9 +235,9 @@ impl Socket {
         let mut given = 0;
         for _ in 0..n {
             let Some(frame) = frames.pop() else { break };
-            if let Some(chunk) = self.umem.chunk_of(&frame) {
-                self.fill.write(self.umem.address(chunk, 0));
-                self.lent[chunk] = frame;
+            if let Some(chunk) = self.fd.umem.chunk_of(&frame) {
+                self.fill.write(self.fd.umem.address(chunk, 0));
+                self.lent.frames[chunk] = frame;
                 given += 1;
             }
         }
@@ -237,8 +255,8 @@ impl Socket {
         let before = into.len();
         for _ in 0..n {
             let desc = self.rx.read();
-            let (chunk, start) = self.umem.split(desc.addr);
-            let Some(slot) = self.lent.get_mut(chunk) else { continue };
+            let (chunk, start) = self.fd.umem.split(desc.addr);
+            let Some(slot) = self.lent.frames.get_mut(chunk) else { continue };
             let mut frame = std::mem::take(slot);
             if frame.has_memory() && frame.place(start, desc.len as usize) {
                 frame.meta = Meta::default();
@@ -254,14 +272,14 @@ impl Socket {
     /// memory than this socket's; those are removed from `frames`. Then call [`Socket::kick`]. Returns how many.
     pub fn transmit(&mut self, frames: &mut Vec<Frame>) -> usize {
         // The completion ring has as many entries: it must never be asked for more.
-        let free = (self.lent.len().min(self.tx_size()) - self.sending.min(self.tx_size())).min(frames.len());
+        let free = (self.lent.frames.len().min(self.tx_size()) - self.sending.min(self.tx_size())).min(frames.len());
         let n = self.tx.room(ring_count(free)) as usize;
         let fit = frames[..n].iter().position(|f| !self.takes(f)).unwrap_or(n);
         for frame in frames.drain(..fit) {
-            let Some(chunk) = self.umem.chunk_of(&frame) else { continue };
-            let addr = self.umem.address(chunk, frame.headroom());
+            let Some(chunk) = self.fd.umem.chunk_of(&frame) else { continue };
+            let addr = self.fd.umem.address(chunk, frame.headroom());
             self.tx.write(libc::xdp_desc { addr, len: frame.len() as u32, options: 0 });
-            self.lent[chunk] = frame;
+            self.lent.frames[chunk] = frame;
         }
         self.tx.publish();
         self.sending += fit;
@@ -284,7 +302,7 @@ impl Socket {
             }
             // SAFETY: no buffer and no address are given.
             let r = unsafe {
-                libc::sendto(self.fd.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0)
+                libc::sendto(self.fd.fd.as_raw_fd(), std::ptr::null(), 0, libc::MSG_DONTWAIT, std::ptr::null(), 0)
             };
             let errno = if r < 0 { io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) } else { 0 };
             match errno {
@@ -319,8 +337,8 @@ impl Socket {
             return 0;
         }
         for _ in 0..n {
-            let (chunk, _) = self.umem.split(self.completion.read());
-            let Some(slot) = self.lent.get_mut(chunk) else { continue };
+            let (chunk, _) = self.fd.umem.split(self.completion.read());
+            let Some(slot) = self.lent.frames.get_mut(chunk) else { continue };
             let frame = std::mem::take(slot);
             if frame.has_memory() {
                 into.push(frame);
@@ -329,6 +347,17 @@ impl Socket {
         self.completion.release();
         self.sending = self.sending.saturating_sub(n as usize);
         n as usize
+    }
+
+    /// Closes the socket and gives out the frames that the kernel had; none after zero-copy, which may go on for a while.
+    pub fn into_frames(self) -> Vec<Frame> {
+        let Socket { fill, completion, rx, tx, fd, mut lent, .. } = self;
+        drop((fill, completion, rx, tx));
+        drop(fd);
+        if lent.abandon {
+            return Vec::new();
+        }
+        std::mem::take(&mut lent.frames).into_iter().filter(Frame::has_memory).collect()
     }
 
     /// Whether received frames wait.
@@ -342,7 +371,7 @@ impl Socket {
             // SAFETY: no buffer and no address are given; nothing is received this way.
             unsafe {
                 libc::recvfrom(
-                    self.fd.as_raw_fd(),
+                    self.fd.fd.as_raw_fd(),
                     std::ptr::null_mut(),
                     0,
                     libc::MSG_DONTWAIT,
@@ -355,7 +384,7 @@ impl Socket {
 
     /// What the kernel has counted since the socket was opened.
     pub fn statistics(&self) -> io::Result<Statistics> {
-        let s: libc::xdp_statistics = opt::get(self.fd.as_fd(), libc::SOL_XDP, libc::XDP_STATISTICS)?;
+        let s: libc::xdp_statistics = opt::get(self.fd.fd.as_fd(), libc::SOL_XDP, libc::XDP_STATISTICS)?;
         Ok(Statistics {
             rx_dropped: s.rx_dropped,
             rx_invalid: s.rx_invalid_descs,
@@ -370,7 +399,7 @@ impl Socket {
 impl AsFd for Socket {
     /// Readable when received frames wait.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        self.fd.fd.as_fd()
     }
 }
 
@@ -393,7 +422,7 @@ fn tune(fd: BorrowedFd<'_>, options: &BindOptions) {
 
 /// The kernel frees the queue of a closed socket some time after close(2) has returned: a port that is opened again would
 /// find it busy.
-fn bind_patiently(fd: &OwnedFd, ifindex: u32, queue: u32, sharing: Option<&OwnedFd>, copy: CopyMode) -> io::Result<()> {
+fn bind_patiently(fd: &OwnedFd, ifindex: u32, queue: u32, sharing: Option<RawFd>, copy: CopyMode) -> io::Result<()> {
     let end = Instant::now() + QUEUE_FREED;
     loop {
         match bind(fd, ifindex, queue, sharing, copy) {
@@ -405,7 +434,7 @@ fn bind_patiently(fd: &OwnedFd, ifindex: u32, queue: u32, sharing: Option<&Owned
     }
 }
 
-fn bind(fd: &OwnedFd, ifindex: u32, queue: u32, sharing: Option<&OwnedFd>, copy: CopyMode) -> io::Result<()> {
+fn bind(fd: &OwnedFd, ifindex: u32, queue: u32, sharing: Option<RawFd>, copy: CopyMode) -> io::Result<()> {
     let mut addr = MaybeUninit::<libc::sockaddr_xdp>::zeroed();
     // SAFETY: a C struct of integers: all zero is a valid value.
     let addr = unsafe { addr.assume_init_mut() };
@@ -416,7 +445,7 @@ fn bind(fd: &OwnedFd, ifindex: u32, queue: u32, sharing: Option<&OwnedFd>, copy:
         // A shared umem brings its flags along; others are refused.
         Some(first) => {
             addr.sxdp_flags = libc::XDP_SHARED_UMEM;
-            addr.sxdp_shared_umem_fd = first.as_raw_fd() as u32;
+            addr.sxdp_shared_umem_fd = first as u32;
         }
         None => {
             addr.sxdp_flags = libc::XDP_USE_NEED_WAKEUP

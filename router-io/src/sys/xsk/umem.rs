@@ -4,8 +4,8 @@ use super::PACKET_HEADROOM;
 use bytes::BytesMut;
 use router_core::frame::{Frame, Home};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const PAGE: usize = 4096;
 
@@ -32,8 +32,8 @@ pub(super) struct Inner {
     config: UmemConfig,
     /// Keeps the memory: all frames are parts of the same piece.
     _memory: BytesMut,
-    /// Sockets that are bound with this memory, by any of which the kernel can be told that another one shares it.
-    bound: Mutex<Vec<Weak<OwnedFd>>>,
+    /// Open sockets that are bound with this memory, by any of which the kernel can be told that another one shares it.
+    bound: Mutex<Vec<RawFd>>,
 }
 
 impl Umem {
@@ -110,14 +110,23 @@ impl Umem {
         if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// A bound socket that has this memory, if there is one.
-    pub(super) fn any_bound(&self) -> Option<Arc<OwnedFd>> {
-        let mut bound = self.0.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        bound.retain(|fd| fd.strong_count() > 0);
-        bound.iter().find_map(Weak::upgrade)
+    /// Descriptors of the open sockets that are bound with this memory. None of them is closed while this is held.
+    pub(super) fn bound(&self) -> MutexGuard<'_, Vec<RawFd>> {
+        self.0.bound.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    pub(super) fn note_bound(&self, fd: &Arc<OwnedFd>) {
-        self.0.bound.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(fd));
+/// The descriptor of a socket, known to its umem once it is bound. Nobody else has it: when this is dropped, the kernel
+/// lets go of the memory.
+#[derive(Debug)]
+pub(super) struct Descriptor {
+    pub(super) fd: OwnedFd,
+    pub(super) umem: Umem,
+}
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        let raw = self.fd.as_raw_fd();
+        self.umem.bound().retain(|fd| *fd != raw);
     }
 }
