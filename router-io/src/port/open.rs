@@ -215,7 +215,7 @@ impl Opener {
         let possible = match config {
             _ if config.vlan.is_some() => Err("several VLANs of a device cannot share AF_XDP".to_owned()),
             _ if config.share_with_kernel => Err("AF_XDP leaves nothing to the kernel".to_owned()),
-            _ => xdp::can_be_xdp(device, workers).map_err(str::to_owned),
+            _ => xdp::can_be_xdp(device).map_err(str::to_owned),
         };
         let tried = possible.and_then(|()| self.open(&as_kind(PortKind::Xdp), workers).map_err(|e| e.to_string()));
         match tried {

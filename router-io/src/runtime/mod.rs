@@ -25,6 +25,7 @@ use router_core::counters::WorkerCounters;
 use router_core::router::Router;
 use router_core::settings::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -42,7 +43,7 @@ const COMMANDS: usize = 256;
 /// How to run a router.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// Worker threads, at least one.
+    /// Worker threads, at least one. Several are pinned, each to a processor of its own, if there are enough.
     pub workers: usize,
     /// Room for ports and tunnels.
     pub max_ports: usize,
@@ -79,12 +80,17 @@ impl Runtime {
             keep_only_and_tell("control", &OF_PORTS, may_open_tun);
             control.run();
         })?);
+        let places = processors(workers.len());
         for (i, worker) in workers.into_iter().enumerate() {
             let name = format!("worker{i}");
+            let place = places.get(i).copied();
             let builder = std::thread::Builder::new().name(name.clone());
             let last_words = StopAtEnd(runtime.handle());
             runtime.workers.push(builder.spawn(move || {
                 let _last_words = last_words;
+                if let Some(processor) = place {
+                    stay_on(processor);
+                }
                 keep_only_and_tell(&name, &[], || true);
                 worker.run()
             })?);
@@ -145,6 +151,26 @@ impl Drop for StopAtEnd {
         if self.0.commands.try_send(Box::new(Control::stop)).is_ok() {
             self.0.wake.ring();
         }
+    }
+}
+
+/// Processors for so many workers, one each. None when there are fewer than that, and for a single worker: the scheduler
+/// keeps that away from processors that are busy with interrupts.
+fn processors(workers: usize) -> Vec<usize> {
+    if workers < 2 {
+        return Vec::new();
+    }
+    let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
+    let list: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|c| allowed.is_set(*c)).take(workers).collect();
+    if list.len() == workers { list } else { Vec::new() }
+}
+
+/// Pins the calling thread.
+fn stay_on(processor: usize) {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    if let Err(e) = sched_setaffinity(None, &set) {
+        tracing::debug!(processor, error = %e, "cannot pin a worker");
     }
 }
 

@@ -51,15 +51,11 @@ fn chunk_for(mtu: u32) -> Option<usize> {
     [2048, 4096].into_iter().find(|c| (mtu + LINK) as usize <= c - PACKET_HEADROOM)
 }
 
-/// Whether an `xdp` port may be tried on a device with this MTU and so many workers, for the automatic choice.
-pub fn can_be_xdp(device: &str, workers: usize) -> Result<(), &'static str> {
+/// Whether an `xdp` port may be tried on a device, for the automatic choice.
+pub fn can_be_xdp(device: &str) -> Result<(), &'static str> {
     let facts = Device::new(device).map_err(|_| "no such device")?;
     if chunk_for(facts.mtu().map_err(|_| "no such device")?).is_none() {
         return Err("its MTU is too large for AF_XDP frames");
-    }
-    let queues = facts.rx_queues() as usize;
-    if queues < workers {
-        return Err("it has fewer receive queues than there are workers");
     }
     Ok(())
 }
