@@ -23,6 +23,7 @@ use crate::forward::tunnel::{OVERHEAD, inner_ecn, outer_tos};
 use crate::frame::Frame;
 use crate::headers::{be16, ipv4, protocol};
 use crate::object::{Encap, Forward, Group, Object, ObjectId};
+use crate::observe::Observer;
 use crate::packet::Packet;
 use crate::port::{Medium, PortId, PortInfo, PortKind};
 use crate::tables::Tables;
@@ -71,7 +72,7 @@ impl Destinations {
     }
 }
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// First pass: sorts the batch into `lanes`.
     pub(super) fn survey(&mut self, port: &PortInfo, batch: &[Frame]) {
         self.lanes.clear();
@@ -90,6 +91,9 @@ impl Worker {
         }
         let mac = port.mac.map(|m| m.0);
         self.lanes.extend(batch.iter().map(|frame| {
+            if O::ON && self.observer.follows(port.id, frame) {
+                return Lane::General;
+            }
             let meta = &frame.meta;
             if meta.csum.is_some() || meta.gso.is_some() || meta.vlan_tci.is_some() {
                 return Lane::General;
@@ -157,6 +161,12 @@ impl Worker {
         let Some(id) = id else { return Some(frame) };
         let plain = Plain { family, len, l2: if medium == Medium::Ethernet { 14 } else { 0 } };
         let Some(object) = tables.routing.objects.get(*id) else { return Some(frame) };
+        if O::ON
+            && self.observer.follows_tunnels()
+            && matches!(object, Object::Local | Object::Encap(_) | Object::Group(_))
+        {
+            return Some(frame);
+        }
         match object {
             Object::Local => self.leave_tunnel(frame, plain, tables, sent, out),
             _ => self.send_plain(frame, plain, object, tables, sent, out),
