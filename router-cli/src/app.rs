@@ -1,6 +1,6 @@
 //! The command line: clap for the program's own commands, iproute2's words for everything else.
 
-use crate::command::{Session, run_batch_file, unexpected};
+use crate::command::{self, Session, run_batch_file, unexpected};
 use crate::control::{Answer, Op, find_socket};
 use crate::grammar::{Failure, Options, exit, parse_command, parse_options, usage};
 use crate::output;
@@ -14,6 +14,7 @@ const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
 
   duet run FILE                 be a router
   duet route | neigh | ...      look at a running router and change it, in the words of iproute2
+  duet explain ...              ask what becomes of a packet, and why
   duet stats | drops            see what became of the packets
   duet bench lookup | forward   measure how fast this machine looks up and forwards";
 
@@ -88,6 +89,8 @@ enum Sub {
     Man,
     /// Routes: show, add, replace, change, append, del, flush, get, save, restore
     Route(Words),
+    /// What becomes of a packet and why: explain [from A] to B [iif P] ...; "explain help" lists all words
+    Explain(Words),
     /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
     Neigh(Words),
     /// Ports and tunnels: show, set up|down|mtu
@@ -167,6 +170,13 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
             [] if options.batch.is_none() => Err(Failure::new(exit::SYNTAX, usage(None))),
             [word, ..] if OWN.contains(word) => own(words),
             ["help", ..] => done(print_clap(&Cli::command().render_long_help().to_string())),
+            ["explain", rest @ ..] => {
+                let asked = command::explain::parse(rest, options)?;
+                done(to_stdout(|out| {
+                    let color = color(&asked.options);
+                    command::explain::run(asked, out, color, the_socket)
+                }))
+            }
             // `duet ip route` is what fingers type.
             ["ip", rest @ ..] => {
                 let (mut inner, rest) = parse_options(rest)?;
@@ -194,6 +204,21 @@ fn color(options: &Options) -> bool {
     use anstream::ColorChoice;
     options.color.unwrap_or_else(|| anstream::AutoStream::choice(&std::io::stdout()) != ColorChoice::Never)
         && (options.color.is_some() || std::io::stdout().is_terminal())
+}
+
+/// The socket of the router that the options mean.
+fn the_socket(options: &Options) -> Result<PathBuf, Failure> {
+    find_socket(options.socket.as_deref(), options.name.as_deref())
+        .map_err(|e| Failure::new(exit::REFUSED, e.to_string()))
+}
+
+/// Runs something that writes to standard output, buffered.
+fn to_stdout(f: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let result = f(&mut out);
+    let flushed = out.flush();
+    result?;
+    Ok(flushed?)
 }
 
 fn words_command(options: Options, rest: &[&str]) -> Result<(), Failure> {
@@ -262,6 +287,11 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         }),
         Sub::Version(common) => version(common),
         Sub::Route(w) => words_of("route", w),
+        Sub::Explain(w) => {
+            let words: Vec<&str> = w.words.iter().map(String::as_str).collect();
+            let asked = command::explain::parse(&words, Options::default())?;
+            to_stdout(|out| command::explain::run(asked, out, false, the_socket))
+        }
         Sub::Neigh(w) => words_of("neigh", w),
         Sub::Link(w) => words_of("link", w),
         Sub::Addr(w) => words_of("addr", w),

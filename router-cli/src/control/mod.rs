@@ -9,6 +9,7 @@ mod server;
 mod socket;
 mod wire;
 
+pub(crate) use client::plain;
 pub use client::{Client, ClientError};
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, StatsInfo, TunnelInfo, VersionInfo,

@@ -5,6 +5,7 @@ use crate::grammar::Verb;
 use ipnet::IpNet;
 use router_core::addr::MacAddr;
 use router_core::counters::PortTotals;
+use router_core::explain::{Explanation, Question};
 use router_core::port::{Medium, PortKind, TableId};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,9 @@ pub enum Op {
     /// Remove all that fit; answers with their number.
     #[serde(rename = "nexthop.flush")]
     NextHopFlush(NextHopSelect),
+    /// What becomes of a packet and why.
+    #[serde(rename = "explain")]
+    Explain(Box<Question>),
     /// Counters.
     #[serde(rename = "stats")]
     Stats,
@@ -185,6 +189,7 @@ impl Op {
                 | Op::LinkShow(_)
                 | Op::TunnelShow(_)
                 | Op::NextHopShow(_)
+                | Op::Explain(_)
                 | Op::Stats
                 | Op::Version
         )
@@ -211,6 +216,8 @@ pub enum Answer {
     Tunnels(Vec<TunnelInfo>),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
+    /// What becomes of a packet.
+    Explain(Box<Explanation>),
     /// Counters.
     Stats(Box<StatsInfo>),
     /// Who answers.

@@ -5,6 +5,7 @@
 
 mod addr;
 mod failure;
+pub(crate) mod inspect;
 mod link;
 mod names;
 mod neigh;
@@ -215,6 +216,7 @@ const COMMANDS: &[&str] = &[
     "run",
     "check",
     "demo",
+    "explain",
     "reload",
     "stats",
     "drops",

@@ -52,12 +52,15 @@ pub struct Context<'a> {
     pub tables: &'a Tables,
     /// For a plugged-in forwarder: what the route's next hops resolved to, to go on with ([`Verdict::Continue`]).
     pub next: ObjectId,
+    /// The packet is only an example ([`crate::explain`]): decide and apply as ever, but leave all state as it is.
+    pub rehearsal: bool,
 }
 
 /// One way of forwarding.
 ///
 /// `decide` must not depend on anything but its arguments and its own state; `apply` is called at most once, right after
-/// a `decide` that said [`Verdict::Transmit`] or [`Verdict::Continue`].
+/// a `decide` that said [`Verdict::Transmit`] or [`Verdict::Continue`]. Neither may change its state in a
+/// [`Context::rehearsal`].
 pub trait Forwarder: Send + Sync + fmt::Debug {
     /// Its name, as in a route's `forwarder NAME`.
     fn name(&self) -> &str;

@@ -61,9 +61,14 @@ fn row(reason: DropReason) -> (Answer, Answer) {
 /// `param` is the MTU for [`DropReason::TooBig`], the offset of the bad byte for malformed options and headers, and
 /// ignored otherwise. When the offset is 0, what the parse of this crate objects to is found in the packet itself.
 pub fn error_for(reason: DropReason, param: u32, offender: &Offender<'_>) -> Option<IcmpError> {
+    error_wanted(reason, param, offender).filter(|error| offender.may_be_answered_with(error))
+}
+
+/// The error that a drop reason calls for, whether the packet may be answered or not.
+pub fn error_wanted(reason: DropReason, param: u32, offender: &Offender<'_>) -> Option<IcmpError> {
     let (v4, v6) = row(reason);
     let family = offender.family;
-    let error = match if family == Family::Inet { v4 } else { v6 } {
+    match if family == Family::Inet { v4 } else { v6 } {
         Answer::Silent => None,
         Answer::V4(code) => Some(IcmpError::unreachable_v4(code)),
         Answer::V6(code) => Some(IcmpError::unreachable_v6(code)),
@@ -82,8 +87,7 @@ pub fn error_for(reason: DropReason, param: u32, offender: &Offender<'_>) -> Opt
             _ => None,
         },
         Answer::NoService => no_service(offender),
-    }?;
-    offender.may_be_answered_with(&error).then_some(error)
+    }
 }
 
 /// The length byte of the first IPv4 option whose length is wrong.

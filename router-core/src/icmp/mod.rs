@@ -14,10 +14,10 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use answer::error_for;
+pub use answer::{error_for, error_wanted};
 pub use build::write_error;
 pub use echo::echo_reply;
 pub use error::{IcmpError, UnreachableV4, UnreachableV6};
 pub use limit::{LimitKind, Limiter};
 pub use offender::Offender;
-pub use source::error_source;
+pub use source::{SourceRule, error_source, error_source_because};

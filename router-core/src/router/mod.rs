@@ -3,6 +3,8 @@
 //! The caller hands in commands, facts about ports, punted frames and the present time; it gets back frames to send, the
 //! next deadline, and, from [`Router::commit`], a new snapshot for the workers whenever something changed.
 
+mod explain;
+mod explain_words;
 mod links;
 mod punts;
 mod tunnels;

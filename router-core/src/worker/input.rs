@@ -7,12 +7,13 @@ use crate::frame::Frame;
 use crate::headers::ethernet::{self, Payload};
 use crate::headers::protocol;
 use crate::martian;
+use crate::observe::{Cause, Observer, Stage};
 use crate::packet::{Fragment, Packet};
 use crate::port::{Medium, PortId, PortInfo, PortKind};
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use std::net::{IpAddr, Ipv4Addr};
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// Takes the link header off a received frame. Returns the job to do with the IP packet inside.
     pub(super) fn receive(&mut self, step: &mut Step<'_>, port: PortId, mut frame: Frame) -> Option<Job> {
         let Some(info) = step.tables.ports.get(port) else {
@@ -31,6 +32,7 @@ impl Worker {
                     return None;
                 }
                 Ok(link) => {
+                    self.note(&frame, || Stage::Link { src: link.src, group: link.group });
                     from = Some((link.src, link.group));
                     if let (true, Some(c)) = (link.group, self.counters.port(port)) {
                         c.rx_multicast.add(1);
@@ -90,6 +92,7 @@ impl Worker {
                 if frame.meta.gso.is_some() {
                     packet.wire_len = crate::offload::largest_segment(&frame, &packet);
                 }
+                self.note(&frame, || Stage::Parsed(&packet));
                 Some((frame, packet))
             }
             Err(reason) => {
@@ -120,6 +123,7 @@ impl Worker {
             }
             return Ok(());
         }
+        self.note(&job.frame, || Stage::Addresses);
         if info.kind == PortKind::RawIp {
             // The host's stack took it for one of its own addresses, which need not be ours.
             self.deliver(step, job, packet);
@@ -137,6 +141,7 @@ impl Worker {
         table: crate::port::TableId,
     ) -> Result<(), Stale> {
         let id = step.tables.lookup(table, &packet.dst);
+        self.note(&job.frame, || Stage::Lookup { table, dst: packet.dst, object: id });
         self.forward(step, job, packet, id)
     }
 
@@ -145,6 +150,7 @@ impl Worker {
         let from = link_source(&job);
         let Job { mut frame, depth, .. } = job;
         let verdict = local::classify(&packet, frame.data());
+        self.note(&frame, || Stage::Local(verdict));
         // A checksum that a local sender has not computed yet is as good as right; all others are looked at.
         let trusted = frame.meta.csum.is_some();
         if !trusted && packet.fragment == Fragment::None && !local::checksum_ok(&packet, frame.data()) {
@@ -179,6 +185,8 @@ impl Worker {
                     c.rx_packets.add(1);
                     c.rx_bytes.add(frame.len() as u64);
                 }
+                self.note(&frame, || Stage::Decapsulated(tunnel));
+                self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
                 self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Input { link: None }) });
             }
         }

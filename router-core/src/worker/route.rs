@@ -10,6 +10,7 @@ use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
 use crate::martian;
 use crate::object::{Forward, Object, ObjectId, Rewrite};
+use crate::observe::{Cause, Observer, Stage as Seen};
 use crate::packet::Packet;
 use crate::port::{Medium, PortCaps, PortId};
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
@@ -52,7 +53,7 @@ enum Next {
     Object(Job, Packet, ObjectId),
 }
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// Follows forwarding objects until the packet has ended.
     pub(super) fn forward(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, id: ObjectId) -> Result<(), Stale> {
         let tables = step.tables;
@@ -66,14 +67,18 @@ impl Worker {
                 self.discard(step, job.frame, DropReason::NextHopUnusable);
                 return Ok(());
             };
+            self.note(&job.frame, || Seen::Object(id, object));
             match object {
                 Object::Group(group) => {
                     let hash = flow::hash(&packet, job.frame.data(), self.flow_seed);
-                    let n = group.buckets.len().max(1);
-                    id = group.buckets.get(hash as usize % n).copied().unwrap_or(ObjectId::NO_ROUTE);
+                    let bucket = hash as usize % group.buckets.len().max(1);
+                    id = group.buckets.get(bucket).copied().unwrap_or(ObjectId::NO_ROUTE);
+                    self.note(&job.frame, || Seen::Member { hash, bucket, member: id });
                 }
                 Object::Glean(glean) => {
                     let known = tables.routing.adjacencies.get(glean.port, &packet.dst);
+                    let (port, neighbor, known_now) = (glean.port, packet.dst, known.is_some());
+                    self.note(&job.frame, || Seen::OnLink { port, neighbor, known: known_now });
                     match known {
                         _ if glean.mtu > 0 && packet.wire_len > glean.mtu => {
                             self.too_big(step, job, &packet, Start::Object(id), glean.mtu);
@@ -121,6 +126,7 @@ impl Worker {
                                 c.tx_packets.add(1);
                                 c.tx_bytes.add(u64::from(packet.len));
                             }
+                            self.note(&j.frame, || Seen::Encapsulated(encap.tunnel));
                             // From here on it is a packet of ours: nobody outside is told about its fate.
                             j.frame.meta.port = PortId::NONE;
                             j.depth += 1;
@@ -177,8 +183,9 @@ impl Worker {
             self.refuse(step, job.frame, &packet, reason, 0);
             return Next::Done;
         }
-        let cx = Context { now: step.now, tables: step.tables, next };
+        let cx = Context { now: step.now, tables: step.tables, next, rehearsal: O::REHEARSAL };
         let verdict = forwarder.decide(&cx, &packet, job.frame.data());
+        self.note(&job.frame, || Seen::Decided { by: forwarder.name(), verdict });
         match verdict {
             Verdict::Transmit(_) | Verdict::Continue(_) => {}
             Verdict::TooBig { mtu } => {
@@ -210,6 +217,7 @@ impl Worker {
             frame.meta.ttl_taken = true;
             // The parse has seen a whole header and `leaving` a TTL above one: neither can fail.
             let _ = checksum::age(packet.family, frame.data_mut());
+            self.note(&frame, || Seen::Aged);
         }
         if let Err(reason) = forwarder.apply(&cx, &packet, &mut frame) {
             self.discard(step, frame, reason);
@@ -240,7 +248,7 @@ impl Worker {
             Ok(_) if pieces.len() == 1 => pieces.pop(),
             Ok(_) => {
                 self.counters.originated.add(pieces.len() as u64 - 1);
-                self.enqueue(&mut pieces, cut);
+                self.enqueue(&mut pieces, cut, Cause::Segment);
                 None
             }
         };
@@ -249,9 +257,11 @@ impl Worker {
     }
 
     /// Puts pieces of a packet at the head of the job list, in order.
-    fn enqueue(&mut self, pieces: &mut Vec<Frame>, cut: Pieces) {
+    fn enqueue(&mut self, pieces: &mut Vec<Frame>, cut: Pieces, cause: fn(usize) -> Cause<'static>) {
         let Pieces { start, depth } = cut;
+        let all = pieces.len();
         while let Some(frame) = pieces.pop() {
+            self.note(&frame, || Seen::Caused { what: cause(all), front: true });
             self.jobs.push_front(Job { frame, start, depth });
         }
     }
@@ -268,6 +278,7 @@ impl Worker {
         if frame.meta.gso.is_some() || frame.meta.csum.is_some() {
             // The checksum covers the whole datagram: it must be right before the datagram is cut.
             let Some(frame) = self.prepare(step, frame, &PortCaps::default(), cut) else { return };
+            self.note(&frame, || Seen::Caused { what: Cause::Again, front: true });
             self.jobs.push_front(Job { frame, start: again, depth });
             return;
         }
@@ -283,7 +294,7 @@ impl Worker {
         match done {
             Ok(n) => {
                 self.counters.originated.add(n as u64 - 1);
-                self.enqueue(&mut pieces, cut);
+                self.enqueue(&mut pieces, cut, Cause::Fragment);
             }
             Err((frame, error)) => self.discard(step, frame, error.into()),
         }
@@ -319,13 +330,17 @@ impl Worker {
             if info.kind == crate::port::PortKind::Tunnel {
                 // Through the tunnel's own object: found by the route of its link prefix.
                 let id = step.tables.lookup(info.table, &packet.dst);
+                self.note(&job.frame, || Seen::Lookup { table: info.table, dst: packet.dst, object: id });
+                self.note(&job.frame, || Seen::Caused { what: Cause::Again, front: true });
                 self.jobs.push_front(Job { start: Start::Object(id), ..job });
                 return;
             }
             let hop = Forward { port, mtu: info.mtu, gateway: None, rewrite: Rewrite::NONE, used: Default::default() };
             return self.forward_to(step, job, *packet, Start::Link(port), &hop);
         }
-        match step.tables.routing.adjacencies.get(port, &packet.dst) {
+        let known = step.tables.routing.adjacencies.get(port, &packet.dst);
+        self.note(&job.frame, || Seen::OnLink { port, neighbor: packet.dst, known: known.is_some() });
+        match known {
             Some(hop) => self.forward_to(step, job, *packet, Start::Link(port), hop),
             None => self.punt(step, job.frame, PuntReason::Resolve { port, neighbor: packet.dst }),
         }
@@ -336,6 +351,7 @@ impl Worker {
         let Some(queue) = step.out.tx.get_mut(usize::from(port.0)) else {
             return self.discard(step, frame, DropReason::PortGone);
         };
+        self.note(&frame, || Seen::Transmit(port));
         self.counters.transmitted.add(1);
         if let Some(c) = self.counters.port(port) {
             c.tx_packets.add(1);

@@ -8,6 +8,7 @@ use crate::flow;
 use crate::forward::tunnel::OVERHEAD;
 use crate::frame::Frame;
 use crate::object::{Encap, Forward, Group, Object, ObjectId};
+use crate::observe::Observer;
 use crate::packet::Packet;
 use crate::port::PortId;
 use crate::tables::Tables;
@@ -34,7 +35,7 @@ struct Target<'t> {
     encap: Option<&'t Encap>,
 }
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// Edits every packet that the general path need not see.
     pub(super) fn edit(&mut self, batch: &mut [Frame], tables: &Tables, out: &Outbox) {
         let Worker { passes, counters, ident, flow_seed, .. } = self;
