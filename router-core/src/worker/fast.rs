@@ -208,6 +208,10 @@ impl Worker {
         if plain.len + overhead > hop.mtu || !up || !room {
             return Some(frame);
         }
+        // Back by the port it came in: the sender may have to be told of a better way.
+        if hop.port == frame.meta.port && tables.settings.icmp.redirects {
+            return Some(frame);
+        }
         let Some(queue) = out.tx.get_mut(usize::from(hop.port.0)) else { return Some(frame) };
         if let Some(encap) = encap {
             self.ident = self.ident.wrapping_add(1);
