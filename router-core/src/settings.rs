@@ -15,6 +15,17 @@ pub struct Settings {
     pub neighbor: NeighborSettings,
     /// Most tunnels that one packet may enter or leave inside this router.
     pub max_tunnel_nesting: u8,
+    /// Addresses that are martians by default and need not be.
+    pub martians: MartianSettings,
+}
+
+/// Blocks that RFC 1122 3.2.1.3 and RFC 6890 reserve and that some networks use all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MartianSettings {
+    /// Forward 0.0.0.0/8, but for 0.0.0.0 itself.
+    pub allow_net_zero: bool,
+    /// Forward 240.0.0.0/4, but for 255.255.255.255.
+    pub allow_class_e: bool,
 }
 
 impl Default for Settings {
@@ -24,6 +35,7 @@ impl Default for Settings {
             icmp: IcmpSettings::default(),
             neighbor: NeighborSettings::default(),
             max_tunnel_nesting: 4,
+            martians: MartianSettings::default(),
         }
     }
 }
@@ -35,12 +47,31 @@ pub struct IcmpSettings {
     pub error_rate: u32,
     /// Errors in one burst per worker.
     pub error_burst: u32,
+    /// Errors per second to one destination (an IPv4 address, an IPv6 /64), per worker.
+    pub peer_rate: u32,
+    /// Errors in one burst to one destination, per worker.
+    pub peer_burst: u32,
     /// Echo replies per second and worker.
     pub echo_rate: u32,
     /// Echo replies in one burst per worker.
     pub echo_burst: u32,
     /// Source of ICMPv4 errors when the router has no IPv4 address at all (RFC 7600 5.4: 192.0.0.8).
     pub dummy_source: IpAddr,
+    /// Tell hosts of a better first hop on their link (RFC 1812 5.2.7.2, RFC 4861 8.2).
+    pub redirects: bool,
+    /// Tell in errors through which port the packet came (RFC 5837).
+    pub interface_info: bool,
+    /// Tell in errors which node this is; None tells nothing, as draft-ietf-intarea-extended-icmp-nodeid 4 wants by default.
+    pub node: Option<NodeIdentity>,
+}
+
+/// How a router identifies itself in ICMP errors (draft-ietf-intarea-extended-icmp-nodeid 3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// Its name; cut to 63 bytes. Empty for none.
+    pub name: String,
+    /// An address that is its own alone.
+    pub addr: Option<IpAddr>,
 }
 
 impl Default for IcmpSettings {
@@ -48,9 +79,14 @@ impl Default for IcmpSettings {
         IcmpSettings {
             error_rate: 1000,
             error_burst: 100,
+            peer_rate: 200,
+            peer_burst: 60,
             echo_rate: 10_000,
             echo_burst: 1000,
             dummy_source: IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)),
+            redirects: true,
+            interface_info: false,
+            node: None,
         }
     }
 }

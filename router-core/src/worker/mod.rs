@@ -171,7 +171,7 @@ impl Worker {
             counters,
             flow_seed: seed,
             ident: (seed >> 17) as u16,
-            limiter: Limiter::default(),
+            limiter: Limiter::new(seed),
             jobs: VecDeque::with_capacity(2 * MAX_BATCH),
             pieces: Vec::with_capacity(64),
             lanes: Vec::with_capacity(MAX_BATCH),
