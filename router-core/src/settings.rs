@@ -2,6 +2,7 @@
 //! configuration file.
 
 use crate::time::Duration;
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Settings of the whole router. Published to workers as part of a snapshot.
@@ -116,6 +117,28 @@ pub struct NeighborSettings {
     pub failed_hold: Duration,
     /// Unused STALE entries are removed after this.
     pub stale_lifetime: Duration,
+    /// DupAddrDetectTransmits (RFC 4862 5.1): probes for an own IPv6 address before it is used; 0 for none.
+    pub dad_transmits: u8,
+    /// Gratuitous ARP packets (RFC 5227 2.3) and unsolicited advertisements (RFC 4861 7.2.6) about an own address.
+    pub announcements: u8,
+    /// For whom else the router answers ARP and NDP (RFC 1027, RFC 4861 7.2.8).
+    pub proxy: Vec<Proxy>,
+}
+
+/// Addresses for which the router answers on a port as if they were there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// The port's name.
+    pub port: String,
+    /// The addresses.
+    pub net: IpNet,
+}
+
+impl NeighborSettings {
+    /// Whether the router answers on a port for an address that is not its own.
+    pub fn is_proxied(&self, port: &str, addr: &IpAddr) -> bool {
+        self.proxy.iter().any(|p| p.port == port && p.net.contains(addr))
+    }
 }
 
 impl Default for NeighborSettings {
@@ -132,6 +155,9 @@ impl Default for NeighborSettings {
             max_incomplete: 1024,
             failed_hold: Duration::from_secs(3),
             stale_lifetime: Duration::from_secs(600),
+            dad_transmits: 1,
+            announcements: 2,
+            proxy: Vec::new(),
         }
     }
 }

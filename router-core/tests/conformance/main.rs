@@ -3,6 +3,7 @@
 
 mod errors;
 mod extensions;
+mod neighbors;
 mod options;
 mod redirects;
 mod rig;

@@ -27,6 +27,11 @@ pub const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0x10, 3]);
 /// Link-layer addresses of the router's ports.
 pub const OWN: [MacAddr; 3] = [MacAddr([0; 6]), MacAddr([2, 0, 0, 0, 0xff, 1]), MacAddr([2, 0, 0, 0, 0xff, 2])];
 
+/// Addresses of `LAN`.
+pub const LAN_ADDRS: &[&str] = &["192.0.2.1/24", "2001:db8::1/64", "fe80::1/64"];
+/// Addresses of `WAN`.
+pub const WAN_ADDRS: &[&str] = &["198.51.100.1/24", "2001:db8:1::1/64", "fe80::1/64"];
+
 /// See the module.
 pub struct Rig {
     pub router: Router,
@@ -44,15 +49,18 @@ impl Rig {
     /// Ports: `LAN` with 192.0.2.1/24, 2001:db8::1/64 and fe80::1; `WAN` (MTU 1400) with 198.51.100.1/24 and
     /// 2001:db8:1::1/64. Neighbours: .2 and .3 of each. Default routes lead to 198.51.100.2 and 2001:db8:1::2.
     pub fn new(settings: Settings) -> Rig {
-        Rig::with_addrs(
-            settings,
-            &["192.0.2.1/24", "2001:db8::1/64", "fe80::1/64"],
-            &["198.51.100.1/24", "2001:db8:1::1/64", "fe80::1/64"],
-        )
+        Rig::with_addrs(settings, LAN_ADDRS, WAN_ADDRS)
     }
 
     /// The same with other addresses.
     pub fn with_addrs(settings: Settings, lan: &[&str], wan: &[&str]) -> Rig {
+        let mut rig = Rig::just_started(settings, lan, wan);
+        rig.pass(Duration::from_secs(30));
+        rig
+    }
+
+    /// The same before the router has said a word.
+    pub fn just_started(settings: Settings, lan: &[&str], wan: &[&str]) -> Rig {
         let counters = [0, 1].map(|_| Arc::new(WorkerCounters::new(8)));
         let mut rig = Rig {
             router: Router::new(settings, 7, Arc::clone(&counters[0])),
@@ -172,11 +180,6 @@ impl Rig {
         let mut sent = self.send(packet);
         assert_eq!(sent.len(), 1, "{packet:02x?}: {sent:02x?}, {:?}", self.totals());
         sent.remove(0)
-    }
-
-    /// The reason for which the last packet was dropped, and how often it was counted.
-    pub fn dropped(&self, reason: &str) -> u64 {
-        self.totals().dropped.get(reason).copied().unwrap_or(0)
     }
 }
 
