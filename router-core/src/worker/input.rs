@@ -110,6 +110,10 @@ impl Worker {
             self.discard(step, job.frame, reason);
             return Ok(());
         }
+        if info.kind == PortKind::Tunnel && is_compatible(packet.src) {
+            self.discard(step, job.frame, DropReason::TunnelInnerSource);
+            return Ok(());
+        }
         if let Some(verdict) = special_destination(&packet, job.frame.data(), info) {
             match verdict {
                 Special::Ndp => {
@@ -198,6 +202,11 @@ impl Worker {
             }
         }
     }
+}
+
+/// An IPv4-compatible source (`::192.0.2.1`) must not come out of a tunnel (RFC 4213 3.6).
+fn is_compatible(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(a) if a.segments()[..6] == [0; 6] && !a.is_unspecified())
 }
 
 /// Who sent the frame on its link, as far as known.

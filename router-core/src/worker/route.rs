@@ -330,9 +330,12 @@ impl Worker {
         };
         if info.medium == Medium::Ip {
             if info.kind == crate::port::PortKind::Tunnel {
-                // Through the tunnel's own object: found by the route of its link prefix.
-                let id = step.tables.lookup(info.table, &packet.dst);
-                self.jobs.push_front(Job { start: Start::Object(id), ..job });
+                // Through the tunnel's own object. A lookup would not do: every link has the same link-local prefix.
+                let own = |o: &Object| matches!(o, Object::Encap(e) if e.tunnel == port);
+                match step.tables.routing.objects.iter().find(|(_, o)| own(o)) {
+                    Some((id, _)) => self.jobs.push_front(Job { start: Start::Object(id), ..job }),
+                    None => self.discard(step, job.frame, DropReason::NextHopUnusable),
+                }
                 return;
             }
             let hop = Forward { port, mtu: info.mtu, gateway: None, rewrite: Rewrite::NONE, used: Default::default() };
