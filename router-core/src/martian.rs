@@ -107,12 +107,14 @@ mod tests {
     }
 
     #[test]
-    fn table() {
+    fn martians_of_both_families() {
         use DropReason::*;
         let rows = [
             // RFC, source, destination, on receipt, on forwarding
             ("", "192.0.2.1", "198.51.100.1", Ok(()), Ok(())),
             ("RFC 7600 5.4: the dummy source of routers without IPv4", "192.0.0.8", "198.51.100.1", Ok(()), Ok(())),
+            ("RFC 6890 2.2.2: private, but somebody's", "10.0.0.1", "192.168.1.1", Ok(()), Ok(())),
+            ("RFC 6890 2.2.2: shared, documentation", "100.64.0.1", "203.0.113.1", Ok(()), Ok(())),
             ("RFC 1122 3.2.1.3 a", "0.0.0.0", "198.51.100.1", Err(MartianSource), Ok(())),
             ("RFC 1122 3.2.1.3 g", "127.0.0.1", "198.51.100.1", Err(MartianSource), Ok(())),
             ("RFC 1122 3.2.1.3 c", "255.255.255.255", "198.51.100.1", Err(MartianSource), Ok(())),

@@ -110,7 +110,7 @@ fn names_are_cut_and_padded() {
     }
 }
 
-/// rfc7600-5.4, draft-v4-via-v6-5-source, draft-nodeid-1: two routers that both answer from 192.0.0.8 are told apart.
+/// rfc7600-5.4, draft-v4-via-v6-4-source, draft-nodeid-1: two routers that both answer from 192.0.0.8 are told apart.
 #[test]
 fn routers_without_ipv4_addresses_are_told_apart() {
     let mut seen = Vec::new();

@@ -5,5 +5,7 @@ mod errors;
 mod extensions;
 mod neighbors;
 mod options;
+mod plain;
 mod redirects;
 mod rig;
+mod tunnels;

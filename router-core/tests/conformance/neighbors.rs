@@ -146,3 +146,17 @@ fn answers_for_others_where_configured() {
         }
     }
 }
+
+/// Proves rfc4861-6.2.6-learn: a host that looks for routers is known from then on, but not known to be there.
+#[test]
+fn router_solicitations_teach() {
+    let mut rig = Rig::new(Settings::default());
+    let mut message = vec![133, 0, 0, 0, 0, 0, 0, 0, 1, 1];
+    message.extend(HOST.0);
+    let solicitation = crate::rig::icmp("fe80::77", "ff02::2", 255, &message);
+    let to = MacAddr::for_ipv6_multicast("ff02::2".parse().expect("group"));
+    rig.frame(LAN, &crate::rig::frame_of(HOST, to, &solicitation));
+    let known: Vec<_> = rig.router.neighbors().into_iter().filter(|n| n.addr == ip("fe80::77")).collect();
+    assert_eq!(known.len(), 1);
+    assert_eq!((known[0].mac, known[0].state), (Some(HOST), router_core::spec::NudState::Stale));
+}
