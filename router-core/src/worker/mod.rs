@@ -191,7 +191,7 @@ impl<O: Observer> Worker<O> {
             counters,
             flow_seed: seed,
             ident: (seed >> 17) as u16,
-            limiter: Limiter::default(),
+            limiter: Limiter::new(seed),
             jobs: VecDeque::with_capacity(2 * MAX_BATCH),
             pieces: Vec::with_capacity(64),
             passes: Passes::new(),

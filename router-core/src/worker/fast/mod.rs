@@ -154,7 +154,7 @@ impl<O: Observer> Worker<O> {
         if O::ON {
             self.leave_to_the_observer(batch, port, tables);
         }
-        self.edit(batch, tables, out);
+        self.edit(batch, port.id, tables, out);
     }
 
     /// Sends what is watched through the general path, which tells of each step.
