@@ -15,7 +15,7 @@ const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
   duet run FILE                 be a router
   duet route | neigh | ...      look at a running router and change it, in the words of iproute2
   duet stats | drops            see what became of the packets
-  duet bench lookup | forward   measure how fast this machine looks up and forwards";
+  duet bench lookup | forward | wire   measure how fast this machine looks up and forwards";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,7 +62,7 @@ enum Sub {
     },
     /// See packets of real Linux hosts travel three ways through a private lab
     Demo(crate::demo::DemoArgs),
-    /// Measure lookups and forwarding in memory, on one core, with a table of yours
+    /// Measure lookups and forwarding in memory, and on wires beside the kernel, with a table of yours
     Bench(crate::bench::BenchArgs),
     /// Make the running router read its file again: all differences are applied, or none
     Reload(Common),
@@ -237,7 +237,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
     done(match cli.command {
         Sub::Run(args) => crate::run::run(&args),
         Sub::Demo(args) => return Ok(crate::demo::run(&args)),
-        Sub::Bench(args) => crate::bench::run(&args),
+        Sub::Bench(args) => return crate::bench::run(&args),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
         Sub::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "duet", &mut std::io::stdout());
