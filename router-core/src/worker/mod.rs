@@ -90,6 +90,16 @@ pub struct Punt {
 }
 
 impl Punt {
+    /// The frame.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// Puts another frame with the same content in its place, and gives back the former.
+    pub fn replace_frame(&mut self, copy: Frame) -> Frame {
+        std::mem::replace(&mut self.frame, copy)
+    }
+
     /// Gives the frame back, for a runtime that cannot deliver the punt (see [`Worker::punt_refused`]).
     pub fn into_frame(self) -> Frame {
         self.frame
