@@ -17,7 +17,7 @@ const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
   duet route | neigh | ...      look at a running router and change it, in the words of iproute2
   duet explain ...              ask what becomes of a packet, and why
   duet stats | drops            see what became of the packets
-  duet bench lookup | forward   measure how fast this machine looks up and forwards";
+  duet bench lookup | forward | wire   measure how fast this machine looks up and forwards";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,7 +64,7 @@ enum Sub {
     },
     /// See packets of real Linux hosts travel three ways through a private lab
     Demo(crate::demo::DemoArgs),
-    /// Measure lookups and forwarding in memory, on one core, with a table of yours
+    /// Measure lookups and forwarding in memory, and on wires beside the kernel, with a table of yours
     Bench(crate::bench::BenchArgs),
     /// Talk to a running router, or to a configuration alone: line editing, completion, help at every word
     Shell(crate::shell::ShellArgs),
@@ -271,7 +271,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
     done(match cli.command {
         Sub::Run(args) => crate::run::run(&args),
         Sub::Demo(args) => return Ok(crate::demo::run(&args)),
-        Sub::Bench(args) => crate::bench::run(&args),
+        Sub::Bench(args) => return crate::bench::run(&args),
         Sub::Shell(args) => return crate::shell::run(&args),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
         Sub::Completion { shell } => {
