@@ -30,4 +30,5 @@ pub mod tables;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod translate;
 pub mod worker;
