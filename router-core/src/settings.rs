@@ -13,8 +13,11 @@ pub struct Settings {
     pub icmp: IcmpSettings,
     /// ARP and NDP.
     pub neighbor: NeighborSettings,
-    /// Most tunnels that one packet may enter or leave inside this router.
+    /// Most tunnels that one packet may enter or leave inside this router; a translation counts as one.
     pub max_tunnel_nesting: u8,
+    /// Ports and tunnels of a closed network whose IPv6 packets may carry IPv4-mapped addresses (::ffff:0:0/96, as RFC 2765
+    /// did). Everywhere else they are dropped, coming or going.
+    pub mapped_ports: Vec<String>,
 }
 
 impl Default for Settings {
@@ -24,6 +27,7 @@ impl Default for Settings {
             icmp: IcmpSettings::default(),
             neighbor: NeighborSettings::default(),
             max_tunnel_nesting: 4,
+            mapped_ports: Vec::new(),
         }
     }
 }

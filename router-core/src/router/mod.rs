@@ -5,9 +5,11 @@
 
 mod links;
 mod punts;
+mod translators;
 mod tunnels;
 
 pub use links::PortError;
+pub use translators::TranslatorInfo;
 pub use tunnels::{TunnelError, TunnelInfo};
 
 use crate::addr::MacAddr;
@@ -34,6 +36,8 @@ pub struct Router {
     routing: Routing,
     neighbors: NeighborTable,
     tunnels: BTreeMap<PortId, tunnels::Tunnel>,
+    translators: BTreeMap<PortId, translators::TranslatorState>,
+    seed: u64,
     decap: DecapTable,
     reassembler: Reassembler,
     worker: Worker,
@@ -59,6 +63,7 @@ impl Router {
             routing: routing.tables(),
             decap: DecapTable::default(),
             settings: Arc::clone(&settings),
+            mapped_ports: Arc::new([]),
         });
         let mut router = Router {
             settings,
@@ -67,6 +72,8 @@ impl Router {
             routing,
             neighbors: NeighborTable::new(seed),
             tunnels: BTreeMap::new(),
+            translators: BTreeMap::new(),
+            seed,
             decap: DecapTable::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::new(counters, seed),
@@ -154,6 +161,7 @@ impl Router {
                 routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
                 decap: self.decap.clone(),
                 settings: Arc::clone(&self.settings),
+                mapped_ports: self.mapped_ports(),
             });
             publish(&self.tables);
         }
@@ -168,10 +176,17 @@ impl Router {
         self.settle_neighbors(now, out);
         self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
+        self.poll_translators(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();
-        let deadlines = [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline(), gateways];
+        let deadlines = [
+            self.neighbors.poll_at(),
+            self.reassembler.poll_at(),
+            self.tunnel_deadline(),
+            self.translator_deadline(),
+            gateways,
+        ];
         deadlines.into_iter().flatten().min()
     }
 }

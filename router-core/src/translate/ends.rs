@@ -66,8 +66,13 @@ pub(super) fn classify(v6: bool, proto: u8, l4: &[u8]) -> Result<Payload, Refusa
             _ => Err(no_type),
         },
         // Numbers that mean an extension header, or the other family's ICMP, would change their meaning on the way.
-        protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::NO_NEXT | protocol::DEST_OPTIONS
-        | protocol::ICMP | protocol::ICMPV6 => Err(Refusal::Drop(DropReason::TranslateProtocol)),
+        protocol::HOP_BY_HOP
+        | protocol::ROUTING
+        | protocol::FRAGMENT
+        | protocol::NO_NEXT
+        | protocol::DEST_OPTIONS
+        | protocol::ICMP
+        | protocol::ICMPV6 => Err(Refusal::Drop(DropReason::TranslateProtocol)),
         _ => Ok(Payload::Opaque),
     }
 }

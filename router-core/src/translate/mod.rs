@@ -31,9 +31,7 @@ mod walk;
 pub use ends::{Ends, Ends4, Ends6};
 pub use map::{Eam, EamError, EamTable};
 pub use prefix::{Prefix, PrefixError, is_non_global};
-pub use spec::{
-    Filtering, MAX_POOL, MAX_SESSIONS, Timeouts, TranslateMode, TranslatorError, TranslatorSpec, UdpZero,
-};
+pub use spec::{Filtering, MAX_POOL, MAX_SESSIONS, Timeouts, TranslateMode, TranslatorError, TranslatorSpec, UdpZero};
 pub use walk::segments_left_pointer;
 
 use crate::addr::Family;
@@ -102,8 +100,7 @@ impl Translator {
                 error_source6: spec.error_source.iter().find_map(v6),
             }),
         };
-        let manner =
-            Manner { ipv6_mtu: spec.ipv6_mtu, ignore_tos: spec.ignore_tos, udp_zero: spec.udp_zero_checksum };
+        let manner = Manner { ipv6_mtu: spec.ipv6_mtu, ignore_tos: spec.ignore_tos, udp_zero: spec.udp_zero_checksum };
         Ok(Translator { name: spec.name.clone(), port, manner, mapping })
     }
 
@@ -130,35 +127,32 @@ impl Translator {
         matches!(self.mapping, Mapping::Nat64(_))
     }
 
-    /// Decides about a packet without touching it. Ok: the length in bytes to which a translated IPv6 packet is cut at
-    /// most, where it may be (RFC 7915 4); None where it stays whole.
-    pub fn check(&self, now: Instant, p: &Packet, data: &[u8]) -> Result<Way, Refusal> {
+    /// Decides about a packet without touching it.
+    pub fn check(&self, now: Instant, p: &Packet, data: &[u8]) -> Result<(), Refusal> {
         if p.fragment != Fragment::None && self.needs_whole() {
             return Err(Refusal::Consult);
         }
         let look = Look { now, deciding: true, tcp_flags: tcp_flags(p, data), hairpin: false };
         match p.family {
-            Family::Inet6 => {
-                packet::plan_v4(&self.mapping.looking(look), p, data)?;
-                let over = p.len.saturating_sub(20) > 0xffff;
-                Ok(if over { Way::CutFirst { mtu: 0xffff } } else { Way::Whole })
-            }
-            Family::Inet => {
-                packet::plan_v6(&self.mapping.looking(look), p, data)?;
-                Ok(self.way_to_v6(p))
-            }
+            Family::Inet6 => packet::plan_v4(&self.mapping.looking(look), p, data).map(|_| ()),
+            Family::Inet => packet::plan_v6(&self.mapping.looking(look), p, data).map(|_| ()),
         }
     }
 
-    /// RFC 7915 4: without DF, what would be longer than the least IPv6 MTU is cut here.
-    fn way_to_v6(&self, p: &Packet) -> Way {
+    /// How a packet gets through. RFC 7915 4: without DF, what would be longer than the least IPv6 MTU is cut here.
+    pub fn way(&self, p: &Packet) -> Way {
+        if p.family == Family::Inet6 || (p.fragment != Fragment::None && self.needs_whole()) {
+            return Way::Whole;
+        }
         let header = u32::from(p.l4);
         let (fragment, mtu) = (p.fragment != Fragment::None, self.manner.ipv6_mtu);
         let grown = p.wire_len.saturating_sub(header) + if fragment { 48 } else { 40 };
         if p.df || grown <= mtu {
             return Way::Whole;
         }
-        match fragment || p.wire_len < p.len {
+        // A datagram whose checksum covers addresses is translated whole: ICMP and UDP without checksum need it.
+        let first = !matches!(p.proto, protocol::TCP | protocol::UDP | protocol::ICMP);
+        match first || fragment || p.wire_len < p.len {
             // Fragments, and the segments of a super-frame, one by one.
             true => Way::CutFirst { mtu: header + ((mtu - 48) & !7) },
             false => Way::CutAfter { mtu },

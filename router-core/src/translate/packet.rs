@@ -177,8 +177,7 @@ pub(super) fn write_v4(
     }
     let fragment = chain.fragment;
     let whole = fragment.is_none_or(|f| f.offset == 0 && !f.more);
-    let around =
-        Surroundings { partial: frame.meta.csum.is_some(), whole, quoted: false, udp_zero: how.udp_zero };
+    let around = Surroundings { partial: frame.meta.csum.is_some(), whole, quoted: false, udp_zero: how.udp_zero };
     let l4 = frame.data_mut().get_mut(chain.l4..).ok_or(malformed)?;
     let l4_len = l4.len() as u32;
     match plan.payload {

@@ -128,7 +128,8 @@ pub(super) fn error_v6(
     let fragment_header = if quote.fragment.is_some() { 8 } else { 0 };
     let room = &mut out[40 + ICMP_HEADER..];
     let header = 40 + fragment_header;
-    let payload_len = u16::try_from(quote.l4_len + fragment_header as u32).map_err(|_| DropReason::TranslateMalformed)?;
+    let payload_len =
+        u16::try_from(quote.l4_len + fragment_header as u32).map_err(|_| DropReason::TranslateMalformed)?;
     write_v6_header(room, quote.tclass, payload_len, 0, quote.ttl, inner);
     let next = if quote.proto == protocol::ICMP { protocol::ICMPV6 } else { quote.proto };
     match quote.fragment {

@@ -244,7 +244,9 @@ impl TranslatorSpec {
         match self.mode {
             TranslateMode::Siit if self.prefix.is_none() && self.map.is_empty() => return needs("a prefix or a map"),
             TranslateMode::Clat if self.prefix.is_none() => return needs("the prefix of the network's NAT64"),
-            TranslateMode::Clat if self.map.is_empty() => return needs("a map of its own IPv4 address to an IPv6 address"),
+            TranslateMode::Clat if self.map.is_empty() => {
+                return needs("a map of its own IPv4 address to an IPv6 address");
+            }
             TranslateMode::Nat64 if self.prefix.is_none() => return needs("a prefix"),
             TranslateMode::Nat64 if self.pool.is_empty() => return needs("a pool of IPv4 addresses"),
             TranslateMode::Nat64 if !self.map.is_empty() => return useless("a map"),

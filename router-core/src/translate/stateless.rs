@@ -1,10 +1,10 @@
 //! Stateless address mapping: explicit pairs first (RFC 7757 3.3), then the prefix (RFC 6052).
 
+use super::Refusal;
 use super::ends::{Ends4, Ends6};
 use super::map::EamTable;
 use super::prefix::{Prefix, is_non_global};
 use super::spec::TranslateMode;
-use super::Refusal;
 use crate::drop_reason::DropReason;
 use std::net::{Ipv4Addr, Ipv6Addr};
 

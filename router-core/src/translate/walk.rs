@@ -57,7 +57,10 @@ pub(super) fn chain(data: &[u8]) -> Result<Chain, DropReason> {
                 if field & 0xfff8 != 0 {
                     // What follows is the middle of something.
                     return match c.proto {
-                        protocol::HOP_BY_HOP | protocol::DEST_OPTIONS | protocol::ROUTING | protocol::FRAGMENT
+                        protocol::HOP_BY_HOP
+                        | protocol::DEST_OPTIONS
+                        | protocol::ROUTING
+                        | protocol::FRAGMENT
                         | protocol::AH => Err(DropReason::TranslateExtension),
                         _ => Ok(c),
                     };

@@ -105,9 +105,14 @@ impl Worker {
             self.discard(step, job.frame, DropReason::PortGone);
             return Ok(());
         };
-        if let Err(reason) = martian::check(&packet) {
-            self.discard(step, job.frame, reason);
-            return Ok(());
+        match martian::check(&packet) {
+            Ok(()) => {}
+            // A closed network that the operator has named: see `Settings::mapped_ports`.
+            Err(DropReason::MappedAddress) if step.tables.closed(job.frame.meta.port) => {}
+            Err(reason) => {
+                self.discard(step, job.frame, reason);
+                return Ok(());
+            }
         }
         if let Some(verdict) = special_destination(&packet, job.frame.data(), info) {
             match verdict {

@@ -109,6 +109,8 @@ pub(crate) enum PuntReason {
     Reassemble(Packet),
     /// An ICMP error addressed to the router.
     IcmpError(Packet),
+    /// A packet about which the translator behind `port` must be asked first; `depth` as in [`Job`].
+    Translate { port: PortId, packet: Packet, depth: u8 },
 }
 
 /// Something to be done with a frame.
@@ -278,6 +280,11 @@ impl Worker {
     ) {
         let mut tables = source.lend();
         self.run(now, source, &mut tables, Job::new(frame, start), out);
+    }
+
+    /// Lets a packet that the control side has looked at go on where it was, not as a new one.
+    pub(crate) fn relaunch(&mut self, now: Instant, tables: &Arc<Tables>, job: Job, out: &mut Outbox) {
+        self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
     }
 
     /// Sends an IP packet through an adjacency that has just been resolved.

@@ -8,6 +8,7 @@ use crate::forward::tunnel::SixInFour;
 use crate::forward::via_inet6::ViaInet6;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
+use crate::headers::protocol;
 use crate::martian;
 use crate::object::{Forward, Object, ObjectId, Rewrite};
 use crate::packet::Packet;
@@ -18,6 +19,9 @@ use std::net::IpAddr;
 
 /// Objects that one packet may pass in one go: groups, gleans, plug-ins and tunnels stacked on each other.
 const MAX_STACK: usize = 16;
+
+/// The longest IPv6 packet that is an IPv4 packet, too, once it has lost 20 bytes.
+const LONGEST_V4: u32 = 65_535 + 20;
 
 /// How a forwarder is embedded in the pipeline.
 #[derive(Clone, Copy)]
@@ -112,6 +116,10 @@ impl Worker {
                         self.discard(step, job.frame, DropReason::TunnelNesting);
                         return Ok(());
                     }
+                    if martian::is_mapped_packet(&packet) && !tables.closed(encap.tunnel) {
+                        self.discard(step, job.frame, DropReason::MappedAddress);
+                        return Ok(());
+                    }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = SixInFour { encap, ident: self.ident };
                     match self.carry_out(step, &forwarder, job, packet, Stage::at(id, encap.carrier)) {
@@ -148,6 +156,9 @@ impl Worker {
         if !port.up {
             return self.refuse(step, job.frame, &packet, DropReason::NextHopUnusable, 0);
         }
+        if martian::is_mapped_packet(&packet) && !step.tables.closed(hop.port) {
+            return self.discard(step, job.frame, DropReason::MappedAddress);
+        }
         let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
@@ -177,10 +188,29 @@ impl Worker {
             self.refuse(step, job.frame, &packet, reason, 0);
             return Next::Done;
         }
-        let cx = Context { now: step.now, tables: step.tables, next };
-        let verdict = forwarder.decide(&cx, &packet, job.frame.data());
+        self.ident = self.ident.wrapping_add(1);
+        let cx = Context { now: step.now, tables: step.tables, next, ident: self.ident };
+        let verdict = match forwarder.decide(&cx, &packet, job.frame.data()) {
+            Verdict::Consult { port, mtu } if job.frame.meta.admitted => Verdict::Again { port, mtu },
+            other => other,
+        };
+        let mut caps = caps;
         match verdict {
             Verdict::Transmit(_) | Verdict::Continue(_) => {}
+            Verdict::Again { .. } | Verdict::Consult { .. } if job.depth >= step.tables.settings.max_tunnel_nesting => {
+                self.discard(step, job.frame, DropReason::TunnelNesting);
+                return Next::Done;
+            }
+            // Checksums and super-frames pass: their metadata is translated, too.
+            Verdict::Again { mtu: None, .. } if matches!(packet.proto, protocol::TCP | protocol::UDP) => {
+                caps =
+                    PortCaps { partial_checksum: true, tso: packet.len <= LONGEST_V4, uso: packet.len <= LONGEST_V4 };
+            }
+            Verdict::Again { .. } => {}
+            Verdict::Consult { port, .. } => {
+                self.punt(step, job.frame, PuntReason::Translate { port, packet, depth: job.depth });
+                return Next::Done;
+            }
             Verdict::TooBig { mtu } => {
                 self.too_big(step, job, &packet, again, mtu);
                 return Next::Done;
@@ -224,7 +254,47 @@ impl Worker {
                 self.transmit(step, port, frame);
                 Next::Done
             }
+            Verdict::Again { port, mtu } => {
+                self.go_round(step, frame, &packet, port, mtu, depth + 1);
+                Next::Done
+            }
             _ => Next::Done,
+        }
+    }
+
+    /// A packet that has become another one, which goes round again as received from `port`. `was` is what it was.
+    fn go_round(
+        &mut self,
+        step: &mut Step<'_>,
+        mut frame: Frame,
+        was: &Packet,
+        port: PortId,
+        mtu: Option<u32>,
+        depth: u8,
+    ) {
+        frame.meta.port = port;
+        (frame.meta.admitted, frame.meta.joined) = (false, false);
+        if let Some(c) = self.counters.port(port) {
+            c.tx_packets.add(1);
+            c.tx_bytes.add(u64::from(was.len));
+            c.rx_packets.add(1);
+            c.rx_bytes.add(frame.len() as u64);
+        }
+        let start = Start::Input { link: None };
+        match mtu.filter(|mtu| frame.len() > *mtu as usize) {
+            None => self.jobs.push_front(Job { frame, start, depth }),
+            Some(mtu) => {
+                let mut pieces = std::mem::take(&mut self.pieces);
+                let ident = u32::from(self.ident);
+                match fragment::fragment_ipv6(frame, mtu, ident, &mut step.out.pool, &mut pieces) {
+                    Ok(n) => {
+                        self.counters.originated.add(n as u64 - 1);
+                        self.enqueue(&mut pieces, Pieces { start, depth });
+                    }
+                    Err((frame, error)) => self.discard(step, frame, error.into()),
+                }
+                self.pieces = pieces;
+            }
         }
     }
 

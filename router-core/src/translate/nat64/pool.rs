@@ -23,7 +23,9 @@ pub struct PoolRange {
 
 /// Why a text is no pool range.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a range of addresses; write \"192.0.2.1\", \"192.0.2.0/28\" or \"192.0.2.1-192.0.2.9 ports 20000-29999\"")]
+#[error(
+    "\"{0}\" is not a range of addresses; write \"192.0.2.1\", \"192.0.2.0/28\" or \"192.0.2.1-192.0.2.9 ports 20000-29999\""
+)]
 pub struct PoolError(String);
 
 impl PoolRange {
@@ -232,7 +234,9 @@ mod tests {
             assert_eq!(text.parse::<PoolRange>().unwrap().to_string(), shown);
             assert_eq!(shown.parse::<PoolRange>().unwrap().to_string(), shown);
         }
-        for bad in ["", "192.0.2.1/24", "192.0.2.9-192.0.2.1", "192.0.2.1 ports 0-9", "192.0.2.1 ports 9-7", "2001:db8::1"] {
+        for bad in
+            ["", "192.0.2.1/24", "192.0.2.9-192.0.2.1", "192.0.2.1 ports 0-9", "192.0.2.1 ports 9-7", "2001:db8::1"]
+        {
             assert!(bad.parse::<PoolRange>().is_err(), "{bad}");
         }
     }

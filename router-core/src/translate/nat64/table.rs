@@ -52,10 +52,7 @@ impl Row {
             (host >> 64) as u64,
             host as u64,
             u64::from(self.out.peer.to_bits()) << 32 | u64::from(self.out.port) << 16 | u64::from(self.out.peer_port),
-            u64::from(self.addr.to_bits()) << 32
-                | u64::from(self.port) << 16
-                | u64::from(self.out.proto) << 8
-                | flags,
+            u64::from(self.addr.to_bits()) << 32 | u64::from(self.port) << 16 | u64::from(self.out.proto) << 8 | flags,
         ]
     }
 
