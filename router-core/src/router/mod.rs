@@ -8,9 +8,11 @@ mod explain_words;
 mod links;
 mod own;
 mod punts;
+mod translators;
 mod tunnels;
 
 pub use links::PortError;
+pub use translators::TranslatorInfo;
 pub use tunnels::{TunnelError, TunnelInfo};
 
 use crate::addr::MacAddr;
@@ -38,6 +40,8 @@ pub struct Router {
     routing: Routing,
     neighbors: NeighborTable,
     tunnels: BTreeMap<PortId, tunnels::Tunnel>,
+    translators: BTreeMap<PortId, translators::TranslatorState>,
+    seed: u64,
     decap: DecapTable,
     reassembler: Reassembler,
     worker: Worker,
@@ -68,6 +72,7 @@ impl Router {
             routing: routing.tables(),
             decap: DecapTable::default(),
             settings: Arc::clone(&settings),
+            mapped_ports: Arc::new([]),
         });
         let mut router = Router {
             settings,
@@ -76,6 +81,8 @@ impl Router {
             routing,
             neighbors: NeighborTable::new(seed),
             tunnels: BTreeMap::new(),
+            translators: BTreeMap::new(),
+            seed,
             decap: DecapTable::new(seed ^ 5),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::new(counters, seed),
@@ -166,6 +173,7 @@ impl Router {
                 routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
                 decap: self.decap.clone(),
                 settings: Arc::clone(&self.settings),
+                mapped_ports: self.mapped_ports(),
             });
             publish(&self.tables);
         }
@@ -181,11 +189,18 @@ impl Router {
         self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
         self.announce(now, out);
+        self.poll_translators(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();
-        let own = self.own.poll_at();
-        let deadlines = [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline(), gateways, own];
+        let deadlines = [
+            self.neighbors.poll_at(),
+            self.reassembler.poll_at(),
+            self.tunnel_deadline(),
+            self.translator_deadline(),
+            self.own.poll_at(),
+            gateways,
+        ];
         deadlines.into_iter().flatten().min()
     }
 }

@@ -145,6 +145,15 @@ impl Routing {
         self.facts.forwarders.insert(Arc::from(forwarder.name()), forwarder);
     }
 
+    /// Sets what stands behind the port of a translator, or takes it away.
+    pub fn set_translator(&mut self, port: PortId, forwarder: Option<Arc<dyn Forwarder>>) {
+        match forwarder {
+            Some(f) => _ = self.facts.translators.insert(port, f),
+            None => _ = self.facts.translators.remove(&port),
+        }
+        self.objects.refresh_port(port, &self.facts);
+    }
+
     /// Names of the plugged-in forwarders.
     pub fn forwarders(&self) -> impl Iterator<Item = &str> {
         self.facts.forwarders.keys().map(|k| &**k)

@@ -120,6 +120,8 @@ pub(crate) enum PuntReason {
     Reassemble(Packet),
     /// An ICMP error addressed to the router.
     IcmpError(Packet),
+    /// A packet about which the translator behind `port` must be asked first; `depth` as in [`Job`].
+    Translate { port: PortId, packet: Packet, depth: u8 },
 }
 
 /// Something to be done with a frame.
@@ -338,6 +340,11 @@ impl<O: Observer> Worker<O> {
         self.end();
     }
 
+    /// Lets a packet that the control side has looked at go on where it was, not as a new one.
+    pub(crate) fn relaunch(&mut self, now: Instant, tables: &Arc<Tables>, job: Job, out: &mut Outbox) {
+        self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
+    }
+
     /// Sends an IP packet through an adjacency that has just been resolved.
     pub(crate) fn launch_via(
         &mut self,
@@ -447,6 +454,7 @@ impl<O: Observer> Worker<O> {
                 PuntReason::Resolve { port, neighbor } => Punted::Resolve { port, neighbor },
                 PuntReason::Reassemble(_) => Punted::Reassemble,
                 PuntReason::IcmpError(_) => Punted::IcmpError,
+                PuntReason::Translate { .. } => Punted::Translate,
             })
         });
         self.counters.held.add(1);

@@ -124,7 +124,14 @@ fn tables() -> Arc<Tables> {
         adjacencies,
         token: Arc::new(()),
     };
-    Arc::new(Tables { version: 1, ports, routing, decap, settings: Arc::new(Settings::default()) })
+    Arc::new(Tables {
+        version: 1,
+        ports,
+        routing,
+        decap,
+        settings: Arc::new(Settings::default()),
+        mapped_ports: Arc::new([]),
+    })
 }
 
 /// A frame from the host on port 0 around an IP packet.
