@@ -40,6 +40,8 @@ impl Worker {
         let Worker { passes, counters, ident, flow_seed, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
+        // In a register: read back from memory it would be waited for, packet by packet.
+        let mut last_ident = *ident;
         for group in batch.chunks_mut(GROUP) {
             let lanes = passes.lanes.get(first..first + group.len()).unwrap_or_default();
             let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
@@ -54,13 +56,13 @@ impl Worker {
                     }
                     (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
                         leave_tunnel(frame, lane, counters);
-                        *ident = ident.wrapping_add(1);
+                        last_ident = last_ident.wrapping_add(1);
                         hop.touch();
                         if let Some(c) = counters.port(encap.tunnel) {
                             c.tx_packets.add(1);
                             c.tx_bytes.add(u64::from(lane.len));
                         }
-                        (hop.port, wrap(frame, lane, family, encap, hop, *ident))
+                        (hop.port, wrap(frame, lane, family, encap, hop, last_ident))
                     }
                     _ => (PortId::NONE, 0),
                 };
@@ -75,6 +77,7 @@ impl Worker {
             }
             first += GROUP;
         }
+        *ident = last_ident;
         passes.all = Sent { port: together, packets: passes.egress.len() as u64, bytes };
     }
 
