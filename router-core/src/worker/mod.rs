@@ -265,10 +265,15 @@ impl<O: Observer> Worker<O> {
             return;
         };
         self.pass(batch, info, first, out);
+        if self.queue_all(batch, out) {
+            return;
+        }
         // The general path may move on to a newer snapshot; ids of the lanes stay with the one they were looked up in.
         let mut tables = None;
         let mut sent = Sent::default();
-        for (at, mut frame) in batch.drain(..).enumerate() {
+        for (at, frame) in batch.iter_mut().enumerate() {
+            // Taken in one piece: what moves field by field is waited for when it is read again.
+            let mut frame = std::mem::take(frame);
             if let Some(egress) = self.passes.egress(at) {
                 self.queue(frame, egress, &mut sent, out);
                 continue;
@@ -287,6 +292,7 @@ impl<O: Observer> Worker<O> {
             }
         }
         self.count_sent(&mut sent);
+        batch.clear();
     }
 
     /// Counts a batch that came in.
