@@ -32,4 +32,5 @@ pub mod tables;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod trace;
 pub mod worker;

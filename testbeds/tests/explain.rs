@@ -534,7 +534,7 @@ fn random_packet(rng: &mut Rng, depth: u8) -> Vec<u8> {
             let at = rng.below(p.len());
             p[at] ^= 1 << rng.below(8);
         }
-        1 => p.truncate(rng.below(p.len() + 1)),
+        1 => p.truncate(1 + rng.below(p.len())),
         2 => p.extend([0; 9]),
         _ => {}
     }

@@ -22,6 +22,7 @@ use crate::routing::Routing;
 use crate::settings::Settings;
 use crate::tables::{PortTable, Tables};
 use crate::time::Instant;
+use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -38,7 +39,7 @@ pub struct Router {
     tunnels: BTreeMap<PortId, tunnels::Tunnel>,
     decap: DecapTable,
     reassembler: Reassembler,
-    worker: Worker,
+    worker: Worker<Tap>,
     tables: Arc<Tables>,
     changed: bool,
     next_ifindex: u32,
@@ -71,7 +72,7 @@ impl Router {
             tunnels: BTreeMap::new(),
             decap: DecapTable::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
-            worker: Worker::new(counters, seed),
+            worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
             changed: true,
             next_ifindex: 1,
@@ -128,6 +129,12 @@ impl Router {
     /// The control side's own counters.
     pub fn counters(&self) -> &Arc<WorkerCounters> {
         self.worker.counters()
+    }
+
+    /// Who watches the packets that the control side treats itself. Nobody, until watches are added; put another one in
+    /// its place for a clock of your own.
+    pub fn tap(&mut self) -> &mut Tap {
+        self.worker.observer()
     }
 
     /// Stations that use an address of ours, since the last call.
