@@ -13,6 +13,7 @@ use std::process::ExitCode;
 const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
 
   duet run FILE                 be a router
+  duet shell                    talk to a running router, with help at every word
   duet route | neigh | ...      look at a running router and change it, in the words of iproute2
   duet explain ...              ask what becomes of a packet, and why
   duet stats | drops            see what became of the packets
@@ -65,6 +66,8 @@ enum Sub {
     Demo(crate::demo::DemoArgs),
     /// Measure lookups and forwarding in memory, on one core, with a table of yours
     Bench(crate::bench::BenchArgs),
+    /// Talk to a running router, or to a configuration alone: line editing, completion, help at every word
+    Shell(crate::shell::ShellArgs),
     /// Make the running router read its file again: all differences are applied, or none
     Reload(Common),
     /// Counters: totals and ports
@@ -129,7 +132,13 @@ struct Words {
 }
 
 /// Commands that clap parses; all other words are iproute2's.
-const OWN: &[&str] = &["run", "check", "demo", "bench", "reload", "stats", "drops", "version", "completion", "man"];
+const OWN: &[&str] =
+    &["run", "shell", "check", "demo", "bench", "reload", "stats", "drops", "version", "completion", "man"];
+
+/// The definition of the command line.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the program with these arguments, the program's name first; returns the exit code.
 pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
@@ -200,7 +209,7 @@ fn print_clap(text: &str) -> Result<(), Failure> {
 }
 
 /// Whether standard output takes colour: a terminal, and no NO_COLOR.
-fn color(options: &Options) -> bool {
+pub(crate) fn color(options: &Options) -> bool {
     use anstream::ColorChoice;
     options.color.unwrap_or_else(|| anstream::AutoStream::choice(&std::io::stdout()) != ColorChoice::Never)
         && (options.color.is_some() || std::io::stdout().is_terminal())
@@ -263,6 +272,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Run(args) => crate::run::run(&args),
         Sub::Demo(args) => return Ok(crate::demo::run(&args)),
         Sub::Bench(args) => crate::bench::run(&args),
+        Sub::Shell(args) => return crate::shell::run(&args),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
         Sub::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "duet", &mut std::io::stdout());

@@ -33,6 +33,7 @@ pub(crate) fn check(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
+/// Reads a configuration; the failure says all that is wrong with it.
 pub(crate) fn load(file: &Path) -> Result<Plan, Failure> {
     config::load(file).map_err(|e| match &e {
         ConfigError::Read { .. } => {

@@ -17,7 +17,7 @@ pub use explain::explain;
 pub use link::links;
 pub use neigh::neighs;
 pub use nexthop::nexthops;
-pub use out::{Out, Paint};
+pub use out::{Out, OutState, Paint};
 pub use route::{NextHops, get, route, route_line};
 pub use rule::rules;
 pub use stats::{drops, stats};

@@ -3,7 +3,7 @@
 use super::{IcmpError, Offender, UnreachableV4, UnreachableV6};
 use crate::addr::Family;
 use crate::drop_reason::DropReason;
-use crate::headers::{ipv6, protocol};
+use crate::headers::{ipv4_options, ipv6, protocol};
 
 /// One family's answer to a drop reason.
 enum Answer {
@@ -90,22 +90,10 @@ pub fn error_wanted(reason: DropReason, param: u32, offender: &Offender<'_>) -> 
     }
 }
 
-/// The length byte of the first IPv4 option whose length is wrong.
-fn bad_option(header: &[u8]) -> u8 {
-    let end = header.first().map_or(20, |b| usize::from(b & 15) * 4).min(header.len());
-    let mut at = 20;
-    while at < end {
-        let len = match header[at] {
-            0 => break,
-            1 => 1,
-            _ => header.get(at + 1).map_or(0, |l| usize::from(*l)),
-        };
-        if (len < 2 && header[at] != 1) || at + len > end {
-            return at as u8 + 1;
-        }
-        at += len;
-    }
-    20
+/// The byte of an IPv4 header that the check of options objects to.
+fn bad_option(packet: &[u8]) -> u8 {
+    let end = packet.first().map_or(20, |b| usize::from(b & 15) * 4).min(packet.len());
+    ipv4_options::check(&packet[..end]).err().map_or(20, |bad| bad.pointer)
 }
 
 fn no_service(offender: &Offender<'_>) -> Option<IcmpError> {

@@ -6,6 +6,7 @@
 mod explain;
 mod explain_words;
 mod links;
+mod own;
 mod punts;
 mod tunnels;
 
@@ -16,7 +17,7 @@ use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
-use crate::neighbor::{NeighborEvent, NeighborTable};
+use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
@@ -24,6 +25,7 @@ use crate::tables::{PortTable, Tables};
 use crate::time::Instant;
 use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,6 +48,11 @@ pub struct Router {
     events: Vec<NeighborEvent>,
     /// Gateways that did not answer, and when to ask again.
     lost_gateways: BTreeMap<(PortId, IpAddr), Instant>,
+    own: OwnAddresses,
+    /// Ports have changed since `own` looked at them.
+    own_stale: bool,
+    /// Addresses of ports that turned out to be somebody else's: tried again when the link comes up anew.
+    duplicates: BTreeMap<PortId, Vec<IpNet>>,
     /// Who else uses addresses of ours (RFC 5227 2.4, RFC 4862 5.4.4).
     conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
 }
@@ -70,7 +77,7 @@ impl Router {
             routing,
             neighbors: NeighborTable::new(seed),
             tunnels: BTreeMap::new(),
-            decap: DecapTable::default(),
+            decap: DecapTable::new(seed ^ 5),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
@@ -78,6 +85,9 @@ impl Router {
             next_ifindex: 1,
             events: Vec::new(),
             lost_gateways: BTreeMap::new(),
+            own: OwnAddresses::default(),
+            own_stale: true,
+            duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
         };
         let lo = PortInfo {
@@ -177,10 +187,12 @@ impl Router {
         self.settle_neighbors(now, out);
         self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
+        self.announce(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();
-        let deadlines = [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline(), gateways];
+        let own = self.own.poll_at();
+        let deadlines = [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline(), gateways, own];
         deadlines.into_iter().flatten().min()
     }
 }

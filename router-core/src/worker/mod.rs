@@ -24,7 +24,7 @@ use crate::packet::Packet;
 use crate::port::{PortId, TableId};
 use crate::tables::Tables;
 use crate::time::Instant;
-use fast::{Destinations, Lane, Sent};
+use fast::{Passes, Sent};
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -91,6 +91,16 @@ pub struct Punt {
 }
 
 impl Punt {
+    /// The frame.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// Puts another frame with the same content in its place, and gives back the former.
+    pub fn replace_frame(&mut self, copy: Frame) -> Frame {
+        std::mem::replace(&mut self.frame, copy)
+    }
+
     /// Gives the frame back, for a runtime that cannot deliver the punt (see [`Worker::punt_refused`]).
     pub fn into_frame(self) -> Frame {
         self.frame
@@ -153,8 +163,7 @@ pub struct Worker<O = Silent> {
     limiter: Limiter,
     jobs: VecDeque<Job>,
     pieces: Vec<Frame>,
-    lanes: Vec<Lane>,
-    destinations: Destinations,
+    passes: Passes,
     observer: O,
 }
 
@@ -182,19 +191,18 @@ impl<O: Observer> Worker<O> {
             counters,
             flow_seed: seed,
             ident: (seed >> 17) as u16,
-            limiter: Limiter::default(),
+            limiter: Limiter::new(seed),
             jobs: VecDeque::with_capacity(2 * MAX_BATCH),
             pieces: Vec::with_capacity(64),
-            lanes: Vec::with_capacity(MAX_BATCH),
-            destinations: Destinations::new(),
+            passes: Passes::new(),
             observer,
         }
     }
 
     /// The same worker, with all its state, under another observer; and the one it had.
     pub fn watch<P: Observer>(self, observer: P) -> (Worker<P>, O) {
-        let Worker { counters, flow_seed, ident, limiter, jobs, pieces, lanes, destinations, observer: before } = self;
-        (Worker { counters, flow_seed, ident, limiter, jobs, pieces, lanes, destinations, observer }, before)
+        let Worker { counters, flow_seed, ident, limiter, jobs, pieces, passes, observer: before } = self;
+        (Worker { counters, flow_seed, ident, limiter, jobs, pieces, passes, observer }, before)
     }
 
     /// Its observer.
@@ -254,14 +262,16 @@ impl<O: Observer> Worker<O> {
             }
             return;
         };
-        self.survey(info, batch);
-        self.look_up_lanes(first.routing.fibs.get(info.table).map(|f| &**f));
+        self.pass(batch, info, first, out);
         // The general path may move on to a newer snapshot; ids of the lanes stay with the one they were looked up in.
         let mut tables = None;
         let mut sent = Sent::default();
         for (at, mut frame) in batch.drain(..).enumerate() {
+            if let Some(egress) = self.passes.egress(at) {
+                self.queue(frame, egress, &mut sent, out);
+                continue;
+            }
             frame.meta.port = port;
-            let Some(frame) = self.send_lane(at, frame, info.medium, first, &mut sent, out) else { continue };
             let tables = tables.get_or_insert_with(|| Arc::clone(first));
             if O::ON {
                 self.observer.begin(now, port, &frame);

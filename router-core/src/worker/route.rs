@@ -8,14 +8,18 @@ use crate::forward::tunnel::SixInFour;
 use crate::forward::via_inet6::ViaInet6;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
+use crate::headers::ipv4;
+use crate::headers::ipv4_options::{self, Stamp};
 use crate::martian;
 use crate::object::{Forward, Object, ObjectId, Rewrite};
 use crate::observe::{Cause, Observer, Stage as Seen};
 use crate::packet::Packet;
-use crate::port::{Medium, PortCaps, PortId};
+use crate::port::{Medium, PortCaps, PortId, PortInfo};
+use crate::time::Instant;
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use crate::{checksum, fragment, offload};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Objects that one packet may pass in one go: groups, gleans, plug-ins and tunnels stacked on each other.
 const MAX_STACK: usize = 16;
@@ -154,6 +158,9 @@ impl<O: Observer> Worker<O> {
         if !port.up {
             return self.refuse(step, job.frame, &packet, DropReason::NextHopUnusable, 0);
         }
+        if hop.port == job.frame.meta.port && leaving(&packet).is_ok() {
+            self.redirect(step, &job.frame, &packet, hop);
+        }
         let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
@@ -218,6 +225,12 @@ impl<O: Observer> Worker<O> {
             // The parse has seen a whole header and `leaving` a TTL above one: neither can fail.
             let _ = checksum::age(packet.family, frame.data_mut());
             self.note(&frame, || Seen::Aged);
+            if packet.family == Family::Inet
+                && usize::from(packet.l4) > ipv4::MIN_HEADER
+                && let Verdict::Transmit(port) = verdict
+            {
+                record(step, &packet, frame.data_mut(), port);
+            }
         }
         if let Err(reason) = forwarder.apply(&cx, &packet, &mut frame) {
             self.discard(step, frame, reason);
@@ -328,11 +341,15 @@ impl<O: Observer> Worker<O> {
         };
         if info.medium == Medium::Ip {
             if info.kind == crate::port::PortKind::Tunnel {
-                // Through the tunnel's own object: found by the route of its link prefix.
-                let id = step.tables.lookup(info.table, &packet.dst);
-                self.note(&job.frame, || Seen::Lookup { table: info.table, dst: packet.dst, object: id });
-                self.note(&job.frame, || Seen::Caused { what: Cause::Again, front: true });
-                self.jobs.push_front(Job { start: Start::Object(id), ..job });
+                // Through the tunnel's own object. A lookup would not do: every link has the same link-local prefix.
+                let own = |o: &Object| matches!(o, Object::Encap(e) if e.tunnel == port);
+                match step.tables.routing.objects.iter().find(|(_, o)| own(o)) {
+                    Some((id, _)) => {
+                        self.note(&job.frame, || Seen::Caused { what: Cause::Again, front: true });
+                        self.jobs.push_front(Job { start: Start::Object(id), ..job });
+                    }
+                    None => self.discard(step, job.frame, DropReason::NextHopUnusable),
+                }
                 return;
             }
             let hop = Forward { port, mtu: info.mtu, gateway: None, rewrite: Rewrite::NONE, used: Default::default() };
@@ -364,6 +381,32 @@ impl<O: Observer> Worker<O> {
 /// Whether the router made this packet itself: no TTL is taken from it and no ICMP error tells about it.
 pub(super) fn is_own(frame: &Frame) -> bool {
     frame.meta.port == PortId::NONE
+}
+
+/// Milliseconds of the router's own clock.
+pub(super) fn millis(now: Instant) -> u32 {
+    (now.as_nanos() / 1_000_000) as u32
+}
+
+/// Writes into IPv4 options that record the way (RFC 1812 5.3.13.5 and 5.3.13.6): the address of the egress port, else
+/// any of ours, else the one that stands for all routers without.
+#[cold]
+fn record(step: &Step<'_>, packet: &Packet, data: &mut [u8], egress: PortId) {
+    let ports = &step.tables.ports;
+    let v4 = |p: &Arc<PortInfo>| match p.global_addr(Family::Inet) {
+        Some(IpAddr::V4(a)) => Some(a),
+        _ => None,
+    };
+    let settings = &step.tables.settings;
+    let own = ports.get(egress).and_then(v4).or(settings.router_id).or_else(|| ports.iter().find_map(v4));
+    let dummy = match settings.icmp.dummy_source {
+        IpAddr::V4(a) => a,
+        IpAddr::V6(_) => return,
+    };
+    let owns = |a| ports.iter().any(|p| p.owns(&IpAddr::V4(a)));
+    if let Some(header) = data.get_mut(..usize::from(packet.l4)) {
+        ipv4_options::stamp(header, Stamp { addr: own.unwrap_or(dummy), millis: millis(step.now) }, owns);
+    }
 }
 
 /// What every packet that leaves its link must pass: scope and TTL (RFC 1812 5.3.1, RFC 8200 3).
