@@ -4,7 +4,7 @@ use super::{Filter, Subject};
 use crate::drop_reason::DropReason;
 use crate::forward::Verdict;
 use crate::forward::local::Local;
-use crate::frame::Frame;
+use crate::frame::{Frame, Meta};
 use crate::object::Object;
 use crate::observe::{Cause, Observer, Punted, Stage, Withheld};
 use crate::port::{PortId, TableId};
@@ -95,8 +95,8 @@ pub struct Captured<'a> {
     pub len: u32,
     /// Whether the bytes start with an Ethernet header.
     pub ethernet: bool,
-    /// A VLAN tag that the kernel has taken out.
-    pub vlan_tci: Option<u16>,
+    /// What is known of it beside the bytes: a VLAN tag that the kernel has taken out, unfinished offloads.
+    pub meta: Meta,
 }
 
 /// Takes captured packets, or counts them as lost; never waits.
@@ -329,7 +329,7 @@ impl Tap {
         self.now = now;
         let ethernet = self.ethernet(port);
         for frame in frames {
-            self.capture(Point::Tx, port, false, None, frame.data(), ethernet, frame.meta.vlan_tci);
+            self.capture(Point::Tx, port, false, None, frame.data(), ethernet, frame.meta);
         }
     }
 
@@ -342,20 +342,20 @@ impl Tap {
         reason: Option<DropReason>,
         data: &[u8],
         ethernet: bool,
-        vlan_tci: Option<u16>,
+        meta: Meta,
     ) {
         for w in &mut self.watches {
             let Wanted::Capture { points, snap, sink } = &mut w.wanted else { continue };
             if !points.has(point) {
                 continue;
             }
-            let subject = Subject::new(port, data, ethernet, vlan_tci);
+            let subject = Subject::new(port, data, ethernet, meta.vlan_tci);
             let subject = if inbound { subject } else { subject.outbound() };
             let subject = reason.map_or(subject, |r| subject.dropped(r));
             if w.filter.matches(&subject) {
                 let cut = data.get(..*snap).unwrap_or(data);
                 let len = data.len() as u32;
-                sink.push(&Captured { at: self.now, point, port, inbound, reason, data: cut, len, ethernet, vlan_tci });
+                sink.push(&Captured { at: self.now, point, port, inbound, reason, data: cut, len, ethernet, meta });
             }
         }
     }
@@ -398,18 +398,26 @@ impl Tap {
                         | DropReason::NotForUs
                 );
                 let inbound = port != PortId::NONE;
-                self.capture(Point::Drop, port, inbound, Some(*reason), data, link, frame.meta.vlan_tci);
+                self.capture(Point::Drop, port, inbound, Some(*reason), data, link, frame.meta);
             }
             Stage::Encapsulated(tunnel) if self.tunnels => {
-                self.capture(Point::Outer, *tunnel, false, None, data, false, None);
+                self.capture(Point::Outer, *tunnel, false, None, data, false, Meta::default());
                 let header = data.first().map_or(0, |b| if b >> 4 == 6 { 40 } else { usize::from(b & 15) * 4 });
-                self.capture(Point::Inner, *tunnel, false, None, data.get(header..).unwrap_or(&[]), false, None);
+                self.capture(
+                    Point::Inner,
+                    *tunnel,
+                    false,
+                    None,
+                    data.get(header..).unwrap_or(&[]),
+                    false,
+                    Meta::default(),
+                );
             }
             Stage::Local(Local::InFour) if self.tunnels => {
-                self.capture(Point::Outer, port, true, None, data, false, None);
+                self.capture(Point::Outer, port, true, None, data, false, Meta::default());
             }
             Stage::Decapsulated(tunnel) if self.tunnels => {
-                self.capture(Point::Inner, *tunnel, true, None, data, false, None);
+                self.capture(Point::Inner, *tunnel, true, None, data, false, Meta::default());
             }
             _ => {}
         }
@@ -424,7 +432,7 @@ impl Observer for Tap {
         if self.watches.iter().any(|w| matches!(&w.wanted, Wanted::Capture { points, .. } if points.has(Point::Rx))) {
             let ethernet = self.ethernet(port);
             for frame in batch {
-                self.capture(Point::Rx, port, true, None, frame.data(), ethernet, frame.meta.vlan_tci);
+                self.capture(Point::Rx, port, true, None, frame.data(), ethernet, frame.meta);
             }
         }
     }

@@ -163,7 +163,8 @@ impl<O: Observer> Worker<O> {
         for at in 0..self.passes.lanes.len() {
             let (Some(lane), Some(frame)) = (self.passes.lanes.get(at).copied(), batch.get(at)) else { continue };
             let object = || self.passes.id(&lane).and_then(|id| tables.routing.objects.get(id));
-            let tunnel = || lane.tunnel != PortId::NONE || matches!(object(), Some(Object::Encap(_) | Object::Group(_)));
+            let tunnel =
+                || lane.tunnel != PortId::NONE || matches!(object(), Some(Object::Encap(_) | Object::Group(_)));
             if self.observer.follows(port.id, frame) || tunnels && tunnel() {
                 self.passes.lanes[at] = Lane::GENERAL;
             }
