@@ -32,5 +32,6 @@ pub mod tables;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod trace;
 pub mod translate;
 pub mod worker;

@@ -7,6 +7,7 @@
 //! another thread, and a full channel is a counted drop.
 
 mod patience;
+mod watched;
 
 use crate::clock::Clock;
 use crate::port::{BATCH, Port, PortEvent, RecvReport, SendReport};
@@ -19,6 +20,7 @@ use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool, MAX_FRAME};
 use router_core::port::PortId;
 use router_core::tables::Tables;
+use router_core::trace::Watch;
 use router_core::worker::{Outbox, Punt, TableSource};
 use rustix::event::{Timespec, epoll};
 use std::io;
@@ -45,6 +47,10 @@ pub enum News {
     RemoveQueue(PortId),
     /// Frames to send that the control side made, complete for the port and counted there.
     Send(PortId, Vec<Frame>),
+    /// Somebody wants to see packets.
+    Watch(Box<Watch>),
+    /// No longer.
+    Unwatch(u64),
     /// End.
     Stop,
 }
@@ -118,7 +124,7 @@ pub struct WorkerParts {
 /// A worker that is not yet running, or is driven by hand.
 pub struct Worker {
     clock: Clock,
-    core: router_core::worker::Worker,
+    core: watched::Core,
     tables: Published,
     counters: Arc<WorkerCounters>,
     news: Receiver<News>,
@@ -144,7 +150,7 @@ impl Worker {
         epoll::add(&epoll, &parts.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         Ok(Worker {
             clock: parts.clock,
-            core: router_core::worker::Worker::new(Arc::clone(&parts.counters), parts.seed),
+            core: watched::Core::new(router_core::worker::Worker::new(Arc::clone(&parts.counters), parts.seed)),
             tables: Published::new(parts.tables),
             counters: parts.counters,
             news: parts.news,
@@ -229,6 +235,8 @@ impl Worker {
                     self.send(id, &mut frames);
                     self.report_sent(id);
                 }
+                News::Watch(watch) => self.core.watch(*watch, &self.clock),
+                News::Unwatch(id) => self.core.unwatch(id),
                 News::Stop => return self.stopping = true,
             }
         }
@@ -306,7 +314,10 @@ impl Worker {
     /// Sends frames through a port's queue and empties the list.
     fn send(&mut self, id: PortId, frames: &mut Vec<Frame>) {
         match self.queues.get_mut(usize::from(id.0)) {
-            Some(Some(queue)) => queue.send_batch(frames, &mut self.out.pool, &mut self.sent),
+            Some(Some(queue)) => {
+                self.core.sent(&self.clock, id, frames);
+                queue.send_batch(frames, &mut self.out.pool, &mut self.sent);
+            }
             _ => {
                 for frame in frames.drain(..) {
                     self.counters.tx_failed(id, frame.len(), DropReason::PortGone);

@@ -68,6 +68,7 @@ pub(super) fn explain(e: ExplainError) -> WireError {
         ExplainError::Length { .. } => "\"len\" counts the whole IP packet, headers included",
         ExplainError::NoIngress(_) => "say \"iif PORT\"",
         ExplainError::NoSource(_) => "say \"from ADDRESS\"",
+        ExplainError::SuperFrame => "say \"proto tcp\" or \"proto udp\" with \"gso\"",
         ExplainError::NoPacket => "give a whole packet, from the IP or Ethernet header on",
     };
     WireError::new("invalid", format!("Error: {e}."), hint)

@@ -17,7 +17,7 @@ pub(crate) const USAGE: &str = "\
 Usage: duet explain [ -c FILE ] [ --all ] [ -j ] PACKET
 PACKET := [ from ADDRESS ] to ADDRESS [ iif PORT ]
           [ proto { udp | tcp | icmp | NUMBER } ] [ sport NUMBER ] [ dport NUMBER ]
-          [ ttl NUMBER ] [ tos NUMBER ] [ len NUMBER ] [ df ] [ mark NUMBER ]
+          [ ttl NUMBER ] [ tos NUMBER ] [ len NUMBER ] [ gso NUMBER ] [ df ] [ mark NUMBER ]
         | { --pcap FILE NUMBER | --hex BYTES } [ iif PORT ]
 Runs the data plane's own code on the packet, without sending it, and tells every step:
 which prefixes and routes competed and why one won, next hops, neighbours, tunnels, the
@@ -28,7 +28,8 @@ MTU and who sets it, the finished headers; or why it is dropped and who is told.
   --pcap FILE NUMBER
               packet NUMBER, from 1, of a capture file
   --hex BYTES an Ethernet frame or IP packet in hexadecimal
-  -j, -p      JSON, indented";
+  -j, -p      JSON, indented
+\"len\" is that of the whole IP packet; \"gso\" makes it a super-frame of such segments.";
 
 /// What the words say.
 #[derive(Debug, Default)]
@@ -41,7 +42,7 @@ pub(crate) struct Asked {
 }
 
 const PROTO: &str = "udp, tcp, icmp or a number from 0 to 255";
-const WORDS: &str = "from, to, iif, proto, sport, dport, ttl, tos, len, df, mark, --pcap or --hex";
+const WORDS: &str = "from, to, iif, proto, sport, dport, ttl, tos, len, gso, df, mark, --pcap or --hex";
 
 /// Reads the words behind `explain`.
 pub(crate) fn parse(words: &[&str], options: Options) -> Result<Asked, Failure> {
@@ -72,6 +73,7 @@ pub(crate) fn parse(words: &[&str], options: Options) -> Result<Asked, Failure> 
             "ttl" | "hlim" => q.ttl = Some(line.number(0, 255)? as u8),
             "tos" | "dsfield" => q.tos = Some(line.number(0, 255)? as u8),
             "len" => q.len = Some(line.number(20, 65_575)? as u32),
+            "gso" => q.gso = Some(line.number(1, 65_535)? as u16),
             "df" => q.df = true,
             "mark" => q.mark = Some(line.number(0, u64::from(u32::MAX))? as u32),
             "--hex" => {

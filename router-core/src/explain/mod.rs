@@ -54,6 +54,9 @@ pub struct Question {
     /// IPv4: set DF.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub df: bool,
+    /// A super-frame of segments with this many bytes of payload, as a host with TSO hands them over; TCP and UDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gso: Option<u16>,
     /// A mark of the host's firewall; no rule looks at it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<u32>,
@@ -93,6 +96,9 @@ pub enum ExplainError {
     /// Nothing says who sent it.
     #[error("no host of that family is on the link of {0}, so it is not clear who sends the packet")]
     NoSource(String),
+    /// Only TCP and UDP are segmented.
+    #[error("a super-frame is of TCP or UDP")]
+    SuperFrame,
     /// The bytes are no packet.
     #[error("the bytes are neither an IP packet nor an Ethernet frame")]
     NoPacket,

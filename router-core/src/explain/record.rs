@@ -175,7 +175,7 @@ pub(crate) fn rehearse(
         Entry::Own(table) => worker.launch(now, &mut source, frame, Start::Lookup(table), &mut out),
     }
     // What the control side does at once with a packet whose neighbour is known not to answer.
-    for punt in std::mem::take(&mut out.punts) {
+    while let Some(punt) = out.punts.pop() {
         if let PuntReason::Resolve { port, neighbor } = punt.why
             && fails(port, neighbor)
         {

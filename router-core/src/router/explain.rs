@@ -8,7 +8,8 @@ use crate::explain::record::{Entry, Record, Seen, rehearse};
 use crate::explain::{
     Bytes, End, ExplainError, Explanation, Limit, Member, Mtu, PacketView, Pass, Question, Role, Step, make_packet,
 };
-use crate::frame::Frame;
+use crate::frame::{Frame, Gso, GsoKind};
+use crate::headers::protocol;
 use crate::icmp::{self, Offender};
 use crate::object::{Group, Object, ObjectId};
 use crate::observe::{Punted, Withheld};
@@ -35,6 +36,9 @@ impl Router {
         let mut scene = self.scene(question)?;
         if let Some(mark) = question.mark {
             scene.assumed.push(format!("mark {mark:#x} changes nothing: no rule looks at marks"));
+        }
+        if let Some(size) = question.gso {
+            scene.frame.meta.gso = Some(super_frame(&scene, size).ok_or(ExplainError::SuperFrame)?);
         }
         let tables = &self.tables;
         let silent =
@@ -138,6 +142,20 @@ impl Router {
         let port = self.routing.get(TableId::MAIN, &from, 0)?.port?;
         Some((self.ports.get(port)?.clone(), "by which the source would be reached"))
     }
+}
+
+/// The offload metadata of a super-frame.
+fn super_frame(scene: &Scene, size: u16) -> Option<Gso> {
+    let data = scene.frame.data();
+    let medium = scene.iif.as_ref().map_or(Medium::Ip, |p| p.medium);
+    let view = PacketView::read(data.get(if medium == Medium::Ethernet { 14 } else { 0 }..)?)?;
+    let kind = match (view.proto, view.family) {
+        (protocol::TCP, Family::Inet) => GsoKind::TcpV4,
+        (protocol::TCP, Family::Inet6) => GsoKind::TcpV6,
+        (protocol::UDP, _) => GsoKind::UdpL4,
+        _ => return None,
+    };
+    (size > 0).then_some(Gso { kind, size, ecn: false })
 }
 
 /// A host that might be on the link: not the router, not the network's or broadcast address.

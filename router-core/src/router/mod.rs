@@ -25,6 +25,7 @@ use crate::routing::Routing;
 use crate::settings::Settings;
 use crate::tables::{PortTable, Tables};
 use crate::time::Instant;
+use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -44,7 +45,7 @@ pub struct Router {
     seed: u64,
     decap: DecapTable,
     reassembler: Reassembler,
-    worker: Worker,
+    worker: Worker<Tap>,
     tables: Arc<Tables>,
     changed: bool,
     next_ifindex: u32,
@@ -85,7 +86,7 @@ impl Router {
             seed,
             decap: DecapTable::new(seed ^ 5),
             reassembler: Reassembler::new(Limits::default(), seed),
-            worker: Worker::new(counters, seed),
+            worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
             changed: true,
             next_ifindex: 1,
@@ -145,6 +146,12 @@ impl Router {
     /// The control side's own counters.
     pub fn counters(&self) -> &Arc<WorkerCounters> {
         self.worker.counters()
+    }
+
+    /// Who watches the packets that the control side treats itself. Nobody, until watches are added; put another one in
+    /// its place for a clock of your own.
+    pub fn tap(&mut self) -> &mut Tap {
+        self.worker.observer()
     }
 
     /// Stations that use an address of ours, since the last call.

@@ -445,6 +445,7 @@ impl<O: Observer> Worker<O> {
     pub(crate) fn discard(&mut self, step: &mut Step<'_>, frame: Frame, reason: DropReason) {
         self.note(&frame, || Stage::Drop(reason));
         self.counters.count_drop(reason);
+        self.counters.last_drops.note(step.now, reason, frame.meta.port, frame.data());
         if let Some(p) = self.counters.port(frame.meta.port) {
             p.rx_dropped.add(1);
         }

@@ -6,6 +6,7 @@ mod ports;
 pub mod privileges;
 pub mod replay;
 mod signals;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod tests;
 pub use control::{Control, Settled};
 pub use ports::ControlError;
 pub use signals::{Signal, Signals};
+pub use watch::{Capture, MAX_TRACED, Trace, Traced, WatchError};
 
 use crate::clock::{Clock, VirtualClock};
 use crate::sys::wake::Wake;
