@@ -10,7 +10,7 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
-pub use control::{Control, Settled};
+pub use control::{Control, Settled, Watcher};
 pub use ports::ControlError;
 pub use signals::{Signal, Signals};
 
