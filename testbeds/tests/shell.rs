@@ -32,7 +32,7 @@ fn give_up(shell: &mut Terminal) {
     shell.press("\x03");
     shell.see_that("an empty line", |s| s.trim_end().ends_with('>'));
     shell.press("\x0c");
-    shell.see_that("a clean screen", |s| s.lines().count() == 1 && s.trim_end().ends_with('>'));
+    shell.see_that("a clean screen", |s| s.trim().lines().count() == 1 && s.trim_end().ends_with('>'));
 }
 
 /// Types a line and waits for the prompt after its output.
@@ -40,7 +40,7 @@ fn give_up(shell: &mut Terminal) {
 fn type_line(shell: &mut Terminal, line: &str) -> String {
     let prompts = |s: &str| s.lines().filter(|l| l.starts_with("diamond")).count();
     shell.press("\x0c");
-    shell.see_that("a clean screen", |s| prompts(s) == 1 && s.trim_end() == "diamond>");
+    shell.see_that("a clean screen", |s| prompts(s) == 1 && s.trim() == "diamond>");
     shell.press(&format!("{line}\r"));
     shell.see_that(&format!("the end of {line:?}"), |s| prompts(s) == 2 && s.trim_end().ends_with('>'))
 }
@@ -196,6 +196,10 @@ fn a_terminal_that_goes_away_ends_the_shell() {
         let end = shell.end();
         assert!(end.cooked && end.cursor, "{end:?}");
     }
+    let mut shell = shell_of(&router, 24, 80);
+    shell.press("route sh");
+    shell.see(&["route sh"]);
+    let _ = shell.hang_up();
     // The configuration's own router goes with its shell.
     let mut command = Command::new(router.program());
     command.arg("shell").arg(router.config()).env("XDG_RUNTIME_DIR", router.dir()).env("XDG_STATE_HOME", router.dir());
@@ -213,6 +217,12 @@ fn a_terminal_that_goes_away_ends_the_shell() {
     shell.see(&["routes in main"]);
     shell.signal(Signal::TERM).unwrap();
     shell.end();
+    assert_eq!(sockets(), 0);
+    let mut command = Command::new(router.program());
+    command.arg("shell").arg(router.config()).env("XDG_RUNTIME_DIR", router.dir()).env("XDG_STATE_HOME", router.dir());
+    let shell = Terminal::start(command, 24, 80).unwrap();
+    shell.see(&["diamond (file)> "]);
+    let _ = shell.hang_up();
     assert_eq!(sockets(), 0);
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         }
         Op::NextHopFlush(select) => flush_next_hops(c, &select),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
-        Op::RouteShow(_) | Op::RoutePage(_) | Op::Reload | Op::Version | Op::Batch { .. } => {
+        Op::RouteShow(_) | Op::RoutePage(_) | Op::Monitor(_) | Op::Reload | Op::Version | Op::Batch { .. } => {
             Err(WireError::protocol("Error: this operation is not for the control thread."))
         }
     }

@@ -110,6 +110,9 @@ pub enum Op {
     /// Remove all that fit; answers with their number.
     #[serde(rename = "nexthop.flush")]
     NextHopFlush(NextHopSelect),
+    /// What happens from now on, in pages, until the client sends anything more or goes.
+    #[serde(rename = "monitor")]
+    Monitor(super::MonitorSelect),
     /// Counters.
     #[serde(rename = "stats")]
     Stats,
@@ -189,6 +192,7 @@ impl Op {
                 | Op::LinkShow(_)
                 | Op::TunnelShow(_)
                 | Op::NextHopShow(_)
+                | Op::Monitor(_)
                 | Op::Stats
                 | Op::Version
         )
@@ -219,6 +223,8 @@ pub enum Answer {
     Nexthops(Vec<NextHopSpec>),
     /// Counters.
     Stats(Box<StatsInfo>),
+    /// What happened.
+    Events(Vec<super::Event>),
     /// Who answers.
     Version(VersionInfo),
     /// How a batch went.

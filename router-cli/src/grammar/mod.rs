@@ -217,6 +217,7 @@ const COMMANDS: &[&str] = &[
     "check",
     "demo",
     "reload",
+    "monitor",
     "stats",
     "drops",
     "version",

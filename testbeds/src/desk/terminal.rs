@@ -1,6 +1,7 @@
 //! A pseudo-terminal with a program in it: keys go in, what a person would see on the screen comes out.
 
 use super::eventually;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 use std::fs::File;
@@ -25,6 +26,7 @@ struct Shared {
     /// Everything that came, escape sequences included.
     raw: Vec<u8>,
     paused: bool,
+    closing: bool,
 }
 
 /// How a program ended, and how it left the terminal.
@@ -70,12 +72,24 @@ impl Terminal {
             screen: vt100::Parser::new(rows, columns, 0),
             raw: Vec::new(),
             paused: false,
+            closing: false,
         }));
         let (mut from, mut to, shared2) = (master.try_clone()?, master.try_clone()?, Arc::clone(&shared));
         let reader = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             loop {
-                eventually("somebody reads again", || (!lock(&shared2).paused).then_some(()));
+                if lock(&shared2).closing {
+                    return;
+                }
+                let mut fds = [PollFd::new(&from, PollFlags::IN)];
+                let wait = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+                if lock(&shared2).paused {
+                    std::thread::park_timeout(std::time::Duration::from_millis(20));
+                    continue;
+                }
+                if poll(&mut fds, Some(&wait)).is_ok_and(|n| n == 0) {
+                    continue;
+                }
                 let Ok(n @ 1..) = from.read(&mut buffer) else { return };
                 let bytes = buffer.get(..n).unwrap_or_default();
                 let mut s = lock(&shared2);
@@ -148,6 +162,19 @@ impl Terminal {
     pub fn resize(&mut self, rows: u16, columns: u16) -> io::Result<()> {
         lock(&self.shared).screen.screen_mut().set_size(rows, columns);
         Ok(tcsetwinsize(&self.master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })?)
+    }
+
+    /// Takes the terminal away, as a lost connection does; returns how the program ended.
+    #[track_caller]
+    pub fn hang_up(mut self) -> ExitStatus {
+        lock(&self.shared).closing = true;
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        // The last end that is not the program's own.
+        let null = File::open("/dev/null").unwrap_or_else(|e| panic!("{e}"));
+        drop(std::mem::replace(&mut self.master, null));
+        eventually("the program ends when its terminal is gone", || self.child.try_wait().ok().flatten())
     }
 
     /// Waits for the end of the program.
