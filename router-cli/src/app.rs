@@ -37,8 +37,8 @@ struct Cli {
     command: Sub,
 }
 
-#[derive(Debug, Args)]
-struct Common {
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
     /// Control socket of the router
     #[arg(long, value_name = "PATH")]
     socket: Option<String>,
@@ -47,7 +47,7 @@ struct Common {
     name: Option<String>,
     /// Print JSON
     #[arg(short, long)]
-    json: bool,
+    pub json: bool,
     /// Indent JSON
     #[arg(short, long)]
     pretty: bool,
@@ -70,6 +70,8 @@ enum Sub {
     Shell(crate::shell::ShellArgs),
     /// Make the running router read its file again: all differences are applied, or none
     Reload(Common),
+    /// What happens in the running router, as it happens
+    Monitor(crate::monitor::MonitorArgs),
     /// Counters: totals and ports
     Stats(Common),
     /// Why packets were dropped
@@ -133,7 +135,7 @@ struct Words {
 
 /// Commands that clap parses; all other words are iproute2's.
 const OWN: &[&str] =
-    &["run", "shell", "check", "demo", "bench", "reload", "stats", "drops", "version", "completion", "man"];
+    &["run", "shell", "check", "demo", "bench", "reload", "monitor", "stats", "drops", "version", "completion", "man"];
 
 /// The definition of the command line.
 pub(crate) fn definition() -> clap::Command {
@@ -188,7 +190,12 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
             }
             // `duet ip route` is what fingers type.
             ["ip", rest @ ..] => {
+                let all = rest;
                 let (mut inner, rest) = parse_options(rest)?;
+                if let Some(word) = rest.first().filter(|w| w.len() > 1 && "monitor".starts_with(**w)) {
+                    let words = all.iter().map(|w| if w == word { "monitor" } else { w });
+                    return own(&words.map(str::to_owned).collect::<Vec<_>>());
+                }
                 inner.merge(options);
                 done(words_command(inner, rest))
             }
@@ -287,6 +294,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             Answer::Done => Ok(()),
             _ => Err(unexpected()),
         }),
+        Sub::Monitor(args) => crate::monitor::run(&args),
         Sub::Stats(common) => ask(common, Op::Stats, |session, answer| match answer {
             Answer::Stats(s) => session.print(|out, _| output::stats(out, &s)),
             _ => Err(unexpected()),
@@ -312,7 +320,8 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
 }
 
 impl Common {
-    fn options(self) -> Options {
+    /// As options of the grammar.
+    pub(crate) fn options(self) -> Options {
         Options { socket: self.socket, name: self.name, json: self.json, pretty: self.pretty, ..Options::default() }
     }
 }

@@ -14,6 +14,7 @@ pub mod fragment;
 pub mod frame;
 pub mod headers;
 pub mod icmp;
+pub mod journal;
 pub mod martian;
 pub mod neighbor;
 mod next_hop;

@@ -109,7 +109,7 @@ pub struct PortCaps {
 }
 
 /// Everything the data plane needs to know about a port or tunnel. Immutable once published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortInfo {
     /// Its index.
     pub id: PortId,

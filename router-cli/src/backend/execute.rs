@@ -76,7 +76,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             Ok(Answer::Explain(Box::new(answer)))
         }
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
-        Op::RouteShow(_) | Op::RoutePage(_) | Op::Reload | Op::Version | Op::Batch { .. } => {
+        Op::RouteShow(_) | Op::RoutePage(_) | Op::Monitor(_) | Op::Reload | Op::Version | Op::Batch { .. } => {
             Err(WireError::protocol("Error: this operation is not for the control thread."))
         }
     }

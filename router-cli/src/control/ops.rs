@@ -114,6 +114,9 @@ pub enum Op {
     /// What becomes of a packet and why.
     #[serde(rename = "explain")]
     Explain(Box<Question>),
+    /// What happens from now on, in pages, until the client sends anything more or goes.
+    #[serde(rename = "monitor")]
+    Monitor(super::MonitorSelect),
     /// Counters.
     #[serde(rename = "stats")]
     Stats,
@@ -194,6 +197,7 @@ impl Op {
                 | Op::TunnelShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
+                | Op::Monitor(_)
                 | Op::Stats
                 | Op::Version
         )
@@ -226,6 +230,8 @@ pub enum Answer {
     Explain(Box<Explanation>),
     /// Counters.
     Stats(Box<StatsInfo>),
+    /// What happened.
+    Events(Vec<super::Event>),
     /// Who answers.
     Version(VersionInfo),
     /// How a batch went.

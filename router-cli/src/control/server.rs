@@ -3,7 +3,9 @@
 
 use super::lines::{LineError, LineReader, write_all};
 use super::socket::{Access, Bound, SocketError, bind, may_write};
-use super::{Answer, Backend, BatchResult, Body, Op, Reply, Request, RoutePage, RouteSelect, VERSION, WireError};
+use super::{
+    Answer, Backend, BatchResult, Body, MonitorSelect, Op, Reply, Request, RoutePage, RouteSelect, VERSION, WireError,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -256,6 +258,7 @@ fn answer(
     }
     match op {
         Op::RouteShow(select) => dump(stream, shared, id, &select),
+        Op::Monitor(select) => monitor(stream, shared, id, select),
         Op::RoutePage(p) => {
             let most = shared.limits.page;
             let limit = if p.limit == 0 { most } else { p.limit.min(most) };
@@ -282,6 +285,38 @@ fn answer(
             reply(body)
         }
         op => reply(to_body(shared.backend.call(op))),
+    }
+}
+
+/// Time that a follower may take for one page; meanwhile it loses events.
+const FOLLOWER: Duration = Duration::from_secs(300);
+/// Events per page.
+const EVENTS: usize = 256;
+
+/// Streams events until the client says something more, or goes.
+fn monitor(stream: &UnixStream, shared: &Shared, id: u64, select: MonitorSelect) -> std::io::Result<()> {
+    let follower = match shared.backend.follow(select) {
+        Ok(follower) => follower,
+        Err(e) => return send(stream, &Reply::new(id, Body::Error(e)), shared.limits.reply),
+    };
+    // Whoever has this line knows that from now on nothing is missed.
+    send(stream, &Reply::new(id, Body::Page(Answer::Events(Vec::new()))), shared.limits.reply)?;
+    loop {
+        let events = follower.take(EVENTS, Duration::from_millis(200));
+        let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
+        poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        let said = fds[0].revents();
+        if said.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
+        let over = events.is_none() || said.contains(PollFlags::IN) || shared.stopping.load(Ordering::Relaxed);
+        let events: Vec<_> = events.unwrap_or_default().iter().map(|e| (**e).clone()).collect();
+        if over {
+            return send(stream, &Reply::new(id, Body::Ok(Answer::Events(events))), shared.limits.reply);
+        }
+        if !events.is_empty() {
+            send(stream, &Reply::new(id, Body::Page(Answer::Events(events))), FOLLOWER)?;
+        }
     }
 }
 

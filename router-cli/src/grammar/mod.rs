@@ -219,6 +219,7 @@ const COMMANDS: &[&str] = &[
     "demo",
     "explain",
     "reload",
+    "monitor",
     "stats",
     "drops",
     "version",

@@ -50,6 +50,11 @@ impl Offline {
         Ok(Offline { _server: server, _runtime: runtime, dir, name: plan.router.name.clone() })
     }
 
+    /// The directory that its socket is in.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.0.clone()
+    }
+
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
         self.dir.socket()

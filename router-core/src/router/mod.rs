@@ -19,6 +19,7 @@ use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
+use crate::journal::{Happened, Journal, Subject};
 use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
@@ -59,6 +60,8 @@ pub struct Router {
     duplicates: BTreeMap<PortId, Vec<IpNet>>,
     /// Who else uses addresses of ours (RFC 5227 2.4, RFC 4862 5.4.4).
     conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
+    /// Ports, addresses and tunnels that changed.
+    journal: Journal<(Happened, Subject)>,
 }
 
 impl Router {
@@ -96,6 +99,7 @@ impl Router {
             own_stale: true,
             duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
+            journal: Journal::default(),
         };
         let lo = PortInfo {
             id: PortId(0),
@@ -157,6 +161,25 @@ impl Router {
     /// Stations that use an address of ours, since the last call.
     pub fn take_conflicts(&mut self) -> Vec<(PortId, IpAddr, Option<MacAddr>)> {
         std::mem::take(&mut self.conflicts).into_iter().map(|((p, a), m)| (p, a, m)).collect()
+    }
+
+    /// Starts or stops writing down what changes.
+    pub fn follow(&mut self, on: bool) {
+        self.journal.follow(on);
+        self.neighbors.journal().follow(on);
+        self.routing.journal().follow(on);
+    }
+
+    /// What changed since the last call, and how many changes were too many to be kept: ports, addresses and tunnels, then
+    /// neighbours, then next-hop objects and routes, each in order. Nothing unless [`Router::follow`] was said.
+    pub fn take_changes(&mut self) -> (Vec<(Happened, Subject)>, u64) {
+        let (mut list, mut lost) = self.journal.take();
+        let (neighbors, more) = self.neighbors.journal().take();
+        list.extend(neighbors.into_iter().map(|(h, n)| (h, Subject::Neighbor(n))));
+        lost += more;
+        let (routes, more) = self.routing.journal().take();
+        list.extend(routes);
+        (list, lost + more)
     }
 
     /// The newest snapshot.

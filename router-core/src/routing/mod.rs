@@ -52,6 +52,7 @@ pub use show::{Cursor, PrefixSelect, RouteAnswer, RouteFilter};
 
 use crate::fib::{Fib, FibMemory};
 use crate::forward::Forwarder;
+use crate::journal::{Happened, Journal, Subject};
 use crate::next_hop::{Chain, ChainId, Path, PathId, PathKey};
 use crate::object::{Object, ObjectId};
 use crate::port::{PortId, TableId};
@@ -106,6 +107,8 @@ pub struct Routing {
     fib_writes: u64,
     /// FIB entries written since replaced nodes were last counted.
     written: usize,
+    /// Routes and next-hop objects that changed.
+    journal: Journal<(Happened, Subject)>,
 }
 
 impl Routing {
@@ -134,6 +137,7 @@ impl Routing {
             held: VecDeque::new(),
             fib_writes: 0,
             written: 0,
+            journal: Journal::default(),
         };
         r.make_domain(TableId::MAIN);
         r
@@ -168,6 +172,11 @@ impl Routing {
             Some((_, t)) => t.clone(),
             None => self.snapshot(),
         }
+    }
+
+    /// Changes of routes and next-hop objects, to follow and to take.
+    pub fn journal(&mut self) -> &mut Journal<(Happened, Subject)> {
+        &mut self.journal
     }
 
     /// An object as it will be in the next snapshot.
