@@ -132,6 +132,7 @@ pub fn decapsulate(outer: &Packet, frame: &mut Frame) -> Result<(), DropReason> 
 mod tests {
     use super::*;
 
+    /// Proves rfc6040-4.2-table, rfc6040-4.2-drop.
     #[test]
     fn rfc6040_4_2_figure_4() {
         const DROP: u8 = 9;
@@ -144,6 +145,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc2983-3-uniform, rfc2983-3-pipe, rfc4213-3.5-header, rfc6040-4.1-normal.
     #[test]
     fn rfc6040_4_1_and_fixed_tos() {
         assert_eq!(outer_tos(0xb9, None), 0xb9);
