@@ -12,6 +12,7 @@ pub use links::PortError;
 pub use tunnels::{TunnelError, TunnelInfo};
 
 use crate::addr::MacAddr;
+use crate::advert::Adverts;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
@@ -46,6 +47,7 @@ pub struct Router {
     /// Gateways that did not answer, and when to ask again.
     lost_gateways: BTreeMap<(PortId, IpAddr), Instant>,
     own: OwnAddresses,
+    adverts: Adverts,
     /// Ports have changed since `own` looked at them.
     own_stale: bool,
     /// Addresses of ports that turned out to be somebody else's: tried again when the link comes up anew.
@@ -83,6 +85,7 @@ impl Router {
             events: Vec::new(),
             lost_gateways: BTreeMap::new(),
             own: OwnAddresses::default(),
+            adverts: Adverts::new(seed),
             own_stale: true,
             duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
@@ -116,6 +119,7 @@ impl Router {
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = Arc::new(settings);
         self.changed = true;
+        self.own_stale = true;
     }
 
     /// Ports and tunnels.
@@ -179,11 +183,19 @@ impl Router {
         self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
         self.announce(now, out);
+        self.advertise(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();
         let own = self.own.poll_at();
-        let deadlines = [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline(), gateways, own];
+        let deadlines = [
+            self.neighbors.poll_at(),
+            self.reassembler.poll_at(),
+            self.tunnel_deadline(),
+            gateways,
+            own,
+            self.adverts.poll_at(now),
+        ];
         deadlines.into_iter().flatten().min()
     }
 }
