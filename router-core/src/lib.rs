@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod advert;
 pub mod checksum;
 pub mod counters;
 pub mod decap;

@@ -115,6 +115,9 @@ mod tests {
         }
     }
 
+    /// Proves rfc1122-3.2.1.3-addresses, rfc1812-5.3.7-source, rfc1812-5.3.7-destination, rfc3927-2.7-forward,
+    /// rfc4291-2.5.2-unspecified, rfc4291-2.5.3-loopback, rfc4291-2.5.5.2-mapped, rfc4291-2.5.6-link-local,
+    /// rfc4291-2.7-multicast-source, rfc6890-2.2.2-v4, rfc6890-2.2.2-private, rfc6890-2.2.3-v6.
     #[test]
     fn martians_of_both_families() {
         use DropReason::*;
@@ -153,6 +156,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc1812-5.3.7-switch.
     #[test]
     fn reserved_blocks_can_be_let_through() {
         let all = MartianSettings { allow_net_zero: true, allow_class_e: true };

@@ -16,6 +16,7 @@ pub use translators::TranslatorInfo;
 pub use tunnels::{TunnelError, TunnelInfo};
 
 use crate::addr::MacAddr;
+use crate::advert::Adverts;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
@@ -54,6 +55,7 @@ pub struct Router {
     /// Gateways that did not answer, and when to ask again.
     lost_gateways: BTreeMap<(PortId, IpAddr), Instant>,
     own: OwnAddresses,
+    adverts: Adverts,
     /// Ports have changed since `own` looked at them.
     own_stale: bool,
     /// Addresses of ports that turned out to be somebody else's: tried again when the link comes up anew.
@@ -96,6 +98,7 @@ impl Router {
             events: Vec::new(),
             lost_gateways: BTreeMap::new(),
             own: OwnAddresses::default(),
+            adverts: Adverts::new(seed),
             own_stale: true,
             duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
@@ -130,6 +133,7 @@ impl Router {
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = Arc::new(settings);
         self.changed = true;
+        self.own_stale = true;
     }
 
     /// Ports and tunnels.
@@ -219,6 +223,7 @@ impl Router {
         self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
         self.announce(now, out);
+        self.advertise(now, out);
         self.poll_translators(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
@@ -229,6 +234,7 @@ impl Router {
             self.tunnel_deadline(),
             self.translator_deadline(),
             self.own.poll_at(),
+            self.adverts.poll_at(now),
             gateways,
         ];
         deadlines.into_iter().flatten().min()

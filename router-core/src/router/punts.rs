@@ -286,6 +286,16 @@ impl Router {
                 self.neighbors.ndp_input(now, settings, &port, &received, &mut answer, events)
             }
         };
+        // A good solicitation, used or not: hosts that look for a router get one (RFC 4861 6.2.6).
+        let outcome = match outcome {
+            Ok(Outcome::Used | Outcome::Ignored(DropReason::LocalIgnored))
+                if self.adverts.is_active(port.id) && asks_for_routers(ndp.as_ref(), frame.data()) =>
+            {
+                self.adverts.solicited(now, port.id);
+                Ok(Outcome::Used)
+            }
+            other => other,
+        };
         let counters = self.worker.counters();
         match outcome {
             Ok(Outcome::Answer) => {
@@ -349,4 +359,9 @@ impl Router {
         self.settle_neighbors(now, out);
         result
     }
+}
+
+/// Whether a neighbour discovery message is a router solicitation.
+fn asks_for_routers(ndp: Option<&(Packet, Option<MacAddr>)>, data: &[u8]) -> bool {
+    ndp.is_some_and(|(packet, _)| packet.transport(data).first() == Some(&133))
 }
