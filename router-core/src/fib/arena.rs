@@ -8,8 +8,8 @@
 
 use super::node::HEAD;
 use super::record::Records;
-use super::sync::Ordering::Relaxed;
-use super::sync::{AtomicU32, AtomicU64, AtomicUsize, SEGMENT, SEGMENT_LOG2, SEGMENTS, SMALL, segment};
+use super::sync::Ordering::{self, Acquire, Relaxed};
+use super::sync::{AtomicU32, AtomicU64, AtomicUsize, CONSTANT_NODES, SEGMENT, SEGMENT_LOG2, SEGMENTS, segment};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
@@ -23,7 +23,7 @@ pub(super) const LINE_WORDS: usize = 8;
 const LINE: usize = LINE_WORDS * 8;
 
 /// Words of the constant nodes.
-const CONSTANTS: usize = SMALL as usize * LINE_WORDS;
+const CONSTANTS: usize = CONSTANT_NODES as usize * LINE_WORDS;
 
 /// Routes are refused when half of all segments is used; deletes, which copy nodes too, have the rest.
 const SOFT_LIMIT: usize = SEGMENT * SEGMENTS / 2;
@@ -46,10 +46,7 @@ impl Lines {
     /// A word by its number.
     #[inline(always)]
     pub(super) fn word(&self, i: usize) -> &AtomicU64 {
-        match self.first.get(i) {
-            Some(w) => w,
-            None => self.far(i),
-        }
+        self.first.get(i).unwrap_or_else(|| self.far(i))
     }
 
     #[cold]
@@ -57,6 +54,36 @@ impl Lines {
     fn far(&self, i: usize) -> &AtomicU64 {
         let segment = self.more.get(i >> SEGMENT_LOG2).and_then(OnceLock::get).unwrap_or(&self.first);
         &segment[i & (SEGMENT - 1)]
+    }
+
+    /// For reading.
+    #[inline(always)]
+    pub(super) fn reader(&self) -> Reader<'_> {
+        Reader { first: &self.first, lines: self }
+    }
+}
+
+/// Words for reading, with their address in a register.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a> {
+    first: &'a [AtomicU64; SEGMENT],
+    lines: &'a Lines,
+}
+
+impl Reader<'_> {
+    /// The content of a word.
+    #[inline(always)]
+    pub(super) fn load(self, i: usize, order: Ordering) -> u64 {
+        match self.first.get(i) {
+            Some(word) => word.load(order),
+            None => self.far(i),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn far(self, i: usize) -> u64 {
+        self.lines.far(i).load(Acquire)
     }
 }
 
@@ -128,9 +155,9 @@ impl FibMemory {
         &self.lines
     }
 
-    /// The node that answers `value` (below [`SMALL`]) to everything.
+    /// The node that answers `value` (below [`CONSTANT_NODES`]) to everything.
     pub(super) fn constant(&mut self, value: u32) -> u32 {
-        let node = value.min(SMALL - 1) * LINE_WORDS as u32;
+        let node = value.min(CONSTANT_NODES - 1) * LINE_WORDS as u32;
         self.lines.word(node as usize + HEAD).store(u64::from(value), Relaxed);
         if value >= self.constants {
             self.lines_made += (value + 1 - self.constants) as usize;

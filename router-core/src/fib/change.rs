@@ -2,9 +2,8 @@
 
 use super::arena::{FibFull, FibMemory};
 use super::edit::{Header, MAX_SKIP, Narrow, Slots};
-use super::node::{LEAF, is_link};
+use super::node::{LEAF, SMALL, is_link};
 use super::record::{Present, has};
-use super::sync::SMALL;
 
 /// What happens to a prefix.
 #[derive(Clone, Copy, Debug)]

@@ -2,12 +2,12 @@
 
 use super::arena::{FibFull, FibMemory, LINE_WORDS, Lines};
 use super::node::{
-    BEFORE, DENSE, HEAD, INDEX, LEAF, SKIP, SLOTS, VALUES, entry_of, half, is_link, otherwise, part_of, place, rank,
-    skipped, value,
+    BEFORE, DENSE, HEAD, INDEX, LEAF, SKIP, SLOTS, SMALL, VALUES, entry_of, half, is_link, otherwise, part_of, place,
+    rank, skipped, value,
 };
 use super::record::NO_RECORD;
 use super::sync::Ordering::{Relaxed, Release};
-use super::sync::SMALL;
+use super::sync::PUBLISH;
 
 /// The entries of all slots of a node.
 pub(super) type Slots = [u32; 256];
@@ -203,7 +203,7 @@ impl Lines {
     fn set_half(&self, node: u32, i: u32, entry: u32) {
         let (at, shift) = ((node + i / 2) as usize, i % 2 * 32);
         let word = self.word(at).load(Relaxed);
-        self.store(at, word & !(0xffff_ffff << shift) | u64::from(entry) << shift);
+        self.word(at).store(word & !(0xffff_ffff << shift) | u64::from(entry) << shift, PUBLISH);
     }
 
     fn bits(&self, node: u32) -> Bits {
@@ -224,7 +224,7 @@ impl Lines {
             0
         } else {
             let first = (node as usize + HEAD) * VALUES;
-            (first..first + runs).filter(|p| value(self, *p) >= SMALL).count()
+            (first..first + runs).filter(|p| value(self.reader(), *p) >= SMALL).count()
         };
         Layout { link, runs, wide }
     }
@@ -233,15 +233,16 @@ impl Lines {
     pub(super) fn slot(&self, link: u32, slot: u8) -> u32 {
         let node = link & INDEX;
         if link & DENSE != 0 {
-            return half(self, node, u32::from(slot));
+            return half(self.reader(), node, u32::from(slot));
         }
-        entry_of(self, node, value(self, place(self, node, u32::from(slot))))
+        entry_of(self.reader(), node, value(self.reader(), place(self.reader(), node, u32::from(slot))))
     }
 
     /// What stands before a node that skips bytes.
     pub(super) fn header(&self, link: u32) -> Option<Header> {
         let node = link & INDEX;
-        (link & SKIP != 0).then(|| Header { skipped: skipped(self, node), otherwise: otherwise(self, node) })
+        (link & SKIP != 0)
+            .then(|| Header { skipped: skipped(self.reader(), node), otherwise: otherwise(self.reader(), node) })
     }
 
     /// The number of a node's record of prefixes.
@@ -257,9 +258,10 @@ impl Lines {
     pub(super) fn unpack(&self, link: u32) -> Slots {
         let node = link & INDEX;
         if link & DENSE != 0 {
-            return std::array::from_fn(|slot| half(self, node, slot as u32));
+            return std::array::from_fn(|slot| half(self.reader(), node, slot as u32));
         }
-        let at = |run: usize| entry_of(self, node, value(self, (node as usize + HEAD) * VALUES + run));
+        let at =
+            |run: usize| entry_of(self.reader(), node, value(self.reader(), (node as usize + HEAD) * VALUES + run));
         let mut slots = [at(0); 256];
         let (mut last, mut from) = (slots[0], 0);
         for (run, start) in starts(self.bits(node)).enumerate().skip(1) {
@@ -295,14 +297,14 @@ impl Lines {
             return None;
         }
         let uniform = self.bits(node) == Bits::default();
-        uniform.then(|| value(self, (node as usize + HEAD) * VALUES))
+        uniform.then(|| value(self.reader(), (node as usize + HEAD) * VALUES))
     }
 
     /// Puts a node in the place of another one in slot `slot`.
     pub(super) fn relink(&self, link: u32, slot: u8, child: u32) {
         let node = link & INDEX;
         let at = match link & DENSE {
-            0 => value(self, place(self, node, u32::from(slot))) & (SMALL - 1),
+            0 => value(self.reader(), place(self.reader(), node, u32::from(slot))) & (SMALL - 1),
             _ => u32::from(slot),
         };
         self.set_half(node, at, child);
@@ -430,7 +432,7 @@ impl FibMemory {
     fn set_otherwise(&self, link: u32, header: Option<Header>) {
         if let Some(h) = header.filter(|_| link & SKIP != 0) {
             let node = link & INDEX;
-            if otherwise(self.lines(), node) != h.otherwise {
+            if otherwise(self.lines().reader(), node) != h.otherwise {
                 let at = (node as usize).wrapping_sub(1);
                 let record = self.lines().word(at).load(Relaxed) >> 32;
                 self.lines().store(at, record << 32 | u64::from(h.otherwise));
@@ -483,7 +485,7 @@ impl FibMemory {
             }
             self.set_otherwise(link, header);
             for (i, slot) in (0u32..).zip(slots) {
-                if half(lines, node, i) != *slot {
+                if half(lines.reader(), node, i) != *slot {
                     lines.set_half(node, i, *slot);
                 }
             }
@@ -492,14 +494,14 @@ impl FibMemory {
         let bits = bits_of(slots);
         let first = (node as usize + HEAD) * VALUES;
         let wide_as_before =
-            |(run, start): (usize, usize)| is_wide(slots[start]) == (value(lines, first + run) >= SMALL);
+            |(run, start): (usize, usize)| is_wide(slots[start]) == (value(lines.reader(), first + run) >= SMALL);
         if lines.bits(node) != bits || !starts(bits).enumerate().all(wide_as_before) {
             return false;
         }
         self.set_otherwise(link, header);
         for (run, start) in starts(bits).enumerate() {
-            let old = value(lines, first + run);
-            if entry_of(lines, node, old) == slots[start] {
+            let old = value(lines.reader(), first + run);
+            if entry_of(lines.reader(), node, old) == slots[start] {
                 continue;
             }
             match old < SMALL {

@@ -18,6 +18,8 @@ mod change;
 mod edit;
 #[cfg(test)]
 pub(crate) mod full_table_tests;
+#[cfg(test)]
+mod model;
 mod node;
 #[cfg(test)]
 pub(crate) mod oracle;

@@ -21,9 +21,8 @@
 //! A published node's bitmap never changes, nor do the bytes it skips. Its values and entries may, one word at a time;
 //! everything else is done in a copy.
 
-use super::arena::Lines;
+use super::arena::Reader;
 use super::sync::Ordering::{Acquire, Relaxed};
-use super::sync::SMALL;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An entry that is an answer.
@@ -37,6 +36,9 @@ pub(super) const INDEX: u32 = DENSE - 1;
 
 /// "No route here": the zero-length prefix decides.
 pub(super) const MISS: u32 = LEAF;
+
+/// Answers below this number fit into a value of 16 bits; values from it on are places of entries.
+pub(super) const SMALL: u32 = 0x8000;
 
 /// Words before the values.
 pub(super) const HEAD: usize = 5;
@@ -141,36 +143,36 @@ pub(super) fn rank(word: u64, slot: u32, part: u32) -> usize {
 
 /// Where a node that is not dense keeps the value of a slot, counted in values from word 0 of all.
 #[inline(always)]
-pub(super) fn place(lines: &Lines, node: u32, slot: u32) -> usize {
+pub(super) fn place(lines: Reader<'_>, node: u32, slot: u32) -> usize {
     let part = part_of(slot);
-    let word = lines.word((node + part) as usize).load(Relaxed);
+    let word = lines.load((node + part) as usize, Relaxed);
     node as usize * VALUES + HEAD * VALUES + rank(word, slot, part)
 }
 
 /// The value in a place.
 #[inline(always)]
-pub(super) fn value(lines: &Lines, place: usize) -> u32 {
-    let word = lines.word(place / VALUES).load(Acquire);
+pub(super) fn value(lines: Reader<'_>, place: usize) -> u32 {
+    let word = lines.load(place / VALUES, Acquire);
     u32::from((word >> (place * 16 & 63)) as u16)
 }
 
 /// The entry that a value of a node stands for.
 #[inline(always)]
-pub(super) fn entry_of(lines: &Lines, node: u32, value: u32) -> u32 {
+pub(super) fn entry_of(lines: Reader<'_>, node: u32, value: u32) -> u32 {
     if value < SMALL { LEAF | value } else { half(lines, node, value & (SMALL - 1)) }
 }
 
 /// The 32-bit entry number `i` of a node's words.
 #[inline(always)]
-pub(super) fn half(lines: &Lines, node: u32, i: u32) -> u32 {
-    let word = lines.word((node + i / 2) as usize).load(Acquire);
+pub(super) fn half(lines: Reader<'_>, node: u32, i: u32) -> u32 {
+    let word = lines.load((node + i / 2) as usize, Acquire);
     (word >> (i * 32 & 32)) as u32
 }
 
 /// The bytes that a node skips, from the highest on, and their number in the lowest byte.
 #[inline(always)]
-pub(super) fn skipped(lines: &Lines, node: u32) -> u64 {
-    lines.word((node as usize).wrapping_sub(BEFORE)).load(Relaxed)
+pub(super) fn skipped(lines: Reader<'_>, node: u32) -> u64 {
+    lines.load((node as usize).wrapping_sub(BEFORE), Relaxed)
 }
 
 /// Whether eight bytes of an address begin with those that a node skips.
@@ -182,13 +184,13 @@ pub(super) fn agrees(window: u64, skipped: u64) -> bool {
 
 /// The entry of addresses that have other bytes than those skipped.
 #[inline(always)]
-pub(super) fn otherwise(lines: &Lines, node: u32) -> u32 {
-    lines.word((node as usize).wrapping_sub(1)).load(Acquire) as u32
+pub(super) fn otherwise(lines: Reader<'_>, node: u32) -> u32 {
+    lines.load((node as usize).wrapping_sub(1), Acquire) as u32
 }
 
 /// The answer for an address of which `used` bytes led to `link`.
 #[inline(always)]
-pub(super) fn walk<A: Address>(lines: &Lines, mut link: u32, address: A, mut used: u32) -> u32 {
+pub(super) fn walk<A: Address>(lines: Reader<'_>, mut link: u32, address: A, mut used: u32) -> u32 {
     loop {
         let node = link & INDEX;
         if link & (SKIP | DENSE) != 0 {
@@ -220,10 +222,17 @@ pub(super) fn walk<A: Address>(lines: &Lines, mut link: u32, address: A, mut use
     }
 }
 
-/// What an entry leads to, one node further, and how many bytes it used: for batches. Few branches, as neighbours in a
-/// batch have nothing in common.
+/// As [`walk`], from a value of a node.
+#[inline]
+pub(super) fn walk_on<A: Address>(lines: Reader<'_>, node: u32, value: u32, address: A, used: u32) -> u32 {
+    let entry = entry_of(lines, node, value);
+    if is_link(entry) { walk(lines, entry, address, used) } else { entry & !LEAF }
+}
+
+/// What an entry leads to, one node further, and how many bytes it used: for batches. Whether a value is an answer or leads
+/// on is no branch here, as neighbours in a batch have nothing in common.
 #[inline(always)]
-pub(super) fn step<A: Address>(lines: &Lines, link: u32, address: A, used: u32) -> (u32, u32) {
+pub(super) fn step<A: Address>(lines: Reader<'_>, link: u32, address: A, used: u32) -> (u32, u32) {
     let (node, mut used) = (link & INDEX, used);
     if link & SKIP != 0 {
         let skipped = skipped(lines, node);
@@ -237,7 +246,10 @@ pub(super) fn step<A: Address>(lines: &Lines, link: u32, address: A, used: u32) 
         return (half(lines, node, slot), used + 1);
     }
     let value = value(lines, place(lines, node, slot));
-    (entry_of(lines, node, value), used + 1)
+    // All ones for the place of an entry; else word 0 is loaded, which is near.
+    let wide = ((value << 16) as i32 >> 31) as u32;
+    let entry = half(lines, node, value & wide & (SMALL - 1));
+    (entry & wide | (LEAF | value) & !wide, used + 1)
 }
 
 #[cfg(test)]

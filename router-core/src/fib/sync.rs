@@ -1,5 +1,5 @@
-//! The atomics that tables are published with, and the sizes of their memory, in one place: the model checker's tests
-//! compile the engine a second time, with their own.
+//! The atomics that tables are published with, and the sizes of their memory, in one place: the tests under the model
+//! checker ([`super::model`]) compile the engine again with others.
 
 pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -10,8 +10,18 @@ pub(super) const SEGMENT: usize = 1 << SEGMENT_LOG2;
 /// Segments: 4 GiB together.
 pub(super) const SEGMENTS: usize = 64;
 
-/// Entries below this number fit into a 16-bit value, and have a node of their own for direct roots.
-pub(super) const SMALL: u32 = 0x8000;
+/// Answers below this number have a constant node, for direct roots: those that fit into a value of 16 bits.
+pub(super) const CONSTANT_NODES: u32 = 0x8000;
+
+/// Routes from which on a table gets a direct root.
+pub(super) const DIRECT_FROM: u32 = 2048;
+/// Direct roots that are given away to tables without asking for their size: the main one should have its own.
+pub(super) const DIRECT_FREE: usize = 4;
+
+/// How links to new nodes are stored: all that was written into them must be seen with them.
+pub(super) const PUBLISH: Ordering = Ordering::Release;
+/// Whether a lookup that needs the zero-length prefix reads it a second time.
+pub(super) const READ_AGAIN: bool = true;
 
 /// A segment of zeros. The system maps its pages when they are first written, so what is not used costs nothing.
 /// None when there is no memory.

@@ -7,13 +7,13 @@
 //! Who owns a slot is told by records of the prefixes that end in each node; what a deleted prefix had hidden comes from
 //! the caller's own map.
 
-use super::arena::{FibFull, FibMemory, Lines};
+use super::arena::{FibFull, FibMemory, Lines, Reader};
 use super::change::{Change, Edit};
 use super::edit::{Header, Narrow};
-use super::node::{Address, DENSE, INDEX, LEAF, MISS, is_link, place, step, value, walk};
+use super::node::{Address, DENSE, INDEX, LEAF, MISS, SMALL, is_link, place, step, value, walk, walk_on};
 use super::record::{NO_RECORD, has};
 use super::sync::Ordering::{Acquire, Relaxed, Release};
-use super::sync::{AtomicU32, AtomicU64, SMALL};
+use super::sync::{AtomicU32, AtomicU64, CONSTANT_NODES, DIRECT_FREE, DIRECT_FROM, PUBLISH, READ_AGAIN};
 use crate::object::ObjectId;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
@@ -21,11 +21,6 @@ use std::sync::OnceLock;
 /// Lookups of a batch that go through the stages together: enough to overlap all misses, few enough to stay in the
 /// first-level cache.
 const GROUP: usize = 32;
-
-/// Routes from which on a table gets a direct root.
-const DIRECT_FROM: u32 = 2048;
-/// Direct roots that are given away to tables without asking for their size: the main one should have its own.
-const DIRECT_FREE: usize = 4 * DirectRoot::BYTES;
 
 /// Lookups are repeated while the zero-length prefix changes under them; it never does so this often.
 const ROUNDS: usize = 64;
@@ -111,13 +106,13 @@ impl DirectRoot {
                 }
                 None => entry,
             }
-        } else if entry & !LEAF < SMALL {
+        } else if entry & !LEAF < CONSTANT_NODES {
             LEAF | memory.constant(entry & !LEAF)
         } else {
             memory.build(None, &[entry; 256], NO_RECORD, true)?
         };
         if new != old {
-            self.slots[slot].store(new, Release);
+            self.slots[slot].store(new, PUBLISH);
             if large {
                 memory.retire_node(old);
             }
@@ -183,12 +178,23 @@ fn object(answer: u32, default: u64) -> ObjectId {
 impl<A: Address> Trie<A> {
     #[inline]
     pub(super) fn lookup(&self, lines: &Lines, dst: A) -> ObjectId {
+        let lines = lines.reader();
         let mut default = self.default.load(Acquire);
         for _ in 0..ROUNDS {
             let answer = match self.direct.get() {
                 Some(d) => {
                     let slot = d.slots[dst.top16()].load(Acquire);
-                    if is_link(slot) { walk(lines, slot, dst, 2) } else { DirectRoot::answer(slot) }
+                    if !is_link(slot) {
+                        DirectRoot::answer(slot)
+                    } else if A::BYTES == 4 {
+                        // A plain node.
+                        match value(lines, place(lines, slot, dst.byte(2))) {
+                            value @ ..SMALL => value,
+                            value => walk_on(lines, slot, value, dst, 3),
+                        }
+                    } else {
+                        walk(lines, slot, dst, 2)
+                    }
                 }
                 None => {
                     let top = self.top.load(Acquire);
@@ -198,10 +204,11 @@ impl<A: Address> Trie<A> {
             if answer != 0 {
                 return ObjectId(answer - 1);
             }
-            let before = std::mem::replace(&mut default, self.default.load(Acquire));
-            if before == default {
+            let now = self.default.load(Acquire);
+            if now == default || !READ_AGAIN {
                 break;
             }
+            default = now;
         }
         object(0, default)
     }
@@ -209,57 +216,66 @@ impl<A: Address> Trie<A> {
     /// Looks up `dst[i]` into `out[i]`, as far as both slices go.
     #[inline]
     pub(super) fn lookup_batch(&self, lines: &Lines, dst: &[A], out: &mut [ObjectId]) {
-        for (dst, out) in dst.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
-            let n = dst.len().min(out.len());
-            let (dst, out) = (&dst[..n], &mut out[..n]);
-            for _ in 0..ROUNDS {
-                let before = self.default.load(Acquire);
-                let missed = match self.direct.get() {
-                    Some(d) if A::BYTES == 4 => self.group_plain(lines, d, dst, out, before),
-                    d => self.group(lines, d, dst, out, before),
-                };
-                if !missed || before == self.default.load(Acquire) {
-                    break;
+        let n = dst.len().min(out.len());
+        let (dst, out) = (&dst[..n], &mut out[..n]);
+        let lines = lines.reader();
+        match self.direct.get() {
+            Some(root) if A::BYTES == 4 => {
+                let ((dst, last_dst), (out, last_out)) = (dst.as_chunks::<GROUP>(), out.as_chunks_mut::<GROUP>());
+                for (dst, out) in dst.iter().zip(out) {
+                    self.settled(|default| self.group_plain(lines, root, dst, out, default));
+                }
+                if !last_dst.is_empty() {
+                    self.settled(|default| self.group_plain(lines, root, last_dst, last_out, default));
+                }
+            }
+            root => {
+                for (dst, out) in dst.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
+                    // Without a root, one may have come before the zero-length prefix was read.
+                    let root = || root.or_else(|| self.direct.get());
+                    self.settled(|default| self.group(lines, root(), dst, out, default));
                 }
             }
         }
     }
 
-    /// All roots, then all bitmaps, then all values, so that cache misses overlap; every root leads to a plain node. Whether
-    /// some needed the zero-length prefix.
-    #[inline]
-    fn group_plain(&self, lines: &Lines, root: &DirectRoot, dst: &[A], out: &mut [ObjectId], default: u64) -> bool {
-        let mut at = [0; GROUP];
-        for (a, at) in dst.iter().zip(&mut at) {
-            *at = (root.slots[a.top16()].load(Acquire) & INDEX) as usize;
-        }
-        for (a, at) in dst.iter().zip(&mut at) {
-            *at = place(lines, *at as u32, a.byte(2));
-        }
-        let (mut all, mut least) = (0, u32::MAX);
-        for (at, o) in at.iter().zip(out.iter_mut()) {
-            let value = value(lines, *at);
-            all |= value;
-            least = least.min(value);
-            // Zero and large values come out beyond all objects, and are seen to below.
-            *o = ObjectId(value.wrapping_sub(1));
-        }
-        if all >= SMALL {
-            self.group_rest(lines, root, dst, out);
-            least = 0;
-        }
-        if least == 0 {
-            let default = object(0, default);
-            for o in out.iter_mut().filter(|o| o.0 == u32::MAX) {
-                *o = default;
+    /// Calls `look_up` with the answer of the zero-length prefix, again if that changed meanwhile and was needed.
+    #[inline(always)]
+    fn settled(&self, mut look_up: impl FnMut(u64) -> bool) {
+        for _ in 0..ROUNDS {
+            let before = self.default.load(Acquire);
+            if !look_up(before) || !READ_AGAIN || before == self.default.load(Acquire) {
+                break;
             }
         }
-        least == 0
     }
 
-    /// The lookups of a batch that did not end in the first node.
+    /// All roots, then all bitmaps, then all values, so that cache misses overlap; every root leads to a plain node. Says
+    /// whether some needed the zero-length prefix.
+    #[inline(always)]
+    fn group_plain(&self, lines: Reader<'_>, root: &DirectRoot, dst: &[A], out: &mut [ObjectId], default: u64) -> bool {
+        let mut at = [0u32; GROUP];
+        for (a, at) in dst.iter().zip(&mut at) {
+            *at = root.slots[a.top16()].load(Acquire) & INDEX;
+        }
+        let mut places = [0usize; GROUP];
+        for ((a, at), place_of) in dst.iter().zip(&at).zip(&mut places) {
+            *place_of = place(lines, *at, a.byte(2));
+        }
+        let mut all = 0;
+        for (place, o) in places.iter().zip(out.iter_mut()) {
+            // Zero and the places of entries come out as numbers that need another look.
+            let object = value(lines, *place).wrapping_sub(1);
+            all |= object;
+            *o = ObjectId(object);
+        }
+        all >= SMALL - 1 && self.group_rest(lines, root, dst, out, default)
+    }
+
+    /// The lookups of a batch that did not end in the first node, or that need the zero-length prefix. Says whether there
+    /// are some of these.
     #[inline(never)]
-    fn group_rest(&self, lines: &Lines, root: &DirectRoot, dst: &[A], out: &mut [ObjectId]) {
+    fn group_rest(&self, lines: Reader<'_>, root: &DirectRoot, dst: &[A], out: &mut [ObjectId], default: u64) -> bool {
         let mut lanes = Lanes::default();
         for (i, (a, o)) in dst.iter().zip(out.iter()).enumerate() {
             lanes.put(i, root.slots[a.top16()].load(Acquire) & INDEX, 2);
@@ -269,11 +285,24 @@ impl<A: Address> Trie<A> {
         for i in lanes.all() {
             out[i] = ObjectId((lanes.entry[i] & !LEAF).wrapping_sub(1));
         }
+        let (mut missed, default) = (false, object(0, default));
+        for o in out {
+            missed |= o.0 == u32::MAX;
+            *o = if o.0 == u32::MAX { default } else { *o };
+        }
+        missed
     }
 
     /// As [`Trie::group_plain`], with any kind of node.
-    #[inline]
-    fn group(&self, lines: &Lines, root: Option<&DirectRoot>, dst: &[A], out: &mut [ObjectId], default: u64) -> bool {
+    #[inline(never)]
+    fn group(
+        &self,
+        lines: Reader<'_>,
+        root: Option<&DirectRoot>,
+        dst: &[A],
+        out: &mut [ObjectId],
+        default: u64,
+    ) -> bool {
         let mut lanes = Lanes::default();
         match root {
             Some(root) => {
@@ -334,7 +363,8 @@ impl<A: Address> Trie<A> {
     fn apply(&self, memory: &mut FibMemory, change: Change) -> Result<(), FibFull> {
         if self.direct.get().is_none()
             && change.stays
-            && (self.routes.load(Relaxed) >= DIRECT_FROM || memory.lines().roots.load(Relaxed) < DIRECT_FREE)
+            && (self.routes.load(Relaxed) >= DIRECT_FROM
+                || memory.lines().roots.load(Relaxed) < DIRECT_FREE * DirectRoot::BYTES)
         {
             self.grow(memory)?;
         }
@@ -347,7 +377,7 @@ impl<A: Address> Trie<A> {
                 let old = self.top.load(Relaxed);
                 let new = edit.entry(old, 0)?;
                 if new != old {
-                    self.top.store(new, Release);
+                    self.top.store(new, PUBLISH);
                 }
             }
             Some(root) if change.len > 16 => {
@@ -490,7 +520,7 @@ impl Lanes {
 
     /// One node further in each, until all are at an answer.
     #[inline(always)]
-    fn run<A: Address>(&mut self, lines: &Lines, dst: &[A]) {
+    fn run<A: Address>(&mut self, lines: Reader<'_>, dst: &[A]) {
         let (mut index, mut active) = (self.index, self.active);
         while active > 0 {
             let mut left = 0;
