@@ -29,7 +29,7 @@ pub struct End {
     /// Index of the node.
     pub node: usize,
     /// Router: the port's id. Host: always 0.
-    pub port: u16,
+    pub port: u32,
 }
 
 /// A router of the simulation.
