@@ -21,7 +21,7 @@ use crate::settings::Settings;
 use crate::tables::{PortTable, Tables};
 use crate::time::Instant;
 use crate::worker::{Outbox, Worker};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,10 +30,15 @@ pub struct Router {
     settings: Arc<Settings>,
     ports: PortTable,
     /// Whether the device behind a port has carrier; absent means yes.
-    no_carrier: std::collections::BTreeSet<PortId>,
+    no_carrier: BTreeSet<PortId>,
     routing: Routing,
     neighbors: NeighborTable,
-    tunnels: BTreeMap<PortId, tunnels::Tunnel>,
+    /// Ports and tunnels by name.
+    port_names: HashMap<String, PortId>,
+    /// Indexes of former ports, and the first that was never used.
+    free_ports: BTreeSet<PortId>,
+    next_port: PortId,
+    tunnels: tunnels::Tunnels,
     decap: DecapTable,
     reassembler: Reassembler,
     worker: Worker,
@@ -66,7 +71,10 @@ impl Router {
             no_carrier: Default::default(),
             routing,
             neighbors: NeighborTable::new(seed),
-            tunnels: BTreeMap::new(),
+            port_names: HashMap::new(),
+            free_ports: BTreeSet::new(),
+            next_port: PortId(0),
+            tunnels: tunnels::Tunnels::default(),
             decap: DecapTable::new(seed ^ 5),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::new(counters, seed),
