@@ -299,7 +299,7 @@ impl Net {
                 r.commit(self.now);
                 for (port, queue) in r.out.tx.iter_mut().enumerate() {
                     for frame in queue.drain(..) {
-                        sent.push((port as u16, frame.data().to_vec()));
+                        sent.push((port as u32, frame.data().to_vec()));
                         r.out.pool.put(frame);
                     }
                 }
