@@ -437,7 +437,7 @@ impl<O: Observer> Worker<O> {
 
     /// Hands a finished frame to its egress port.
     pub(crate) fn transmit(&mut self, step: &mut Step<'_>, port: PortId, frame: Frame) {
-        let Some(queue) = step.out.tx.get_mut(usize::from(port.0)) else {
+        let Some(queue) = step.out.tx.get_mut(port.index()) else {
             return self.discard(step, frame, DropReason::PortGone);
         };
         self.note(&frame, || Seen::Transmit(port));
