@@ -123,7 +123,7 @@ impl Session<'_> {
     }
 
     fn offer(&self, pace: Pace) -> Offer {
-        Offer { pace, time: self.args.trial_time(), frames: None, probes: None }
+        Offer { pace, time: self.args.trial_time(), frames: None, probes: false }
     }
 
     /// Generator and sink back to back.
@@ -180,8 +180,7 @@ impl Session<'_> {
         }
         let what = format!("{} {size}: latency", path.name());
         self.rounds(labs, &what, self.args.repetitions(), |s, lab, i| {
-            let mut offer = s.offer(Pace::Rate(figures[i].load));
-            offer.probes = lab.probe();
+            let offer = Offer { probes: true, ..s.offer(Pace::Rate(figures[i].load)) };
             figures[i].delays.extend(s.trial(lab, &offer)?.delays);
             Ok(())
         })

@@ -125,6 +125,7 @@ fn one_path(
         workers: args.workers,
         cpus: cpus.clone(),
         exec: args.dut_exec.clone(),
+        generator: args.generator,
         devices: devices.cloned(),
     };
     let sizes = if path == PathName::IcmpTooBig { &[SizeName::Bytes(1518)][..] } else { &args.sizes };
@@ -152,6 +153,7 @@ fn one_path(
         };
         session.threads.extend(lab.dut.iter().flat_map(|d| &d.threads));
         report.settings.sink = lab.sink_name().to_owned();
+        report.settings.generator = lab.generator_name().to_owned();
         lab.active(false);
         labs.push(lab);
         names.push(*dut);
@@ -221,7 +223,7 @@ fn settings(args: &WireArgs, cpus: &Cpus) -> Settings {
         probes_per_second: args.probes,
         generator_cpu: cpus.generator,
         dut_cpus: cpus.dut.clone(),
-        generator: "AF_PACKET, sendmmsg".to_owned(),
+        generator: String::new(),
         sink: String::new(),
     }
 }

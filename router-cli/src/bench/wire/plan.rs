@@ -56,6 +56,9 @@ pub(crate) struct WireArgs {
     /// Probes per second beside the load
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub probes: u32,
+    /// How frames are made
+    #[arg(long, value_enum, value_name = "NAME", default_value = "auto")]
+    pub generator: GeneratorName,
     /// Processor of generator and sink
     #[arg(long, value_name = "N")]
     pub generator_cpu: Option<usize>,
@@ -253,6 +256,17 @@ pub(crate) enum Measure {
     Reset,
     /// One TCP stream through the router
     Tcp,
+}
+
+/// The generators.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GeneratorName {
+    /// "live" in a private lab where the kernel can, else "packet"
+    Auto,
+    /// XDP on live frames: many times as fast as a router, needs Linux 5.18
+    Live,
+    /// An AF_PACKET socket
+    Packet,
 }
 
 /// A frame size.
