@@ -3,6 +3,7 @@
 mod errors;
 mod execute;
 mod imagined;
+mod inspect;
 mod ports;
 mod show;
 
@@ -13,7 +14,8 @@ pub(crate) use ports::change;
 
 use crate::config::{Change, Target};
 use crate::control::{
-    Answer, Backend, Op, RoutePlace, RouteSelect, StatsInfo, TableSelect, VERSION, VersionInfo, WireError, run_batch,
+    Answer, Backend, CaptureSelect, Op, PacketFeed, RoutePlace, RouteSelect, StatsInfo, TableSelect, VERSION,
+    VersionInfo, WireError, run_batch,
 };
 use router_core::addr::Family;
 use router_core::port::PortInfo;
@@ -100,6 +102,10 @@ impl Backend for RouterBackend {
             }
             op => self.on_control(move |c| execute(c, op))?,
         }
+    }
+
+    fn capture(&self, select: &CaptureSelect) -> Result<Box<dyn PacketFeed>, WireError> {
+        inspect::capture(&self.handle, select)
     }
 
     fn routes(

@@ -2,6 +2,7 @@
 //! Unix stream socket. docs/control-protocol.md describes it for other programs.
 
 mod client;
+mod inspect;
 mod lines;
 mod ops;
 mod select;
@@ -11,6 +12,7 @@ mod wire;
 
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
+pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
     StatsInfo, TunnelInfo, VersionInfo,
@@ -43,6 +45,17 @@ pub trait Backend: Send + Sync + 'static {
         after: Option<&RoutePlace>,
         limit: usize,
     ) -> Result<(Vec<RouteInfo>, Option<RoutePlace>), WireError>;
+
+    /// Starts a capture; dropping the feed ends it.
+    fn capture(&self, _select: &CaptureSelect) -> Result<Box<dyn PacketFeed>, WireError> {
+        Err(WireError::new("invalid", "RTNETLINK answers: Operation not supported", "no packets pass here"))
+    }
+}
+
+/// A capture that is going on.
+pub trait PacketFeed {
+    /// What has come since the last call, up to so many packets, without waiting.
+    fn take(&mut self, most: usize) -> CapturePage;
 }
 
 /// A place in the order of a route dump: everything up to and with this prefix has been seen.

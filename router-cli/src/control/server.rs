@@ -3,7 +3,10 @@
 
 use super::lines::{LineError, LineReader, write_all};
 use super::socket::{Access, Bound, SocketError, bind, may_write};
-use super::{Answer, Backend, BatchResult, Body, Op, Reply, Request, RoutePage, RouteSelect, VERSION, WireError};
+use super::{
+    Answer, Backend, BatchResult, Body, CapturePage, CaptureSelect, Op, Reply, Request, RoutePage, RouteSelect,
+    VERSION, WireError,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -256,6 +259,7 @@ fn answer(
     }
     match op {
         Op::RouteShow(select) => dump(stream, shared, id, &select),
+        Op::Capture(select) => capture(stream, shared, id, &select),
         Op::RoutePage(p) => {
             let most = shared.limits.page;
             let limit = if p.limit == 0 { most } else { p.limit.min(most) };
@@ -266,7 +270,7 @@ fn answer(
             reply(Body::Ok(Answer::Batch(BatchResult { skipped: ops.len() as u64, ..BatchResult::default() })))
         }
         Op::Batch { ref ops, chain, .. }
-            if ops.iter().any(|o| !o.is_write() || matches!(o, Op::Batch { .. } | Op::Reload)) =>
+            if ops.iter().any(|o| !o.is_write() || o.is_inspection() || matches!(o, Op::Batch { .. } | Op::Reload)) =>
         {
             *chain_broken |= chain;
             reply(Body::Error(WireError::protocol("Error: a batch holds changing operations only.")))
@@ -282,6 +286,49 @@ fn answer(
             reply(body)
         }
         op => reply(to_body(shared.backend.call(op))),
+    }
+}
+
+/// Packets per page of a capture.
+const PACKETS: usize = 128;
+/// How long a capture looks away when there is nothing: its queue is deep enough for that.
+const NAP: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+/// A sign of life to a client that waits for packets that do not come.
+const SIGN: Duration = Duration::from_secs(10);
+/// Time that a capturing client may take for one page; meanwhile it loses packets.
+const CAPTURER: Duration = Duration::from_secs(300);
+
+/// Streams packets until the client says something more, or goes.
+fn capture(stream: &UnixStream, shared: &Shared, id: u64, select: &CaptureSelect) -> std::io::Result<()> {
+    let mut feed = match shared.backend.capture(select) {
+        Ok(feed) => feed,
+        Err(e) => return send(stream, &Reply::new(id, Body::Error(e)), shared.limits.reply),
+    };
+    // Whoever has this line knows that from now on packets are captured.
+    send(stream, &Reply::new(id, Body::Page(Answer::Capture(CapturePage::default()))), shared.limits.reply)?;
+    let mut sign = std::time::Instant::now();
+    loop {
+        let page = feed.take(PACKETS);
+        let empty = page.packets.is_empty();
+        let nap = if empty { NAP } else { rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 } };
+        let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
+        match poll(&mut fds, Some(&nap)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let said = fds[0].revents();
+        if said.contains(PollFlags::HUP) || said.contains(PollFlags::ERR) {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
+        // A client that has shut down its sending half, or says anything, wants no more but the end.
+        let over = said.intersects(PollFlags::IN | PollFlags::RDHUP) || shared.stopping.load(Ordering::Relaxed);
+        if over {
+            return send(stream, &Reply::new(id, Body::Ok(Answer::Capture(page))), shared.limits.reply);
+        }
+        if !empty || sign.elapsed() >= SIGN {
+            sign = std::time::Instant::now();
+            send(stream, &Reply::new(id, Body::Page(Answer::Capture(page))), CAPTURER)?;
+        }
     }
 }
 
