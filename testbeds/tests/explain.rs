@@ -703,3 +703,45 @@ fn gso_meta(frame: &[u8], medium: Medium, size: Option<u16>) -> Option<router_co
     };
     Some(Gso { kind, size, ecn: false })
 }
+
+/// The transcripts of docs/inspect.md: every `$ duet ...` line of a `console` block is run in docs/, and what it prints
+/// must be what is written below it. With `DUET_WRITE_TRANSCRIPTS=1` it is written instead of compared.
+#[test]
+fn transcripts_in_the_documentation_are_true() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let page = docs.join("inspect.md");
+    let text = std::fs::read_to_string(&page).expect("docs/inspect.md");
+    let mut made = String::new();
+    let (mut inside, mut commands) = (false, 0);
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = line == "```console";
+        }
+        if inside && !line.starts_with("```") {
+            let Some(words) = line.strip_prefix("$ duet ") else { continue };
+            commands += 1;
+            let out = std::process::Command::new(env!("CARGO_BIN_EXE_duet-under-test"))
+                .args(words.split_whitespace())
+                .current_dir(&docs)
+                .env_remove("DUET_SOCKET")
+                .output()
+                .expect("the program");
+            made.push_str(line);
+            made.push('\n');
+            made.push_str(&String::from_utf8_lossy(&out.stdout));
+            made.push_str(&String::from_utf8_lossy(&out.stderr));
+        } else {
+            made.push_str(line);
+            made.push('\n');
+        }
+    }
+    assert!(commands >= 5, "{commands} transcripts in {}", page.display());
+    if std::env::var_os("DUET_WRITE_TRANSCRIPTS").is_some() {
+        std::fs::write(&page, made).expect("docs/inspect.md");
+        return;
+    }
+    for (n, (is, should)) in text.lines().zip(made.lines()).enumerate() {
+        assert_eq!(is, should, "docs/inspect.md:{}; DUET_WRITE_TRANSCRIPTS=1 writes it anew", n + 1);
+    }
+    assert_eq!(text.lines().count(), made.lines().count());
+}
