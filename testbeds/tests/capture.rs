@@ -65,6 +65,7 @@ fn read(program: &str, args: &[&str]) -> String {
     let complaint = |l: &&str| !l.contains("Running as user") && !l.starts_with("reading from file") && !l.is_empty();
     let complaints: Vec<&str> = errors.lines().filter(complaint).collect();
     assert!(out.status.success() && complaints.is_empty(), "{program} {args:?}: {complaints:?}");
+    assert!(!out.stdout.is_empty(), "{program} {args:?} said nothing; {errors}");
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
@@ -83,6 +84,8 @@ sandbox_test! {
         let (out, errors) = capture.end().unwrap();
         assert!(out.status.success(), "{errors}");
         assert!(errors.contains(" packets captured, 0 lost"), "{errors}");
+        let size = std::fs::metadata(&file).unwrap().len();
+        assert!(size > 2000, "{size} bytes; {errors}");
         let name = file.display().to_string();
         if have("tshark") {
             let fields = ["-e", "frame.interface_name", "-e", "frame.comment", "-e", "frame.packet_flags_direction", "-e", "_ws.malformed"];
@@ -125,11 +128,11 @@ sandbox_test! {
         let lines = String::from_utf8(out.stdout).unwrap();
         assert_eq!(lines.lines().count(), 4, "{lines}{errors}");
         assert!(lines.lines().all(|l| l.contains("  in   ") && l.contains(" icmp6 echo re")), "{lines}");
-        assert!(lines.contains("left      in   2001:db8:a::1 > 2001:db8:b::1 icmp6 echo request hlim 64"), "{lines}");
+        assert!(lines.contains("left     in   2001:db8:a::1 > 2001:db8:b::1 icmp6 echo request hlim 64"), "{lines}");
         assert!(errors.contains("4 packets captured"), "{errors}");
 
         let base = bed.dir().join("turn");
-        let words = format!("capture icmp6 at rx,tx -w {} -C 1k -W 3 -c 60", base.display());
+        let words = format!("capture icmp6 at rx,tx -w {} -C 1k -W 3 -c 30", base.display());
         let mut capture = Watching::start(PROGRAM, r1, &words).unwrap();
         capture.hear("capturing").unwrap();
         let ping20 = Ping::new(ip("2001:db8:b::1")).count(20);

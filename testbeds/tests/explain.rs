@@ -396,6 +396,10 @@ impl Bench {
         let mut sent = self.empty();
         // Questions for neighbours are the control side's own.
         sent.retain(|(_, f)| !refusals || !is_question(&f.0));
+        if refusals {
+            // The control side has numbered other packets before.
+            sent.iter_mut().for_each(|(_, f)| forget_numbers(&mut f.0));
+        }
         sent.sort_by(|a, b| (&a.0, &a.1.0).cmp(&(&b.0, &b.1.0)));
         drops.sort();
         let answered = Totals::sum([&*counters]).answered;
@@ -430,6 +434,8 @@ impl Outcome {
         }
         if refusals(e) {
             o.kept = None;
+            o.sent.retain(|(_, f)| !is_question(&f.0));
+            o.sent.iter_mut().for_each(|(_, f)| forget_numbers(&mut f.0));
         }
         o.sent.sort_by(|a, b| (&a.0, &a.1.0).cmp(&(&b.0, &b.1.0)));
         o.drops.sort();
@@ -440,6 +446,30 @@ impl Outcome {
 /// Whether a neighbour was silent.
 fn refusals(e: &Explanation) -> bool {
     e.passes.iter().any(|p| p.role == Role::Later)
+}
+
+/// Clears identifications, of outer headers and fragments, and the header checksums over them.
+fn forget_numbers(f: &mut [u8]) {
+    let mut at = if f.get(12..14) == Some(&[0x81, 0]) { 18 } else { 14 };
+    if f.first().is_some_and(|b| b >> 4 == 4 || b >> 4 == 6)
+        && Packet::sniff(f).is_ok_and(|x| Packet::parse(x, f).is_ok())
+    {
+        at = 0;
+    }
+    while let Some(first) = f.get(at) {
+        match (first >> 4, f.len() - at) {
+            (4, 20..) => {
+                f[at + 4..at + 6].fill(0);
+                f[at + 10..at + 12].fill(0);
+                if !matches!(f[at + 9], 4 | 41) {
+                    return;
+                }
+                at += 20;
+            }
+            (6, 48..) if f[at + 6] == 44 => return f[at + 44..at + 48].fill(0),
+            _ => return,
+        }
+    }
 }
 
 /// ARP requests and neighbour solicitations, in their frames.

@@ -352,7 +352,7 @@ mod tests {
         );
         assert_eq!(parse("").unwrap().select.at, ["rx", "tx"]);
         for (text, caret, expected) in [
-            ("tcp prt 80", "^^^", "expected a port"),
+            ("tcp prt 80", "^^^", "expected and, or"),
             ("at nowhere", "^^^^^^^", "rx, tx, drop"),
             ("-w", "^", "a file"),
             ("-C 5", "^", "-w FILE"),

@@ -229,6 +229,7 @@ mod tests {
         assert_eq!(parse("pa -j").unwrap().what, What::Paths);
         for (text, expected) in [
             ("ad udp port x", "a port from 0"),
+            ("add udp prot x", "expected and, or"),
             ("add count 0", "a number from 1"),
             ("dance", "add, show, paths or clear"),
             ("show all", "nothing more"),

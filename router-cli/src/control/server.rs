@@ -4,8 +4,8 @@
 use super::lines::{LineError, LineReader, write_all};
 use super::socket::{Access, Bound, SocketError, bind, may_write};
 use super::{
-    Answer, Backend, BatchResult, Body, CapturePage, CaptureSelect, Op, Reply, Request, RoutePage, RouteSelect,
-    VERSION, WireError,
+    Answer, Backend, BatchResult, Body, CapturePage, CaptureSelect, Op, PacketFeed, Reply, Request, RoutePage,
+    RouteSelect, VERSION, WireError,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::os::unix::net::UnixStream;
@@ -323,13 +323,33 @@ fn capture(stream: &UnixStream, shared: &Shared, id: u64, select: &CaptureSelect
         // A client that has shut down its sending half, or says anything, wants no more but the end.
         let over = said.intersects(PollFlags::IN | PollFlags::RDHUP) || shared.stopping.load(Ordering::Relaxed);
         if over {
-            return send(stream, &Reply::new(id, Body::Ok(Answer::Capture(page))), shared.limits.reply);
+            return end_capture(stream, shared, id, &mut *feed, page);
         }
         if !empty || sign.elapsed() >= SIGN {
             sign = std::time::Instant::now();
             send(stream, &Reply::new(id, Body::Page(Answer::Capture(page))), CAPTURER)?;
         }
     }
+}
+
+/// Sends what has come until now, and the end.
+fn end_capture(
+    stream: &UnixStream,
+    shared: &Shared,
+    id: u64,
+    feed: &mut dyn PacketFeed,
+    mut page: CapturePage,
+) -> std::io::Result<()> {
+    // Bounded: packets go on coming.
+    for _ in 0..1024 {
+        let next = feed.take(PACKETS);
+        if next.packets.is_empty() {
+            break;
+        }
+        send(stream, &Reply::new(id, Body::Page(Answer::Capture(page))), shared.limits.reply)?;
+        page = next;
+    }
+    send(stream, &Reply::new(id, Body::Ok(Answer::Capture(page))), shared.limits.reply)
 }
 
 fn to_body(result: Result<Answer, WireError>) -> Body {
