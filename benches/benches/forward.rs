@@ -44,7 +44,7 @@ impl Bench {
         let ns = done.packet;
         let clocks = ns.map(|ns| self.machine_clocks(ns));
         let more = serde_json::json!({
-            "ns_per_packet": ns, "clocks_per_packet": clocks, "mpps": ns.rates(), "batch": batch, "copy_ns": done.copy,
+            "ns_per_packet": ns, "clocks_per_packet": clocks, "mpps": ns.rates(), "batch": batch,
         });
         let unit = format!("clocks per packet; {:.1} ns, {:.2} Mpps", ns.median, ns.rates().median);
         self.report.row(what, clocks, &unit, more);

@@ -18,7 +18,7 @@ const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
   duet explain ...              ask what becomes of a packet, and why
   duet trace | capture          follow live packets, copy them for Wireshark
   duet stats | drops            see what became of the packets
-  duet bench lookup | forward   measure how fast this machine looks up and forwards";
+  duet bench lookup | forward | wire   measure how fast this machine looks up and forwards";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,8 +38,8 @@ struct Cli {
     command: Sub,
 }
 
-#[derive(Debug, Args)]
-struct Common {
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
     /// Control socket of the router
     #[arg(long, value_name = "PATH")]
     socket: Option<String>,
@@ -48,7 +48,7 @@ struct Common {
     name: Option<String>,
     /// Print JSON
     #[arg(short, long)]
-    json: bool,
+    pub json: bool,
     /// Indent JSON
     #[arg(short, long)]
     pretty: bool,
@@ -65,12 +65,14 @@ enum Sub {
     },
     /// See packets of real Linux hosts travel three ways through a private lab
     Demo(crate::demo::DemoArgs),
-    /// Measure lookups and forwarding in memory, on one core, with a table of yours
+    /// Measure lookups and forwarding in memory, and on wires beside the kernel, with a table of yours
     Bench(crate::bench::BenchArgs),
     /// Talk to a running router, or to a configuration alone: line editing, completion, help at every word
     Shell(crate::shell::ShellArgs),
     /// Make the running router read its file again: all differences are applied, or none
     Reload(Common),
+    /// What happens in the running router, as it happens
+    Monitor(crate::monitor::MonitorArgs),
     /// Counters: totals, ports, tunnels and workers
     Stats {
         /// Which router, which form
@@ -148,7 +150,7 @@ struct Words {
 
 /// Commands that clap parses; all other words are iproute2's.
 const OWN: &[&str] =
-    &["run", "shell", "check", "demo", "bench", "reload", "stats", "drops", "version", "completion", "man"];
+    &["run", "shell", "check", "demo", "bench", "reload", "monitor", "stats", "drops", "version", "completion", "man"];
 
 /// The definition of the command line.
 pub(crate) fn definition() -> clap::Command {
@@ -214,7 +216,12 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
             }
             // `duet ip route` is what fingers type.
             ["ip", rest @ ..] => {
+                let all = rest;
                 let (mut inner, rest) = parse_options(rest)?;
+                if let Some(word) = rest.first().filter(|w| w.len() > 1 && "monitor".starts_with(**w)) {
+                    let words = all.iter().map(|w| if w == word { "monitor" } else { w });
+                    return own(&words.map(str::to_owned).collect::<Vec<_>>());
+                }
                 inner.merge(options);
                 done(words_command(inner, rest))
             }
@@ -297,7 +304,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
     done(match cli.command {
         Sub::Run(args) => crate::run::run(&args),
         Sub::Demo(args) => return Ok(crate::demo::run(&args)),
-        Sub::Bench(args) => crate::bench::run(&args),
+        Sub::Bench(args) => return crate::bench::run(&args),
         Sub::Shell(args) => return crate::shell::run(&args),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
         Sub::Completion { shell } => {
@@ -313,6 +320,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             Answer::Done => Ok(()),
             _ => Err(unexpected()),
         }),
+        Sub::Monitor(args) => crate::monitor::run(&args),
         Sub::Stats { common, watch } => with_session(common, |s| command::drops::stats(s, watch)),
         Sub::Drops { common, all, watch } => with_session(common, |s| command::drops::drops(s, all, watch)),
         Sub::Version(common) => version(common),
@@ -330,7 +338,8 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
 }
 
 impl Common {
-    fn options(self) -> Options {
+    /// As options of the grammar.
+    pub(crate) fn options(self) -> Options {
         Options { socket: self.socket, name: self.name, json: self.json, pretty: self.pretty, ..Options::default() }
     }
 }

@@ -247,7 +247,9 @@ impl State {
                 protocol: VERSION,
             })),
             Op::Reload => Ok(Answer::Text("nothing to reload".into())),
-            Op::RouteShow(_) | Op::RoutePage(_) | Op::Batch { .. } => Err(WireError::protocol("not here")),
+            Op::RouteShow(_) | Op::RoutePage(_) | Op::Monitor(_) | Op::Batch { .. } => {
+                Err(WireError::protocol("not here"))
+            }
         }
     }
 

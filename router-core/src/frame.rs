@@ -62,6 +62,10 @@ pub struct Meta {
     pub vlan_tci: Option<u16>,
     /// This router has taken its one from the TTL or hop limit already.
     pub ttl_taken: bool,
+    /// It was put together from fragments here: translated to IPv4 it may be fragmented again.
+    pub joined: bool,
+    /// The control side has agreed to its translation.
+    pub admitted: bool,
 }
 
 impl Meta {

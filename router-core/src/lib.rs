@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod advert;
 pub mod checksum;
 pub mod counters;
 pub mod decap;
@@ -14,6 +15,7 @@ pub mod fragment;
 pub mod frame;
 pub mod headers;
 pub mod icmp;
+pub mod journal;
 pub mod martian;
 pub mod neighbor;
 mod next_hop;
@@ -33,4 +35,5 @@ pub mod tables;
 mod testing;
 pub mod time;
 pub mod trace;
+pub mod translate;
 pub mod worker;

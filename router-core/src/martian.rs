@@ -60,6 +60,15 @@ fn is_mapped(a: Ipv6Addr) -> bool {
     a.to_ipv4_mapped().is_some()
 }
 
+/// Whether a packet carries an IPv4-mapped address, which leaves through the ports of a closed network only.
+#[inline]
+pub fn is_mapped_packet(p: &Packet) -> bool {
+    match (p.src, p.dst) {
+        (IpAddr::V6(s), IpAddr::V6(d)) => is_mapped(s) || is_mapped(d),
+        _ => false,
+    }
+}
+
 /// Checks what only matters when the packet is to leave its link: scope and source.
 #[inline]
 pub fn check_forward(p: &Packet) -> Result<(), DropReason> {
@@ -106,6 +115,9 @@ mod tests {
         }
     }
 
+    /// Proves rfc1122-3.2.1.3-addresses, rfc1812-5.3.7-source, rfc1812-5.3.7-destination, rfc3927-2.7-forward,
+    /// rfc4291-2.5.2-unspecified, rfc4291-2.5.3-loopback, rfc4291-2.5.5.2-mapped, rfc4291-2.5.6-link-local,
+    /// rfc4291-2.7-multicast-source, rfc6890-2.2.2-v4, rfc6890-2.2.2-private, rfc6890-2.2.3-v6.
     #[test]
     fn martians_of_both_families() {
         use DropReason::*;
@@ -144,6 +156,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc1812-5.3.7-switch.
     #[test]
     fn reserved_blocks_can_be_let_through() {
         let all = MartianSettings { allow_net_zero: true, allow_class_e: true };

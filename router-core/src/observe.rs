@@ -146,6 +146,8 @@ pub enum Cause<'a> {
     Again,
     /// What was inside of it.
     Inner,
+    /// What a translator made of it.
+    Translated,
     /// One of this many fragments.
     Fragment(usize),
     /// One of this many segments of a super-frame.
@@ -187,4 +189,6 @@ pub enum Punted {
     Reassemble,
     /// An ICMP error for the router.
     IcmpError,
+    /// A packet that begins a session of a translator, or a fragment that it needs the others of.
+    Translate,
 }

@@ -73,6 +73,8 @@ pub enum PortKind {
     Pcap,
     /// A tunnel: a virtual port.
     Tunnel,
+    /// A translator between IPv4 and IPv6: a virtual port, too.
+    Translator,
     /// The loopback of the router: never carries packets, holds addresses.
     Loopback,
 }
@@ -89,6 +91,7 @@ impl fmt::Display for PortKind {
             PortKind::Memory => "memory",
             PortKind::Pcap => "pcap",
             PortKind::Tunnel => "tunnel",
+            PortKind::Translator => "translator",
             PortKind::Loopback => "loopback",
         })
     }
@@ -106,7 +109,7 @@ pub struct PortCaps {
 }
 
 /// Everything the data plane needs to know about a port or tunnel. Immutable once published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortInfo {
     /// Its index.
     pub id: PortId,

@@ -10,4 +10,5 @@ pub mod netlink;
 pub mod port;
 pub mod runtime;
 mod sys;
+pub mod traffic;
 pub mod worker;

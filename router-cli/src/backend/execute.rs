@@ -80,9 +80,13 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         Op::TraceClear => Ok(Answer::Count(c.clear_traces() as u64)),
         Op::Drops => Ok(Answer::Drops(inspect::drops(c))),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
-        Op::RouteShow(_) | Op::RoutePage(_) | Op::Capture(_) | Op::Reload | Op::Version | Op::Batch { .. } => {
-            Err(WireError::protocol("Error: this operation is not for the control thread."))
-        }
+        Op::RouteShow(_)
+        | Op::RoutePage(_)
+        | Op::Capture(_)
+        | Op::Monitor(_)
+        | Op::Reload
+        | Op::Version
+        | Op::Batch { .. } => Err(WireError::protocol("Error: this operation is not for the control thread.")),
     }
 }
 

@@ -215,6 +215,8 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
             let says = match verdict {
                 Verdict::Transmit(p) => format!("send through {}", name(p)),
                 Verdict::Continue(_) => "go on".to_owned(),
+                Verdict::Again { port, .. } => format!("translate, then as from {}", name(port)),
+                Verdict::Consult { port, .. } => format!("ask the translator {} for a session", name(port)),
                 Verdict::TooBig { mtu } => format!("too long for {mtu} bytes"),
                 Verdict::Resolve { port, neighbor } => format!("ask for {neighbor} on {}", name(port)),
                 Verdict::Deliver => "for the router".to_owned(),
@@ -237,6 +239,7 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
             };
             ("local", what.to_owned(), false)
         }
+        Event::Translated => ("translated", "into the other family".to_owned(), false),
         Event::Cut(n) => ("cut", format!("into {n} pieces"), true),
         Event::Answered(with) => ("answer", with.to_owned(), false),
         Event::Withheld(why) => {
@@ -255,6 +258,7 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
                 Punted::Resolve { port, neighbor } => format!("waits for {neighbor} on {}", name(port)),
                 Punted::Reassemble => "reassembly".to_owned(),
                 Punted::IcmpError => "an ICMP error".to_owned(),
+                Punted::Translate => "a translator's session".to_owned(),
             };
             ("control", what, false)
         }

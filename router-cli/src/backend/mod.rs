@@ -1,6 +1,7 @@
 //! The running router behind the control socket and the configuration: operations become calls on its control thread.
 
 mod errors;
+mod events;
 mod execute;
 mod imagined;
 mod inspect;
@@ -14,8 +15,8 @@ pub(crate) use ports::change;
 
 use crate::config::{Change, Target};
 use crate::control::{
-    Answer, Backend, CaptureSelect, Op, PacketFeed, RoutePlace, RouteSelect, StatsInfo, TableSelect, VERSION,
-    VersionInfo, WireError, run_batch,
+    Answer, Backend, CaptureSelect, Follower, Hub, MonitorSelect, Op, PacketFeed, RoutePlace, RouteSelect, StatsInfo,
+    TableSelect, VERSION, VersionInfo, WireError, run_batch,
 };
 use router_core::addr::Family;
 use router_core::port::PortInfo;
@@ -34,11 +35,18 @@ pub(crate) struct RouterBackend {
     name: String,
     started: Instant,
     reload: Mutex<Option<Arc<Reload>>>,
+    hub: Arc<Hub>,
 }
 
 impl RouterBackend {
     pub fn new(handle: RouterHandle, name: &str) -> Self {
-        RouterBackend { handle, name: name.to_owned(), started: Instant::now(), reload: Mutex::new(None) }
+        RouterBackend {
+            handle,
+            name: name.to_owned(),
+            started: Instant::now(),
+            reload: Mutex::new(None),
+            hub: Arc::default(),
+        }
     }
 
     /// Sets what [`Op::Reload`] does.
@@ -119,6 +127,15 @@ impl Backend for RouterBackend {
         let (mut page, next) = self.on_control(move |c| c.router().routing().page(&filter, cursor, limit))?;
         page.retain(|r| select.matches(r));
         Ok((page, next.map(|c| RoutePlace { table: c.table, dst: c.dst })))
+    }
+
+    fn follow(&self, select: MonitorSelect) -> Result<Arc<Follower>, WireError> {
+        let (follower, _) = self.hub.join(select);
+        let hub = Arc::downgrade(&self.hub);
+        // Said each time: the last follower may be leaving just now, and the watcher with it.
+        self.on_control(move |c| c.watch(Some(events::watcher(hub))))?;
+        events::watch_drops(&self.hub, &self.handle);
+        Ok(follower)
     }
 }
 

@@ -7,9 +7,10 @@ use super::problem::{Problem, Problems, nearest};
 use super::reader::{Section, Value, texts};
 use crate::control::Access;
 use crate::grammar::{parse_neigh_line, parse_nexthop_line, parse_route_line, table_from_name, table_name, value};
+use ipnet::IpNet;
 use router_core::addr::{parse_addr, parse_prefix};
 use router_core::port::PortKind;
-use router_core::settings::{IcmpSettings, NeighborSettings, NodeIdentity, Proxy};
+use router_core::settings::{AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, Preference, Proxy};
 use router_core::spec::{TunnelMode, TunnelSpec, proto};
 use router_io::port::xdp::{XdpMode, XdpOptions};
 use std::net::IpAddr;
@@ -287,6 +288,9 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
                 ),
             }
         }
+        if let Some(value) = s.value("advertise") {
+            advertise(name, value, plan, problems);
+        }
         p.input = s.text("input", "\"in.pcap\"", problems).map(Into::into);
         p.output = s.text("output", "\"out.pcap\"", problems).map(Into::into);
         s.finish(problems);
@@ -305,6 +309,66 @@ fn xdp(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> XdpOptions {
         zero_copy: s.boolean("zero_copy", problems),
         busy_poll: s.number("busy_poll", 0..=1_000_000, problems).map_or(0, |n| n as u32),
     }
+}
+
+/// Router advertisements of a port.
+fn advertise(port: &str, value: &Value<'_>, plan: &mut Plan, problems: &mut Problems<'_>) {
+    let mut a = AdvertSettings::default();
+    // The short form: with the defaults of RFC 4861, or not at all.
+    if let Some(wanted) = value.get_ref().as_bool() {
+        if wanted {
+            plan.settings.adverts.insert(port.to_owned(), a);
+        }
+        return;
+    }
+    let Some(mut s) = Section::of(&format!("port.{port}.advertise"), value, problems) else { return };
+    a.max_interval = s.duration("interval", problems).unwrap_or(a.max_interval);
+    a.lifetime = s.duration("lifetime", problems);
+    let preference = s.parsed("preference", "a preference", "\"high\"", problems, |t| match t {
+        "high" => Ok(Preference::High),
+        "medium" => Ok(Preference::Medium),
+        "low" => Ok(Preference::Low),
+        _ => Err(format!("\"{t}\" is neither high, medium nor low")),
+    });
+    a.preference = preference.map_or(a.preference, |(p, _)| p);
+    a.managed = s.boolean("managed", problems).unwrap_or(a.managed);
+    a.other = s.boolean("other", problems).unwrap_or(a.other);
+    a.hop_limit = s.number("hop_limit", 0..=255, problems).map_or(a.hop_limit, |n| n as u8);
+    a.mtu = s.number("mtu", 1280..=65_535, problems).map(|n| n as u32);
+    a.valid = s.duration("valid", problems).unwrap_or(a.valid);
+    a.preferred = s.duration("preferred", problems).unwrap_or(a.preferred.min(a.valid));
+    let v6 = |text: &str| match parse_prefix(text) {
+        Ok(IpNet::V6(net)) => Ok(net),
+        Ok(net) => Err(format!("{net} is not an IPv6 prefix")),
+        Err(e) => Err(e.to_string()),
+    };
+    if s.value("prefixes").is_some() {
+        let mut prefixes = Vec::new();
+        for (text, span) in s.texts("prefixes", "[\"2001:db8:1::/64\"]", problems) {
+            match v6(&text) {
+                Ok(net) => prefixes.push(net),
+                Err(why) => problems.add(span, format!("prefixes in [{}]: {why}", s.name), "write IPv6 prefixes"),
+            }
+        }
+        a.prefixes = Some(prefixes);
+    }
+    for (text, span) in s.texts("dns", "[\"2001:db8::53\"]", problems) {
+        match parse_addr(&text) {
+            Ok(IpAddr::V6(addr)) => a.dns.push(addr),
+            _ => problems.add(
+                span,
+                format!("dns in [{}]: \"{text}\" is not an IPv6 address", s.name),
+                "write addresses of name servers",
+            ),
+        }
+    }
+    a.search = s.texts("search", "[\"example.net\"]", problems).into_iter().map(|(t, _)| t).collect();
+    a.pref64 = s.parsed("pref64", "a prefix", "\"64:ff9b::/96\"", problems, v6).map(|(p, _)| p);
+    if let Err(e) = a.check() {
+        problems.add(value.span(), format!("[{}]: {e}", s.name), "mend it, or leave it out for the default");
+    }
+    s.finish(problems);
+    plan.settings.adverts.insert(port.to_owned(), a);
 }
 
 fn link_local(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> LinkLocal {

@@ -2,16 +2,19 @@
 //! Unix stream socket. docs/control-protocol.md describes it for other programs.
 
 mod client;
+mod events;
 mod inspect;
 mod lines;
 mod ops;
 mod select;
 mod server;
 mod socket;
+mod stream;
 mod wire;
 
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
+pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
 pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
@@ -31,6 +34,7 @@ use ipnet::IpNet;
 use router_core::port::TableId;
 use router_core::spec::RouteInfo;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What executes operations: the running router, or a stand-in in tests. Called from several client threads at once.
 pub trait Backend: Send + Sync + 'static {
@@ -49,6 +53,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Starts a capture; dropping the feed ends it.
     fn capture(&self, _select: &CaptureSelect) -> Result<Box<dyn PacketFeed>, WireError> {
         Err(WireError::new("invalid", "RTNETLINK answers: Operation not supported", "no packets pass here"))
+    }
+
+    /// Lets somebody follow what happens, until the follower is dropped.
+    fn follow(&self, _select: MonitorSelect) -> Result<Arc<Follower>, WireError> {
+        Err(WireError::new("invalid", "RTNETLINK answers: Operation not supported", "nothing happens here"))
     }
 }
 

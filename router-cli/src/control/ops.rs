@@ -130,6 +130,9 @@ pub enum Op {
     /// Why packets were dropped, with the last of them.
     #[serde(rename = "drops")]
     Drops,
+    /// What happens from now on, in pages, until the client sends anything more or goes.
+    #[serde(rename = "monitor")]
+    Monitor(super::MonitorSelect),
     /// Counters.
     #[serde(rename = "stats")]
     Stats,
@@ -211,6 +214,7 @@ impl Op {
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
                 | Op::Drops
+                | Op::Monitor(_)
                 | Op::Stats
                 | Op::Version
         )
@@ -257,6 +261,8 @@ pub enum Answer {
     Drops(Vec<DropInfo>),
     /// Counters.
     Stats(Box<StatsInfo>),
+    /// What happened.
+    Events(Vec<super::Event>),
     /// Who answers.
     Version(VersionInfo),
     /// How a batch went.

@@ -3,9 +3,9 @@
 
 use super::lines::{LineError, LineReader, write_all};
 use super::socket::{Access, Bound, SocketError, bind, may_write};
+use super::stream;
 use super::{
-    Answer, Backend, BatchResult, Body, CapturePage, CaptureSelect, Op, PacketFeed, Reply, Request, RoutePage,
-    RouteSelect, VERSION, WireError,
+    Answer, Backend, BatchResult, Body, MonitorSelect, Op, Reply, Request, RoutePage, RouteSelect, VERSION, WireError,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::os::unix::net::UnixStream;
@@ -259,7 +259,11 @@ fn answer(
     }
     match op {
         Op::RouteShow(select) => dump(stream, shared, id, &select),
-        Op::Capture(select) => capture(stream, shared, id, &select),
+        Op::Monitor(select) => monitor(stream, shared, id, select),
+        Op::Capture(select) => {
+            let feed = shared.backend.capture(&select);
+            stream::capture(stream, id, feed, shared.limits.reply, &|| shared.stopping.load(Ordering::Relaxed))
+        }
         Op::RoutePage(p) => {
             let most = shared.limits.page;
             let limit = if p.limit == 0 { most } else { p.limit.min(most) };
@@ -289,67 +293,36 @@ fn answer(
     }
 }
 
-/// Packets per page of a capture.
-const PACKETS: usize = 128;
-/// How long a capture looks away when there is nothing: its queue is deep enough for that.
-const NAP: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
-/// A sign of life to a client that waits for packets that do not come.
-const SIGN: Duration = Duration::from_secs(10);
-/// Time that a capturing client may take for one page; meanwhile it loses packets.
-const CAPTURER: Duration = Duration::from_secs(300);
+/// Time that a follower may take for one page; meanwhile it loses events.
+const FOLLOWER: Duration = Duration::from_secs(300);
+/// Events per page.
+const EVENTS: usize = 256;
 
-/// Streams packets until the client says something more, or goes.
-fn capture(stream: &UnixStream, shared: &Shared, id: u64, select: &CaptureSelect) -> std::io::Result<()> {
-    let mut feed = match shared.backend.capture(select) {
-        Ok(feed) => feed,
+/// Streams events until the client says something more, or goes.
+fn monitor(stream: &UnixStream, shared: &Shared, id: u64, select: MonitorSelect) -> std::io::Result<()> {
+    let follower = match shared.backend.follow(select) {
+        Ok(follower) => follower,
         Err(e) => return send(stream, &Reply::new(id, Body::Error(e)), shared.limits.reply),
     };
-    // Whoever has this line knows that from now on packets are captured.
-    send(stream, &Reply::new(id, Body::Page(Answer::Capture(CapturePage::default()))), shared.limits.reply)?;
-    let mut sign = std::time::Instant::now();
+    // Whoever has this line knows that from now on nothing is missed.
+    send(stream, &Reply::new(id, Body::Page(Answer::Events(Vec::new()))), shared.limits.reply)?;
     loop {
-        let page = feed.take(PACKETS);
-        let empty = page.packets.is_empty();
-        let nap = if empty { NAP } else { rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 } };
+        let events = follower.take(EVENTS, Duration::from_millis(200));
         let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
-        match poll(&mut fds, Some(&nap)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
+        poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         let said = fds[0].revents();
-        if said.contains(PollFlags::HUP) || said.contains(PollFlags::ERR) {
+        if said.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
             return Err(std::io::ErrorKind::BrokenPipe.into());
         }
-        // A client that has shut down its sending half, or says anything, wants no more but the end.
-        let over = said.intersects(PollFlags::IN | PollFlags::RDHUP) || shared.stopping.load(Ordering::Relaxed);
+        let over = events.is_none() || said.contains(PollFlags::IN) || shared.stopping.load(Ordering::Relaxed);
+        let events: Vec<_> = events.unwrap_or_default().iter().map(|e| (**e).clone()).collect();
         if over {
-            return end_capture(stream, shared, id, &mut *feed, page);
+            return send(stream, &Reply::new(id, Body::Ok(Answer::Events(events))), shared.limits.reply);
         }
-        if !empty || sign.elapsed() >= SIGN {
-            sign = std::time::Instant::now();
-            send(stream, &Reply::new(id, Body::Page(Answer::Capture(page))), CAPTURER)?;
+        if !events.is_empty() {
+            send(stream, &Reply::new(id, Body::Page(Answer::Events(events))), FOLLOWER)?;
         }
     }
-}
-
-/// Sends what has come until now, and the end.
-fn end_capture(
-    stream: &UnixStream,
-    shared: &Shared,
-    id: u64,
-    feed: &mut dyn PacketFeed,
-    mut page: CapturePage,
-) -> std::io::Result<()> {
-    // Bounded: packets go on coming.
-    for _ in 0..1024 {
-        let next = feed.take(PACKETS);
-        if next.packets.is_empty() {
-            break;
-        }
-        send(stream, &Reply::new(id, Body::Page(Answer::Capture(page))), shared.limits.reply)?;
-        page = next;
-    }
-    send(stream, &Reply::new(id, Body::Ok(Answer::Capture(page))), shared.limits.reply)
 }
 
 fn to_body(result: Result<Answer, WireError>) -> Body {

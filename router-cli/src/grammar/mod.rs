@@ -221,6 +221,7 @@ const COMMANDS: &[&str] = &[
     "explain",
     "trace",
     "reload",
+    "monitor",
     "stats",
     "drops",
     "version",

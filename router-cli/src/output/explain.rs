@@ -93,6 +93,7 @@ impl Printer<'_> {
                     continue;
                 }
                 Role::Inner => "inside",
+                Role::Translated => "becomes",
                 Role::Fragment { .. } => "fragment",
                 Role::Segment { .. } => "segment",
                 Role::IcmpError | Role::EchoReply | Role::TcpReset => "answer",
@@ -112,7 +113,7 @@ impl Printer<'_> {
                 Some(p) => packet_line(n, p),
                 None => n.text("a packet that cannot be read"),
             };
-            let full = full && (self.all || matches!(child.role, Role::Inner));
+            let full = full && (self.all || matches!(child.role, Role::Inner | Role::Translated));
             self.pass(&mut n, i, child, full);
             node.push(n);
         }

@@ -74,6 +74,29 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
             "A tunnel's peer is routed through the tunnel itself, or more tunnels are stacked than max_tunnel_nesting allows."
         }
         "tunnel_fragment" => "Lower the tunnel's mtu at the other end, or enable path MTU discovery there.",
+        "translate_source" | "translate_destination" => {
+            "Look at the translator's prefix and address map: this address lies outside both."
+        }
+        "translate_icmp" | "translate_protocol" => {
+            "Usual: the other family has no such message or protocol; hosts must do without."
+        }
+        "translate_fragment" | "translate_udp_checksum" => {
+            "Let the sender use smaller packets, or UDP checksums: fragments of these cannot be translated."
+        }
+        "translate_extension" | "translate_routing" => {
+            "A sender with unusual extension headers: capture it with \"duet capture at drop\"."
+        }
+        "translate_malformed" => "A broken sender, or packets cut on the way: capture them.",
+        "translate_no_session" => {
+            "Packets of sessions that have ended, or from outside without being asked for: usual in small numbers."
+        }
+        "translate_filtered" => {
+            "Usual: somebody outside whom the host has not spoken to; or use endpoint-independent filtering."
+        }
+        "translate_table_full" => {
+            "Raise NAT64's limits, or find the host that opens so many sessions in \"duet drops\"."
+        }
+        "translate_pool_empty" => "Add IPv4 addresses to NAT64's pool, or lower the lifetime of sessions.",
         "no_local_service" => "Usual for probes and scans: nobody listens at the router's own addresses.",
         "local_fragment" => "Fragments to the router did not all arrive in time: look for loss on the way.",
         "local_checksum" => {

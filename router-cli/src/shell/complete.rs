@@ -109,8 +109,15 @@ fn is_kind(word: &str) -> bool {
 impl Menu<'_> {
     /// All that begins with `partial`, values taken from the router where it has them.
     pub fn items(&self, partial: &str, live: &mut dyn Live) -> Vec<Item> {
+        let (fixed, known) = self.split_items(partial, live);
+        known.into_iter().chain(fixed).collect()
+    }
+
+    /// The same, apart: what the grammar says, what values there are.
+    fn split_items(&self, partial: &str, live: &mut dyn Live) -> (Vec<Item>, Vec<Item>) {
         let word = |text: &str, help: &str| Item { text: text.into(), help: help.into(), literal: true };
         let mut out: Vec<Item> = Vec::new();
+        let mut values: Vec<Item> = Vec::new();
         for value in &self.values {
             let known = known(value, partial, live);
             let known: Vec<Named> = known.into_iter().filter(|(n, _)| n.starts_with(partial)).collect();
@@ -118,15 +125,16 @@ impl Menu<'_> {
             if !matches!(value, Value::OneOf(_) | Value::Port | Value::Tunnel) || known.is_empty() {
                 out.push(Item { text: value.placeholder().into(), help: value.help().into(), literal: false });
             }
-            out.extend(known.iter().map(|(name, about)| word(name, about)));
+            values.extend(known.iter().map(|(name, about)| word(name, about)));
         }
         out.extend(self.subs.iter().filter(|n| n.begins(partial)).map(|n| word(&n.word, &n.help)));
         let keys = self.keys.iter().filter(|k| k.word.starts_with(partial));
         // Options with dashes are many and dull: they appear when a dash is typed, or when there is nothing else.
-        let dull = |k: &&&Key| k.word.starts_with('-') && partial.is_empty() && !out.is_empty();
+        let some = !out.is_empty() || !values.is_empty();
+        let dull = |k: &&&Key| k.word.starts_with('-') && partial.is_empty() && some;
         let keys: Vec<Item> = keys.filter(|k| !dull(k)).map(|k| word(&k.word, &k.help)).collect();
         out.extend(keys);
-        out
+        (out, values)
     }
 
     /// What was expected, in one line; `end`: the line might have ended.
@@ -222,13 +230,22 @@ impl Place {
     }
 }
 
+/// Names and prefixes of the router that `?` lists.
+const MOST_KNOWN: usize = 10;
+
 /// What `?` prints.
 pub(crate) fn help(tree: &Tree, line: &str, live: &mut dyn Live) -> String {
     let place = Place::at_end_of(line);
     let before: Vec<&str> = place.before.iter().map(String::as_str).collect();
     let menu = menu(tree, &before, place.filter);
+    // What the grammar says first, then what the router has, of which there may be much.
+    let (fixed, known) = menu.split_items(&place.partial, live);
+    let more = known.len().saturating_sub(MOST_KNOWN);
     let mut rows: Vec<(String, String)> =
-        menu.items(&place.partial, live).into_iter().map(|i| (i.text, i.help)).collect();
+        fixed.into_iter().chain(known.into_iter().take(MOST_KNOWN)).map(|i| (i.text, i.help)).collect();
+    if more > 0 {
+        rows.push(("...".into(), "and more; TAB completes".into()));
+    }
     if place.partial.is_empty() && !before.is_empty() && ends(tree, line, &menu) {
         rows.push(("<cr>".into(), "run it".into()));
         if !place.filter || menu.end {

@@ -4,9 +4,9 @@ use super::complete::Place;
 use super::live::Live;
 use super::resolve::Tree;
 use reedline::{
-    ColumnarMenu, Completer, CompletionResult, Emacs, FileBackedHistory, KeyCode, KeyModifiers, MenuBuilder, Prompt,
-    PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent, ReedlineMenu, Signal,
-    Span, Suggestion, default_emacs_keybindings,
+    ColumnarMenu, Completer, CompletionResult, Emacs, FileBackedHistory, Highlighter, KeyCode, KeyModifiers,
+    MenuBuilder, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus, Reedline, ReedlineEvent,
+    ReedlineMenu, Signal, Span, StyledText, Suggestion, default_emacs_keybindings,
 };
 use std::borrow::Cow;
 use std::io;
@@ -50,7 +50,7 @@ impl Editor {
         for modifiers in [KeyModifiers::NONE, KeyModifiers::SHIFT] {
             keys.add_binding(modifiers, KeyCode::Char('?'), ReedlineEvent::ExecuteHostCommand("?".into()));
         }
-        let menu = ColumnarMenu::default().with_name(MENU).with_columns(4).with_marker("");
+        let menu = ColumnarMenu::default().with_name(MENU).with_columns(4).with_marker("> ");
         let mut reedline = Reedline::create()
             .with_completer(Box::new(Words { tree, live }))
             .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
@@ -58,6 +58,7 @@ impl Editor {
             .with_quick_completions(true)
             .with_partial_completions(true)
             .with_ansi_colors(color)
+            .with_highlighter(Box::new(Uncoloured))
             .with_break_signal(stop);
         if let Some(file) = history.and_then(|p| FileBackedHistory::with_file(HISTORY, p.to_owned()).ok()) {
             reedline = reedline.with_history(Box::new(file));
@@ -115,6 +116,17 @@ impl Completer for Words {
             })
             .collect();
         CompletionResult::fresh(suggestions)
+    }
+}
+
+/// What is typed has the terminal's own colour.
+struct Uncoloured;
+
+impl Highlighter for Uncoloured {
+    fn highlight(&self, line: &str, _: usize) -> StyledText {
+        let mut text = StyledText::new();
+        text.push((Default::default(), line.to_owned()));
+        text
     }
 }
 

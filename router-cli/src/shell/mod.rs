@@ -21,18 +21,18 @@ mod syntax;
 use crate::command::Session;
 use crate::control::{Answer, Client, Op, find_socket};
 use crate::grammar::{Command, Failure, Options, exit, parse_command};
+use crate::terminal::{Flags, Guard};
 use editor::{Editor, Input, history_file};
 use live::LiveRouter;
 use offline::Offline;
 use pager::Pager;
 use pipe::{Filter, Pipeline};
 use resolve::{Resolved, Tree};
-use router_io::runtime::{Signal, Signals};
 use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 /// `duet shell`.
 #[derive(Debug, clap::Args)]
@@ -66,21 +66,19 @@ pub(crate) fn run(args: &ShellArgs) -> Result<ExitCode, Failure> {
     // Nobody wants to find out with the first command.
     shell.greet(args.file.as_deref())?;
     let code = match terminal {
-        true => shell.converse(),
+        true => {
+            let guard = Guard::new(&shell.flags);
+            guard.litter(offline.as_ref().map(Offline::dir));
+            let code = shell.converse();
+            // In order from here on.
+            drop(offline);
+            return Ok(ExitCode::from(code));
+        }
         false if args.lines.is_empty() => shell.read_all(&mut io::stdin().lock()),
         false => shell.execute_all(args.lines.iter().map(|l| Ok(l.clone()))),
     };
     drop(offline);
     Ok(ExitCode::from(code))
-}
-
-/// What ends a command, and the shell.
-#[derive(Clone, Default)]
-struct Flags {
-    /// Ctrl-C while a command runs, or anything that ends the shell.
-    interrupt: Arc<AtomicBool>,
-    /// SIGTERM or SIGHUP: the shell ends.
-    stop: Arc<AtomicBool>,
 }
 
 struct Shell {
@@ -141,7 +139,6 @@ impl Shell {
 
     /// Until the user leaves.
     fn converse(&mut self) -> u8 {
-        self.watch_signals();
         let mut editor = self.editor();
         let mut code = 0;
         while !self.leave && !self.flags.stop.load(Ordering::Relaxed) {
@@ -178,22 +175,6 @@ impl Shell {
     fn editor(&self) -> Editor {
         let live = Box::new(LiveRouter::new(&self.socket));
         Editor::new(Arc::clone(&self.tree), live, history_file().as_deref(), self.color, Arc::clone(&self.flags.stop))
-    }
-
-    /// Ctrl-C ends the command, SIGTERM and SIGHUP the shell.
-    fn watch_signals(&self) {
-        let flags = self.flags.clone();
-        // A second shell in one process goes without.
-        let Ok(signals) = Signals::install() else { return };
-        let watcher = std::thread::Builder::new().name("signals".into());
-        let _ = watcher.spawn(move || {
-            while let Ok(Some(signal)) = signals.wait(None) {
-                if signal != Signal::Interrupt {
-                    flags.stop.store(true, Ordering::Relaxed);
-                }
-                flags.interrupt.store(true, Ordering::Relaxed);
-            }
-        });
     }
 
     /// Lines from a file or a pipe. All are executed; the exit code is that of the first that failed.

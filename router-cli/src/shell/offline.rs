@@ -50,6 +50,11 @@ impl Offline {
         Ok(Offline { _server: server, _runtime: runtime, dir, name: plan.router.name.clone() })
     }
 
+    /// The directory that its socket is in.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.0.clone()
+    }
+
     /// Where it listens.
     pub fn socket(&self) -> PathBuf {
         self.dir.socket()
@@ -117,7 +122,7 @@ fn port_info(plan: &PortPlan) -> PortInfo {
         addrs.push(IpNet::from(local));
     }
     let medium = match plan.kind {
-        PortKind::Tun | PortKind::RawIp | PortKind::Tunnel | PortKind::Loopback => Medium::Ip,
+        PortKind::Tun | PortKind::RawIp | PortKind::Tunnel | PortKind::Translator | PortKind::Loopback => Medium::Ip,
         _ => Medium::Ethernet,
     };
     PortInfo {

@@ -204,6 +204,8 @@ impl<'w> Filter<'w> {
                 _ if json.escaped => json.escaped = false,
                 b'\\' if json.in_text => json.escaped = true,
                 b'"' => json.in_text = !json.in_text,
+                // An object alone is a list of one.
+                b'{' if !json.in_text && json.depth == 0 => json.depth = 2,
                 b'{' | b'[' if !json.in_text => json.depth += 1,
                 b'}' | b']' if !json.in_text => json.depth = json.depth.saturating_sub(1),
                 _ => {}
@@ -211,7 +213,7 @@ impl<'w> Filter<'w> {
             if inside || json.depth > 1 {
                 self.entry.push(b);
             }
-            if inside && json.depth == 1 {
+            if inside && json.depth <= 1 {
                 self.json = Some(json);
                 let entry = std::mem::take(&mut self.entry);
                 self.pass(0, &entry)?;
@@ -318,7 +320,7 @@ mod tests {
         let text = "[{\"dst\":\"10.0.0.0/8\",\"flags\":[]},{\"dst\":\"a \\\"]} b\",\"x\":{\"y\":1}},{\"dst\":\"10.1.0.0/16\"}]\n";
         for (line, want) in [
             ("r | json | match 10.", "[{\"dst\":\"10.0.0.0/8\",\"flags\":[]},{\"dst\":\"10.1.0.0/16\"}]\n"),
-            ("r | match ]} | json", "[{\"dst\":\"a \\\"]} b\",\"x\":{\"y\":1}}]\n"),
+            ("r | match ']} b' | json", "[{\"dst\":\"a \\\"]} b\",\"x\":{\"y\":1}}]\n"),
             ("r | json | count", "3\n"),
             ("r | json | match nothing", "[]\n"),
             ("r | json", text),

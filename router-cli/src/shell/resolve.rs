@@ -71,6 +71,11 @@ impl Tree {
                 .at(texts.len() - 1)),
             };
         };
+        if led && word.len() > 1 && "monitor".starts_with(word) {
+            let before = texts[1..offset].iter();
+            let words = std::iter::once(&"monitor").chain(before).chain(&words[1..]);
+            return Ok(Resolved::Own(words.map(|w| (*w).to_owned()).collect()));
+        }
         if led {
             // Fingers expect iproute2's own order of priority here.
             let object = find_object(word).map(|o| object_name(o).to_owned());

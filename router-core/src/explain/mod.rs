@@ -127,6 +127,8 @@ pub enum Role {
     Again,
     /// The packet that was inside.
     Inner,
+    /// What a translator made of it.
+    Translated,
     /// A fragment of it.
     Fragment {
         /// From 1.

@@ -106,6 +106,7 @@ impl Observer for Recorder {
                 let role = match what {
                     Cause::Again => Role::Again,
                     Cause::Inner => Role::Inner,
+                    Cause::Translated => Role::Translated,
                     Cause::Fragment(of) => Role::Fragment { index: 0, of },
                     Cause::Segment(of) => Role::Segment { index: 0, of },
                     Cause::Error(_) => Role::IcmpError,

@@ -141,6 +141,7 @@ mod tests {
         v[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 
+    /// Proves rfc791-3.1-checksum.
     #[test]
     fn the_checksum_from_the_fields_is_the_one_over_the_bytes() {
         for i in 0..=u16::MAX {
@@ -161,6 +162,8 @@ mod tests {
         }
     }
 
+    /// Proves rfc1122-3.2.1.1-version, rfc1122-3.2.1.2-checksum, rfc1812-4.2.2.5-checksum, rfc791-3.1-header,
+    /// rfc791-3.1-checksum.
     #[test]
     fn rfc1812_5_2_2_header_checks() {
         use DropReason::*;

@@ -192,6 +192,7 @@ mod tests {
         v
     }
 
+    /// Proves rfc7126-4.3-lsrr, rfc7126-4.4-ssrr.
     #[test]
     fn options_that_are_refused_and_where() {
         use DropReason::{Ipv4Options, Ipv4SourceRoute};
@@ -256,6 +257,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc1122-3.2.2.6-options.
     #[test]
     fn replies_carry_the_options_that_record() {
         let h = header(&[1, 148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 68, 8, 5, 0, 0, 0, 0, 0]);

@@ -16,6 +16,8 @@ enum Answer {
     TooBig,
     /// Parameter problem, code 0, at the byte that the caller found.
     Pointer,
+    /// Parameter problem, code 0, at the segments left of a routing header.
+    SegmentsLeft,
     /// What RFC 8200 4.2 says about the offending option.
     Option,
     /// Port unreachable for protocols with ports, else "no such protocol".
@@ -49,6 +51,13 @@ fn row(reason: DropReason) -> (Answer, Answer) {
         // RFC 8200 4.2; RFC 4443 3.4 code 0; RFC 5095 3.
         R::Ipv6HopByHop => (Silent, Option),
         R::Ipv6Extension | R::Ipv6RoutingHeader => (Silent, Pointer),
+        // RFC 7915 5.1: source not translatable; nothing is said to an IPv4 source that can never be one (4.1).
+        R::TranslateSource => (Silent, V6(U6::SourcePolicy)),
+        // RFC 7757 3.4, RFC 6146 3.5.1.1: no address, no session to be had.
+        R::TranslateDestination => (V4(U4::Host), V6(U6::Address)),
+        R::TranslateTableFull | R::TranslatePoolEmpty => (Silent, V6(U6::Address)),
+        // RFC 7915 5.1.
+        R::TranslateRouting => (Silent, Answer::SegmentsLeft),
         // RFC 1122 3.2.2.1 codes 2 and 3; RFC 4443 3.1 code 4 and 3.4 code 1.
         R::NoLocalService => (NoService, NoService),
         _ => (Silent, Silent),
@@ -86,6 +95,9 @@ pub fn error_wanted(reason: DropReason, param: u32, offender: &Offender<'_>) -> 
             Some((at, true)) => Some(IcmpError::parameter_problem_v6(2, at)),
             _ => None,
         },
+        Answer::SegmentsLeft => {
+            crate::translate::segments_left_pointer(offender.bytes).map(|at| IcmpError::parameter_problem_v6(0, at))
+        }
         Answer::NoService => no_service(offender),
     }
 }

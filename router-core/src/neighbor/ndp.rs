@@ -1,6 +1,6 @@
 //! Neighbour discovery messages (RFC 4861 4, 6.1, 7.1): reading with every check of the RFC, and writing.
 
-use super::arp::push_link_header;
+pub(crate) use super::arp::push_link_header;
 use crate::addr::MacAddr;
 use crate::checksum;
 use crate::drop_reason::DropReason;

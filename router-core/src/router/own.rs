@@ -1,5 +1,6 @@
 //! The router's own addresses on its links: probed, announced, given up when they are somebody else's.
 
+use crate::advert::{Due, write_advert};
 use crate::neighbor::{OwnEvent, write_announcement, write_probe};
 use crate::port::PortId;
 use crate::router::Router;
@@ -13,6 +14,7 @@ impl Router {
     pub(super) fn announce(&mut self, now: Instant, out: &mut Outbox) {
         if std::mem::take(&mut self.own_stale) {
             self.own.follow(now, &self.settings.neighbor, &self.ports);
+            self.adverts.follow(now, &self.settings.adverts, &self.ports);
         }
         let mut events = Vec::new();
         self.own.poll(now, &self.settings.neighbor, &mut events);
@@ -25,6 +27,37 @@ impl Router {
                 OwnEvent::Announce(..) => write_announcement(&mut frame, info, addr),
             };
             if written.is_err() {
+                out.pool.put(frame);
+                continue;
+            }
+            self.worker.counters().originated.add(1);
+            let tables = Arc::clone(&self.tables);
+            self.worker.transmit(&mut Step { now, tables: &tables, out }, port, frame);
+        }
+    }
+
+    /// Sends the router advertisements that are due.
+    pub(super) fn advertise(&mut self, now: Instant, out: &mut Outbox) {
+        let (ports, own) = (&self.ports, &self.own);
+        let ready = |id| {
+            let link_local = ports.get(id).and_then(|p| p.link_local());
+            link_local.is_some_and(|a| !own.is_tentative(id, &IpAddr::V6(a)))
+        };
+        let due = self.adverts.poll(now, ready);
+        self.send_adverts(now, due, out);
+    }
+
+    /// Tells every LAN that this router is its default router no more. To be called once, before the ports are closed.
+    pub fn farewell(&mut self, now: Instant, out: &mut Outbox) {
+        let due = self.adverts.finish();
+        self.send_adverts(now, due, out);
+    }
+
+    fn send_adverts(&mut self, now: Instant, due: Vec<Due>, out: &mut Outbox) {
+        for Due { port, settings, last } in due {
+            let Some(info) = self.ports.get(port).filter(|p| p.up) else { continue };
+            let Some(mut frame) = out.pool.take() else { return };
+            if write_advert(&mut frame, info, &settings, last).is_err() {
                 out.pool.put(frame);
                 continue;
             }

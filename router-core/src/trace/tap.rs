@@ -187,6 +187,8 @@ pub enum Event {
     Decapsulated(PortId),
     /// For the router.
     Local(Local),
+    /// Translated into the other family.
+    Translated,
     /// Cut into pieces.
     Cut(u32),
     /// An ICMP error, an echo reply or a reset was made.
@@ -514,6 +516,7 @@ impl Observer for Tap {
                 Cause::Error(_) => (Event::Answered("ICMP error"), false),
                 Cause::EchoReply => (Event::Answered("echo reply"), false),
                 Cause::Reset => (Event::Answered("TCP reset"), false),
+                Cause::Translated => (Event::Translated, true),
                 Cause::Again | Cause::Inner => return,
             },
             Stage::ErrorWithheld { why, .. } => (Event::Withheld(why), false),

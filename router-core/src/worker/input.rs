@@ -109,9 +109,14 @@ impl<O: Observer> Worker<O> {
             self.discard(step, job.frame, DropReason::PortGone);
             return Ok(());
         };
-        if let Err(reason) = martian::check_with(&packet, step.tables.settings.martians) {
-            self.discard(step, job.frame, reason);
-            return Ok(());
+        match martian::check_with(&packet, step.tables.settings.martians) {
+            Ok(()) => {}
+            // A closed network that the operator has named: see `Settings::mapped_ports`.
+            Err(DropReason::MappedAddress) if step.tables.closed(job.frame.meta.port) => {}
+            Err(reason) => {
+                self.discard(step, job.frame, reason);
+                return Ok(());
+            }
         }
         if info.kind == PortKind::Tunnel && is_compatible(packet.src) {
             self.discard(step, job.frame, DropReason::TunnelInnerSource);

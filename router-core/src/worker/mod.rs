@@ -120,6 +120,8 @@ pub(crate) enum PuntReason {
     Reassemble(Packet),
     /// An ICMP error addressed to the router.
     IcmpError(Packet),
+    /// A packet about which the translator behind `port` must be asked first; `depth` as in [`Job`].
+    Translate { port: PortId, packet: Packet, depth: u8 },
 }
 
 /// Something to be done with a frame.
@@ -263,10 +265,15 @@ impl<O: Observer> Worker<O> {
             return;
         };
         self.pass(batch, info, first, out);
+        if self.queue_all(batch, out) {
+            return;
+        }
         // The general path may move on to a newer snapshot; ids of the lanes stay with the one they were looked up in.
         let mut tables = None;
         let mut sent = Sent::default();
-        for (at, mut frame) in batch.drain(..).enumerate() {
+        for (at, frame) in batch.iter_mut().enumerate() {
+            // Taken in one piece: what moves field by field is waited for when it is read again.
+            let mut frame = std::mem::take(frame);
             if let Some(egress) = self.passes.egress(at) {
                 self.queue(frame, egress, &mut sent, out);
                 continue;
@@ -285,6 +292,7 @@ impl<O: Observer> Worker<O> {
             }
         }
         self.count_sent(&mut sent);
+        batch.clear();
     }
 
     /// Counts a batch that came in.
@@ -336,6 +344,11 @@ impl<O: Observer> Worker<O> {
         self.begin(now, &frame);
         self.run(now, source, &mut tables, Job::new(frame, start), out);
         self.end();
+    }
+
+    /// Lets a packet that the control side has looked at go on where it was, not as a new one.
+    pub(crate) fn relaunch(&mut self, now: Instant, tables: &Arc<Tables>, job: Job, out: &mut Outbox) {
+        self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
     }
 
     /// Sends an IP packet through an adjacency that has just been resolved.
@@ -448,6 +461,7 @@ impl<O: Observer> Worker<O> {
                 PuntReason::Resolve { port, neighbor } => Punted::Resolve { port, neighbor },
                 PuntReason::Reassemble(_) => Punted::Reassemble,
                 PuntReason::IcmpError(_) => Punted::IcmpError,
+                PuntReason::Translate { .. } => Punted::Translate,
             })
         });
         self.counters.held.add(1);

@@ -8,8 +8,8 @@ use crate::forward::tunnel::SixInFour;
 use crate::forward::via_inet6::ViaInet6;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
-use crate::headers::ipv4;
 use crate::headers::ipv4_options::{self, Stamp};
+use crate::headers::{ipv4, protocol};
 use crate::martian;
 use crate::object::{Forward, Object, ObjectId, Rewrite};
 use crate::observe::{Cause, Observer, Stage as Seen};
@@ -23,6 +23,9 @@ use std::sync::Arc;
 
 /// Objects that one packet may pass in one go: groups, gleans, plug-ins and tunnels stacked on each other.
 const MAX_STACK: usize = 16;
+
+/// The longest IPv6 packet that is an IPv4 packet, too, once it has lost 20 bytes.
+const LONGEST_V4: u32 = 65_535 + 20;
 
 /// How a forwarder is embedded in the pipeline.
 #[derive(Clone, Copy)]
@@ -121,6 +124,10 @@ impl<O: Observer> Worker<O> {
                         self.discard(step, job.frame, DropReason::TunnelNesting);
                         return Ok(());
                     }
+                    if martian::is_mapped_packet(&packet) && !tables.closed(encap.tunnel) {
+                        self.discard(step, job.frame, DropReason::MappedAddress);
+                        return Ok(());
+                    }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = SixInFour { encap, ident: self.ident };
                     match self.carry_out(step, &forwarder, job, packet, Stage::at(id, encap.carrier)) {
@@ -158,6 +165,9 @@ impl<O: Observer> Worker<O> {
         if !port.up {
             return self.refuse(step, job.frame, &packet, DropReason::NextHopUnusable, 0);
         }
+        if martian::is_mapped_packet(&packet) && !step.tables.closed(hop.port) {
+            return self.discard(step, job.frame, DropReason::MappedAddress);
+        }
         if hop.port == job.frame.meta.port && leaving(&packet).is_ok() {
             self.redirect(step, &job.frame, &packet, hop);
         }
@@ -190,11 +200,30 @@ impl<O: Observer> Worker<O> {
             self.refuse(step, job.frame, &packet, reason, 0);
             return Next::Done;
         }
-        let cx = Context { now: step.now, tables: step.tables, next, rehearsal: O::REHEARSAL };
-        let verdict = forwarder.decide(&cx, &packet, job.frame.data());
+        self.ident = self.ident.wrapping_add(1);
+        let cx = Context { now: step.now, tables: step.tables, next, rehearsal: O::REHEARSAL, ident: self.ident };
+        let verdict = match forwarder.decide(&cx, &packet, job.frame.data()) {
+            Verdict::Consult { port, mtu } if job.frame.meta.admitted => Verdict::Again { port, mtu },
+            other => other,
+        };
         self.note(&job.frame, || Seen::Decided { by: forwarder.name(), verdict });
+        let mut caps = caps;
         match verdict {
             Verdict::Transmit(_) | Verdict::Continue(_) => {}
+            Verdict::Again { .. } | Verdict::Consult { .. } if job.depth >= step.tables.settings.max_tunnel_nesting => {
+                self.discard(step, job.frame, DropReason::TunnelNesting);
+                return Next::Done;
+            }
+            // Checksums and super-frames pass: their metadata is translated, too.
+            Verdict::Again { mtu: None, .. } if matches!(packet.proto, protocol::TCP | protocol::UDP) => {
+                caps =
+                    PortCaps { partial_checksum: true, tso: packet.len <= LONGEST_V4, uso: packet.len <= LONGEST_V4 };
+            }
+            Verdict::Again { .. } => {}
+            Verdict::Consult { port, .. } => {
+                self.punt(step, job.frame, PuntReason::Translate { port, packet, depth: job.depth });
+                return Next::Done;
+            }
             Verdict::TooBig { mtu } => {
                 self.too_big(step, job, &packet, again, mtu);
                 return Next::Done;
@@ -245,7 +274,50 @@ impl<O: Observer> Worker<O> {
                 self.transmit(step, port, frame);
                 Next::Done
             }
+            Verdict::Again { port, mtu } => {
+                self.go_round(step, frame, &packet, port, mtu, depth + 1);
+                Next::Done
+            }
             _ => Next::Done,
+        }
+    }
+
+    /// A packet that has become another one, which goes round again as received from `port`. `was` is what it was.
+    fn go_round(
+        &mut self,
+        step: &mut Step<'_>,
+        mut frame: Frame,
+        was: &Packet,
+        port: PortId,
+        mtu: Option<u32>,
+        depth: u8,
+    ) {
+        frame.meta.port = port;
+        (frame.meta.admitted, frame.meta.joined) = (false, false);
+        if let Some(c) = self.counters.port(port) {
+            c.tx_packets.add(1);
+            c.tx_bytes.add(u64::from(was.len));
+            c.rx_packets.add(1);
+            c.rx_bytes.add(frame.len() as u64);
+        }
+        let start = Start::Input { link: None };
+        match mtu.filter(|mtu| frame.len() > *mtu as usize) {
+            None => {
+                self.note(&frame, || Seen::Caused { what: Cause::Translated, front: true });
+                self.jobs.push_front(Job { frame, start, depth });
+            }
+            Some(mtu) => {
+                let mut pieces = std::mem::take(&mut self.pieces);
+                let ident = u32::from(self.ident);
+                match fragment::fragment_ipv6(frame, mtu, ident, &mut step.out.pool, &mut pieces) {
+                    Ok(n) => {
+                        self.counters.originated.add(n as u64 - 1);
+                        self.enqueue(&mut pieces, Pieces { start, depth }, Cause::Fragment);
+                    }
+                    Err((frame, error)) => self.discard(step, frame, error.into()),
+                }
+                self.pieces = pieces;
+            }
         }
     }
 

@@ -48,6 +48,7 @@ fn group_mac(group: &str) -> MacAddr {
 }
 
 /// rfc4443-4.2-multicast, rfc4443-2.2-multicast: `ping ff02::1` is answered from a unicast address of the asker's scope.
+/// Proves rfc4291-2.7-scope, rfc4291-2.8-groups, rfc6724-5-rule-2.
 #[test]
 fn echo_requests_to_groups() {
     let own_group = "ff02::1:ff00:1";
@@ -80,6 +81,7 @@ fn echo_requests_to_groups() {
 }
 
 /// rfc4443-4.2-any, rfc1812-4.3.3.6: echo to any own address, by whatever port it comes.
+/// Proves rfc1122-3.2.1.3-source, rfc1122-3.2.2.6-source.
 #[test]
 fn echo_to_any_own_address() {
     for (src, dst) in [
@@ -100,6 +102,7 @@ fn echo_to_any_own_address() {
 }
 
 /// Packets that may never cause an ICMP error, each with a reason to send one (no route, TTL 1).
+/// Proves rfc1122-3.2.1.2-checksum, rfc1122-3.2.1.3-addresses, rfc1812-5.3.4-link.
 #[test]
 fn packets_that_are_never_answered() {
     let error4 = [11, 0, 0, 0, 0, 0, 0, 0, 0x45];

@@ -25,6 +25,7 @@ fn objects(mut e: &[u8]) -> Vec<(u8, u8, Vec<u8>)> {
     found
 }
 
+/// Proves rfc4884-7-structure.
 #[test]
 fn errors_with_extensions() {
     let node = Some(("diamond", Some("2001:db8::ff")));
@@ -111,6 +112,7 @@ fn names_are_cut_and_padded() {
 }
 
 /// rfc7600-5.4, draft-v4-via-v6-4-source, draft-nodeid-1: two routers that both answer from 192.0.0.8 are told apart.
+/// Proves rfc9229-3-icmp, rfc9229-3-source.
 #[test]
 fn routers_without_ipv4_addresses_are_told_apart() {
     let mut seen = Vec::new();

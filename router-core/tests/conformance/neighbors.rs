@@ -43,6 +43,7 @@ fn discovery(sent: &[(PortId, Vec<u8>)]) -> Vec<(u8, IpAddr, IpAddr)> {
 }
 
 /// Proves rfc4862-5.4.2-probe, rfc4861-7.2.6: a probe from the unspecified address for each, then advertisements to all.
+/// Proves rfc8504-5.4-nd.
 #[test]
 fn own_addresses_are_probed_and_announced() {
     let mut rig = Rig::just_started(Settings::default(), LAN_ADDRS, WAN_ADDRS);

@@ -10,6 +10,7 @@ fn rig() -> Rig {
     rig
 }
 
+/// Proves rfc1812-5.3.13.1-unknown, rfc7126-4.6-record-route.
 #[test]
 fn forwarded_ipv4_options() {
     let mut rig = rig();
@@ -30,6 +31,7 @@ fn forwarded_ipv4_options() {
     }
 }
 
+/// Proves rfc792-parameter.
 #[test]
 fn refused_ipv4_options() {
     // id, options, ICMP type and code, pointer
@@ -66,6 +68,7 @@ fn echo_replies_keep_recorded_routes() {
 }
 
 /// IPv6 extension headers in any legal order pass a router unread; only hop-by-hop options are looked at.
+/// Proves rfc5095-4.2-forward.
 #[test]
 fn forwarded_ipv6_extension_headers() {
     let opt = |next: u8| [next, 0, 1, 4, 0, 0, 0, 0];

@@ -15,6 +15,7 @@ fn rig(settings: Settings) -> Rig {
 }
 
 /// rfc792-redirect, rfc1812-5.2.7.2-host, rfc1812-5.2.7.2-forward: the packet goes on all the same.
+/// Proves rfc1812-4.3.3.2-redirect.
 #[test]
 fn hosts_are_told_of_a_better_ipv4_router() {
     let original = packet("192.0.2.2", "203.0.113.9", 17, 64, &[5; 100]);

@@ -13,6 +13,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use router_core::counters::{PortTotals, Totals, WorkerCounters};
 use router_core::drop_reason::DropReason;
 use router_core::frame::{FramePool, MAX_FRAME};
+use router_core::journal::{Happened, Subject};
 use router_core::port::PortId;
 use router_core::router::Router;
 use router_core::tables::Tables;
@@ -67,6 +68,9 @@ pub enum Settled {
     No,
 }
 
+/// Is told what changed, in order, and how many changes were too many to be kept.
+pub type Watcher = Box<dyn FnMut(&Control, Vec<(Happened, Subject)>, u64) + Send>;
+
 /// The control side of a running router, lent to commands (see [`super::RouterHandle::call`]).
 pub struct Control {
     pub(super) router: Router,
@@ -87,6 +91,7 @@ pub struct Control {
     reports: Receiver<Report>,
     wake: Wake,
     stopping: bool,
+    watcher: Option<Watcher>,
 }
 
 impl Control {
@@ -111,6 +116,27 @@ impl Control {
             reports: parts.reports,
             wake: parts.wake,
             stopping: false,
+            watcher: None,
+        }
+    }
+
+    /// Calls `watcher` at the end of each turn in which something changed, on the control thread: it must not wait. None
+    /// ends that.
+    pub fn watch(&mut self, watcher: Option<Watcher>) {
+        self.router.follow(watcher.is_some());
+        self.watcher = watcher;
+    }
+
+    fn tell_watcher(&mut self) {
+        if self.watcher.is_none() {
+            return;
+        }
+        let (changes, lost) = self.router.take_changes();
+        if !(changes.is_empty() && lost == 0)
+            && let Some(mut watcher) = self.watcher.take()
+        {
+            watcher(self, changes, lost);
+            self.watcher = Some(watcher);
         }
     }
 
@@ -200,6 +226,7 @@ impl Control {
         let now = self.clock.now();
         self.deadline = self.router.poll(now, &mut self.out);
         self.commit();
+        self.tell_watcher();
         self.deliver();
         self.reclaim(now);
         self.out.pool.refill(SPARE_FRAMES);

@@ -11,7 +11,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use control::{Control, Settled};
+pub use control::{Control, Settled, Watcher};
 pub use ports::ControlError;
 pub use signals::{Signal, Signals};
 pub use watch::{Capture, MAX_TRACED, Trace, Traced, WatchError};

@@ -73,6 +73,8 @@ pub(super) struct Passes {
     elsewhere: Vec<(u16, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.
     egress: Vec<PortId>,
+    /// The port of all frames together, their number and bytes; [`PortId::NONE`] when they do not have one.
+    all: Sent,
 }
 
 impl Passes {
@@ -87,6 +89,7 @@ impl Passes {
             tunneled: Vec::with_capacity(MAX_BATCH),
             elsewhere: Vec::with_capacity(MAX_BATCH),
             egress: Vec::with_capacity(MAX_BATCH),
+            all: Sent::default(),
         }
     }
 

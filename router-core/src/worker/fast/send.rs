@@ -12,7 +12,7 @@ use crate::observe::Observer;
 use crate::packet::Packet;
 use crate::port::PortId;
 use crate::tables::Tables;
-use crate::worker::{Outbox, Worker};
+use crate::worker::{MAX_BATCH, Outbox, Worker};
 use arrayvec::ArrayVec;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const GROUP: usize = 64;
 
 /// Frames of one egress port that are counted together.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(in crate::worker) struct Sent {
     port: PortId,
     packets: u64,
@@ -40,7 +40,9 @@ impl<O: Observer> Worker<O> {
     pub(super) fn edit(&mut self, batch: &mut [Frame], ingress: PortId, tables: &Tables, out: &Outbox) {
         let Worker { passes, counters, ident, flow_seed, .. } = self;
         passes.egress.clear();
-        let mut first = 0;
+        let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
+        // In a register: read back from memory it would be waited for, packet by packet.
+        let mut last_ident = *ident;
         for group in batch.chunks_mut(GROUP) {
             let lanes = passes.lanes.get(first..first + group.len()).unwrap_or_default();
             let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
@@ -48,29 +50,53 @@ impl<O: Observer> Worker<O> {
                 targets.push(target(passes, lane, frame, ingress, tables, *flow_seed, out.tx.len()));
             }
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
-                let port = match (target, lane.family) {
+                let (port, len) = match (target, lane.family) {
                     (Some(Target { hop, encap: None }), Some(family)) => {
                         leave_tunnel(frame, lane, counters);
-                        rewrite(frame, lane, family, hop);
-                        hop.port
+                        (hop.port, rewrite(frame, lane, family, hop))
                     }
                     (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
                         leave_tunnel(frame, lane, counters);
-                        *ident = ident.wrapping_add(1);
+                        last_ident = last_ident.wrapping_add(1);
                         hop.touch();
-                        wrap(frame, lane, family, encap, hop, *ident);
                         if let Some(c) = counters.port(encap.tunnel) {
                             c.tx_packets.add(1);
                             c.tx_bytes.add(u64::from(lane.len));
                         }
-                        hop.port
+                        (hop.port, wrap(frame, lane, family, encap, hop, last_ident))
                     }
-                    _ => PortId::NONE,
+                    _ => (PortId::NONE, 0),
                 };
+                bytes += len as u64;
+                if passes.egress.is_empty() {
+                    together = port;
+                }
+                if together != port {
+                    together = PortId::NONE;
+                }
                 passes.egress.push(port);
             }
             first += GROUP;
         }
+        *ident = last_ident;
+        passes.all = Sent { port: together, packets: passes.egress.len() as u64, bytes };
+    }
+
+    /// Fourth pass where all frames go out of one port, as they mostly do: the list becomes its queue, or is added to it.
+    /// False: they do not, and nothing was done.
+    #[inline]
+    pub(in crate::worker) fn queue_all(&self, batch: &mut Vec<Frame>, out: &mut Outbox) -> bool {
+        let mut all = self.passes.all;
+        let Some(queue) = out.tx.get_mut(usize::from(all.port.0)).filter(|_| all.port != PortId::NONE) else {
+            return false;
+        };
+        // Neither list is to lose the room for a whole batch.
+        match queue.is_empty() && queue.capacity() >= batch.capacity().min(MAX_BATCH) {
+            true => std::mem::swap(queue, batch),
+            false => queue.append(batch),
+        }
+        self.count_sent(&mut all);
+        true
     }
 
     /// Adds what was sent since the last call to the counters.
@@ -182,12 +208,16 @@ fn leave_tunnel(frame: &mut Frame, lane: &Lane, counters: &crate::counters::Work
 }
 
 /// Takes one from the TTL, which the survey has seen to be above one, and exchanges what is in front for the link header.
+/// Says how many bytes the frame has then.
 #[inline]
-fn rewrite(frame: &mut Frame, lane: &Lane, family: Family, hop: &Forward) {
+fn rewrite(frame: &mut Frame, lane: &Lane, family: Family, hop: &Forward) -> usize {
     let link = hop.rewrite.len();
-    let Some(data) = frame.exchange_front(usize::from(lane.l2), link, lane.len as usize) else { return };
+    let Some(data) = frame.exchange_front(usize::from(lane.l2), link, lane.len as usize) else { return 0 };
     hop.touch();
-    let Some((head, packet)) = data.split_at_mut_checked(link) else { return };
-    hop.rewrite.write(family, head);
-    let _ = age(family, packet);
+    let len = data.len();
+    if let Some((head, packet)) = data.split_at_mut_checked(link) {
+        hop.rewrite.write(family, head);
+        let _ = age(family, packet);
+    }
+    len
 }

@@ -60,20 +60,20 @@ impl Passes {
 }
 
 /// Takes one from the TTL and puts a tunnel's outer header and the link header in place of what was in front. The caller
-/// has seen that there is room and that the outer packet is no longer than a packet can be. False, and the frame
-/// unchanged, for a tunnel that is not over IPv4.
+/// has seen that there is room, that the outer header is ready and that the outer packet is no longer than a packet can be.
+/// Says how many bytes the frame has then.
 #[inline]
-pub(super) fn wrap(frame: &mut Frame, lane: &Lane, family: Family, encap: &Encap, hop: &Forward, ident: u16) -> bool {
-    let Some(outer) = &encap.outer else { return false };
-    let link = hop.rewrite.len();
-    let front = link + OVERHEAD as usize;
-    let Some(data) = frame.exchange_front(usize::from(lane.l2), front, lane.len as usize) else { return false };
-    let Some((head, packet)) = data.split_at_mut_checked(front) else { return false };
-    let _ = age(family, packet);
-    let Some(inner) = Inner::of(family, packet) else { return false };
-    if let Some(to) = head.last_chunk_mut() {
-        outer.write(to, &inner, (lane.len + OVERHEAD) as u16, ident);
+pub(super) fn wrap(frame: &mut Frame, lane: &Lane, family: Family, encap: &Encap, hop: &Forward, ident: u16) -> usize {
+    let Some(outer) = &encap.outer else { return 0 };
+    let front = hop.rewrite.len() + OVERHEAD as usize;
+    let Some(data) = frame.exchange_front(usize::from(lane.l2), front, lane.len as usize) else { return 0 };
+    let len = data.len();
+    if let Some((head, packet)) = data.split_at_mut_checked(front) {
+        let _ = age(family, packet);
+        if let (Some(inner), Some(to)) = (Inner::of(family, packet), head.last_chunk_mut()) {
+            outer.write(to, &inner, (lane.len + OVERHEAD) as u16, ident);
+        }
+        hop.rewrite.write(Family::Inet, head);
     }
-    hop.rewrite.write(Family::Inet, head);
-    true
+    len
 }
