@@ -8,8 +8,12 @@ use router_core::frame::{Frame, FramePool};
 use router_core::port::PortId;
 use router_core::worker::{Fixed, MAX_BATCH, Outbox, Worker};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// Buffers in rotation: with the bytes that a packet touches in each they are twice a first-level data cache.
+const BUFFERS: usize = 8 * MAX_BATCH;
 
 /// The ways of forwarding that are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,8 +109,8 @@ pub struct Forwarded {
     pub allocations: u64,
 }
 
-/// Sends packets through one worker in batches of `batch` and measures. Buffers are in rotation, more than a batch, so
-/// that they are as cold as a port's. The copy of a packet into its buffer is measured alone and taken off.
+/// Sends packets through one worker in batches of `batch` and measures. Each packet is copied into the buffer that was
+/// used longest ago, one of [`BUFFERS`], as the rings of a port give them out. The copy of a packet into its buffer is measured alone and taken off.
 ///
 /// `allocations` counts calls of the allocator, for those who watch; `|| 0` for others.
 ///
@@ -120,49 +124,47 @@ pub fn measure(
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
     let size = batch.clamp(1, MAX_BATCH);
-    // The clock is read once per some 256 packets, whatever the batch.
-    let rounds = MAX_BATCH / size;
     let counters = Arc::new(WorkerCounters::new(8));
     let mut worker = Worker::new(Arc::clone(&counters), 1);
     let mut source = Fixed(bed.router.tables());
-    let mut out = Outbox::new(8, FramePool::new(8 * MAX_BATCH, 2048));
+    let mut out = Outbox::new(8, FramePool::new(BUFFERS, 2048));
     (0..8).for_each(|port| out.make_room(PortId(port)));
+    // First out, first in again: a pool would give back the frames used last.
+    let mut rest: VecDeque<Frame> = std::iter::from_fn(|| out.pool.take()).collect();
+    let mut ready: Vec<Frame> = Vec::with_capacity(MAX_BATCH);
     let mut frames: Vec<Frame> = Vec::with_capacity(MAX_BATCH);
     let mut next = 0;
-    let mut fill = |out: &mut Outbox, frames: &mut Vec<Frame>| {
-        while frames.len() < size {
-            let Some(mut frame) = out.pool.take() else { break };
+    // Small batches are not copied one by one either: what a port delivers has been written a while before.
+    let mut fill = |rest: &mut VecDeque<Frame>, ready: &mut Vec<Frame>| {
+        while ready.len() < MAX_BATCH {
+            let Some(mut frame) = rest.pop_front() else { break };
             frame.set_data(packets.get(next));
             next += 1;
             if next >= packets.len() {
                 next = 0;
             }
-            frames.push(frame);
+            ready.push(frame);
         }
-        frames.len()
+        ready.len()
     };
     let copy = per_item(plan.runs, plan.time / 2, || {
-        let mut n = 0;
-        for _ in 0..rounds {
-            n += fill(&mut out, &mut frames);
-            while let Some(f) = frames.pop() {
-                out.pool.put(f);
-            }
+        let n = fill(&mut rest, &mut ready);
+        while !ready.is_empty() {
+            give(&mut ready, &mut frames, size);
+            take_back(&mut frames, &mut rest);
         }
         n
     });
     let mut allocated = 0;
     let all = per_item(plan.runs, plan.time, || {
-        let mut n = 0;
-        for _ in 0..rounds {
-            n += fill(&mut out, &mut frames);
+        let n = fill(&mut rest, &mut ready);
+        while !ready.is_empty() {
+            give(&mut ready, &mut frames, size);
             let before = allocations();
             worker.process(bed.now, &mut source, PortId(1), &mut frames, &mut out);
             allocated += allocations() - before;
             for queue in &mut out.tx {
-                while let Some(f) = queue.pop() {
-                    out.pool.put(f);
-                }
+                take_back(queue, &mut rest);
             }
         }
         n
@@ -174,6 +176,20 @@ pub fn measure(
         return Err(Void::Lost { received, transmitted, totals: format!("{totals:?}") });
     }
     Ok(Forwarded { packet: all.less(copy), copy, allocations: allocated })
+}
+
+/// The next batch. One by one: ranges cost as much as a whole batch of one.
+fn give(ready: &mut Vec<Frame>, batch: &mut Vec<Frame>, size: usize) {
+    while batch.len() < size {
+        let Some(frame) = ready.pop() else { break };
+        batch.push(frame);
+    }
+}
+
+fn take_back(from: &mut Vec<Frame>, to: &mut VecDeque<Frame>) {
+    while let Some(frame) = from.pop() {
+        to.push_back(frame);
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod fake;
 pub mod grammar;
 pub mod output;
 mod run;
+mod shell;
 
 pub use app::run as run_with_args;
 

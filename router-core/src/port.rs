@@ -59,6 +59,10 @@ pub enum PortKind {
     Tun,
     /// AF_PACKET on a network device.
     Packet,
+    /// AF_XDP on a network device.
+    Xdp,
+    /// The fastest way that the device and the process's privileges allow; an open port is of that kind instead.
+    Auto,
     /// libpnet's portable datalink channel on a network device.
     Datalink,
     /// Raw IP sockets over the host's own stack: carries tunnels.
@@ -80,6 +84,8 @@ impl fmt::Display for PortKind {
         f.write_str(match self {
             PortKind::Tun => "tun",
             PortKind::Packet => "packet",
+            PortKind::Xdp => "xdp",
+            PortKind::Auto => "auto",
             PortKind::Datalink => "datalink",
             PortKind::RawIp => "rawip",
             PortKind::Memory => "memory",

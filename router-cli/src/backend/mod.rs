@@ -2,11 +2,13 @@
 
 mod errors;
 mod execute;
+mod imagined;
 mod ports;
 mod show;
 
 pub(crate) use execute::execute;
 use execute::flush_page;
+pub(crate) use imagined::Imagined;
 pub(crate) use ports::change;
 
 use crate::config::{Change, Target};
@@ -14,6 +16,7 @@ use crate::control::{
     Answer, Backend, Op, RoutePlace, RouteSelect, StatsInfo, TableSelect, VERSION, VersionInfo, WireError, run_batch,
 };
 use router_core::addr::Family;
+use router_core::port::PortInfo;
 use router_core::routing::{Cursor, PrefixSelect, RouteFilter};
 use router_core::spec::RouteInfo;
 use router_io::runtime::{Control, RouterHandle};
@@ -39,6 +42,14 @@ impl RouterBackend {
     /// Sets what [`Op::Reload`] does.
     pub fn on_reload(&self, reload: Arc<Reload>) {
         *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    /// A port in the tables alone: no device is opened.
+    pub fn add_port_without_device(&self, info: PortInfo) -> Result<(), WireError> {
+        self.on_control(move |c| {
+            let now = c.now();
+            c.router_mut().add_port(now, info).map(|_| ()).map_err(errors::port)
+        })?
     }
 
     fn on_control<R: Send + 'static>(

@@ -9,9 +9,11 @@ mod server;
 mod socket;
 mod wire;
 
+pub(crate) use client::plain;
 pub use client::{Client, ClientError};
 pub use ops::{
-    AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, StatsInfo, TunnelInfo, VersionInfo,
+    AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
+    StatsInfo, TunnelInfo, VersionInfo,
 };
 pub(crate) use select::addr_scope;
 pub use select::{
@@ -19,6 +21,7 @@ pub use select::{
     TunnelChange, route_scope,
 };
 pub use server::{Limits, Server, run_batch};
+pub(crate) use socket::running_names;
 pub use socket::{Access, SocketError, check_free, default_path, find_socket};
 pub use wire::{Body, Reply, Request, VERSION, WireError};
 

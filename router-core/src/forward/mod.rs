@@ -70,12 +70,15 @@ pub struct Context<'a> {
     pub next: ObjectId,
     /// Identification for an IPv4 packet that is made here; another one for each packet of a worker.
     pub ident: u16,
+    /// The packet is only an example ([`crate::explain`]): decide and apply as ever, but leave all state as it is.
+    pub rehearsal: bool,
 }
 
 /// One way of forwarding.
 ///
 /// `decide` must not depend on anything but its arguments and its own state; `apply` is called at most once, right after
 /// a `decide` that said [`Verdict::Transmit`], [`Verdict::Continue`] or, perhaps after a while, [`Verdict::Again`].
+/// Neither may change its state in a [`Context::rehearsal`].
 pub trait Forwarder: Send + Sync + fmt::Debug {
     /// Its name, as in a route's `forwarder NAME`.
     fn name(&self) -> &str;

@@ -289,18 +289,20 @@ fn echo_replies() {
     with_options[3] += 8;
     with_options[6] = 0x40;
     fill_ipv4_header(&mut with_options);
-    for request in [v4, with_options] {
+    let recorded = [&[7, 7, 8][..], &V4[1], &[0]].concat();
+    for (request, options) in [(v4, vec![]), (with_options, recorded)] {
         let packet = Packet::parse(Family::Inet, &request).unwrap();
         let mut f = Frame::from_slice(&request);
-        echo_reply(&mut f, &packet, packet.dst).unwrap();
+        echo_reply(&mut f, &packet, packet.dst, 5).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv4(h)), Some(TransportSlice::Icmpv4(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
         };
         let h = h.header().to_header();
-        assert_eq!((h.source, h.destination, h.time_to_live, h.options.len()), (V4[1], V4[0], 64, 0));
+        assert_eq!((h.source, h.destination, h.time_to_live), (V4[1], V4[0], 64));
+        assert_eq!(h.options[..], options[..], "the recorded way stays, with our address");
         assert_eq!(h.header_checksum, h.calc_header_checksum());
-        assert!(checksum::verify(&f.data()[20..]) && !h.dont_fragment && h.identification != 0);
+        assert!(checksum::verify(&f.data()[20 + options.len()..]) && !h.dont_fragment && h.identification != 0);
         let want = etherparse::IcmpEchoHeader { id: 77, seq: 5 };
         assert_eq!((i.icmp_type(), i.payload()), (Icmpv4Type::EchoReply(want), &[1u8, 2, 3][..]));
     }
@@ -310,7 +312,7 @@ fn echo_replies() {
     // The second source is what a request to ff02::1 would get.
     for src in [packet.dst, ip("fe80::1")] {
         let mut f = Frame::from_slice(&v6);
-        echo_reply(&mut f, &packet, src).unwrap();
+        echo_reply(&mut f, &packet, src, 5).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv6(h)), Some(TransportSlice::Icmpv6(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
@@ -323,7 +325,7 @@ fn echo_replies() {
         // A reply is not answered.
         let again = Packet::parse(Family::Inet6, f.data()).unwrap();
         let mut f = Frame::from_slice(f.data());
-        assert_eq!(echo_reply(&mut f, &again, src), Err(DropReason::IcmpConsumed));
+        assert_eq!(echo_reply(&mut f, &again, src, 5), Err(DropReason::IcmpConsumed));
     }
 }
 
@@ -332,7 +334,7 @@ fn rates_and_bursts() {
     let s = IcmpSettings { error_rate: 10, error_burst: 3, echo_rate: 0, ..IcmpSettings::default() };
     let mut l = Limiter::default();
     let at = Instant::from_millis;
-    let mut count = |t: u64, kind| (0..10).filter(|_| l.allow(at(t), &s, kind)).count();
+    let mut count = |t: u64, kind| (0..10).filter(|_| l.allow(at(t), &s, kind, ip("192.0.2.9"))).count();
     assert_eq!(count(0, LimitKind::Error), 3, "a full bucket");
     assert_eq!(count(0, LimitKind::TooBig), 3, "one of its own");
     assert_eq!(count(99, LimitKind::Error), 0);
@@ -341,7 +343,9 @@ fn rates_and_bursts() {
     assert_eq!(count(100_000, LimitKind::Error), 3, "never more than the burst");
     assert_eq!(count(100_000, LimitKind::Echo), 0, "rate 0 is none");
     let mut l = Limiter::default();
-    let second = (0..1_000_000u64).filter(|i| l.allow(at(5) + Duration::from_micros(*i), &s, LimitKind::Error)).count();
+    let second = (0..1_000_000u64)
+        .filter(|i| l.allow(at(5) + Duration::from_micros(*i), &s, LimitKind::Error, ip("192.0.2.9")))
+        .count();
     assert_eq!(second, 3 + 9);
 }
 
@@ -445,7 +449,7 @@ proptest! {
         }
         if let Some(p) = parsed {
             let mut f = Frame::from_slice(&v);
-            let _ = echo_reply(&mut f, &p, p.dst);
+            let _ = echo_reply(&mut f, &p, p.dst, 5);
         }
     }
 }

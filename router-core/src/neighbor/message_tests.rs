@@ -71,7 +71,7 @@ impl End {
             table.arp_input(NOW, &s, port, f.data(), &mut answer, events)
         } else {
             let packet = Packet::parse(Family::Inet6, f.data()).unwrap();
-            let received = NdpReceived { packet: &packet, data: f.data(), from: Some(link.src) };
+            let received = NdpReceived { packet: &packet, data: f.data(), from: Some(link.src), tentative: None };
             table.ndp_input(NOW, &s, port, &received, &mut answer, events)
         };
         (outcome, answer)
@@ -361,7 +361,7 @@ proptest! {
                 d[42..44].copy_from_slice(&sum.to_be_bytes());
             }
             if let Ok(packet) = Packet::parse(Family::Inet6, f.data()) {
-                let received = NdpReceived { packet: &packet, data: f.data(), from: None };
+                let received = NdpReceived { packet: &packet, data: f.data(), from: None, tentative: None };
                 let _ = end.table.ndp_input(NOW, &s, &end.port, &received, &mut answer, &mut end.events);
             }
         }

@@ -52,11 +52,11 @@ impl Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     /// `local` before `main` before `default`, in the order of Linux's rules.
-    table: u8,
+    pub(crate) table: u8,
     /// By origin: see [`preference`].
-    preference: u8,
+    pub(crate) preference: u8,
     /// What the operator or the routing protocol said; lower wins.
-    metric: u32,
+    pub(crate) metric: u32,
 }
 
 /// Preference by origin; lower wins. What is directly connected beats everything said about it from elsewhere (in the

@@ -80,7 +80,9 @@ impl Router {
         self.routing.remove_port(id);
         self.ports = self.ports.without(id);
         self.no_carrier.remove(&id);
+        self.duplicates.remove(&id);
         self.changed = true;
+        self.own_stale = true;
         Ok(())
     }
 
@@ -104,6 +106,10 @@ impl Router {
         info.up = info.admin_up && !self.no_carrier.contains(&id);
         if was_up && !info.up {
             self.flush_neighbors(now, id, false, out);
+            self.own.forget(id);
+        }
+        if !was_up && info.up {
+            info.addrs.extend(self.duplicates.remove(&id).unwrap_or_default());
         }
         self.put(info);
         Ok(())
@@ -162,6 +168,7 @@ impl Router {
         self.ports = self.ports.with(Arc::clone(&info));
         self.routing.set_port(info);
         self.changed = true;
+        self.own_stale = true;
     }
 }
 

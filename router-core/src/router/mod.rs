@@ -3,7 +3,10 @@
 //! The caller hands in commands, facts about ports, punted frames and the present time; it gets back frames to send, the
 //! next deadline, and, from [`Router::commit`], a new snapshot for the workers whenever something changed.
 
+mod explain;
+mod explain_words;
 mod links;
+mod own;
 mod punts;
 mod translators;
 mod tunnels;
@@ -16,13 +19,14 @@ use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
-use crate::neighbor::{NeighborEvent, NeighborTable};
+use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
 use crate::tables::{PortTable, Tables};
 use crate::time::Instant;
 use crate::worker::{Outbox, Worker};
+use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -47,6 +51,11 @@ pub struct Router {
     events: Vec<NeighborEvent>,
     /// Gateways that did not answer, and when to ask again.
     lost_gateways: BTreeMap<(PortId, IpAddr), Instant>,
+    own: OwnAddresses,
+    /// Ports have changed since `own` looked at them.
+    own_stale: bool,
+    /// Addresses of ports that turned out to be somebody else's: tried again when the link comes up anew.
+    duplicates: BTreeMap<PortId, Vec<IpNet>>,
     /// Who else uses addresses of ours (RFC 5227 2.4, RFC 4862 5.4.4).
     conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
 }
@@ -74,7 +83,7 @@ impl Router {
             tunnels: BTreeMap::new(),
             translators: BTreeMap::new(),
             seed,
-            decap: DecapTable::default(),
+            decap: DecapTable::new(seed ^ 5),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::new(counters, seed),
             tables,
@@ -82,6 +91,9 @@ impl Router {
             next_ifindex: 1,
             events: Vec::new(),
             lost_gateways: BTreeMap::new(),
+            own: OwnAddresses::default(),
+            own_stale: true,
+            duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
         };
         let lo = PortInfo {
@@ -177,6 +189,7 @@ impl Router {
         self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
         self.poll_translators(now, out);
+        self.announce(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();
@@ -185,6 +198,7 @@ impl Router {
             self.reassembler.poll_at(),
             self.tunnel_deadline(),
             self.translator_deadline(),
+            self.own.poll_at(),
             gateways,
         ];
         deadlines.into_iter().flatten().min()

@@ -281,7 +281,8 @@ impl Router {
         let outcome = match ndp {
             None => self.neighbors.arp_input(now, settings, &port, frame.data(), &mut answer, events),
             Some((packet, from)) => {
-                let received = NdpReceived { packet: &packet, data: frame.data(), from };
+                let tentative = Some(&self.own);
+                let received = NdpReceived { packet: &packet, data: frame.data(), from, tentative };
                 self.neighbors.ndp_input(now, settings, &port, &received, &mut answer, events)
             }
         };
@@ -300,6 +301,9 @@ impl Router {
                 counters.delivered.add(1);
                 // Bounded: one per address of ours.
                 self.conflicts.insert((port.id, addr), mac);
+                if self.own.conflict(now, port.id, addr) {
+                    self.give_up(port.id, addr);
+                }
             }
             Ok(Outcome::Ignored(reason)) | Err(reason) => {
                 out.pool.put(answer);

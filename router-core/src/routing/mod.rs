@@ -32,6 +32,7 @@
 //! it are gone.
 
 mod error;
+mod explain;
 pub(crate) mod facts;
 mod next_hops;
 pub(crate) mod objects;
@@ -45,6 +46,7 @@ mod tests;
 mod validate;
 
 pub use error::{GatewayFault, RouteError};
+pub use explain::{Candidacy, Choice, Cover, CoverVerdict, Recursion};
 pub use facts::EncapFacts;
 pub use show::{Cursor, PrefixSelect, RouteAnswer, RouteFilter};
 
