@@ -13,7 +13,7 @@ pub(crate) use client::plain;
 pub use client::{Client, ClientError};
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
-    StatsInfo, TunnelInfo, VersionInfo,
+    StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, VersionInfo,
 };
 pub(crate) use select::addr_scope;
 pub use select::{

@@ -9,6 +9,7 @@ mod out;
 mod route;
 mod rule;
 mod stats;
+mod translate;
 mod tree;
 mod tunnel;
 
@@ -21,6 +22,7 @@ pub use out::{Out, OutState, Paint};
 pub use route::{NextHops, get, route, route_line};
 pub use rule::rules;
 pub use stats::{drops, stats};
+pub use translate::translators;
 pub use tree::Node;
 pub use tunnel::tunnels;
 

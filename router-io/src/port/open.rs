@@ -305,7 +305,7 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             opened.guards.push(Box::new(far));
             Ok(opened)
         }
-        PortKind::Tunnel | PortKind::Loopback | PortKind::Xdp | PortKind::Auto => {
+        PortKind::Tunnel | PortKind::Translator | PortKind::Loopback | PortKind::Xdp | PortKind::Auto => {
             Err(impossible("this kind has no device to open"))
         }
     }
