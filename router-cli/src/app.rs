@@ -119,6 +119,8 @@ enum Sub {
     Addr(Words),
     /// Tunnels: show, add, change, del
     Tunnel(Words),
+    /// Translators between IPv4 and IPv6 and the sessions of NAT64: show
+    Translate(Words),
     /// Next-hop objects and groups: show, add, replace, del, get, flush
     Nexthop(Words),
     /// The fixed policy rules: show
@@ -332,6 +334,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Link(w) => words_of("link", w),
         Sub::Addr(w) => words_of("addr", w),
         Sub::Tunnel(w) => words_of("tunnel", w),
+        Sub::Translate(w) => words_of("translate", w),
         Sub::Nexthop(w) => words_of("nexthop", w),
         Sub::Rule(w) => words_of("rule", w),
     })

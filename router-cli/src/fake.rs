@@ -212,6 +212,8 @@ impl State {
                 self.links.retain(|l| l.name != name);
                 Ok(Answer::Done)
             }
+            // The stand-in has none.
+            Op::TranslateShow(_) => Ok(Answer::Translators(Vec::new())),
             Op::TunnelShow(name) => Ok(Answer::Tunnels(
                 self.tunnels
                     .values()

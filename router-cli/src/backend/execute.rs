@@ -63,6 +63,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             Ok(Answer::Done)
         }
         Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
+        Op::TranslateShow(select) => show::translators(c, &select),
         Op::NextHopAdd(n) => next_hop(c, RouteOp::Add, &n),
         Op::NextHopReplace(n) => next_hop(c, RouteOp::Replace, &n),
         Op::NextHopDelete(id) => delete_next_hop(c, id),

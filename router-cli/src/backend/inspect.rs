@@ -258,7 +258,7 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
                 Punted::Resolve { port, neighbor } => format!("waits for {neighbor} on {}", name(port)),
                 Punted::Reassemble => "reassembly".to_owned(),
                 Punted::IcmpError => "an ICMP error".to_owned(),
-                Punted::Translate => "a translator's session".to_owned(),
+                Punted::Translate(_) => "a translator's session".to_owned(),
             };
             ("control", what, false)
         }

@@ -9,6 +9,8 @@ use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
 use router_core::port::{Medium, PortKind, TableId};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
+use router_core::translate::TranslatorSpec;
+use router_core::translate::nat64::{Nat64Stats, SessionInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -97,6 +99,9 @@ pub enum Op {
     /// List tunnels: one or all.
     #[serde(rename = "tunnel.show")]
     TunnelShow(Option<String>),
+    /// List translators, one or all, and sessions of NAT64 if asked for.
+    #[serde(rename = "translate.show")]
+    TranslateShow(TranslateSelect),
     /// New next-hop object.
     #[serde(rename = "nexthop.add")]
     NextHopAdd(NextHopSpec),
@@ -211,6 +216,7 @@ impl Op {
                 | Op::NeighShow(_)
                 | Op::LinkShow(_)
                 | Op::TunnelShow(_)
+                | Op::TranslateShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
                 | Op::Drops
@@ -249,6 +255,8 @@ pub enum Answer {
     Links(Vec<LinkInfo>),
     /// Tunnels.
     Tunnels(Vec<TunnelInfo>),
+    /// Translators.
+    Translators(Vec<TranslatorInfo>),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
     /// What becomes of a packet.
@@ -381,6 +389,34 @@ pub struct LinkInfo {
     /// Counters.
     #[serde(default)]
     pub totals: PortTotals,
+}
+
+/// Which translators, and how much of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TranslateSelect {
+    /// This one; None for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Up to so many sessions of each.
+    #[serde(default)]
+    pub sessions: u32,
+}
+
+/// A translator with its counters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TranslatorInfo {
+    /// The translator.
+    pub translator: TranslatorSpec,
+    /// Counters of its port: what went in and what came out.
+    #[serde(default)]
+    pub totals: PortTotals,
+    /// Counts of a NAT64's sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat64: Option<Nat64Stats>,
+    /// Sessions, as many as asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<SessionInfo>,
 }
 
 /// A tunnel with its counters.

@@ -10,6 +10,7 @@ mod remedy;
 mod route;
 mod rule;
 mod stats;
+mod translate;
 mod tree;
 mod tunnel;
 
@@ -23,6 +24,7 @@ pub use remedy::remedy;
 pub use route::{NextHops, get, route, route_line};
 pub use rule::rules;
 pub use stats::{DropRow, drops, rates, stats};
+pub use translate::translators;
 pub use tree::Node;
 pub use tunnel::tunnels;
 
