@@ -17,7 +17,8 @@ use patience::{Patience, Wait};
 use router_core::counters::WorkerCounters;
 use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool, MAX_FRAME};
-use router_core::port::PortId;
+use router_core::offload;
+use router_core::port::{Medium, PortId};
 use router_core::tables::Tables;
 use router_core::worker::{Outbox, Punt, TableSource};
 use rustix::event::{Timespec, epoll};
@@ -33,6 +34,9 @@ const WAKE: u64 = u64::MAX;
 /// Turns without a look at the epoll set while ports that can be looked at for free keep a worker busy: what the control
 /// thread says, and other ports, wait no longer than these take.
 const TURNS: u32 = 8;
+
+/// Length of an Ethernet header. Frames with a VLAN tag in their bytes are none of those that are joined.
+const LINK: usize = 14;
 
 /// Every so many batches all egress lists are looked through.
 const FULL_SWEEP: u64 = 1024;
@@ -306,7 +310,13 @@ impl Worker {
     /// Sends frames through a port's queue and empties the list.
     fn send(&mut self, id: PortId, frames: &mut Vec<Frame>) {
         match self.queues.get_mut(usize::from(id.0)) {
-            Some(Some(queue)) => queue.send_batch(frames, &mut self.out.pool, &mut self.sent),
+            Some(Some(queue)) => {
+                if frames.len() > 1 && queue.caps().tso {
+                    let link = if queue.medium() == Medium::Ethernet { LINK } else { 0 };
+                    offload::merge(frames, link, &mut self.out.pool);
+                }
+                queue.send_batch(frames, &mut self.out.pool, &mut self.sent);
+            }
             _ => {
                 for frame in frames.drain(..) {
                     self.counters.tx_failed(id, frame.len(), DropReason::PortGone);
