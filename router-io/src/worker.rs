@@ -18,7 +18,8 @@ use patience::{Patience, Wait};
 use router_core::counters::WorkerCounters;
 use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool, MAX_FRAME};
-use router_core::port::PortId;
+use router_core::offload;
+use router_core::port::{Medium, PortId};
 use router_core::tables::Tables;
 use router_core::trace::Watch;
 use router_core::worker::{Outbox, Punt, TableSource};
@@ -35,6 +36,9 @@ const WAKE: u64 = u64::MAX;
 /// Turns without a look at the epoll set while ports that can be looked at for free keep a worker busy: what the control
 /// thread says, and other ports, wait no longer than these take.
 const TURNS: u32 = 8;
+
+/// Length of an Ethernet header. Frames with a VLAN tag in their bytes are none of those that are joined.
+const LINK: usize = 14;
 
 /// Every so many batches all egress lists are looked through.
 const FULL_SWEEP: u64 = 1024;
@@ -316,6 +320,10 @@ impl Worker {
         match self.queues.get_mut(id.index()) {
             Some(Some(queue)) => {
                 self.core.sent(&self.clock, id, frames);
+                if frames.len() > 1 && queue.caps().tso {
+                    let link = if queue.medium() == Medium::Ethernet { LINK } else { 0 };
+                    offload::merge(frames, link, &mut self.out.pool);
+                }
                 queue.send_batch(frames, &mut self.out.pool, &mut self.sent);
             }
             _ => {

@@ -1,13 +1,16 @@
 //! Offloads that a frame brought along and the next port does not take: unfinished checksums and super-frames.
 //!
 //! Linux leaves both to the last hop before a wire (`virtio_net_hdr`). They pass through untouched where the egress port
-//! takes them, and are finished here, and only here, where it does not.
+//! takes them, and are finished here, and only here, where it does not. The other way round, segments are joined
+//! ([`merge`]) for a port that takes super-frames.
 
 mod detect;
+mod merge;
 mod partial;
 mod segment;
 
 pub use detect::find_partial;
+pub use merge::merge;
 pub use partial::{complete_checksum, make_partial};
 
 use crate::drop_reason::DropReason;

@@ -74,6 +74,32 @@ impl Layout {
         self.outers > 0
     }
 
+    /// Whether this is the transport protocol.
+    pub(super) fn is(&self, proto: u8) -> bool {
+        self.proto == proto
+    }
+
+    pub(super) fn is_v4(&self) -> bool {
+        self.v4
+    }
+
+    /// Where the transport header begins.
+    pub(super) fn l4(&self) -> usize {
+        self.l4
+    }
+
+    /// Where the payload begins.
+    pub(super) fn payload(&self) -> usize {
+        self.payload
+    }
+
+    /// Corrects the headers of a super-frame, not in a tunnel, whose payload has grown: lengths, and the pending checksum.
+    pub(super) fn finish_super(&self, data: &mut [u8]) {
+        let len = data.len();
+        finish_ip(&mut data[self.ip..], self.v4, len - self.ip, 0);
+        self.write_checksum(data, len, false);
+    }
+
     fn fits(&self, kind: GsoKind) -> bool {
         matches!(
             (kind, self.proto, self.v4),

@@ -32,7 +32,7 @@ fn super_frame(kind: GsoKind, payload: &[u8], size: u16) -> Frame {
 }
 
 fn segment_all(f: Frame, caps: &PortCaps) -> Vec<Frame> {
-    let mut pool = FramePool::new(200, 2000);
+    let mut pool = FramePool::new(256, 2000);
     let mut out = vec![Frame::default()];
     let n = prepare(f, caps, &mut pool, &mut out).unwrap();
     assert_eq!(out.len(), n + 1);
@@ -163,6 +163,100 @@ fn cutting_behind_a_tunnel_is_the_same_as_before_it() {
             }
         }
     }
+}
+
+/// The segments of several flows, each a super-frame's, in Ethernet; told apart by the source port.
+fn flows(kinds: &[(GsoKind, u16, usize)]) -> Vec<Vec<Frame>> {
+    let cut = |(n, (kind, size, len)): (usize, &(GsoKind, u16, usize))| {
+        let payload: Vec<u8> = (0..*len).map(|i| (i * 31 / 7 + n) as u8).collect();
+        let mut whole = super_frame(*kind, &payload, *size);
+        let l4 = usize::from(whole.meta.csum.unwrap().start);
+        whole.data_mut()[l4 + 1] = n as u8;
+        whole.data_mut()[l4 + 13] = 0x10;
+        whole.meta.gso = whole.meta.gso.map(|g| Gso { ecn: false, ..g });
+        let mut all = segment_all(whole, &NO_CAPS);
+        for f in &mut all {
+            let ethertype = if f.data()[0] >> 4 == 4 { 0x0800u16 } else { 0x86dd };
+            let link = f.push_front(14).unwrap();
+            link[..12].fill(7);
+            link[12..14].copy_from_slice(&ethertype.to_be_bytes());
+        }
+        all
+    };
+    kinds.iter().enumerate().map(cut).collect()
+}
+
+/// What a port's frames look like on a wire.
+fn on_wire(frames: Vec<Frame>) -> Vec<Vec<u8>> {
+    let mut wire = Vec::new();
+    for mut f in frames {
+        let link = f.data()[..14].to_vec();
+        f.pull_front(14);
+        wire.extend(segment_all(f, &NO_CAPS).iter().map(|s| [&link, s.data()].concat()));
+    }
+    wire
+}
+
+/// The frames of one flow, by the low byte of the source port.
+fn flow_of(wire: &[Vec<u8>], n: u8) -> Vec<&Vec<u8>> {
+    let l4 = |f: &[u8]| if f[14] >> 4 == 4 { 34 } else { 54 };
+    wire.iter().filter(|f| f[l4(f) + 1] == n).collect()
+}
+
+proptest! {
+    #[test]
+    fn joined_segments_are_cut_into_what_they_were(
+        kinds in proptest::collection::vec(
+            (prop_oneof![Just(GsoKind::TcpV4), Just(GsoKind::TcpV6)], 256u16..1460, 1usize..60_000), 1..5),
+        picks in proptest::collection::vec(any::<u8>(), 0..200),
+        harm in proptest::collection::vec((any::<prop::sample::Index>(), 0u8..5), 0..6),
+    ) {
+        let mut flows = flows(&kinds);
+        // Interleaved, each flow in its own order.
+        let mut frames = Vec::new();
+        for pick in picks {
+            let n = usize::from(pick) % flows.len();
+            if !flows[n].is_empty() {
+                frames.push(flows[n].remove(0));
+            }
+        }
+        // What must not be joined: broken checksums, other flags, pure acknowledgements, losses, other windows.
+        for (at, what) in harm {
+            if frames.is_empty() {
+                break;
+            }
+            let i = at.index(frames.len());
+            let f = &mut frames[i];
+            let l4 = if f.data()[14] >> 4 == 4 { 34 } else { 54 };
+            match what {
+                0 => f.data_mut()[l4 + 17] ^= 1,
+                1 => f.data_mut()[l4 + 13] |= 0x01,
+                2 => f.truncate(l4 + 32),
+                3 => { frames.remove(i); }
+                _ => f.data_mut()[l4 + 15] ^= 1,
+            }
+        }
+        let want: Vec<Vec<u8>> = frames.iter().map(|f| f.data().to_vec()).collect();
+        let mut pool = FramePool::new(64, crate::frame::MAX_FRAME);
+        let before = frames.len();
+        merge(&mut frames, 14, &mut pool);
+        prop_assert!(frames.len() <= before);
+        let got = on_wire(frames);
+        prop_assert_eq!(got.len(), want.len());
+        for n in 0..5 {
+            prop_assert_eq!(flow_of(&got, n), flow_of(&want, n));
+        }
+    }
+}
+
+#[test]
+fn a_flow_in_order_becomes_few_super_frames() {
+    let mut frames: Vec<Frame> = flows(&[(GsoKind::TcpV6, 1400, 60_000), (GsoKind::TcpV4, 1448, 50_000)]).concat();
+    let (count, wire) = (frames.len(), frames.iter().map(|f| f.data().to_vec()).collect::<Vec<_>>());
+    let mut pool = FramePool::new(8, crate::frame::MAX_FRAME);
+    merge(&mut frames, 14, &mut pool);
+    assert_eq!((count, frames.len()), (43 + 35, 2));
+    assert_eq!(on_wire(frames), wire);
 }
 
 #[test]

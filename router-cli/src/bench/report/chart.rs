@@ -268,8 +268,8 @@ impl Bars {
             cap * 2.0
         ));
         let top = bar.behind.map_or(high, |b| y_of(scale, b).min(high));
-        // Figures under 30 pixels of width would run into each other.
-        if width >= 30.0 {
+        // Figures over narrower bars would run into each other.
+        if width >= 34.0 {
             s.text(middle, top - 5.0, "middle", "value", &number(bar.behind.unwrap_or(bar.median)));
         }
     }

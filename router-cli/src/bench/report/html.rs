@@ -81,6 +81,11 @@ fn bar(s: Option<&Series>) -> Option<Bar> {
     s.map(|s| Bar { median: s.median, min: s.min, max: s.max, behind: None })
 }
 
+/// A frame size in words.
+fn bytes(size: &str) -> String {
+    if size == "imix" { size.to_owned() } else { format!("{size} bytes") }
+}
+
 fn figure(t: &mut String, caption: &str, drawing: &str) {
     let _ = writeln!(t, "<figure><figcaption>{}</figcaption>\n{drawing}</figure>", escape(caption));
 }
@@ -189,7 +194,7 @@ fn latency(t: &mut String, r: &Report) {
                 series,
                 dots: false,
             };
-            figure(t, &format!("{path}, {size} bytes"), &lines.draw());
+            figure(t, &format!("{path}, {}", bytes(size)), &lines.draw());
         }
     }
     delays(t, r);
@@ -252,7 +257,7 @@ fn loss(t: &mut String, r: &Report) {
                 series,
                 dots: true,
             };
-            figure(t, &format!("{path}, {size} bytes"), &lines.draw());
+            figure(t, &format!("{path}, {}", bytes(size)), &lines.draw());
         }
     }
 }

@@ -66,11 +66,17 @@ impl Dut {
             exec.kill().map_err(WireError::system("kill the command"))?;
         }
         if self.name.is_kernel() {
+            let before = napi::threads("left", Duration::ZERO);
             for dev in ["left", "right"] {
                 net.set_up("dut", dev, false)?;
                 net.set_up("dut", dev, true)?;
             }
             net.wait_ready(APPEAR)?;
+            if self.name == DutName::KernelThreaded {
+                // The device remembers that it is threaded; its threads are new ones.
+                self.threads = new_threads(&before, &setup.cpus.dut)?;
+            }
+            return kernel(net, setup);
         }
         *self = Dut::start(self.name, net, setup)?;
         Ok(())
@@ -145,6 +151,11 @@ fn threaded(net: &Net, cpus: &[usize]) -> Result<Vec<u32>, WireError> {
     let before = napi::threads("left", Duration::ZERO);
     host.run(|| napi::set_gro("left", true)).map_err(WireError::system("switch GRO of left on"))?;
     host.run(|| napi::set_threaded("left")).map_err(WireError::system("set threaded NAPI of left"))?;
+    new_threads(&before, cpus)
+}
+
+/// Waits for kernel threads that receive for `left` and were not there before, and puts them on these processors.
+fn new_threads(before: &[u32], cpus: &[usize]) -> Result<Vec<u32>, WireError> {
     let deadline = std::time::Instant::now() + APPEAR;
     let new = loop {
         let new: Vec<u32> = napi::threads("left", Duration::ZERO).into_iter().filter(|t| !before.contains(t)).collect();

@@ -73,7 +73,9 @@ impl Session<'_> {
                 Measure::Loss => self.loss(labs, &mut figures, path, size)?,
                 Measure::Burst => self.burst(labs, &mut figures, path, size)?,
                 Measure::Reset => self.reset(labs, &mut figures, path, size)?,
-                Measure::Tcp => self.tcp(labs, &mut figures, path)?,
+                // A stream chooses its own sizes: once is enough.
+                Measure::Tcp if self.args.sizes.first() == Some(&size) => self.tcp(labs, &mut figures, path)?,
+                Measure::Tcp => {}
             }
         }
         Ok(figures)
