@@ -71,6 +71,14 @@ enum Sub {
     Reload(Common),
     /// What happens in the running router, as it happens
     Monitor(crate::monitor::MonitorArgs),
+    /// The router on one screen: rates, tunnels, next hops, drops, workers, neighbours
+    Top(crate::top::TopArgs),
+    /// What bites, on this router and its host, with the command that mends it
+    ///
+    /// Exit code: 0 nothing or notes alone, 1 warnings, 2 errors.
+    Doctor(crate::doctor::DoctorArgs),
+    /// The topology of ports, tunnels and next hops, and how routes spread over them
+    Graph(crate::graph::GraphArgs),
     /// Counters: totals and ports
     Stats(Common),
     /// Why packets were dropped
@@ -131,8 +139,23 @@ struct Words {
 }
 
 /// Commands that clap parses; all other words are iproute2's.
-const OWN: &[&str] =
-    &["run", "shell", "check", "demo", "bench", "reload", "monitor", "stats", "drops", "version", "completion", "man"];
+const OWN: &[&str] = &[
+    "run",
+    "shell",
+    "check",
+    "demo",
+    "bench",
+    "reload",
+    "monitor",
+    "top",
+    "doctor",
+    "graph",
+    "stats",
+    "drops",
+    "version",
+    "completion",
+    "man",
+];
 
 /// The definition of the command line.
 pub(crate) fn definition() -> clap::Command {
@@ -177,6 +200,7 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
             }
             [] if options.batch.is_none() => Err(Failure::new(exit::SYNTAX, usage(None))),
             [word, ..] if OWN.contains(word) => own(words),
+            ["route", "diff", rest @ ..] => crate::diff::run(&options, rest),
             ["help", ..] => done(print_clap(&Cli::command().render_long_help().to_string())),
             // `duet ip route` is what fingers type.
             ["ip", rest @ ..] => {
@@ -269,6 +293,9 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             Answer::Done => Ok(()),
             _ => Err(unexpected()),
         }),
+        Sub::Doctor(args) => return crate::doctor::run(&args),
+        Sub::Graph(args) => crate::graph::run(&args),
+        Sub::Top(args) => crate::top::run(&args),
         Sub::Monitor(args) => crate::monitor::run(&args),
         Sub::Stats(common) => ask(common, Op::Stats, |session, answer| match answer {
             Answer::Stats(s) => session.print(|out, _| output::stats(out, &s)),

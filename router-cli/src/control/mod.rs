@@ -10,6 +10,7 @@ mod server;
 mod socket;
 mod wire;
 
+pub(crate) use client::plain;
 pub use client::{Client, ClientError};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
 pub use ops::{
