@@ -97,8 +97,11 @@ enum Sub {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write those of all commands
+    Man {
+        /// Directory to write them into, one file per command
+        dir: Option<PathBuf>,
+    },
     /// Routes: show, add, replace, change, append, del, flush, get, save, restore
     Route(Words),
     /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
@@ -284,7 +287,14 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "duet", &mut std::io::stdout());
             Ok(())
         }
-        Sub::Man => {
+        Sub::Man { dir: Some(dir) } => {
+            let cannot = |e: std::io::Error| {
+                Failure::new(exit::REFUSED, format!("Cannot write to {}: {}", dir.display(), crate::control::plain(&e)))
+            };
+            std::fs::create_dir_all(&dir).map_err(cannot)?;
+            clap_mangen::generate_to(Cli::command(), &dir).map_err(cannot)
+        }
+        Sub::Man { dir: None } => {
             let man = clap_mangen::Man::new(Cli::command());
             Ok(man.render(&mut std::io::stdout().lock())?)
         }

@@ -63,6 +63,8 @@ pub(crate) struct Topology {
     pub tunnels: Vec<TunnelInfo>,
     pub neighs: Vec<NeighInfo>,
     pub ways: BTreeMap<Way, Use>,
+    /// Routes that forward or refuse.
+    pub routes: u64,
     /// Routes over ways beyond those told apart.
     pub other_ways: u64,
     /// Routes that refuse, by what they do.
@@ -95,6 +97,7 @@ impl Topology {
             tunnels,
             neighs,
             ways: BTreeMap::new(),
+            routes: 0,
             other_ways: 0,
             refusing: BTreeMap::new(),
             hidden: Odd::default(),
@@ -121,12 +124,14 @@ impl Topology {
         if matches!(r.kind, RouteKind::Local | RouteKind::Broadcast) {
             return;
         }
+        self.routes += 1;
         if r.kind != RouteKind::Unicast {
             *self.refusing.entry(crate::grammar::kind_name(r.kind).to_owned()).or_default() += 1;
             return;
         }
         let usable = info.states.contains(&HopState::Active);
-        if !info.selected && usable {
+        // Every link has its fe80::/64.
+        if !info.selected && usable && r.proto != Some(proto::KERNEL) {
             self.hidden.add(info);
         }
         for (i, hop) in r.hops.iter().enumerate() {

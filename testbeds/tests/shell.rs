@@ -177,6 +177,7 @@ fn a_router_that_vanishes_is_one_line_and_comes_back() {
     shell.see(&["waiting for it"]);
     router.run().unwrap();
     shell.see(&["Router \"diamond\", duet"]);
+    shell.see_that("the prompt", |s| s.trim_end().ends_with("diamond>"));
     router.kill();
     give_up(&mut shell);
     shell.press("connect\r");

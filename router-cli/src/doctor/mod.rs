@@ -109,12 +109,12 @@ fn print(out: &mut Out<'_>, findings: &[Finding], t: &Topology) -> io::Result<()
     let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
     let routes: u64 = t.stats.routes.values().sum();
     out.text(format_args!(
-        "{}, {}, {}; looked at {} ports, {} tunnels and {routes} prefixes of router \"{}\".\n",
+        "{}, {}, {}; looked at {}, {} and {routes} prefixes of router \"{}\".\n",
         plural(count(Severity::Error), "error"),
         plural(count(Severity::Warning), "warning"),
         plural(count(Severity::Note), "note"),
-        t.links.len() - t.tunnels.len(),
-        t.tunnels.len(),
+        plural(t.links.len() - t.tunnels.len(), "port"),
+        plural(t.tunnels.len(), "tunnel"),
         t.version.name
     ))?;
     out.end()

@@ -75,8 +75,7 @@ struct HopNode {
 
 impl Picture {
     fn of(t: &Topology) -> Picture {
-        let total: u64 =
-            t.ways.values().map(|u| u.routes).sum::<u64>() + t.other_ways + t.refusing.values().sum::<u64>();
+        let total = t.routes;
         let mut ports: Vec<PortNode> = t
             .links
             .iter()
