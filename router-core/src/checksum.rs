@@ -166,12 +166,13 @@ pub fn update_bytes(check: u16, old: &[u8], new: &[u8]) -> u16 {
 /// None, and nothing changed, when there is no header or the TTL is 0 already.
 #[inline]
 pub fn decrement_ttl(packet: &mut [u8]) -> Option<u8> {
-    let h = packet.get_mut(..20)?;
+    let h = packet.first_chunk_mut::<20>()?;
     let ttl = h[8].checked_sub(1)?;
-    let check = u16::from_be_bytes([h[10], h[11]]);
-    let new = update_u16(check, u16::from_be_bytes([h[8], h[9]]), u16::from_be_bytes([ttl, h[9]]));
+    // RFC 1624 3, equation 3, for a word that is 0x0100 less: the checksum is that much more, in one's complement.
+    let check = u32::from(u16::from_be_bytes([h[10], h[11]])) + 0x0100;
+    let check = (check + u32::from(check >= 0xffff)) as u16;
     h[8] = ttl;
-    h[10..12].copy_from_slice(&new.to_be_bytes());
+    [h[10], h[11]] = check.to_be_bytes();
     Some(ttl)
 }
 
@@ -179,7 +180,7 @@ pub fn decrement_ttl(packet: &mut [u8]) -> Option<u8> {
 /// None, and nothing changed, when there is no header or the hop limit is 0 already.
 #[inline]
 pub fn decrement_hop_limit(packet: &mut [u8]) -> Option<u8> {
-    let h = packet.get_mut(..40)?;
+    let h = packet.first_chunk_mut::<40>()?;
     h[7] = h[7].checked_sub(1)?;
     Some(h[7])
 }
@@ -235,11 +236,13 @@ mod tests {
         sum as u16
     }
 
+    /// Proves rfc1071-3-example.
     #[test]
     fn rfc_1071_section_3_example() {
         assert_eq!(Sum::of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]).fold(), 0xddf2);
     }
 
+    /// Proves rfc1624-3-equation, rfc1624-4-zero.
     #[test]
     fn rfc_1624_section_4_example() {
         assert_eq!(update_u16(0xdd2f, 0x5555, 0x3285), 0x0000);
@@ -252,6 +255,7 @@ mod tests {
         assert_eq!(fold(u64::MAX), 0xffff);
     }
 
+    /// Proves rfc791-3.1-ttl.
     #[test]
     fn ttl_stops_at_zero() {
         let mut h = [0x45, 0, 0, 20, 0, 0, 0, 0, 0, 17, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -263,6 +267,7 @@ mod tests {
     }
 
     proptest! {
+        /// Proves rfc1071-1-sum.
         #[test]
         fn fast_sum_equals_slow_sum(data in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..150) {
             prop_assert_eq!(Sum::of(&data).fold(), slow(&data));
@@ -272,6 +277,7 @@ mod tests {
             prop_assert_eq!(Sum::of(a).plus(Sum::of(b)).fold(), slow(&data));
         }
 
+        /// Proves rfc1624-3-equation.
         #[test]
         fn updates_keep_a_right_checksum_right(
             mut data in proptest::collection::vec(any::<u8>(), 40..80), at in 1usize..9, new in any::<[u8; 16]>(),
@@ -289,14 +295,18 @@ mod tests {
             prop_assert_eq!(update_bytes(c, &data[at..at + 16], &new), with(16));
         }
 
+        /// Proves rfc1624-4-zero, rfc1812-4.2.2.5-incremental, rfc791-3.1-checksum.
         #[test]
         fn ttl_decrement_keeps_the_header_valid(mut h in any::<[u8; 20]>(), ttl in 1u8..) {
             h[0] = 0x45;
             h[8] = ttl;
             fill_ipv4_header(&mut h);
             prop_assert!(verify_ipv4_header(&h));
+            let old = u16::from_be_bytes([h[10], h[11]]);
+            let general = update_u16(old, u16::from_be_bytes([ttl, h[9]]), u16::from_be_bytes([ttl - 1, h[9]]));
             prop_assert_eq!(decrement_ttl(&mut h), Some(ttl - 1));
             prop_assert!(verify_ipv4_header(&h));
+            prop_assert_eq!(u16::from_be_bytes([h[10], h[11]]), general);
         }
 
         #[test]

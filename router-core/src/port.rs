@@ -28,11 +28,17 @@ impl TableId {
 
 /// A port's or tunnel's index: small, reused after removal, the same in every snapshot that holds the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortId(pub u16);
+pub struct PortId(pub u32);
 
 impl PortId {
     /// No port: a packet that the router made itself.
-    pub const NONE: PortId = PortId(u16::MAX);
+    pub const NONE: PortId = PortId(u32::MAX);
+
+    /// As an index into lists by port.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 impl Default for PortId {
@@ -59,6 +65,10 @@ pub enum PortKind {
     Tun,
     /// AF_PACKET on a network device.
     Packet,
+    /// AF_XDP on a network device.
+    Xdp,
+    /// The fastest way that the device and the process's privileges allow; an open port is of that kind instead.
+    Auto,
     /// libpnet's portable datalink channel on a network device.
     Datalink,
     /// Raw IP sockets over the host's own stack: carries tunnels.
@@ -69,6 +79,8 @@ pub enum PortKind {
     Pcap,
     /// A tunnel: a virtual port.
     Tunnel,
+    /// A translator between IPv4 and IPv6: a virtual port, too.
+    Translator,
     /// The loopback of the router: never carries packets, holds addresses.
     Loopback,
 }
@@ -78,11 +90,14 @@ impl fmt::Display for PortKind {
         f.write_str(match self {
             PortKind::Tun => "tun",
             PortKind::Packet => "packet",
+            PortKind::Xdp => "xdp",
+            PortKind::Auto => "auto",
             PortKind::Datalink => "datalink",
             PortKind::RawIp => "rawip",
             PortKind::Memory => "memory",
             PortKind::Pcap => "pcap",
             PortKind::Tunnel => "tunnel",
+            PortKind::Translator => "translator",
             PortKind::Loopback => "loopback",
         })
     }

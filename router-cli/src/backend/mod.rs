@@ -3,11 +3,13 @@
 mod errors;
 mod events;
 mod execute;
+mod imagined;
 mod ports;
 mod show;
 
 pub(crate) use execute::execute;
 use execute::flush_page;
+pub(crate) use imagined::Imagined;
 pub(crate) use ports::change;
 
 use crate::config::{Change, Target};

@@ -2,6 +2,7 @@
 //! iproute2's output.
 
 mod batch;
+pub(crate) mod explain;
 mod restore;
 
 pub use batch::run_batch_file;

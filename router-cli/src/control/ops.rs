@@ -5,6 +5,7 @@ use crate::grammar::Verb;
 use ipnet::IpNet;
 use router_core::addr::MacAddr;
 use router_core::counters::PortTotals;
+use router_core::explain::{Explanation, Question};
 use router_core::port::{Medium, PortKind, TableId};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,9 @@ pub enum Op {
     /// Remove all that fit; answers with their number.
     #[serde(rename = "nexthop.flush")]
     NextHopFlush(NextHopSelect),
+    /// What becomes of a packet and why.
+    #[serde(rename = "explain")]
+    Explain(Box<Question>),
     /// What happens from now on, in pages, until the client sends anything more or goes.
     #[serde(rename = "monitor")]
     Monitor(super::MonitorSelect),
@@ -192,6 +196,7 @@ impl Op {
                 | Op::LinkShow(_)
                 | Op::TunnelShow(_)
                 | Op::NextHopShow(_)
+                | Op::Explain(_)
                 | Op::Monitor(_)
                 | Op::Stats
                 | Op::Version
@@ -221,6 +226,8 @@ pub enum Answer {
     Tunnels(Vec<TunnelInfo>),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
+    /// What becomes of a packet.
+    Explain(Box<Explanation>),
     /// Counters.
     Stats(Box<StatsInfo>),
     /// What happened.

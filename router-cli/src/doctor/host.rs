@@ -81,7 +81,13 @@ pub(super) fn look(t: &Topology, plan: Option<&Plan>) -> Vec<Finding> {
 fn is_ethernet(kind: PortKind) -> bool {
     !matches!(
         kind,
-        PortKind::Tun | PortKind::RawIp | PortKind::Memory | PortKind::Pcap | PortKind::Tunnel | PortKind::Loopback
+        PortKind::Tun
+            | PortKind::RawIp
+            | PortKind::Memory
+            | PortKind::Pcap
+            | PortKind::Tunnel
+            | PortKind::Translator
+            | PortKind::Loopback
     )
 }
 

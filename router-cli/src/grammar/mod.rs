@@ -5,6 +5,7 @@
 
 mod addr;
 mod failure;
+pub(crate) mod inspect;
 mod link;
 mod names;
 mod neigh;
@@ -216,6 +217,7 @@ const COMMANDS: &[&str] = &[
     "shell",
     "check",
     "demo",
+    "explain",
     "reload",
     "monitor",
     "top",

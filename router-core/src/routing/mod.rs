@@ -32,6 +32,7 @@
 //! it are gone.
 
 mod error;
+mod explain;
 pub(crate) mod facts;
 mod next_hops;
 pub(crate) mod objects;
@@ -45,6 +46,7 @@ mod tests;
 mod validate;
 
 pub use error::{GatewayFault, RouteError};
+pub use explain::{Candidacy, Choice, Cover, CoverVerdict, Recursion};
 pub use facts::EncapFacts;
 pub use show::{Cursor, PrefixSelect, RouteAnswer, RouteFilter};
 
@@ -145,6 +147,15 @@ impl Routing {
     /// routes added from now on.
     pub fn register_forwarder(&mut self, forwarder: Arc<dyn Forwarder>) {
         self.facts.forwarders.insert(Arc::from(forwarder.name()), forwarder);
+    }
+
+    /// Sets what stands behind the port of a translator, or takes it away.
+    pub fn set_translator(&mut self, port: PortId, forwarder: Option<Arc<dyn Forwarder>>) {
+        match forwarder {
+            Some(f) => _ = self.facts.translators.insert(port, f),
+            None => _ = self.facts.translators.remove(&port),
+        }
+        self.objects.refresh_port(port, &self.facts);
     }
 
     /// Names of the plugged-in forwarders.

@@ -9,7 +9,7 @@ use crate::addr::{Family, unmap};
 use crate::journal::{Happened, Subject};
 use crate::next_hop::{Hop, PathId, PathKey};
 use crate::port::{PortId, TableId};
-use crate::rib::{Candidate, EntryId};
+use crate::rib::{Candidate, Candidates, EntryId};
 use crate::spec::{RouteKind, RouteOp, RouteSpec, proto};
 use ipnet::IpNet;
 
@@ -78,7 +78,7 @@ impl Routing {
     }
 
     /// Puts the candidates of a prefix back as they were.
-    fn restore(&mut self, table: TableId, dst: &IpNet, before: Vec<Candidate>) {
+    fn restore(&mut self, table: TableId, dst: &IpNet, before: Candidates) {
         let Some(id) = self.rib.find(table, dst) else { return };
         before.iter().for_each(|c| self.hold_path(c.path));
         let Some(e) = self.rib.entries.get_mut(id) else { return };
@@ -224,10 +224,6 @@ impl Routing {
             true => e.candidates.partition_point(|c| c.rank() < rank),
             false => e.candidates.partition_point(|c| c.rank() <= rank),
         };
-        if e.candidates.is_empty() {
-            // Most prefixes have one candidate only.
-            e.candidates.reserve_exact(1);
-        }
         e.candidates.insert(place, new);
         self.rechain(id);
         self.revisit_within(domain, &dst, false);
@@ -258,14 +254,11 @@ impl Routing {
     pub(super) fn remove_candidate(&mut self, id: EntryId, place: usize) {
         let Some(e) = self.rib.entries.get_mut(id) else { return };
         let (domain, dst) = (e.domain, e.dst);
-        if place >= e.candidates.len() {
-            return;
-        }
         if let Some(c) = e.candidates.get(place).copied() {
             self.note(Happened::Removed, id, &c);
         }
         let Some(e) = self.rib.entries.get_mut(id) else { return };
-        let old = e.candidates.remove(place);
+        let Some(old) = e.candidates.remove(place) else { return };
         self.rechain(id);
         self.release_path(old.path);
         self.revisit_within(domain, &dst, false);

@@ -6,9 +6,11 @@ use crate::checksum;
 use crate::counters::Totals;
 use crate::decap::{DecapKey, DecapTable};
 use crate::fib::{Fib, FibMemory};
+use crate::forward::tunnel::OuterV4;
 use crate::headers::{ipv4, protocol};
 use crate::object::{Encap, Glean, Group, Incomplete, Object, Rewrite};
 use crate::port::{Medium, PortKind};
+use crate::routing::EncapFacts;
 use crate::settings::Settings;
 use crate::spec::TunnelMode;
 use crate::tables::{AdjacencyMap, FibSet, ObjectTable, PortTable, RoutingTables};
@@ -45,8 +47,7 @@ fn tables() -> Arc<Tables> {
             used: Default::default(),
         })
     };
-    let encap = Encap {
-        tunnel: TUNNEL,
+    let facts = EncapFacts {
         mode: TunnelMode::SixInFour,
         local: "192.0.2.1".parse().unwrap(),
         remote: "198.51.100.9".parse().unwrap(),
@@ -54,6 +55,19 @@ fn tables() -> Arc<Tables> {
         tos: None,
         df: true,
         mtu: 1380,
+        table: TableId::MAIN,
+        dev: None,
+    };
+    let encap = Encap {
+        tunnel: TUNNEL,
+        mode: facts.mode,
+        local: facts.local,
+        remote: facts.remote,
+        ttl: facts.ttl,
+        tos: facts.tos,
+        df: facts.df,
+        mtu: facts.mtu,
+        outer: OuterV4::new(&facts),
         carrier: ObjectId(1),
     };
     let list = [
@@ -110,7 +124,14 @@ fn tables() -> Arc<Tables> {
         adjacencies,
         token: Arc::new(()),
     };
-    Arc::new(Tables { version: 1, ports, routing, decap, settings: Arc::new(Settings::default()) })
+    Arc::new(Tables {
+        version: 1,
+        ports,
+        routing,
+        decap,
+        settings: Arc::new(Settings::default()),
+        mapped_ports: Arc::new([]),
+    })
 }
 
 /// A frame from the host on port 0 around an IP packet.
@@ -168,6 +189,7 @@ fn once(frame: Frame) -> (Vec<(usize, Vec<u8>)>, Totals) {
     Bench::new().run(frame)
 }
 
+/// Proves rfc1812-5.3.1-ttl, rfc8200-3-hop-limit, draft-v4-via-v6-3-wire.
 #[test]
 fn forwarded_packets_are_rewritten_and_nothing_else_changes() {
     let rows: &[(&str, Vec<u8>)] = &[
@@ -193,6 +215,10 @@ fn forwarded_packets_are_rewritten_and_nothing_else_changes() {
     }
 }
 
+/// Proves rfc1122-3.2.2.1-protocol, rfc1122-3.3.6-broadcast, rfc1191-4-code, rfc1191-4-size,
+/// rfc1812-4.2.3.1-broadcast, rfc1812-4.3.3.4-time, rfc1812-4.3.3.6-broadcast, rfc1812-5.3.1-ttl, rfc1812-5.3.4-link,
+/// rfc1812-5.3.5.1-limited, rfc4213-3.2.2-too-big, rfc4213-3.6-peer, rfc4291-2.5.6-link-local, rfc4443-3.3-hop,
+/// rfc791-3.1-ttl, rfc8200-3-hop-limit, rfc8200-4.5-source, rfc8201-4-true.
 #[test]
 fn refused_packets_are_answered_as_their_reason_says() {
     // what, packet, drop reason, ICMP type and code that go back
@@ -237,6 +263,7 @@ fn refused_packets_are_answered_as_their_reason_says() {
     }
 }
 
+/// Proves draft-v4-via-v6-3-resolve.
 #[test]
 fn unresolved_gateways_hold_the_packet_unchanged() {
     for dst in ["203.0.114.7", "192.0.2.77"] {
@@ -254,6 +281,7 @@ fn unresolved_gateways_hold_the_packet_unchanged() {
     }
 }
 
+/// Proves rfc1812-4.2.2.7-fragment.
 #[test]
 fn rfc791_3_2_fragments_when_df_is_clear() {
     let packet = v4("198.51.100.7", 17, 64, false, &[5; 3000]);
@@ -269,6 +297,7 @@ fn rfc791_3_2_fragments_when_df_is_clear() {
     assert_eq!(payload, packet[20..]);
 }
 
+/// Proves rfc4213-3.3-hop-limit, rfc4213-3.5-header.
 #[test]
 fn rfc4213_encapsulates_and_decapsulates() {
     let inner = v6("2001:db8:2::7", 17, 64, &[9; 100]);
@@ -293,6 +322,7 @@ fn rfc4213_encapsulates_and_decapsulates() {
     assert_eq!(b.worker.counters().port(TUNNEL).unwrap().rx_packets.get(), 1);
 }
 
+/// Proves rfc1122-3.2.2.6-echo, rfc1812-4.2.2.9-ttl, rfc792-echo.
 #[test]
 fn echo_is_answered_with_the_same_data() {
     let mut icmp = vec![8, 0, 0, 0, 1, 2, 0, 1];
@@ -406,7 +436,7 @@ proptest::proptest! {
         let other = general(&mut slow, Frame::from_slice(&bytes));
         proptest::prop_assert_eq!(one, other);
         proptest::prop_assert_eq!(fast.out.punts.len(), slow.out.punts.len());
-        let counts = |b: &Bench, p: u16| {
+        let counts = |b: &Bench, p: u32| {
             crate::counters::PortTotals::sum(PortId(p), [&**b.worker.counters()])
         };
         for p in 0..3 {

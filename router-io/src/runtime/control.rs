@@ -2,6 +2,7 @@
 //! may still be reading.
 
 use super::ports::OpenPort;
+use super::watch::Watches;
 use crate::clock::{Clock, VirtualClock};
 use crate::netlink::LinkMonitor;
 use crate::port::open::Opener;
@@ -17,6 +18,7 @@ use router_core::port::PortId;
 use router_core::router::Router;
 use router_core::tables::Tables;
 use router_core::time::{Duration, Instant};
+use router_core::trace::Tap;
 use router_core::worker::Outbox;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
@@ -78,6 +80,7 @@ pub struct Control {
     pub(super) ports: BTreeMap<PortId, OpenPort>,
     pub(super) opener: Opener,
     pub(super) links: Option<LinkMonitor>,
+    pub(super) watches: Watches,
     tables: Arc<ArcSwap<Tables>>,
     /// Former snapshots: freed here, once no worker holds them any more.
     retired: Vec<Arc<Tables>>,
@@ -93,13 +96,16 @@ pub struct Control {
 
 impl Control {
     pub(super) fn new(parts: ControlParts) -> Self {
+        let (mut router, clock) = (parts.router, parts.clock.clone());
+        *router.tap() = Tap::new(Box::new(move || clock.now()));
         Control {
-            router: parts.router,
+            router,
             out: Outbox::new(parts.max_ports, FramePool::new(POOL, MAX_FRAME)),
             workers: parts.workers,
             ports: BTreeMap::new(),
             opener: Opener::new(parts.virtual_clock),
             links: None,
+            watches: Watches::default(),
             clock: parts.clock,
             tables: parts.tables,
             retired: Vec::new(),
@@ -243,7 +249,7 @@ impl Control {
     /// stay in order.
     fn deliver(&mut self) {
         for (i, frames) in self.out.tx.iter_mut().enumerate().filter(|(_, frames)| !frames.is_empty()) {
-            let id = PortId(i as u16);
+            let id = PortId(i as u32);
             let worker = &self.workers[i % self.workers.len()];
             match worker.news.try_send(News::Send(id, std::mem::take(frames))) {
                 Ok(()) => worker.wake.ring(),

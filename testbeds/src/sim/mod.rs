@@ -29,7 +29,7 @@ pub struct End {
     /// Index of the node.
     pub node: usize,
     /// Router: the port's id. Host: always 0.
-    pub port: u16,
+    pub port: u32,
 }
 
 /// A router of the simulation.
@@ -195,6 +195,9 @@ impl Net {
         };
         let id = r.router.add_port(now, info).expect("port");
         r.commit(now);
+        // Until it has made sure that nobody else has its addresses and told everybody (nothing is linked to it yet).
+        self.flush(node);
+        self.run(Duration::from_secs(5));
         End { node, port: id.0 }
     }
 
@@ -299,7 +302,7 @@ impl Net {
                 r.commit(self.now);
                 for (port, queue) in r.out.tx.iter_mut().enumerate() {
                     for frame in queue.drain(..) {
-                        sent.push((port as u16, frame.data().to_vec()));
+                        sent.push((port as u32, frame.data().to_vec()));
                         r.out.pool.put(frame);
                     }
                 }
