@@ -143,7 +143,8 @@ impl Topology {
             let state = info.states.get(i).copied().unwrap_or_default();
             let used = self.ways.entry(way).or_default();
             used.routes += 1;
-            if state != HopState::Active {
+            // Those of a port or tunnel that is down are told with it.
+            if state != HopState::Active && r.proto != Some(proto::KERNEL) {
                 used.unusable += 1;
                 used.state = state;
                 used.example = Some(info.clone());

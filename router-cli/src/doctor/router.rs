@@ -124,10 +124,7 @@ fn routes(t: &Topology, out: &mut Vec<Finding>) {
         out.push(Finding::new(
             Severity::Note,
             "route-hidden",
-            format!(
-                "{} usable routes are not used: another one to the same prefix has a better metric",
-                t.hidden.count
-            ),
+            format!("usable routes that another one to the same prefix keeps out of use: {}", t.hidden.count),
             format!("such as {}", examples.join("; ")),
             format!("duet route show exact {first} table all; remove what is not meant as a reserve"),
         ));

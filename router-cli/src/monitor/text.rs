@@ -190,7 +190,7 @@ mod tests {
         let line = text(&form(true, false, false), true, route());
         assert_eq!(
             line,
-            "{\"time\":\"2026-11-22T09:52:33.000042Z\",\"event\":\"route\",\"deleted\":true,\"route\":{\"type\":\"blackhole\",\"dst\":\"10.66.0.0/16\",\"protocol\":\"static\",\"flags\":[]}}\n"
+            "{\"time\":\"2026-11-22T09:12:33.000042Z\",\"event\":\"route\",\"deleted\":true,\"route\":{\"type\":\"blackhole\",\"dst\":\"10.66.0.0/16\",\"protocol\":\"static\",\"flags\":[]}}\n"
         );
         for what in [neigh(), What::Lost(3), What::Drops(vec![])] {
             let line = text(&form(true, false, false), false, what);
