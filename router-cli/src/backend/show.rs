@@ -95,5 +95,6 @@ pub(super) fn stats(c: &Control) -> StatsInfo {
         ports: ports.into_iter().map(|p| (p.name.clone(), c.port_totals(p.id))).collect(),
         routes: tables.map(|t| (crate::grammar::table_name(t).into_owned(), routing.prefix_count(t) as u64)).collect(),
         uptime: 0,
+        workers: super::inspect::workers(c),
     }
 }

@@ -2,8 +2,11 @@
 //! iproute2's output.
 
 mod batch;
+pub(crate) mod capture;
+pub(crate) mod drops;
 pub(crate) mod explain;
 mod restore;
+pub(crate) mod trace;
 
 pub use batch::run_batch_file;
 

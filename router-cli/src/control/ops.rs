@@ -1,5 +1,6 @@
 //! Operations and answers.
 
+use super::inspect::*;
 use super::select::*;
 use crate::grammar::Verb;
 use ipnet::IpNet;
@@ -114,6 +115,21 @@ pub enum Op {
     /// What becomes of a packet and why.
     #[serde(rename = "explain")]
     Explain(Box<Question>),
+    /// Packets as they pass, in pages, until the client sends anything more or goes.
+    #[serde(rename = "capture")]
+    Capture(CaptureSelect),
+    /// Follow the next packets that fit.
+    #[serde(rename = "trace.add")]
+    TraceAdd(TraceSelect),
+    /// What was followed.
+    #[serde(rename = "trace.show")]
+    TraceShow,
+    /// End and forget all traces; answers with their number.
+    #[serde(rename = "trace.clear")]
+    TraceClear,
+    /// Why packets were dropped, with the last of them.
+    #[serde(rename = "drops")]
+    Drops,
     /// What happens from now on, in pages, until the client sends anything more or goes.
     #[serde(rename = "monitor")]
     Monitor(super::MonitorSelect),
@@ -197,10 +213,19 @@ impl Op {
                 | Op::TunnelShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
+                | Op::Drops
                 | Op::Monitor(_)
                 | Op::Stats
                 | Op::Version
         )
+    }
+}
+
+impl Op {
+    /// Whether it needs the right to change the router although it changes nothing that a batch could hold: it shows the
+    /// contents of other people's packets.
+    pub fn is_inspection(&self) -> bool {
+        matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceClear)
     }
 }
 
@@ -228,6 +253,12 @@ pub enum Answer {
     Nexthops(Vec<NextHopSpec>),
     /// What becomes of a packet.
     Explain(Box<Explanation>),
+    /// Captured packets.
+    Capture(CapturePage),
+    /// Traces.
+    Traces(Vec<TraceInfo>),
+    /// Drop reasons that occurred.
+    Drops(Vec<DropInfo>),
     /// Counters.
     Stats(Box<StatsInfo>),
     /// What happened.
@@ -393,6 +424,9 @@ pub struct StatsInfo {
     /// Seconds since start.
     #[serde(default)]
     pub uptime: u64,
+    /// By worker; the control side is the last.
+    #[serde(default)]
+    pub workers: Vec<WorkerStats>,
 }
 
 impl StatsInfo {
