@@ -73,6 +73,14 @@ enum Sub {
     Reload(Common),
     /// What happens in the running router, as it happens
     Monitor(crate::monitor::MonitorArgs),
+    /// The router on one screen: rates, tunnels, next hops, drops, workers, neighbours
+    Top(crate::top::TopArgs),
+    /// What bites, on this router and its host, with the command that mends it
+    ///
+    /// Exit code: 0 nothing or notes alone, 1 warnings, 2 errors.
+    Doctor(crate::doctor::DoctorArgs),
+    /// The topology of ports, tunnels and next hops, and how routes spread over them
+    Graph(crate::graph::GraphArgs),
     /// Counters: totals, ports, tunnels and workers
     Stats {
         /// Which router, which form
@@ -101,8 +109,11 @@ enum Sub {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
-    Man,
+    /// Print the manual page, or write those of all commands
+    Man {
+        /// Directory to write them into, one file per command
+        dir: Option<PathBuf>,
+    },
     /// Routes: show, add, replace, change, append, del, flush, get, save, restore
     Route(Words),
     /// Packets of the running router as pcapng or as lines: capture [FILTER] [at rx|tx|drop|inner|outer] [-w FILE]
@@ -151,8 +162,23 @@ struct Words {
 }
 
 /// Commands that clap parses; all other words are iproute2's.
-const OWN: &[&str] =
-    &["run", "shell", "check", "demo", "bench", "reload", "monitor", "stats", "drops", "version", "completion", "man"];
+const OWN: &[&str] = &[
+    "run",
+    "shell",
+    "check",
+    "demo",
+    "bench",
+    "reload",
+    "monitor",
+    "top",
+    "doctor",
+    "graph",
+    "stats",
+    "drops",
+    "version",
+    "completion",
+    "man",
+];
 
 /// The definition of the command line.
 pub(crate) fn definition() -> clap::Command {
@@ -197,6 +223,7 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
             }
             [] if options.batch.is_none() => Err(Failure::new(exit::SYNTAX, usage(None))),
             [word, ..] if OWN.contains(word) => own(words),
+            ["route", "diff", rest @ ..] => crate::diff::run(&options, rest),
             ["help", ..] => done(print_clap(&Cli::command().render_long_help().to_string())),
             ["explain", rest @ ..] => {
                 let asked = command::explain::parse(rest, options)?;
@@ -313,7 +340,14 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             clap_complete::generate(shell, &mut Cli::command(), "duet", &mut std::io::stdout());
             Ok(())
         }
-        Sub::Man => {
+        Sub::Man { dir: Some(dir) } => {
+            let cannot = |e: std::io::Error| {
+                Failure::new(exit::REFUSED, format!("Cannot write to {}: {}", dir.display(), crate::control::plain(&e)))
+            };
+            std::fs::create_dir_all(&dir).map_err(cannot)?;
+            clap_mangen::generate_to(Cli::command(), &dir).map_err(cannot)
+        }
+        Sub::Man { dir: None } => {
             let man = clap_mangen::Man::new(Cli::command());
             Ok(man.render(&mut std::io::stdout().lock())?)
         }
@@ -322,6 +356,9 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             Answer::Done => Ok(()),
             _ => Err(unexpected()),
         }),
+        Sub::Doctor(args) => return crate::doctor::run(&args),
+        Sub::Graph(args) => crate::graph::run(&args),
+        Sub::Top(args) => crate::top::run(&args),
         Sub::Monitor(args) => crate::monitor::run(&args),
         Sub::Stats { common, watch } => with_session(common, |s| command::drops::stats(s, watch)),
         Sub::Drops { common, all, watch } => with_session(common, |s| command::drops::drops(s, all, watch)),

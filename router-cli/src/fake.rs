@@ -98,6 +98,7 @@ impl State {
             medium: if ethernet { Medium::Ethernet } else { Medium::Ip },
             mac: ethernet.then_some(router_core::addr::MacAddr([2, 0, 0, 0, 0, n as u8])),
             mtu,
+            device: None,
             vlan: None,
             table: TableId::MAIN,
             admin_up: true,
@@ -218,7 +219,7 @@ impl State {
                 self.tunnels
                     .values()
                     .filter(|t| name.as_ref().is_none_or(|n| *n == t.name))
-                    .map(|t| TunnelInfo { tunnel: t.clone(), totals: Default::default() })
+                    .map(|t| TunnelInfo { tunnel: t.clone(), totals: Default::default(), carried: None })
                     .collect(),
             )),
             Op::NextHopAdd(n) if self.nexthops.contains_key(&n.id) => Err(WireError::exists("")),

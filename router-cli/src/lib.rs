@@ -9,14 +9,19 @@ pub mod command;
 pub mod config;
 pub mod control;
 pub mod demo;
+mod diff;
+mod doctor;
 #[doc(hidden)]
 pub mod fake;
 pub mod grammar;
+mod graph;
 mod monitor;
 pub mod output;
 mod run;
 mod shell;
 mod terminal;
+mod top;
+mod topology;
 
 pub use app::run as run_with_args;
 

@@ -69,12 +69,7 @@ impl Guard {
         *self.shared.litter.lock().unwrap_or_else(PoisonError::into_inner) = dir;
     }
 
-    /// Puts the terminal back as it was: what a panic needs before its message.
-    pub fn restore(&self) {
-        restore(&self.shared);
-    }
-
-    /// The same, for a hook that outlives this reference.
+    /// What puts the terminal back as it was: a panic needs it before its message.
     pub fn restorer(&self) -> impl Fn() + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
         move || restore(&shared)

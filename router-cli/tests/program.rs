@@ -231,3 +231,44 @@ fn the_examples_of_the_documentation_are_right() {
         assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
     }
 }
+
+#[test]
+fn completion_files_and_manual_pages_know_every_command() {
+    let run = |words: &[&str]| {
+        let out = Command::new(DUET).args(words).output().unwrap();
+        assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let help = run(&["--help"]);
+    let list = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
+    let commands: Vec<&str> = list
+        .lines()
+        .filter_map(|l| l.strip_prefix("  ")?.split_whitespace().next())
+        .filter(|w| w.chars().all(|c| c.is_ascii_lowercase()))
+        .collect();
+    for wanted in ["run", "shell", "monitor", "top", "doctor", "graph", "route", "completion", "man"] {
+        assert!(commands.contains(&wanted), "{commands:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completion", shell]);
+        for command in &commands {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+        assert!(script.contains("format") && script.contains("svg"), "{shell}: values of options");
+        // Where the shell is there, it must find no fault with it.
+        let file = dir.path().join(shell);
+        std::fs::write(&file, script).unwrap();
+        match Command::new(shell).arg("-n").arg(&file).output() {
+            Ok(out) => assert!(out.status.success(), "{shell}: {}", String::from_utf8_lossy(&out.stderr)),
+            Err(_) => eprintln!("SKIPPED: {shell} is not there to read its completion file"),
+        }
+    }
+    run(&["man", dir.path().join("man").to_str().unwrap()]);
+    for command in &commands {
+        let page = std::fs::read_to_string(dir.path().join("man").join(format!("duet-{command}.1")))
+            .unwrap_or_else(|e| panic!("{command}: {e}"));
+        assert!(page.contains(".SH SYNOPSIS") && page.contains(".SH NAME"), "{page}");
+    }
+    assert_eq!(run(&["man"]), std::fs::read_to_string(dir.path().join("man/duet.1")).unwrap());
+}

@@ -20,6 +20,23 @@ pub struct Machine {
     pub kernel: String,
 }
 
+/// Receive offloads that merge segments before a router sees them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReceiveOffloads {
+    /// Generic receive offload, in the kernel.
+    pub gro: bool,
+    /// Large receive offload, in hardware.
+    pub lro: bool,
+}
+
+/// The receive offloads of a device of this host, as ethtool(8) shows them.
+pub fn receive_offloads(device: &str) -> std::io::Result<ReceiveOffloads> {
+    use crate::sys::device::{Device, FLAG_LRO, Feature};
+    let device = Device::new(device)?;
+    let flags = device.feature(Feature::FLAGS)?;
+    Ok(ReceiveOffloads { gro: device.feature(Feature::GRO)? != 0, lro: flags & FLAG_LRO != 0 })
+}
+
 impl Machine {
     /// Looks at the machine; takes a few milliseconds.
     pub fn read() -> Self {

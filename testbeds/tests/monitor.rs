@@ -118,7 +118,7 @@ tunnel del he
         "[TUNNEL]he: ipv6/ip remote 203.0.113.5 local 198.51.100.7 ttl 9 mtu 1480 carried",
         "no path to its remote",
         "[TUNNEL]Deleted he: ipv6/ip",
-        "[LINK]Deleted 4: he:",
+        "[LINK]Deleted 4: he@NONE:",
         "[ADDR]Deleted 4: he    inet6 2001:db8:ffff::2/64",
     ]);
 }

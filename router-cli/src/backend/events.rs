@@ -39,7 +39,7 @@ fn what(c: &Control, subject: Subject) -> Option<What> {
             What::Address(Box::new(link))
         }
         Subject::Tunnel(t) => {
-            let info = TunnelInfo { totals: c.port_totals(t.id), tunnel: t.spec };
+            let info = TunnelInfo { totals: c.port_totals(t.id), carried: None, tunnel: t.spec };
             What::Tunnel(Box::new(TunnelEvent { info, mtu: t.mtu, carried: t.carried }))
         }
     })

@@ -61,6 +61,7 @@ pub(super) fn link(c: &Control, p: &PortInfo) -> LinkInfo {
         medium: p.medium,
         mac: p.mac,
         mtu: p.mtu,
+        device: c.open_ports().find(|(id, _)| *id == p.id).map(|(_, o)| o.config.device_name().to_owned()),
         vlan: p.vlan,
         table: p.table,
         admin_up: p.admin_up,
@@ -75,7 +76,7 @@ pub(super) fn tunnels(c: &Control, name: Option<&str>) -> Vec<TunnelInfo> {
     c.router()
         .tunnels(c.now())
         .filter(|t| name.is_none_or(|n| n == t.spec.name))
-        .map(|t| TunnelInfo { totals: c.port_totals(t.id), tunnel: t.spec })
+        .map(|t| TunnelInfo { totals: c.port_totals(t.id), carried: Some(t.carried), tunnel: t.spec })
         .collect()
 }
 

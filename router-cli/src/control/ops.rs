@@ -371,6 +371,9 @@ pub struct LinkInfo {
     pub mac: Option<MacAddr>,
     /// Largest IP packet.
     pub mtu: u32,
+    /// The host's device behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// VLAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
@@ -427,6 +430,9 @@ pub struct TunnelInfo {
     /// Counters.
     #[serde(default)]
     pub totals: PortTotals,
+    /// Whether a route carries it; None: not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<bool>,
 }
 
 /// Counters of the whole router; see router-core's `counters` for the law that binds them.

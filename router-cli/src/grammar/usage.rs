@@ -20,8 +20,8 @@ pub fn usage(object: Option<Object>) -> &'static str {
 const GENERAL: &str = "\
 Usage: duet [ OPTIONS ] OBJECT { COMMAND | help }
        duet [ -force ] -batch FILE
-       duet { run | shell | check | reload | explain | trace | capture | monitor | stats |
-              drops | version } ...   (duet --help)
+       duet { run | shell | check | reload | explain | trace | capture | monitor | top |
+              doctor | graph | stats | drops | version } ...   (duet --help)
 where  OBJECT := { address | link | neighbor | nexthop | route | rule | translate |
                    tunnel }
        OPTIONS := { -4 | -6 | -f[amily] { inet | inet6 } | -j[son] | -p[retty] |
@@ -36,6 +36,7 @@ const ROUTE: &str = "\
 Usage: duet route { list | flush } SELECTOR
        duet route save SELECTOR
        duet route restore
+       duet route diff SOURCE SOURCE
        duet route get ADDRESS [ from ADDRESS ] [ iif PORT ] [ oif PORT ] [ fibmatch ]
        duet route { add | del | change | append | prepend | replace } ROUTE
 SELECTOR := [ root PREFIX ] [ match PREFIX ] [ exact PREFIX ] [ PREFIX ]
@@ -47,7 +48,8 @@ ROUTE := [ TYPE ] PREFIX [ table TABLE ] [ proto PROTO ] [ metric NUMBER ]
 NH := [ via [ inet | inet6 ] ADDRESS ] [ dev PORT ] [ onlink ]
 TYPE := { unicast | local | broadcast | throw | unreachable | prohibit | blackhole }
 TABLE := { local | main | default | all | NUMBER }
-PROTO := { kernel | boot | static | bgp | bird | ... | NUMBER }";
+PROTO := { kernel | boot | static | bgp | bird | ... | NUMBER }
+SOURCE := { running[:NAME] | kernel | CONFIGURATION | SAVED }";
 
 const NEIGH: &str = "\
 Usage: duet neigh { add | del | change | replace } ADDRESS [ lladdr MAC ]

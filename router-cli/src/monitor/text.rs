@@ -25,6 +25,19 @@ impl Form {
         if self.options.json {
             return self.write_json(out, event);
         }
+        if let What::Drops(list) = &event.what {
+            // A line for each, like everything else.
+            for one in list {
+                self.head(out, event)?;
+                writeln!(out, "{} {} new, {} in all", one.reason, one.new, one.packets)?;
+            }
+            return Ok(());
+        }
+        self.head(out, event)?;
+        self.write_what(out, &event.what, false)
+    }
+
+    fn head(&self, out: &mut dyn Write, event: &Event) -> io::Result<()> {
         if self.timestamp {
             out.write_all(self.time(event.time).as_bytes())?;
         }
@@ -34,7 +47,7 @@ impl Form {
         if event.deleted {
             out.write_all(b"Deleted ")?;
         }
-        self.write_what(out, &event.what, false)
+        Ok(())
     }
 
     /// iproute2's two forms, in local time.
@@ -66,13 +79,7 @@ impl Form {
                 output::addrs(&mut Out::new(out, o, self.color), std::slice::from_ref(l), &AddrSelect::default(), o)
             }
             What::Tunnel(t) => tunnel(out, t, json, self.color),
-            What::Drops(list) if json => Ok(serde_json::to_writer(out, list)?),
-            What::Drops(list) => {
-                for d in list {
-                    writeln!(out, "{} {} new, {} in all", d.reason, d.new, d.packets)?;
-                }
-                Ok(())
-            }
+            What::Drops(list) => Ok(serde_json::to_writer(out, list)?),
             What::Lost(n) if json => write!(out, "{n}"),
             What::Lost(n) => writeln!(out, "{n} events are missing here: they came faster than they were read"),
         }
@@ -183,7 +190,7 @@ mod tests {
         let line = text(&form(true, false, false), true, route());
         assert_eq!(
             line,
-            "{\"time\":\"2026-11-22T09:52:33.000042Z\",\"event\":\"route\",\"deleted\":true,\"route\":{\"type\":\"blackhole\",\"dst\":\"10.66.0.0/16\",\"protocol\":\"static\",\"flags\":[]}}\n"
+            "{\"time\":\"2026-11-22T09:12:33.000042Z\",\"event\":\"route\",\"deleted\":true,\"route\":{\"type\":\"blackhole\",\"dst\":\"10.66.0.0/16\",\"protocol\":\"static\",\"flags\":[]}}\n"
         );
         for what in [neigh(), What::Lost(3), What::Drops(vec![])] {
             let line = text(&form(true, false, false), false, what);

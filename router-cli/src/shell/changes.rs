@@ -16,11 +16,12 @@ pub(super) fn is_read(command: &Command) -> bool {
 
 /// Executes a changing command and says what it changed.
 pub(super) fn execute(session: &mut Session<'_>, command: Command) -> Result<(), Failure> {
-    if let Some((op, what)) = flush(&command) {
+    if let Some((op, one, many)) = flush(&command) {
         let Answer::Count(n) = session.call(op)? else { return Err(unexpected()) };
         match n {
             0 => writeln!(session.out, "Nothing to remove.")?,
-            n => writeln!(session.out, "Removed {n} {what}.")?,
+            1 => writeln!(session.out, "Removed 1 {one}.")?,
+            n => writeln!(session.out, "Removed {n} {many}.")?,
         }
         return Ok(session.out.flush()?);
     }
@@ -44,7 +45,7 @@ pub(super) fn execute(session: &mut Session<'_>, command: Command) -> Result<(),
         writeln!(session.out, "+ {line}")?;
     }
     if users > 0 {
-        writeln!(session.out, "and {users} routes that used it")?;
+        writeln!(session.out, "and {users} {} that used it", if users == 1 { "route" } else { "routes" })?;
     }
     Ok(session.out.flush()?)
 }
@@ -84,15 +85,20 @@ fn by_id(id: u32) -> Command {
     Command::NextHop(NextHopCommand::Show(NextHopSelect { id: Some(id), ..NextHopSelect::default() }))
 }
 
-/// The operation behind a flush and the noun for what it removes.
-fn flush(command: &Command) -> Option<(Op, String)> {
+/// The operation behind a flush and the nouns for what it removes, one or many.
+fn flush(command: &Command) -> Option<(Op, String, String)> {
     Some(match command {
-        Command::Route(RouteCommand::Flush(s)) => (Op::RouteFlush(s.clone()), format!("routes from {}", s.describe())),
-        Command::Neigh(NeighCommand::Flush(s)) => (Op::NeighFlush(s.clone()), "neighbours".into()),
-        Command::Addr(AddrCommand::Flush(s)) => (Op::AddrFlush(s.clone()), "addresses".into()),
-        Command::NextHop(NextHopCommand::Flush(s)) => {
-            (Op::NextHopFlush(s.clone()), "next hops, and the routes that used them".into())
+        Command::Route(RouteCommand::Flush(s)) => {
+            let from = s.describe();
+            (Op::RouteFlush(s.clone()), format!("route from {from}"), format!("routes from {from}"))
         }
+        Command::Neigh(NeighCommand::Flush(s)) => (Op::NeighFlush(s.clone()), "neighbour".into(), "neighbours".into()),
+        Command::Addr(AddrCommand::Flush(s)) => (Op::AddrFlush(s.clone()), "address".into(), "addresses".into()),
+        Command::NextHop(NextHopCommand::Flush(s)) => (
+            Op::NextHopFlush(s.clone()),
+            "next hop, and the routes that used it".into(),
+            "next hops, and the routes that used them".into(),
+        ),
         _ => return None,
     })
 }

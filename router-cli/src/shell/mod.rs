@@ -308,8 +308,7 @@ impl Shell {
     ) -> Result<(), Failure> {
         options.json |= pipeline.json;
         options.pretty |= pipeline.json && self.terminal && pipeline.is_empty();
-        options.oneline |= pipeline.wants_lines() && !options.brief;
-        let color = options.color.unwrap_or(self.color) && !pipeline.wants_lines();
+        let color = options.color.unwrap_or(self.color) && pipeline.is_empty();
         let mut sink = self.sink(pipeline);
         let mut out = BufWriter::with_capacity(32 * 1024, Filter::new(pipeline, &mut sink));
         let mut session = Session::new(self.socket.clone(), options, &mut out, color)

@@ -87,11 +87,6 @@ impl Pipeline {
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty()
     }
-
-    /// Whether entries are better written as one line each.
-    pub fn wants_lines(&self) -> bool {
-        !self.stages.is_empty() && !self.json
-    }
 }
 
 /// A writer that passes on what the filters let through. Nothing more comes after an error of kind BrokenPipe: the filters

@@ -465,6 +465,20 @@ fn from_clap(command: &clap::Command) -> Node {
         };
         node.keys.push(Key { word, help: text(arg.get_help()), value, many: false });
     }
+    if node.word == "trace" {
+        node.sub = vec![
+            Node::new("add", "Follow packets that fit a filter").arg(Value::Text("FILTER".into())).keys(&[key(
+                "count",
+                Value::Number,
+                "packets until it ends",
+            )]),
+            Node::new("show", "The packets followed so far, step by step"),
+            Node::new("paths", "The ways they took, with their number"),
+            Node::new("clear", "Forget them and follow no more"),
+        ];
+        node.sub[0].args_repeat = true;
+        node.args.clear();
+    }
     if let Some(more) = words_of(&node.word) {
         node.keys.extend(more);
         node.args.clear();
@@ -504,6 +518,11 @@ fn words_of(command: &str) -> Option<Vec<Key>> {
             key("len", Value::Number, "its length in bytes"),
             flag("df", "it must not be fragmented"),
             key("mark", Value::Number, "its mark"),
+        ]),
+        "capture" => Some(vec![
+            key("at", words(&["rx", "tx", "drop", "inner", "outer"]), "where packets are taken"),
+            key("-w", Value::File, "write pcapng to this file; - is standard output"),
+            key("-c", Value::Number, "packets until it ends"),
         ]),
         _ => None,
     }
