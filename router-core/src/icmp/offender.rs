@@ -17,7 +17,7 @@ pub struct Offender<'a> {
     pub(super) proto: u8,
     l4: usize,
     later_fragment: bool,
-    link_group: bool,
+    pub(super) link_group: bool,
 }
 
 impl<'a> Offender<'a> {
@@ -84,8 +84,14 @@ impl<'a> Offender<'a> {
             && single_host(self.src)
             && match self.dst {
                 IpAddr::V4(d) => {
-                    !self.later_fragment && !self.link_group && !d.is_multicast() && d != Ipv4Addr::BROADCAST
+                    let somebody = d.octets()[0] != 0 && !d.is_loopback();
+                    !self.later_fragment
+                        && !self.link_group
+                        && !d.is_multicast()
+                        && d != Ipv4Addr::BROADCAST
+                        && somebody
                 }
+                IpAddr::V6(d) if d.is_unspecified() || d.is_loopback() || d.to_ipv4_mapped().is_some() => false,
                 IpAddr::V6(d) => (!self.link_group && !d.is_multicast()) || error.answers_multicast(),
             }
     }

@@ -102,7 +102,7 @@ fn unknown_protocols() {
     // RFC 1122 3.2.2.1 codes 2 and 3, RFC 4443 3.1 code 4 and 3.4 code 1.
     let facts = |b: &[u8]| error(DropReason::NoLocalService, 0, b).map(|e| (e.kind(), e.code(), e.word()));
     assert_eq!(facts(&of_proto(Family::Inet, 200, &[0; 9])), Some((3, 2, 0)));
-    assert_eq!(facts(&of_proto(Family::Inet, 132, &[0; 9])), Some((3, 3, 0)));
+    assert_eq!(facts(&of_proto(Family::Inet, 132, &[0; 9])), Some((3, 2, 0)), "no SCTP here");
     assert_eq!(facts(&of_proto(Family::Inet6, 200, &[0; 9])), Some((4, 1, 6)));
     assert_eq!(facts(&of_proto(Family::Inet6, 60, &[200, 0, 1, 4, 0, 0, 0, 0, 9])), Some((4, 1, 40)));
     assert_eq!(facts(&of_proto(Family::Inet6, 59, &[])), None);

@@ -43,11 +43,11 @@ impl Kernel {
             r.set_sysctl(name, value)?;
         }
         for (i, (name, _, addrs)) in PORTS.into_iter().enumerate() {
-            let failed = |e| panic!("{name}: {e}");
-            let index = r.netlink().link_index(name).unwrap_or_else(failed);
-            r.netlink().set_up(index, false).unwrap_or_else(failed);
-            r.netlink().set_mac(index, OWN[i]).unwrap_or_else(failed);
-            r.netlink().set_up(index, true).unwrap_or_else(failed);
+            let index = r.netlink().link_index(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let mut link = r.netlink();
+            let set = link.set_up(index, false).and_then(|()| link.set_mac(index, OWN[i]));
+            set.and_then(|()| link.set_up(index, true)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            drop(link);
             for addr in addrs {
                 net.addr("r", name, addr)?;
             }
