@@ -50,16 +50,27 @@ pub struct Plan {
 
 /// Calls `run`, which treats some items and says how many, until `time` has passed, `runs` times over, after one warm-up.
 pub fn per_item(runs: usize, time: Duration, mut run: impl FnMut() -> usize) -> Spread {
+    timed_per_item(runs, time, || {
+        let start = Instant::now();
+        let items = run();
+        (items, start.elapsed())
+    })
+}
+
+/// As [`per_item`] for a `run` that measures itself what counts: items, and the time they took.
+pub fn timed_per_item(runs: usize, time: Duration, mut run: impl FnMut() -> (usize, Duration)) -> Spread {
     let mut once = |time: Duration| {
         let start = Instant::now();
-        let mut items = 0;
+        let (mut items, mut spent) = (0, Duration::ZERO);
         loop {
-            items += run();
+            let (n, took) = run();
+            items += n;
+            spent += took;
             if start.elapsed() >= time {
                 break;
             }
         }
-        start.elapsed().as_nanos() as f64 / items.max(1) as f64
+        spent.as_nanos() as f64 / items.max(1) as f64
     };
     once(time / 4);
     Spread::of((0..runs.max(1)).map(|_| once(time)).collect())

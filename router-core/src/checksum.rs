@@ -166,12 +166,13 @@ pub fn update_bytes(check: u16, old: &[u8], new: &[u8]) -> u16 {
 /// None, and nothing changed, when there is no header or the TTL is 0 already.
 #[inline]
 pub fn decrement_ttl(packet: &mut [u8]) -> Option<u8> {
-    let h = packet.get_mut(..20)?;
+    let h = packet.first_chunk_mut::<20>()?;
     let ttl = h[8].checked_sub(1)?;
-    let check = u16::from_be_bytes([h[10], h[11]]);
-    let new = update_u16(check, u16::from_be_bytes([h[8], h[9]]), u16::from_be_bytes([ttl, h[9]]));
+    // RFC 1624 3, equation 3, for a word that is 0x0100 less: the checksum is that much more, in one's complement.
+    let check = u32::from(u16::from_be_bytes([h[10], h[11]])) + 0x0100;
+    let check = (check + u32::from(check >= 0xffff)) as u16;
     h[8] = ttl;
-    h[10..12].copy_from_slice(&new.to_be_bytes());
+    [h[10], h[11]] = check.to_be_bytes();
     Some(ttl)
 }
 
@@ -179,7 +180,7 @@ pub fn decrement_ttl(packet: &mut [u8]) -> Option<u8> {
 /// None, and nothing changed, when there is no header or the hop limit is 0 already.
 #[inline]
 pub fn decrement_hop_limit(packet: &mut [u8]) -> Option<u8> {
-    let h = packet.get_mut(..40)?;
+    let h = packet.first_chunk_mut::<40>()?;
     h[7] = h[7].checked_sub(1)?;
     Some(h[7])
 }
@@ -301,8 +302,11 @@ mod tests {
             h[8] = ttl;
             fill_ipv4_header(&mut h);
             prop_assert!(verify_ipv4_header(&h));
+            let old = u16::from_be_bytes([h[10], h[11]]);
+            let general = update_u16(old, u16::from_be_bytes([ttl, h[9]]), u16::from_be_bytes([ttl - 1, h[9]]));
             prop_assert_eq!(decrement_ttl(&mut h), Some(ttl - 1));
             prop_assert!(verify_ipv4_header(&h));
+            prop_assert_eq!(u16::from_be_bytes([h[10], h[11]]), general);
         }
 
         #[test]

@@ -60,6 +60,15 @@ fn is_mapped(a: Ipv6Addr) -> bool {
     a.to_ipv4_mapped().is_some()
 }
 
+/// Whether a packet carries an IPv4-mapped address, which leaves through the ports of a closed network only.
+#[inline]
+pub fn is_mapped_packet(p: &Packet) -> bool {
+    match (p.src, p.dst) {
+        (IpAddr::V6(s), IpAddr::V6(d)) => is_mapped(s) || is_mapped(d),
+        _ => false,
+    }
+}
+
 /// Checks what only matters when the packet is to leave its link: scope and source.
 #[inline]
 pub fn check_forward(p: &Packet) -> Result<(), DropReason> {

@@ -6,6 +6,7 @@
 use crate::addr::{Family, MacAddr};
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
+use crate::forward::tunnel::OuterV4;
 use crate::port::PortId;
 use crate::spec::TunnelMode;
 use std::net::IpAddr;
@@ -129,13 +130,25 @@ impl Rewrite {
     /// The header for a packet of `family`.
     #[inline]
     pub fn write(&self, family: Family, to: &mut [u8]) {
-        let n = self.len();
-        if n >= 14 && to.len() >= n {
-            to[..n].copy_from_slice(&self.bytes[..n]);
-            to[n - 2..n].copy_from_slice(&match family {
-                Family::Inet => [0x08, 0x00],
-                Family::Inet6 => [0x86, 0xdd],
-            });
+        let kind: [u8; 2] = match family {
+            Family::Inet => [0x08, 0x00],
+            Family::Inet6 => [0x86, 0xdd],
+        };
+        // Lengths known to the compiler make a few stores of this.
+        match self.len {
+            14 => {
+                if let (Some(to), Some(from)) = (to.first_chunk_mut::<14>(), self.bytes.first_chunk::<14>()) {
+                    *to = *from;
+                    [to[12], to[13]] = kind;
+                }
+            }
+            18 => {
+                if let Some(to) = to.first_chunk_mut::<18>() {
+                    *to = self.bytes;
+                    [to[16], to[17]] = kind;
+                }
+            }
+            _ => {}
         }
     }
 
@@ -166,6 +179,8 @@ pub struct Encap {
     pub df: bool,
     /// Largest inner packet, in bytes.
     pub mtu: u32,
+    /// The outer header made of these; None for a mode without a ready-made one.
+    pub outer: Option<OuterV4>,
     /// What carries the outer packet: the object that the underlay's route to `remote` has.
     pub carrier: ObjectId,
 }

@@ -16,10 +16,13 @@ pub struct Settings {
     pub icmp: IcmpSettings,
     /// ARP and NDP.
     pub neighbor: NeighborSettings,
-    /// Most tunnels that one packet may enter or leave inside this router.
+    /// Most tunnels that one packet may enter or leave inside this router; a translation counts as one.
     pub max_tunnel_nesting: u8,
     /// Addresses that are martians by default and need not be.
     pub martians: MartianSettings,
+    /// Ports and tunnels of a closed network whose IPv6 packets may carry IPv4-mapped addresses (::ffff:0:0/96, as RFC 2765
+    /// did). Everywhere else they are dropped, coming or going.
+    pub mapped_ports: Vec<String>,
     /// Router advertisements, by name of the port.
     pub adverts: BTreeMap<String, AdvertSettings>,
 }
@@ -41,6 +44,7 @@ impl Default for Settings {
             neighbor: NeighborSettings::default(),
             max_tunnel_nesting: 4,
             martians: MartianSettings::default(),
+            mapped_ports: Vec::new(),
             adverts: BTreeMap::new(),
         }
     }

@@ -12,6 +12,7 @@ use router_core::addr::{parse_addr, parse_prefix};
 use router_core::port::PortKind;
 use router_core::settings::{AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, Preference, Proxy};
 use router_core::spec::{TunnelMode, TunnelSpec, proto};
+use router_io::port::xdp::{XdpMode, XdpOptions};
 use std::net::IpAddr;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
@@ -233,6 +234,8 @@ fn named<'t, 'v>(
 const KINDS: &[(&str, PortKind)] = &[
     ("tun", PortKind::Tun),
     ("packet", PortKind::Packet),
+    ("xdp", PortKind::Xdp),
+    ("auto", PortKind::Auto),
     ("datalink", PortKind::Datalink),
     ("rawip", PortKind::RawIp),
     ("memory", PortKind::Memory),
@@ -254,7 +257,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
             })
         });
         if kind.is_none() && s.value("kind").is_none() {
-            let remedy = "write kind = \"packet\" (or tun, datalink, rawip, memory, pcap)";
+            let remedy = "write kind = \"packet\" (or auto, xdp, tun, datalink, rawip, memory, pcap)";
             problems.add(span.clone(), format!("[port.{name}] has no kind"), remedy);
         }
         let mut p = PortPlan::new(name, kind.map_or(PortKind::Packet, |(k, _)| k));
@@ -272,6 +275,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         p.promisc = s.boolean("promisc", problems).unwrap_or(p.promisc);
         p.up = s.boolean("up", problems).unwrap_or(p.up);
         p.share_with_kernel = s.boolean("share_with_kernel", problems).unwrap_or(p.share_with_kernel);
+        p.xdp = xdp(&mut s, problems);
         p.host_address = s.interface_addrs("host_address", problems);
         p.local = s.addr("local", "\"198.51.100.7\"", problems).map(|(a, _)| a);
         for (text, span) in s.texts("proxy", "[\"192.0.2.128/25\", \"2001:db8:1::8000/113\"]", problems) {
@@ -291,6 +295,19 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         p.output = s.text("output", "\"out.pcap\"", problems).map(Into::into);
         s.finish(problems);
         plan.ports.insert(name.to_owned(), p);
+    }
+}
+
+fn xdp(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> XdpOptions {
+    let mode = s.parsed("xdp_mode", "where the XDP program runs", "\"native\"", problems, |t| match t {
+        "native" | "drv" | "xdpdrv" => Ok(XdpMode::Native),
+        "generic" | "skb" | "xdpgeneric" => Ok(XdpMode::Generic),
+        _ => Err(format!("unknown xdp_mode \"{t}\", known are native and generic")),
+    });
+    XdpOptions {
+        mode: mode.map_or_else(XdpMode::default, |(m, _)| m),
+        zero_copy: s.boolean("zero_copy", problems),
+        busy_poll: s.number("busy_poll", 0..=1_000_000, problems).map_or(0, |n| n as u32),
     }
 }
 

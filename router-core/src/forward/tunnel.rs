@@ -12,10 +12,11 @@ use crate::checksum;
 use crate::drop_reason::DropReason;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
-use crate::headers::{ipv4, protocol};
+use crate::headers::protocol;
 use crate::object::Encap;
 use crate::packet::Packet;
-use std::net::IpAddr;
+use crate::routing::EncapFacts;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes that 6in4 adds.
 pub const OVERHEAD: u32 = 20;
@@ -51,29 +52,80 @@ impl Forwarder for SixInFour<'_> {
 
     #[inline]
     fn apply(&self, _cx: &Context<'_>, packet: &Packet, frame: &mut Frame) -> Result<(), DropReason> {
-        let (IpAddr::V4(src), IpAddr::V4(dst)) = (self.encap.local, self.encap.remote) else {
-            return Err(DropReason::NextHopUnusable);
-        };
+        let Some(outer) = &self.encap.outer else { return Err(DropReason::NextHopUnusable) };
         // The pipeline may have changed the hop limit after the parse: read it where it is.
-        let (ttl_at, proto) = match packet.family {
-            Family::Inet => (8, protocol::IPV4),
-            Family::Inet6 => (7, protocol::IPV6),
-        };
-        let hop_limit = frame.data().get(ttl_at).copied().unwrap_or(packet.ttl);
+        let inner = Inner::of(packet.family, frame.data()).ok_or(DropReason::TunnelInnerMalformed)?;
         let total_len = u16::try_from(packet.len + OVERHEAD).map_err(|_| DropReason::TooBig)?;
         let room = frame.push_front(OVERHEAD as usize).ok_or(DropReason::NoHeadroom)?;
-        ipv4::Header {
-            tos: outer_tos(packet.tclass, self.encap.tos),
-            total_len,
-            ident: if self.encap.df { 0 } else { self.ident },
-            df: self.encap.df,
-            ttl: self.encap.ttl.unwrap_or(hop_limit),
-            proto,
-            src,
-            dst,
+        if let Some(room) = room.first_chunk_mut() {
+            outer.write(room, &inner, total_len, self.ident);
         }
-        .write(room);
         Ok(())
+    }
+}
+
+/// What an outer header takes from the packet inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner {
+    tclass: u8,
+    hop_limit: u8,
+    proto: u8,
+}
+
+impl Inner {
+    /// Of the packet at the start of `packet`, as it is to be inside. None without a whole header.
+    #[inline]
+    pub fn of(family: Family, packet: &[u8]) -> Option<Inner> {
+        let h = packet.first_chunk::<20>()?;
+        Some(match family {
+            Family::Inet => Inner { tclass: h[1], hop_limit: h[8], proto: protocol::IPV4 },
+            Family::Inet6 => Inner { tclass: (h[0] << 4) | (h[1] >> 4), hop_limit: h[7], proto: protocol::IPV6 },
+        })
+    }
+}
+
+/// An outer IPv4 header, ready made but for what differs from packet to packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OuterV4 {
+    /// Both addresses as they stand in the header.
+    ends: u64,
+    /// Sum of the 16-bit words that never differ.
+    sum: u32,
+    ttl: Option<u8>,
+    tos: Option<u8>,
+    df: bool,
+}
+
+impl OuterV4 {
+    /// From a tunnel's parameters. None unless both ends are IPv4.
+    pub fn new(facts: &EncapFacts) -> Option<Self> {
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (facts.local, facts.remote) else { return None };
+        let halves = |a: Ipv4Addr| (a.to_bits() >> 16) + (a.to_bits() & 0xffff);
+        let flags = if facts.df { 0x4000 } else { 0 };
+        Some(OuterV4 {
+            ends: u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()),
+            sum: 0x4500 + flags + halves(src) + halves(dst),
+            ttl: facts.ttl,
+            tos: facts.tos,
+            df: facts.df,
+        })
+    }
+
+    /// Writes the header. `total_len` is the outer packet's, `ident` counts only when the packet may be fragmented
+    /// (RFC 6864 4).
+    #[inline]
+    pub fn write(&self, to: &mut [u8; OVERHEAD as usize], inner: &Inner, total_len: u16, ident: u16) {
+        let tos = u32::from(outer_tos(inner.tclass, self.tos));
+        let (ident, flags) = if self.df { (0, 0x4000) } else { (u32::from(ident), 0) };
+        let ttl_proto = u32::from(self.ttl.unwrap_or(inner.hop_limit)) << 8 | u32::from(inner.proto);
+        let sum = self.sum + tos + u32::from(total_len) + ident + ttl_proto;
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let check = !(sum + (sum >> 16)) as u16;
+        let first = (0x4500 | tos) << 16 | u32::from(total_len);
+        to[..4].copy_from_slice(&first.to_be_bytes());
+        to[4..8].copy_from_slice(&(ident << 16 | flags).to_be_bytes());
+        to[8..12].copy_from_slice(&(ttl_proto << 16 | u32::from(check)).to_be_bytes());
+        to[12..].copy_from_slice(&self.ends.to_be_bytes());
     }
 }
 
@@ -146,6 +198,39 @@ mod tests {
     }
 
     /// Proves rfc2983-3-uniform, rfc2983-3-pipe, rfc4213-3.5-header, rfc6040-4.1-normal.
+    #[test]
+    fn the_ready_made_header_is_the_one_made_from_its_fields() {
+        use crate::headers::ipv4;
+        use crate::port::TableId;
+        use crate::spec::TunnelMode;
+        for i in 0..=u16::MAX {
+            let (src, dst) =
+                (u32::from(i).wrapping_mul(0x9e37_79b9).into(), u32::from(i).wrapping_mul(0x85eb_ca6b).into());
+            let (df, hop_limit, tclass) = (i & 1 == 1, (i >> 8) as u8, (i >> 3) as u8);
+            let ttl = (i & 2 == 0).then_some((i >> 4) as u8);
+            let tos = (i & 4 == 0).then_some((i >> 5) as u8);
+            let mode = TunnelMode::SixInFour;
+            let (local, remote) = (IpAddr::V4(src), IpAddr::V4(dst));
+            let facts = EncapFacts { mode, local, remote, ttl, tos, df, mtu: 0, table: TableId::MAIN, dev: None };
+            let (mut one, mut other) = ([0xaa; 20], [0x55; 20]);
+            let inner = Inner { tclass, hop_limit, proto: protocol::IPV6 };
+            OuterV4::new(&facts).unwrap().write(&mut one, &inner, i.rotate_left(5), !i);
+            ipv4::Header {
+                tos: outer_tos(tclass, tos),
+                total_len: i.rotate_left(5),
+                ident: if df { 0 } else { !i },
+                df,
+                ttl: ttl.unwrap_or(hop_limit),
+                proto: protocol::IPV6,
+                src,
+                dst,
+            }
+            .write(&mut other);
+            assert_eq!(one, other, "{facts:?}");
+            assert!(checksum::verify(&one));
+        }
+    }
+
     #[test]
     fn rfc6040_4_1_and_fixed_tos() {
         assert_eq!(outer_tos(0xb9, None), 0xb9);

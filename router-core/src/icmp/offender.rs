@@ -79,21 +79,26 @@ impl<'a> Offender<'a> {
 
     /// The rules on when never to send an error: RFC 1122 3.2.2 and RFC 1812 4.3.2.7, RFC 4443 2.4 e.
     pub fn may_be_answered_with(&self, error: &IcmpError) -> bool {
-        error.family() == self.family
-            && !self.is_error()
-            && single_host(self.src)
-            && match self.dst {
-                IpAddr::V4(d) => {
-                    let somebody = d.octets()[0] != 0 && !d.is_loopback();
-                    !self.later_fragment
-                        && !self.link_group
-                        && !d.is_multicast()
-                        && d != Ipv4Addr::BROADCAST
-                        && somebody
-                }
-                IpAddr::V6(d) if d.is_unspecified() || d.is_loopback() || d.to_ipv4_mapped().is_some() => false,
-                IpAddr::V6(d) => (!self.link_group && !d.is_multicast()) || error.answers_multicast(),
+        self.unanswerable_with(error).is_none()
+    }
+
+    /// Which of those rules forbids this error, if one does.
+    pub fn unanswerable_with(&self, error: &IcmpError) -> Option<&'static str> {
+        let group = |group: bool| (self.link_group || group) && !error.answers_multicast();
+        match self.dst {
+            _ if error.family() != self.family => Some("the error is of the other family"),
+            _ if self.is_error() => Some("it is an ICMP error itself (RFC 1122 3.2.2, RFC 4443 2.4 e)"),
+            _ if !single_host(self.src) => {
+                Some("its source is not one host's address (RFC 1122 3.2.2, RFC 4443 2.4 e)")
             }
+            dst if nobody(dst) => Some("its destination is nobody's address (RFC 1122 3.2.1.3, RFC 4291 2.5)"),
+            IpAddr::V4(_) if self.later_fragment => Some("it is not the first fragment (RFC 1122 3.2.2)"),
+            IpAddr::V4(d) if self.link_group || d.is_multicast() || d == Ipv4Addr::BROADCAST => {
+                Some("it was sent to a group (RFC 1122 3.2.2)")
+            }
+            IpAddr::V6(d) if group(d.is_multicast()) => Some("it was sent to a group (RFC 4443 2.4 e)"),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        }
     }
 
     /// Whether it is an ICMP error or redirect itself. One cut before its type counts as an error, as does an ICMPv4 type
@@ -122,6 +127,14 @@ fn single_host(addr: IpAddr) -> bool {
             first != 0 && first != 127 && first < 224
         }
         IpAddr::V6(a) => !a.is_unspecified() && !a.is_loopback() && !a.is_multicast() && a.to_ipv4_mapped().is_none(),
+    }
+}
+
+/// Whether an address can be no node's on a wire, so that a packet to it is not worth an answer.
+fn nobody(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(a) => a.octets()[0] == 0 || a.is_loopback(),
+        IpAddr::V6(a) => a.is_unspecified() || a.is_loopback() || a.to_ipv4_mapped().is_some(),
     }
 }
 

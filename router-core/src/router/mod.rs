@@ -3,12 +3,16 @@
 //! The caller hands in commands, facts about ports, punted frames and the present time; it gets back frames to send, the
 //! next deadline, and, from [`Router::commit`], a new snapshot for the workers whenever something changed.
 
+mod explain;
+mod explain_words;
 mod links;
 mod own;
 mod punts;
+mod translators;
 mod tunnels;
 
 pub use links::PortError;
+pub use translators::TranslatorInfo;
 pub use tunnels::{TunnelError, TunnelInfo};
 
 use crate::addr::MacAddr;
@@ -16,12 +20,14 @@ use crate::advert::Adverts;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
+use crate::journal::{Happened, Journal, Subject};
 use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
 use crate::tables::{PortTable, Tables};
 use crate::time::Instant;
+use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -37,9 +43,11 @@ pub struct Router {
     routing: Routing,
     neighbors: NeighborTable,
     tunnels: BTreeMap<PortId, tunnels::Tunnel>,
+    translators: BTreeMap<PortId, translators::TranslatorState>,
+    seed: u64,
     decap: DecapTable,
     reassembler: Reassembler,
-    worker: Worker,
+    worker: Worker<Tap>,
     tables: Arc<Tables>,
     changed: bool,
     next_ifindex: u32,
@@ -54,6 +62,8 @@ pub struct Router {
     duplicates: BTreeMap<PortId, Vec<IpNet>>,
     /// Who else uses addresses of ours (RFC 5227 2.4, RFC 4862 5.4.4).
     conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
+    /// Ports, addresses and tunnels that changed.
+    journal: Journal<(Happened, Subject)>,
 }
 
 impl Router {
@@ -68,6 +78,7 @@ impl Router {
             routing: routing.tables(),
             decap: DecapTable::default(),
             settings: Arc::clone(&settings),
+            mapped_ports: Arc::new([]),
         });
         let mut router = Router {
             settings,
@@ -76,9 +87,11 @@ impl Router {
             routing,
             neighbors: NeighborTable::new(seed),
             tunnels: BTreeMap::new(),
-            decap: DecapTable::default(),
+            translators: BTreeMap::new(),
+            seed,
+            decap: DecapTable::new(seed ^ 5),
             reassembler: Reassembler::new(Limits::default(), seed),
-            worker: Worker::new(counters, seed),
+            worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
             changed: true,
             next_ifindex: 1,
@@ -89,6 +102,7 @@ impl Router {
             own_stale: true,
             duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
+            journal: Journal::default(),
         };
         let lo = PortInfo {
             id: PortId(0),
@@ -142,9 +156,34 @@ impl Router {
         self.worker.counters()
     }
 
+    /// Who watches the packets that the control side treats itself. Nobody, until watches are added; put another one in
+    /// its place for a clock of your own.
+    pub fn tap(&mut self) -> &mut Tap {
+        self.worker.observer()
+    }
+
     /// Stations that use an address of ours, since the last call.
     pub fn take_conflicts(&mut self) -> Vec<(PortId, IpAddr, Option<MacAddr>)> {
         std::mem::take(&mut self.conflicts).into_iter().map(|((p, a), m)| (p, a, m)).collect()
+    }
+
+    /// Starts or stops writing down what changes.
+    pub fn follow(&mut self, on: bool) {
+        self.journal.follow(on);
+        self.neighbors.journal().follow(on);
+        self.routing.journal().follow(on);
+    }
+
+    /// What changed since the last call, and how many changes were too many to be kept: ports, addresses and tunnels, then
+    /// neighbours, then next-hop objects and routes, each in order. Nothing unless [`Router::follow`] was said.
+    pub fn take_changes(&mut self) -> (Vec<(Happened, Subject)>, u64) {
+        let (mut list, mut lost) = self.journal.take();
+        let (neighbors, more) = self.neighbors.journal().take();
+        list.extend(neighbors.into_iter().map(|(h, n)| (h, Subject::Neighbor(n))));
+        lost += more;
+        let (routes, more) = self.routing.journal().take();
+        list.extend(routes);
+        (list, lost + more)
     }
 
     /// The newest snapshot.
@@ -168,6 +207,7 @@ impl Router {
                 routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
                 decap: self.decap.clone(),
                 settings: Arc::clone(&self.settings),
+                mapped_ports: self.mapped_ports(),
             });
             publish(&self.tables);
         }
@@ -184,17 +224,18 @@ impl Router {
         self.poll_reassembly(now, out);
         self.announce(now, out);
         self.advertise(now, out);
+        self.poll_translators(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();
-        let own = self.own.poll_at();
         let deadlines = [
             self.neighbors.poll_at(),
             self.reassembler.poll_at(),
             self.tunnel_deadline(),
-            gateways,
-            own,
+            self.translator_deadline(),
+            self.own.poll_at(),
             self.adverts.poll_at(now),
+            gateways,
         ];
         deadlines.into_iter().flatten().min()
     }

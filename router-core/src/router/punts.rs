@@ -41,6 +41,9 @@ impl Router {
             PuntReason::Resolve { port, neighbor } => self.wait_for(now, frame, port, neighbor, out),
             PuntReason::Reassemble(packet) => self.reassemble(now, frame, &packet, out),
             PuntReason::IcmpError(packet) => self.icmp_error(now, frame, &packet, out),
+            PuntReason::Translate { port, packet, depth } => {
+                self.translate_punt(now, frame, &packet, port, depth, out);
+            }
         }
         self.settle_neighbors(now, out);
     }
@@ -163,13 +166,13 @@ impl Router {
     }
 
     /// Drops a frame and tells its sender where the rules ask for it.
-    fn refuse(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
+    pub(super) fn refuse(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
         let tables = Arc::clone(&self.tables);
         self.worker.launch_refusal(now, &tables, frame, reason, out);
     }
 
     /// Drops a frame.
-    fn end(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
+    pub(super) fn end(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
         let tables = Arc::clone(&self.tables);
         self.worker.discard(&mut Step { now, tables: &tables, out }, frame, reason);
     }
@@ -207,7 +210,7 @@ impl Router {
     }
 
     /// Held fragments are dropped.
-    fn unhold(&self, fragments: usize, reason: DropReason) {
+    pub(super) fn unhold(&self, fragments: usize, reason: DropReason) {
         let counters = self.worker.counters();
         counters.held.sub(fragments as u64);
         for _ in 0..fragments {
@@ -231,7 +234,7 @@ impl Router {
     }
 
     /// Sends an ICMP error that is not the answer to a drop reason.
-    fn report(&mut self, now: Instant, frame: &Frame, packet: &Packet, error: &IcmpError, out: &mut Outbox) {
+    pub(super) fn report(&mut self, now: Instant, frame: &Frame, packet: &Packet, error: &IcmpError, out: &mut Outbox) {
         let offender = Offender::of(packet, frame.data());
         if offender.may_be_answered_with(error) {
             let tables = Arc::clone(&self.tables);

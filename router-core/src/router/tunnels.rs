@@ -4,6 +4,7 @@ use crate::addr::Family;
 use crate::decap::DecapKey;
 use crate::forward::tunnel::{IPV6_MIN_MTU, OVERHEAD};
 use crate::headers::protocol;
+use crate::journal::{Happened, Subject};
 use crate::object::{Encap, Object, ObjectId};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::router::links::check_name;
@@ -26,6 +27,8 @@ pub(super) struct Tunnel {
     learned: Option<(u32, Instant)>,
     /// What the data plane was last told.
     facts: Option<EncapFacts>,
+    /// Whether followers were last told that a route carries it.
+    told_carried: bool,
 }
 
 /// A tunnel as shown.
@@ -108,8 +111,9 @@ impl Router {
         };
         let id = self.add_port(now, info)?;
         self.decap.insert(key, id);
-        self.tunnels.insert(id, Tunnel { spec, key, learned: None, facts: None });
+        self.tunnels.insert(id, Tunnel { spec, key, learned: None, facts: None, told_carried: false });
         self.refresh_tunnels(now);
+        self.note_tunnel(now, id, Happened::Added);
         Ok(id)
     }
 
@@ -120,15 +124,17 @@ impl Router {
         let Some(t) = self.tunnels.get_mut(&id) else { return Err(TunnelError::Device(spec.name)) };
         self.decap.remove(&t.key);
         self.decap.insert(key, id);
-        *t = Tunnel { spec, key, learned: None, facts: None };
+        *t = Tunnel { spec, key, learned: None, facts: None, told_carried: t.told_carried };
         self.changed = true;
         self.refresh_tunnels(now);
+        self.note_tunnel(now, id, Happened::Changed);
         Ok(())
     }
 
     /// Removes a tunnel with its addresses and routes.
     pub fn del_tunnel(&mut self, now: Instant, name: &str, out: &mut Outbox) -> Result<(), TunnelError> {
         let id = self.tunnel_by_name(name)?;
+        self.note_tunnel(now, id, Happened::Removed);
         if let Some(t) = self.tunnels.remove(&id) {
             self.decap.remove(&t.key);
         }
@@ -139,13 +145,27 @@ impl Router {
 
     /// All tunnels, by index of their port.
     pub fn tunnels(&self, now: Instant) -> impl Iterator<Item = TunnelInfo> {
-        self.tunnels.iter().map(move |(id, t)| TunnelInfo {
+        self.tunnels.iter().map(move |(id, t)| self.tunnel_info(now, *id, t))
+    }
+
+    fn tunnel_info(&self, now: Instant, id: PortId, t: &Tunnel) -> TunnelInfo {
+        TunnelInfo {
             spec: t.spec.clone(),
-            id: *id,
-            mtu: self.ports.get(*id).map_or(0, |p| p.mtu),
+            id,
+            mtu: self.ports.get(id).map_or(0, |p| p.mtu),
             learned_mtu: t.learned.map(|(mtu, until)| (mtu, until.saturating_since(now))),
-            carried: self.routing.tunnel_carrier(*id).is_some(),
-        })
+            carried: self.routing.tunnel_carrier(id).is_some(),
+        }
+    }
+
+    /// Writes a change of a tunnel down, if anybody follows.
+    fn note_tunnel(&mut self, now: Instant, id: PortId, happened: Happened) {
+        if self.journal.is_on()
+            && let Some(t) = self.tunnels.get(&id)
+        {
+            let info = self.tunnel_info(now, id, t);
+            self.journal.write((happened, Subject::Tunnel(Box::new(info))));
+        }
     }
 
     fn tunnel_by_name(&self, name: &str) -> Result<PortId, TunnelError> {
@@ -192,8 +212,10 @@ impl Router {
     /// underlay route, a link's MTU, an ICMP error, or because what was learned is too old.
     pub(super) fn refresh_tunnels(&mut self, now: Instant) {
         for id in self.tunnels.keys().copied().collect::<Vec<_>>() {
-            let path = self.routing.tunnel_carrier(id).and_then(|o| self.path_mtu(o, 0));
+            let carrier = self.routing.tunnel_carrier(id);
+            let path = carrier.and_then(|o| self.path_mtu(o, 0));
             let Some(t) = self.tunnels.get_mut(&id) else { continue };
+            let news = std::mem::replace(&mut t.told_carried, carrier.is_some()) != carrier.is_some();
             if t.learned.is_some_and(|(_, until)| until <= now) {
                 t.learned = None;
             }
@@ -226,8 +248,12 @@ impl Router {
                 dev: spec.dev.as_ref().and_then(|d| self.ports.by_name(d)).map(|p| p.id),
             };
             if t.facts.as_ref() == Some(&facts) {
+                if news {
+                    self.note_tunnel(now, id, Happened::Changed);
+                }
                 continue;
             }
+            let fresh = t.facts.is_none();
             t.facts = Some(facts.clone());
             self.routing.set_tunnel(id, facts);
             if let Ok(mut info) = self.port(id)
@@ -235,6 +261,9 @@ impl Router {
             {
                 info.mtu = mtu;
                 self.put(info);
+            }
+            if !fresh {
+                self.note_tunnel(now, id, Happened::Changed);
             }
         }
     }

@@ -6,6 +6,7 @@
 use super::facts::Facts;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
+use crate::forward::tunnel::OuterV4;
 use crate::next_hop::buckets::{Member, buckets};
 use crate::object::{Encap, Forward, Glean, Group, Incomplete, Object, ObjectId, Plugin, Rewrite};
 use crate::port::{Medium, PortId, PortKind};
@@ -261,9 +262,14 @@ impl Objects {
                     tos: t.facts.tos,
                     df: t.facts.df,
                     mtu: cap(t.facts.mtu),
+                    outer: OuterV4::new(&t.facts),
                     carrier: t.carrier,
                 }),
                 Some(t) if t.outcome.looped => Object::Discard(DropReason::TunnelNesting),
+                _ => unusable,
+            },
+            (PortKind::Translator, ..) => match facts.translators.get(&leaf.port) {
+                Some(t) if port.up => Object::Plugin(Plugin { forwarder: t.clone(), next: ObjectId::NO_ROUTE }),
                 _ => unusable,
             },
             (_, Medium::Ip, _) => Object::Forward(Forward {

@@ -7,6 +7,7 @@ use crate::frame::{Frame, Meta};
 use crate::headers::ipv6_arrival;
 use crate::icmp::{self, Extension, IcmpError, LimitKind, Offender, Redirect};
 use crate::object::Forward;
+use crate::observe::{Cause, Observer, Stage, Withheld};
 use crate::packet::Packet;
 use crate::port::PortId;
 use crate::worker::route::{is_own, millis};
@@ -14,7 +15,7 @@ use crate::worker::{Job, Start, Step, Worker};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// Ends a packet as dropped and tells its sender where the reason and the rules ask for it. `param` is the MTU for
     /// [`DropReason::TooBig`].
     pub(crate) fn refuse(
@@ -51,16 +52,28 @@ impl Worker {
     pub(crate) fn send_error(&mut self, step: &mut Step<'_>, error: &IcmpError, about: &Offender<'_>, ingress: PortId) {
         let settings = &step.tables.settings;
         if !self.limiter.allow(step.now, &settings.icmp, LimitKind::of(error), about.src()) {
-            return;
+            return self.withhold(error, Withheld::RateLimit);
         }
-        let Some(src) = icmp::error_source(about, ingress, &step.tables.ports, settings) else { return };
-        let Some(mut out) = step.out.pool.take() else { return };
+        let Some(src) = icmp::error_source(about, ingress, &step.tables.ports, settings) else {
+            return self.withhold(error, Withheld::NoSource);
+        };
+        let Some(mut out) = step.out.pool.take() else { return self.withhold(error, Withheld::NoFrame) };
         let port = step.tables.ports.get(ingress).map(|p| &**p);
         let extension = Extension::new(&settings.icmp, port, error.family());
         if icmp::write_extended_error(&mut out, error, src, about, &extension).is_err() {
+            self.withhold(error, Withheld::NoFrame);
             return step.out.pool.put(out);
         }
+        self.note(&out, || Stage::Caused { what: Cause::Error(error), front: false });
         self.originate(step, out, about.src(), ingress);
+    }
+
+    /// An error that does not go out.
+    #[inline(always)]
+    fn withhold(&mut self, error: &IcmpError, why: Withheld) {
+        if O::ON {
+            self.observer.note(Stage::ErrorWithheld { error, why }, &Frame::default());
+        }
     }
 
     /// Ends a packet for one of our addresses as dropped, with the ICMPv6 parameter problem that the check of its
@@ -119,6 +132,7 @@ impl Worker {
         if let Err(reason) = icmp::echo_reply(&mut frame, packet, src, millis(step.now)) {
             return self.discard(step, frame, reason);
         }
+        self.note(&frame, || Stage::Caused { what: Cause::EchoReply, front: false });
         self.counters.answered.add(1);
         self.originate(step, frame, packet.src, ingress);
     }
@@ -130,6 +144,7 @@ impl Worker {
         let allowed = self.limiter.allow(step.now, &step.tables.settings.icmp, LimitKind::Error, packet.src);
         if allowed && let Some(mut out) = step.out.pool.take() {
             if local::tcp_reset(packet, frame.data(), trusted, &mut out) {
+                self.note(&out, || Stage::Caused { what: Cause::Reset, front: false });
                 self.originate(step, out, packet.src, ingress);
             } else {
                 step.out.pool.put(out);

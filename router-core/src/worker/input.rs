@@ -8,12 +8,13 @@ use crate::headers::ethernet::{self, Payload};
 use crate::headers::{ipv6, ipv6_arrival, protocol};
 use crate::martian;
 use crate::neighbor::ndp;
+use crate::observe::{Cause, Observer, Stage};
 use crate::packet::{Fragment, Packet};
 use crate::port::{Medium, PortId, PortInfo, PortKind};
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use std::net::{IpAddr, Ipv4Addr};
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// Takes the link header off a received frame. Returns the job to do with the IP packet inside.
     pub(super) fn receive(&mut self, step: &mut Step<'_>, port: PortId, mut frame: Frame) -> Option<Job> {
         let Some(info) = step.tables.ports.get(port) else {
@@ -32,6 +33,7 @@ impl Worker {
                     return None;
                 }
                 Ok(link) => {
+                    self.note(&frame, || Stage::Link { src: link.src, group: link.group });
                     from = Some((link.src, link.group));
                     if let (true, Some(c)) = (link.group, self.counters.port(port)) {
                         c.rx_multicast.add(1);
@@ -97,6 +99,7 @@ impl Worker {
                 if frame.meta.gso.is_some() {
                     packet.wire_len = crate::offload::largest_segment(&frame, &packet);
                 }
+                self.note(&frame, || Stage::Parsed(&packet));
                 Some((frame, packet))
             }
             Err(reason) => {
@@ -112,9 +115,14 @@ impl Worker {
             self.discard(step, job.frame, DropReason::PortGone);
             return Ok(());
         };
-        if let Err(reason) = martian::check_with(&packet, step.tables.settings.martians) {
-            self.discard(step, job.frame, reason);
-            return Ok(());
+        match martian::check_with(&packet, step.tables.settings.martians) {
+            Ok(()) => {}
+            // A closed network that the operator has named: see `Settings::mapped_ports`.
+            Err(DropReason::MappedAddress) if step.tables.closed(job.frame.meta.port) => {}
+            Err(reason) => {
+                self.discard(step, job.frame, reason);
+                return Ok(());
+            }
         }
         if info.kind == PortKind::Tunnel && is_compatible(packet.src) {
             self.discard(step, job.frame, DropReason::TunnelInnerSource);
@@ -138,6 +146,7 @@ impl Worker {
             }
             return Ok(());
         }
+        self.note(&job.frame, || Stage::Addresses);
         if info.kind == PortKind::RawIp {
             // The host's stack took it for one of its own addresses, which need not be ours.
             self.deliver(step, job, packet);
@@ -155,6 +164,7 @@ impl Worker {
         table: crate::port::TableId,
     ) -> Result<(), Stale> {
         let id = step.tables.lookup(table, &packet.dst);
+        self.note(&job.frame, || Stage::Lookup { table, dst: packet.dst, object: id });
         self.forward(step, job, packet, id)
     }
 
@@ -170,6 +180,7 @@ impl Worker {
             return self.refuse_arrival(step, frame, &packet, why);
         }
         let verdict = local::classify(&packet, frame.data());
+        self.note(&frame, || Stage::Local(verdict));
         // A checksum that a local sender has not computed yet is as good as right; all others are looked at.
         let trusted = frame.meta.csum.is_some();
         if !trusted && packet.fragment == Fragment::None && !local::checksum_ok(&packet, frame.data()) {
@@ -204,6 +215,8 @@ impl Worker {
                     c.rx_packets.add(1);
                     c.rx_bytes.add(frame.len() as u64);
                 }
+                self.note(&frame, || Stage::Decapsulated(tunnel));
+                self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
                 self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Input { link: None }) });
             }
         }

@@ -6,9 +6,11 @@ use crate::checksum;
 use crate::counters::Totals;
 use crate::decap::{DecapKey, DecapTable};
 use crate::fib::{Fib, FibMemory};
+use crate::forward::tunnel::OuterV4;
 use crate::headers::{ipv4, protocol};
 use crate::object::{Encap, Glean, Group, Incomplete, Object, Rewrite};
 use crate::port::{Medium, PortKind};
+use crate::routing::EncapFacts;
 use crate::settings::Settings;
 use crate::spec::TunnelMode;
 use crate::tables::{AdjacencyMap, FibSet, ObjectTable, PortTable, RoutingTables};
@@ -45,8 +47,7 @@ fn tables() -> Arc<Tables> {
             used: Default::default(),
         })
     };
-    let encap = Encap {
-        tunnel: TUNNEL,
+    let facts = EncapFacts {
         mode: TunnelMode::SixInFour,
         local: "192.0.2.1".parse().unwrap(),
         remote: "198.51.100.9".parse().unwrap(),
@@ -54,6 +55,19 @@ fn tables() -> Arc<Tables> {
         tos: None,
         df: true,
         mtu: 1380,
+        table: TableId::MAIN,
+        dev: None,
+    };
+    let encap = Encap {
+        tunnel: TUNNEL,
+        mode: facts.mode,
+        local: facts.local,
+        remote: facts.remote,
+        ttl: facts.ttl,
+        tos: facts.tos,
+        df: facts.df,
+        mtu: facts.mtu,
+        outer: OuterV4::new(&facts),
         carrier: ObjectId(1),
     };
     let list = [
@@ -110,7 +124,14 @@ fn tables() -> Arc<Tables> {
         adjacencies,
         token: Arc::new(()),
     };
-    Arc::new(Tables { version: 1, ports, routing, decap, settings: Arc::new(Settings::default()) })
+    Arc::new(Tables {
+        version: 1,
+        ports,
+        routing,
+        decap,
+        settings: Arc::new(Settings::default()),
+        mapped_ports: Arc::new([]),
+    })
 }
 
 /// A frame from the host on port 0 around an IP packet.

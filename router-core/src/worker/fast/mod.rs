@@ -1,0 +1,176 @@
+//! The fast path: plain packets between plain ports and through tunnels, a whole batch at a time.
+//!
+//! 1. [`survey`] looks at every header and sorts out what is unusual;
+//! 2. all IPv4 destinations are looked up, packets for us that come out of a tunnel are found ([`tunnel`]), then all IPv6
+//!    destinations, theirs included;
+//! 3. [`send`] finds every packet's object, then edits every packet in its frame;
+//! 4. frames go to their egress queues in the order of arrival.
+//!
+//! What is unusual in any way (options, extension headers that routers process, offload metadata, unresolved neighbours,
+//! plug-ins, errors, packets to the router) takes the general path unchanged, at its place in the order, so that flows are
+//! never reordered. The fast path decides nothing that the general path would decide differently: a property test holds
+//! them together.
+//!
+//! | checked here | else |
+//! |---|---|
+//! | for our link-layer address, untagged, or a bare IP packet | general path |
+//! | IPv4: version, length, no options, checksum (RFC 1812 5.2.2) | general path |
+//! | IPv6: version, length, no hop-by-hop options (RFC 8200) | general path |
+//! | TTL above one; neither address special (RFC 1812 5.3.7, RFC 6890, RFC 4291) | general path |
+//! | the object is a resolved adjacency (of a gateway or of the destination), or a tunnel over one; its port up, the packet within its MTU | general path |
+//! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
+
+mod send;
+mod survey;
+mod tunnel;
+
+pub(super) use send::Sent;
+
+use crate::addr::Family;
+use crate::fib::Lookup;
+use crate::frame::Frame;
+use crate::object::{Object, ObjectId};
+use crate::observe::Observer;
+use crate::port::{PortId, PortInfo, TableId};
+use crate::tables::Tables;
+use crate::worker::{MAX_BATCH, Outbox, Worker};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// What the survey found about one frame.
+#[derive(Clone, Copy, Debug)]
+struct Lane {
+    /// None: unusual, the general path's.
+    family: Option<Family>,
+    /// Out of a tunnel: the second byte of the inner header, with the ECN marks of both headers.
+    second: u8,
+    /// Where in the list of its family the destination is.
+    at: u16,
+    /// Bytes before the IP header that counts.
+    l2: u16,
+    /// Out of a tunnel: bytes that the outer packet carries.
+    carried: u16,
+    /// Of the IP packet, header included.
+    len: u32,
+    /// Out of which tunnel it came; [`PortId::NONE`]: out of none.
+    tunnel: PortId,
+}
+
+impl Lane {
+    const GENERAL: Lane = Lane { family: None, second: 0, at: 0, l2: 0, carried: 0, len: 0, tunnel: PortId::NONE };
+}
+
+/// What the passes over a batch leave for each other.
+pub(super) struct Passes {
+    lanes: Vec<Lane>,
+    /// Destinations by family, and what the lookup says. The ids beyond the destinations are of earlier batches.
+    v4: Vec<Ipv4Addr>,
+    v6: Vec<Ipv6Addr>,
+    ids4: Vec<ObjectId>,
+    ids6: Vec<ObjectId>,
+    /// Packets that may come out of a tunnel.
+    tunneled: Vec<u16>,
+    /// Places in `ids6` of packets whose tunnel belongs to another table than the port.
+    elsewhere: Vec<(u16, TableId)>,
+    /// Where each frame goes; [`PortId::NONE`]: to the general path.
+    egress: Vec<PortId>,
+    /// The port of all frames together, their number and bytes; [`PortId::NONE`] when they do not have one.
+    all: Sent,
+}
+
+impl Passes {
+    /// Room for a whole batch.
+    pub(super) fn new() -> Self {
+        Passes {
+            lanes: Vec::with_capacity(MAX_BATCH),
+            v4: Vec::with_capacity(MAX_BATCH),
+            v6: Vec::with_capacity(MAX_BATCH),
+            ids4: vec![ObjectId::NO_ROUTE; MAX_BATCH],
+            ids6: vec![ObjectId::NO_ROUTE; MAX_BATCH],
+            tunneled: Vec::with_capacity(MAX_BATCH),
+            elsewhere: Vec::with_capacity(MAX_BATCH),
+            egress: Vec::with_capacity(MAX_BATCH),
+            all: Sent::default(),
+        }
+    }
+
+    /// Where frame number `at` of the batch goes; None: to the general path.
+    #[inline]
+    pub(super) fn egress(&self, at: usize) -> Option<PortId> {
+        self.egress.get(at).copied().filter(|p| *p != PortId::NONE)
+    }
+
+    /// What the lookup says about a lane's destination.
+    #[inline]
+    fn id(&self, lane: &Lane) -> Option<ObjectId> {
+        let at = usize::from(lane.at);
+        match lane.family? {
+            Family::Inet => self.ids4.get(at).copied(),
+            Family::Inet6 => self.ids6.get(at).copied(),
+        }
+    }
+
+    /// Second pass. Ids are valid with the snapshot in hand only.
+    fn look_up(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
+        let fib = tables.routing.fibs.get(port.table);
+        if !self.v4.is_empty() {
+            let ids = room(&mut self.ids4, self.v4.len());
+            match fib {
+                Some(fib) => fib.lookup4_batch(&self.v4, ids),
+                None => ids.fill(ObjectId::NO_ROUTE),
+            }
+        }
+        if !self.tunneled.is_empty() {
+            self.leave_tunnels(batch, port, tables);
+        }
+        if !self.v6.is_empty() {
+            let ids = room(&mut self.ids6, self.v6.len());
+            match fib {
+                Some(fib) => fib.lookup6_batch(&self.v6, ids),
+                None => ids.fill(ObjectId::NO_ROUTE),
+            }
+        }
+        for (at, table) in self.elsewhere.drain(..) {
+            let at = usize::from(at);
+            if let (Some(dst), Some(id)) = (self.v6.get(at), self.ids6.get_mut(at)) {
+                let fib = tables.routing.fibs.get(table);
+                *id = fib.map_or(ObjectId::NO_ROUTE, |f| f.lookup6(*dst));
+            }
+        }
+    }
+}
+
+/// The first `n` places of a list that is hardly ever too short.
+fn room(list: &mut Vec<ObjectId>, n: usize) -> &mut [ObjectId] {
+    if list.len() < n {
+        list.resize(n, ObjectId::NO_ROUTE);
+    }
+    &mut list[..n]
+}
+
+impl<O: Observer> Worker<O> {
+    /// The first three passes over a batch received from `port`: afterwards [`Passes::egress`] says where each frame
+    /// goes, and those that do not go to the general path are ready to be sent.
+    #[inline]
+    pub(super) fn pass(&mut self, batch: &mut [Frame], port: &PortInfo, tables: &Tables, out: &Outbox) {
+        self.passes.survey(port, batch);
+        self.passes.look_up(batch, port, tables);
+        if O::ON {
+            self.leave_to_the_observer(batch, port, tables);
+        }
+        self.edit(batch, port.id, tables, out);
+    }
+
+    /// Sends what is watched through the general path, which tells of each step.
+    fn leave_to_the_observer(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
+        let tunnels = self.observer.follows_tunnels();
+        for at in 0..self.passes.lanes.len() {
+            let (Some(lane), Some(frame)) = (self.passes.lanes.get(at).copied(), batch.get(at)) else { continue };
+            let object = || self.passes.id(&lane).and_then(|id| tables.routing.objects.get(id));
+            let tunnel =
+                || lane.tunnel != PortId::NONE || matches!(object(), Some(Object::Encap(_) | Object::Group(_)));
+            if self.observer.follows(port.id, frame) || tunnels && tunnel() {
+                self.passes.lanes[at] = Lane::GENERAL;
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Third pass: what every packet's object says, and the edits.
+
+use super::tunnel::wrap;
+use super::{Lane, Passes};
+use crate::addr::Family;
+use crate::checksum::age;
+use crate::flow;
+use crate::forward::tunnel::OVERHEAD;
+use crate::frame::Frame;
+use crate::object::{Encap, Forward, Group, Object, ObjectId};
+use crate::observe::Observer;
+use crate::packet::Packet;
+use crate::port::PortId;
+use crate::tables::Tables;
+use crate::worker::{MAX_BATCH, Outbox, Worker};
+use arrayvec::ArrayVec;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Packets whose objects are fetched before the first of them is edited, so that cache misses overlap.
+const GROUP: usize = 64;
+
+/// Frames of one egress port that are counted together.
+#[derive(Clone, Copy, Default)]
+pub(in crate::worker) struct Sent {
+    port: PortId,
+    packets: u64,
+    bytes: u64,
+}
+
+/// Where a packet goes.
+#[derive(Clone, Copy)]
+struct Target<'t> {
+    hop: &'t Forward,
+    /// Through this tunnel.
+    encap: Option<&'t Encap>,
+}
+
+impl<O: Observer> Worker<O> {
+    /// Edits every packet that the general path need not see.
+    pub(super) fn edit(&mut self, batch: &mut [Frame], ingress: PortId, tables: &Tables, out: &Outbox) {
+        let Worker { passes, counters, ident, flow_seed, .. } = self;
+        passes.egress.clear();
+        let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
+        // In a register: read back from memory it would be waited for, packet by packet.
+        let mut last_ident = *ident;
+        for group in batch.chunks_mut(GROUP) {
+            let lanes = passes.lanes.get(first..first + group.len()).unwrap_or_default();
+            let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
+            for (lane, frame) in lanes.iter().zip(group.iter()) {
+                targets.push(target(passes, lane, frame, ingress, tables, *flow_seed, out.tx.len()));
+            }
+            for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
+                let (port, len) = match (target, lane.family) {
+                    (Some(Target { hop, encap: None }), Some(family)) => {
+                        leave_tunnel(frame, lane, counters);
+                        (hop.port, rewrite(frame, lane, family, hop))
+                    }
+                    (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
+                        leave_tunnel(frame, lane, counters);
+                        last_ident = last_ident.wrapping_add(1);
+                        hop.touch();
+                        if let Some(c) = counters.port(encap.tunnel) {
+                            c.tx_packets.add(1);
+                            c.tx_bytes.add(u64::from(lane.len));
+                        }
+                        (hop.port, wrap(frame, lane, family, encap, hop, last_ident))
+                    }
+                    _ => (PortId::NONE, 0),
+                };
+                bytes += len as u64;
+                if passes.egress.is_empty() {
+                    together = port;
+                }
+                if together != port {
+                    together = PortId::NONE;
+                }
+                passes.egress.push(port);
+            }
+            first += GROUP;
+        }
+        *ident = last_ident;
+        passes.all = Sent { port: together, packets: passes.egress.len() as u64, bytes };
+    }
+
+    /// Fourth pass where all frames go out of one port, as they mostly do: the list becomes its queue, or is added to it.
+    /// False: they do not, and nothing was done.
+    #[inline]
+    pub(in crate::worker) fn queue_all(&self, batch: &mut Vec<Frame>, out: &mut Outbox) -> bool {
+        let mut all = self.passes.all;
+        let Some(queue) = out.tx.get_mut(usize::from(all.port.0)).filter(|_| all.port != PortId::NONE) else {
+            return false;
+        };
+        // Neither list is to lose the room for a whole batch.
+        match queue.is_empty() && queue.capacity() >= batch.capacity().min(MAX_BATCH) {
+            true => std::mem::swap(queue, batch),
+            false => queue.append(batch),
+        }
+        self.count_sent(&mut all);
+        true
+    }
+
+    /// Adds what was sent since the last call to the counters.
+    pub(in crate::worker) fn count_sent(&self, sent: &mut Sent) {
+        if sent.packets > 0 {
+            self.counters.transmitted.add(sent.packets);
+            if let Some(c) = self.counters.port(sent.port) {
+                c.tx_packets.add(sent.packets);
+                c.tx_bytes.add(sent.bytes);
+            }
+            (sent.packets, sent.bytes) = (0, 0);
+        }
+    }
+
+    /// Fourth pass, for one frame: into the queue of its port, which [`target`] has seen to be there.
+    #[inline]
+    pub(in crate::worker) fn queue(&self, frame: Frame, port: PortId, sent: &mut Sent, out: &mut Outbox) {
+        if sent.port != port {
+            self.count_sent(sent);
+            sent.port = port;
+        }
+        sent.packets += 1;
+        sent.bytes += frame.len() as u64;
+        if let Some(queue) = out.tx.get_mut(usize::from(port.0)) {
+            queue.push(frame);
+        }
+    }
+}
+
+/// Where a packet goes: straight, to a host on the link, or into a tunnel. None: to the general path. Nothing that is
+/// checked here can fail later.
+#[inline]
+fn target<'t>(
+    passes: &Passes,
+    lane: &Lane,
+    frame: &Frame,
+    ingress: PortId,
+    tables: &'t Tables,
+    flow_seed: u64,
+    queues: usize,
+) -> Option<Target<'t>> {
+    let objects = &tables.routing.objects;
+    let mut object = objects.get(passes.id(lane)?)?;
+    if let Object::Group(group) = object {
+        object = objects.get(member(frame, lane, group, flow_seed)?)?;
+    }
+    let (hop, encap) = match object {
+        Object::Forward(hop) => (hop, None),
+        Object::Glean(glean) if glean.mtu == 0 || lane.len <= glean.mtu => {
+            (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, None)
+        }
+        Object::Encap(encap) => {
+            // How many tunnels the packet has been through here.
+            let depth = u8::from(lane.tunnel != PortId::NONE);
+            match objects.get(encap.carrier)? {
+                Object::Forward(hop)
+                    if lane.len <= encap.mtu && encap.outer.is_some() && depth < tables.settings.max_tunnel_nesting =>
+                {
+                    (hop, Some(encap))
+                }
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    // Back by the port it came in: the sender may have to be told of a better way.
+    if hop.port == ingress && encap.is_none() && lane.tunnel == PortId::NONE && tables.settings.icmp.redirects {
+        return None;
+    }
+    let overhead = if encap.is_some() { OVERHEAD } else { 0 };
+    let up = tables.ports.get(hop.port).is_some_and(|p| p.up);
+    let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
+    // A port's MTU may be one more than the longest packet (Linux's loopback).
+    let fits = lane.len + overhead <= hop.mtu && (encap.is_none() || lane.len + overhead <= u32::from(u16::MAX));
+    (up && room && fits && usize::from(hop.port.0) < queues).then_some(Target { hop, encap })
+}
+
+/// The member of a group that the packet's flow has.
+fn member(frame: &Frame, lane: &Lane, group: &Group, flow_seed: u64) -> Option<ObjectId> {
+    let l2 = usize::from(lane.l2);
+    let data = frame.data().get(l2..l2 + lane.len as usize)?;
+    let packet = Packet::parse(lane.family?, data).ok()?;
+    let hash = flow::hash(&packet, data, flow_seed);
+    group.buckets.get(hash as usize % group.buckets.len().max(1)).copied()
+}
+
+fn destination(passes: &Passes, lane: &Lane) -> Option<IpAddr> {
+    let at = usize::from(lane.at);
+    match lane.family? {
+        Family::Inet => passes.v4.get(at).copied().map(|a: Ipv4Addr| IpAddr::V4(a)),
+        Family::Inet6 => passes.v6.get(at).copied().map(|a: Ipv6Addr| IpAddr::V6(a)),
+    }
+}
+
+/// For a packet out of a tunnel: combines the ECN marks and counts it in. The outer header goes with the link header.
+#[inline]
+fn leave_tunnel(frame: &mut Frame, lane: &Lane, counters: &crate::counters::WorkerCounters) {
+    if lane.tunnel == PortId::NONE {
+        return;
+    }
+    if let Some(second) = frame.data_mut().get_mut(usize::from(lane.l2) + 1) {
+        *second = lane.second;
+    }
+    frame.meta.port = lane.tunnel;
+    if let Some(c) = counters.port(lane.tunnel) {
+        c.rx_packets.add(1);
+        c.rx_bytes.add(u64::from(lane.carried));
+    }
+}
+
+/// Takes one from the TTL, which the survey has seen to be above one, and exchanges what is in front for the link header.
+/// Says how many bytes the frame has then.
+#[inline]
+fn rewrite(frame: &mut Frame, lane: &Lane, family: Family, hop: &Forward) -> usize {
+    let link = hop.rewrite.len();
+    let Some(data) = frame.exchange_front(usize::from(lane.l2), link, lane.len as usize) else { return 0 };
+    hop.touch();
+    let len = data.len();
+    if let Some((head, packet)) = data.split_at_mut_checked(link) {
+        hop.rewrite.write(family, head);
+        let _ = age(family, packet);
+    }
+    len
+}
