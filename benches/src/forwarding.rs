@@ -122,9 +122,10 @@ pub fn measure(
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
     let size = batch.clamp(1, MAX_BATCH);
-    let counters = Arc::new(WorkerCounters::new(8));
-    let mut worker = Worker::new(Arc::clone(&counters), 1);
     let mut source = Fixed(bed.router.tables());
+    let ports = source.0.ports.iter().count().max(8);
+    let counters = Arc::new(WorkerCounters::new(ports));
+    let mut worker = Worker::new(Arc::clone(&counters), 1);
     let mut out = Outbox::new(8, FramePool::new(BUFFERS, 2048));
     (0..8).for_each(|port| out.make_room(PortId(port)));
     // Each list is a batch, and the queue that it ends in becomes a batch in its place. A pool would give out the frames

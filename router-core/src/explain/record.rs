@@ -165,7 +165,7 @@ pub(crate) fn rehearse(
     frame: Frame,
     fails: impl Fn(PortId, IpAddr) -> bool,
 ) -> Vec<Record> {
-    let ports = tables.ports.iter().map(|p| usize::from(p.id.0) + 1).max().unwrap_or(0);
+    let ports = tables.ports.iter().map(|p| p.id.index() + 1).max().unwrap_or(0);
     let frames = (frame.len() / 40 + 64).min(FRAMES);
     let mut out = Outbox::new(ports, FramePool::new(frames, frame.len().max(ROOM)));
     let mut worker = Worker::observed(Arc::new(WorkerCounters::new(0)), seed, Recorder::default());
