@@ -153,6 +153,7 @@ fn etherparse_agrees(packet: &[u8]) {
     }
 }
 
+/// Proves rfc7915-4.1-header.
 #[test]
 fn rfc7915_4_1_and_5_1_header_fields() {
     let t = translator(|_| {});
@@ -180,7 +181,7 @@ fn rfc7915_4_1_and_5_1_header_fields() {
 fn rfc7915_4_1_options_go() {
     let l4 = segment(17, false, b"x");
     let mut p = v4(17, 0x4000, &l4);
-    p.splice(20..20, [7, 4, 4, 0]);
+    p.splice(20..20, [1, 1, 1, 0]);
     (p[0], p[3]) = (0x46, p[3] + 4);
     fill_ipv4_header(&mut p);
     let out = through(&translator(|_| {}), &p).unwrap();
@@ -188,6 +189,7 @@ fn rfc7915_4_1_options_go() {
     etherparse_agrees(&out);
 }
 
+/// Proves rfc7915-5.1.1-fragments.
 #[test]
 fn rfc7915_fragments_both_ways() {
     let t = translator(|_| {});
@@ -269,6 +271,7 @@ fn what_is_dropped_and_why() {
     assert_eq!(dropped(&t, &v4(17, 0, &udp0)), R::TranslateUdpChecksum);
 }
 
+/// Proves rfc6052-3.1-non-global.
 #[test]
 fn rfc6052_3_1_well_known_prefix_and_non_global() {
     let wkp = |allow| {
@@ -295,6 +298,7 @@ fn rfc7915_4_5_udp_without_checksum_gets_one() {
     etherparse_agrees(&out);
 }
 
+/// Proves rfc7757-4-hairpin.
 #[test]
 fn rfc7757_maps_and_hairpin() {
     let t = translator(|s| {
@@ -320,6 +324,7 @@ fn rfc7757_maps_and_hairpin() {
     etherparse_agrees(f.data());
 }
 
+/// Proves rfc6877-6.3-clat.
 #[test]
 fn rfc6877_clat_knows_its_own() {
     let mut spec = TranslatorSpec::new("clat", TranslateMode::Clat);
@@ -369,6 +374,7 @@ fn about(packet: &[u8]) -> Vec<u8> {
     p
 }
 
+/// Proves rfc7915-4.3-quote.
 #[test]
 fn rfc7915_4_3_quoted_packets_whole_and_cut() {
     let t = translator(|_| {});
@@ -419,6 +425,7 @@ fn errors_about_errors_are_dropped() {
     assert_eq!(dropped(&t, &bad), DropReason::TranslateMalformed, "a wrong checksum is not made right");
 }
 
+/// Proves rfc6791-3-source.
 #[test]
 fn rfc6791_errors_from_routers_without_counterpart() {
     for (sources, want) in [(vec!["192.0.2.99"], [192, 0, 2, 99]), (vec![], [192, 0, 0, 8])] {
@@ -435,6 +442,7 @@ fn rfc6791_errors_from_routers_without_counterpart() {
     }
 }
 
+/// Proves rfc4884-4.6-translated.
 #[test]
 fn rfc4884_extensions_keep_their_place() {
     let t = translator(|_| {});
@@ -464,6 +472,7 @@ fn long_quotes_end_at_the_least_mtu() {
     etherparse_agrees(&out);
 }
 
+/// Proves rfc7915-4-cut.
 #[test]
 fn rfc7915_4_what_is_cut_and_where() {
     let t = translator(|_| {});
