@@ -34,6 +34,9 @@ pub const ALL: &[&str] = &[
     "fragment-options",
 ];
 
+/// Listed, too, but seen only where the router has no IPv4 address.
+pub const ONLY_V6: &str = "recorded-dummy";
+
 /// Takes link headers off, and leaves out what routers say of their own accord: ARP, neighbour discovery, MLD, IGMP.
 pub fn without_link_header(frames: Sent) -> Sent {
     let mut sent: Sent = frames
@@ -76,7 +79,8 @@ pub fn normal(sent: &Sent) -> Sent {
     sent
 }
 
-const OWN4: [&[u8]; 2] = [&[192, 0, 2, 1], &[198, 51, 100, 1]];
+/// Addresses of routers, the one of those without any included (RFC 7600 5.4).
+const OWN4: [&[u8]; 3] = [&[192, 0, 2, 1], &[198, 51, 100, 1], &[192, 0, 0, 8]];
 
 /// What the given packet says, as far as it is whole.
 struct Facts<'a> {
@@ -153,7 +157,6 @@ fn verdict(given: &Given, theirs: &Sent, ours: &Sent) -> Option<&'static str> {
         let icmp_type = f.bytes.get(usize::from(f.bytes[0] & 15) * 4).copied();
         return match () {
             () if silent && given.to == MacAddr::BROADCAST => Some("unicast-in-link-broadcast"),
-            () if theirs.is_empty() && OWN4.contains(&f.src) => Some("own-source"),
             () if silent && matches!(f.src, [192, 0, 2, 0 | 3]) => Some("broadcast-source"),
             () if silent && f.either(|x| x.first().is_some_and(|b| *b >= 240)) => Some("class-e"),
             () if silent && f.either(first(0)) => Some("net-zero"),
@@ -162,6 +165,7 @@ fn verdict(given: &Given, theirs: &Sent, ours: &Sent) -> Option<&'static str> {
             () if theirs.is_empty() && icmp && icmp_type == Some(42) && b.is_some() => Some("icmp-extended-echo"),
             () if theirs.is_empty() && matches!(b, Some((3, 5, _))) => Some("source-route-told"),
             () if theirs.is_empty() && matches!(b, Some((3, 0 | 1 | 13, _))) => Some("route-errors-limited"),
+            () if theirs.is_empty() && OWN4.contains(&f.src) => Some("own-source"),
             () => None,
         };
     }
@@ -236,6 +240,21 @@ fn fields(given: &Given, theirs: &Sent, ours: &Sent) -> Option<Vec<&'static str>
                 p[10..12].fill(0);
                 if at > 24 {
                     p[24..at].fill(0);
+                }
+            }
+        }),
+        ("recorded-dummy", |f, sent| {
+            for (_, p) in sent.iter_mut().filter(|(_, p)| p[0] >> 4 == 4 && f.bytes.get(20) == Some(&7)) {
+                let at = (usize::from(p[0] & 15) * 4).min(p.len());
+                p[10..12].fill(0);
+                for word in p[..at]
+                    .windows(4)
+                    .enumerate()
+                    .filter(|(_, w)| *w == [192, 0, 0, 8])
+                    .map(|(i, _)| i)
+                    .collect::<Vec<_>>()
+                {
+                    p[word..word + 4].fill(0);
                 }
             }
         }),
