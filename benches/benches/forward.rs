@@ -10,8 +10,13 @@ use benches::measure::Plan;
 use benches::pattern::Pattern;
 use benches::report::Report;
 use benches::table::{self, Table};
-use router_core::worker::MAX_BATCH;
+use router_core::counters::WorkerCounters;
+use router_core::time::Instant;
+use router_core::trace::{CaptureSink, Captured, Filter, Point, StepRecord, Tap, TraceSink, Wanted, Watch};
+use router_core::worker::{MAX_BATCH, Worker};
 use router_io::counting_alloc::CountingAlloc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 #[global_allocator]
@@ -83,7 +88,40 @@ fn main() {
     for batch in [1, 4, 8, 32] {
         bench.row(&format!("IPv4, one route, batches of {batch}"), &bed, &packets, batch);
     }
+    watched(&mut bench, &bed, &packets);
     full_tables(&mut bench, quick);
+}
+
+/// What it costs to be watched: by a capture and by a trace that want nothing of this traffic.
+fn watched(bench: &mut Bench, bed: &Bed, packets: &Packets) {
+    struct Nowhere;
+    impl CaptureSink for Nowhere {
+        fn push(&mut self, _packet: &Captured<'_>) {}
+    }
+    impl TraceSink for Nowhere {
+        fn push(&mut self, _record: StepRecord) {}
+    }
+    let filter = || Filter::parse("udp port 9 and host 192.0.2.77", &|_| None).expect("filter");
+    let points = [Point::Rx].into_iter().collect();
+    for (what, wanted) in [
+        ("drops", Wanted::Capture { points: [Point::Drop].into_iter().collect(), snap: 96, sink: Box::new(Nowhere) }),
+        ("other packets", Wanted::Capture { points, snap: 96, sink: Box::new(Nowhere) }),
+        ("a trace of others", Wanted::Trace { left: Arc::new(AtomicI64::new(1)), sink: Box::new(Nowhere) }),
+    ] {
+        let what = format!("IPv4, one route, while somebody captures {what}").replace("captures a trace", "follows");
+        if !bench.wanted(&what) {
+            continue;
+        }
+        let mut tap = Tap::new(Box::new(|| Instant::ZERO));
+        tap.learn_ports(&bed.router.tables());
+        tap.add(Watch { id: 1, filter: filter(), wanted });
+        let worker = Worker::observed(Arc::new(WorkerCounters::new(8)), 1, tap);
+        let done = forwarding::measure_by(worker, bed, packets, MAX_BATCH, bench.plan, || 0);
+        let ns = done.unwrap_or_else(|e| panic!("{what}: {e}")).packet;
+        let unit = format!("clocks per packet; {:.1} ns, {:.2} Mpps", ns.median, ns.rates().median);
+        let clocks = ns.map(|ns| bench.machine_clocks(ns));
+        bench.report.row(&what, clocks, &unit, serde_json::json!({ "ns_per_packet": ns }));
+    }
 }
 
 /// The rows with both full tables loaded. They take a while to load: not for rows that nobody asked for.

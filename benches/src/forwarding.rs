@@ -5,6 +5,7 @@ use crate::measure::{Plan, Spread, timed_per_item};
 use crate::table::Table;
 use router_core::counters::{Totals, WorkerCounters};
 use router_core::frame::{Frame, FramePool};
+use router_core::observe::Observer;
 use router_core::port::PortId;
 use router_core::worker::{Fixed, MAX_BATCH, Outbox, Worker};
 use serde::{Deserialize, Serialize};
@@ -121,11 +122,25 @@ pub fn measure(
     plan: Plan,
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
+    let ports = bed.router.tables().ports.iter().count().max(8);
+    measure_by(Worker::new(Arc::new(WorkerCounters::new(ports)), 1), bed, packets, batch, plan, allocations)
+}
+
+/// As [`measure`], by a worker of the caller's, such as one that is watched.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_by<O: Observer>(
+    mut worker: Worker<O>,
+    bed: &Bed,
+    packets: &Packets,
+    batch: usize,
+    plan: Plan,
+    allocations: impl Fn() -> u64,
+) -> Result<Forwarded, Void> {
     let size = batch.clamp(1, MAX_BATCH);
     let mut source = Fixed(bed.router.tables());
-    let ports = source.0.ports.iter().count().max(8);
-    let counters = Arc::new(WorkerCounters::new(ports));
-    let mut worker = Worker::new(Arc::clone(&counters), 1);
+    let counters = Arc::clone(worker.counters());
     let mut out = Outbox::new(8, FramePool::new(BUFFERS, 2048));
     (0..8).for_each(|port| out.make_room(PortId(port)));
     // Each list is a batch, and the queue that it ends in becomes a batch in its place. A pool would give out the frames

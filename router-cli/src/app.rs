@@ -16,6 +16,7 @@ const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
   duet shell                    talk to a running router, with help at every word
   duet route | neigh | ...      look at a running router and change it, in the words of iproute2
   duet explain ...              ask what becomes of a packet, and why
+  duet trace | capture          follow live packets, copy them for Wireshark
   duet stats | drops            see what became of the packets
   duet bench lookup | forward | wire   measure how fast this machine looks up and forwards";
 
@@ -72,8 +73,15 @@ enum Sub {
     Reload(Common),
     /// What happens in the running router, as it happens
     Monitor(crate::monitor::MonitorArgs),
-    /// Counters: totals and ports
-    Stats(Common),
+    /// Counters: totals, ports, tunnels and workers
+    Stats {
+        /// Which router, which form
+        #[command(flatten)]
+        common: Common,
+        /// Rates, again and again, every second or as often as said
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+        watch: Option<f64>,
+    },
     /// Why packets were dropped
     Drops {
         /// Which router, which form
@@ -82,6 +90,9 @@ enum Sub {
         /// List all reasons, also those that never occurred
         #[arg(long)]
         all: bool,
+        /// Again and again, every second or as often as said
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+        watch: Option<f64>,
     },
     /// Versions of this program and of the running router
     Version(Common),
@@ -94,6 +105,10 @@ enum Sub {
     Man,
     /// Routes: show, add, replace, change, append, del, flush, get, save, restore
     Route(Words),
+    /// Packets of the running router as pcapng or as lines: capture [FILTER] [at rx|tx|drop|inner|outer] [-w FILE]
+    Capture(Words),
+    /// Follow packets step by step: trace add [FILTER] [count N], show, paths, clear
+    Trace(Words),
     /// What becomes of a packet and why: explain [from A] to B [iif P] ...; "explain help" lists all words
     Explain(Words),
     /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
@@ -104,6 +119,8 @@ enum Sub {
     Addr(Words),
     /// Tunnels: show, add, change, del
     Tunnel(Words),
+    /// Translators between IPv4 and IPv6 and the sessions of NAT64: show
+    Translate(Words),
     /// Next-hop objects and groups: show, add, replace, del, get, flush
     Nexthop(Words),
     /// The fixed policy rules: show
@@ -187,6 +204,17 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
                     let color = color(&asked.options);
                     command::explain::run(asked, out, color, the_socket)
                 }))
+            }
+            ["trace", rest @ ..] => {
+                let asked = command::trace::parse(rest, options)?;
+                done(to_stdout(|out| {
+                    let color = color(&asked.options);
+                    command::trace::run(asked, out, color, the_socket)
+                }))
+            }
+            ["capture", rest @ ..] => {
+                let asked = command::capture::parse(rest, options)?;
+                done(to_stdout(|out| command::capture::run(asked, out, the_socket)))
             }
             // `duet ip route` is what fingers type.
             ["ip", rest @ ..] => {
@@ -295,25 +323,18 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             _ => Err(unexpected()),
         }),
         Sub::Monitor(args) => crate::monitor::run(&args),
-        Sub::Stats(common) => ask(common, Op::Stats, |session, answer| match answer {
-            Answer::Stats(s) => session.print(|out, _| output::stats(out, &s)),
-            _ => Err(unexpected()),
-        }),
-        Sub::Drops { common, all } => ask(common, Op::Stats, |session, answer| match answer {
-            Answer::Stats(s) => session.print(|out, _| output::drops(out, &s, all)),
-            _ => Err(unexpected()),
-        }),
+        Sub::Stats { common, watch } => with_session(common, |s| command::drops::stats(s, watch)),
+        Sub::Drops { common, all, watch } => with_session(common, |s| command::drops::drops(s, all, watch)),
         Sub::Version(common) => version(common),
         Sub::Route(w) => words_of("route", w),
-        Sub::Explain(w) => {
-            let words: Vec<&str> = w.words.iter().map(String::as_str).collect();
-            let asked = command::explain::parse(&words, Options::default())?;
-            to_stdout(|out| command::explain::run(asked, out, false, the_socket))
-        }
+        Sub::Capture(w) => return again("capture", &w),
+        Sub::Trace(w) => return again("trace", &w),
+        Sub::Explain(w) => return again("explain", &w),
         Sub::Neigh(w) => words_of("neigh", w),
         Sub::Link(w) => words_of("link", w),
         Sub::Addr(w) => words_of("addr", w),
         Sub::Tunnel(w) => words_of("tunnel", w),
+        Sub::Translate(w) => words_of("translate", w),
         Sub::Nexthop(w) => words_of("nexthop", w),
         Sub::Rule(w) => words_of("rule", w),
     })
@@ -326,9 +347,23 @@ impl Common {
     }
 }
 
+/// A command that reads its words itself.
+fn again(command: &str, words: &Words) -> Result<ExitCode, Failure> {
+    let all: Vec<String> = std::iter::once(command.to_owned()).chain(words.words.iter().cloned()).collect();
+    dispatch(&all)
+}
+
 fn words_of(object: &str, words: Words) -> Result<(), Failure> {
     let words: Vec<&str> = std::iter::once(object).chain(words.words.iter().map(String::as_str)).collect();
     words_command(Options::default(), &words)
+}
+
+/// Something on the running router, with buffered output.
+fn with_session(common: Common, f: impl FnOnce(&mut Session<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+    let options = common.options();
+    let socket = the_socket(&options)?;
+    let color = color(&options);
+    to_stdout(|out| f(&mut Session::new(socket, options, out, color)))
 }
 
 /// One request to the running router.

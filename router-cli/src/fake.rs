@@ -212,6 +212,8 @@ impl State {
                 self.links.retain(|l| l.name != name);
                 Ok(Answer::Done)
             }
+            // The stand-in has none.
+            Op::TranslateShow(_) => Ok(Answer::Translators(Vec::new())),
             Op::TunnelShow(name) => Ok(Answer::Tunnels(
                 self.tunnels
                     .values()
@@ -236,7 +238,9 @@ impl State {
                 self.nexthops.retain(|_, n| !select.matches(n));
                 Ok(Answer::Count((before - self.nexthops.len()) as u64))
             }
-            Op::Explain(_) => Err(WireError::new("failed", "Error: no packets here.", "")),
+            Op::Explain(_) | Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceClear | Op::Drops => {
+                Err(WireError::new("failed", "Error: no packets here.", ""))
+            }
             Op::Stats => Ok(Answer::Stats(Box::default())),
             Op::Version => Ok(Answer::Version(VersionInfo {
                 version: env!("CARGO_PKG_VERSION").into(),

@@ -146,7 +146,7 @@ pub enum Cause<'a> {
     Again,
     /// What was inside of it.
     Inner,
-    /// What a translator made of it.
+    /// The same packet in the other family.
     Translated,
     /// One of this many fragments.
     Fragment(usize),
@@ -189,6 +189,6 @@ pub enum Punted {
     Reassemble,
     /// An ICMP error for the router.
     IcmpError,
-    /// A packet that begins a session of a translator, or a fragment that it needs the others of.
-    Translate,
+    /// The translator behind this port makes or changes a session first, or waits for the rest of a fragment.
+    Translate(PortId),
 }

@@ -6,6 +6,7 @@ use router_core::explain::ExplainError;
 use router_core::neighbor::NeighError;
 use router_core::router::{PortError, TunnelError};
 use router_core::routing::RouteError;
+use router_core::translate::TranslatorError;
 use router_io::runtime::ControlError;
 
 pub(super) fn route(e: RouteError) -> WireError {
@@ -38,6 +39,14 @@ pub(super) fn tunnel(e: TunnelError) -> WireError {
         TunnelError::Port(p) => port(p),
         TunnelError::Device(name) => WireError::no_device(&name),
         TunnelError::SameEnds(_) => WireError::exists(e.to_string()),
+        other => invalid(other),
+    }
+}
+
+pub(super) fn translator(e: TranslatorError) -> WireError {
+    match e {
+        TranslatorError::Port(p) => port(p),
+        TranslatorError::Unknown(name) => WireError::no_device(&name),
         other => invalid(other),
     }
 }

@@ -1,6 +1,6 @@
 //! One operation on the control side.
 
-use super::{errors, show};
+use super::{errors, inspect, show};
 use crate::control::{
     AddrSelect, AddrSpec, Answer, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect, TunnelChange, WireError,
 };
@@ -63,6 +63,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             Ok(Answer::Done)
         }
         Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
+        Op::TranslateShow(select) => show::translators(c, &select),
         Op::NextHopAdd(n) => next_hop(c, RouteOp::Add, &n),
         Op::NextHopReplace(n) => next_hop(c, RouteOp::Replace, &n),
         Op::NextHopDelete(id) => delete_next_hop(c, id),
@@ -75,10 +76,18 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             let answer = c.router().explain(c.now(), &q).map_err(errors::explain)?;
             Ok(Answer::Explain(Box::new(answer)))
         }
+        Op::TraceAdd(select) => inspect::trace_add(c, &select),
+        Op::TraceShow => Ok(Answer::Traces(inspect::traces(c))),
+        Op::TraceClear => Ok(Answer::Count(c.clear_traces() as u64)),
+        Op::Drops => Ok(Answer::Drops(inspect::drops(c))),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
-        Op::RouteShow(_) | Op::RoutePage(_) | Op::Monitor(_) | Op::Reload | Op::Version | Op::Batch { .. } => {
-            Err(WireError::protocol("Error: this operation is not for the control thread."))
-        }
+        Op::RouteShow(_)
+        | Op::RoutePage(_)
+        | Op::Capture(_)
+        | Op::Monitor(_)
+        | Op::Reload
+        | Op::Version
+        | Op::Batch { .. } => Err(WireError::protocol("Error: this operation is not for the control thread.")),
     }
 }
 

@@ -4,6 +4,7 @@ mod errors;
 mod events;
 mod execute;
 mod imagined;
+mod inspect;
 mod ports;
 mod show;
 
@@ -14,8 +15,8 @@ pub(crate) use ports::change;
 
 use crate::config::{Change, Target};
 use crate::control::{
-    Answer, Backend, Follower, Hub, MonitorSelect, Op, RoutePlace, RouteSelect, StatsInfo, TableSelect, VERSION,
-    VersionInfo, WireError, run_batch,
+    Answer, Backend, CaptureSelect, Follower, Hub, MonitorSelect, Op, PacketFeed, RoutePlace, RouteSelect, StatsInfo,
+    TableSelect, VERSION, VersionInfo, WireError, run_batch,
 };
 use router_core::addr::Family;
 use router_core::port::PortInfo;
@@ -109,6 +110,10 @@ impl Backend for RouterBackend {
             }
             op => self.on_control(move |c| execute(c, op))?,
         }
+    }
+
+    fn capture(&self, select: &CaptureSelect) -> Result<Box<dyn PacketFeed>, WireError> {
+        inspect::capture(&self.handle, select)
     }
 
     fn routes(

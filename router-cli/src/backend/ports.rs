@@ -22,6 +22,14 @@ pub(crate) fn change(c: &mut Control, wanted: Change) -> Result<(), WireError> {
             let now = c.now();
             c.router_mut().change_tunnel(now, *spec).map_err(errors::tunnel)
         }
+        Change::TranslatorAdd(spec) => {
+            let now = c.now();
+            c.router_mut().add_translator(now, *spec).map(|_| ()).map_err(errors::translator)
+        }
+        Change::TranslatorRemove(name) => {
+            let (router, now, out) = c.router_parts();
+            router.del_translator(now, &name, out).map_err(errors::translator)
+        }
         Change::PortAdd(plan) if plan.kind == PortKind::Loopback => loopback(c, &plan),
         Change::PortAdd(plan) => add_port(c, &plan),
         Change::PortRemove(name) if name == "lo" => {

@@ -1,6 +1,9 @@
 //! What the router knows, in the words of the control protocol.
 
-use crate::control::{LinkInfo, LinkSelect, NeighInfo, NeighSelect, StatsInfo, TunnelInfo};
+use crate::control::{
+    Answer, LinkInfo, LinkSelect, NeighInfo, NeighSelect, StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo,
+    WireError,
+};
 use router_core::neighbor::Neighbor;
 use router_core::port::{PortInfo, TableId};
 use router_core::time::Instant;
@@ -76,6 +79,23 @@ pub(super) fn tunnels(c: &Control, name: Option<&str>) -> Vec<TunnelInfo> {
         .collect()
 }
 
+pub(super) fn translators(c: &Control, select: &TranslateSelect) -> Result<Answer, WireError> {
+    let name = select.name.as_deref();
+    let mut list = Vec::new();
+    for t in c.router().translators().filter(|t| name.is_none_or(|n| n == t.spec.name)) {
+        let most = usize::try_from(select.sessions).unwrap_or(0);
+        let sessions = match most {
+            0 => Vec::new(),
+            _ => c.router().nat64_sessions(c.now(), &t.spec.name, most).unwrap_or_default(),
+        };
+        list.push(TranslatorInfo { totals: c.port_totals(t.id), translator: t.spec, nat64: t.nat64, sessions });
+    }
+    match name {
+        Some(name) if list.is_empty() => Err(WireError::no_device(name)),
+        _ => Ok(Answer::Translators(list)),
+    }
+}
+
 pub(super) fn stats(c: &Control) -> StatsInfo {
     let totals = c.totals();
     let mut ports: Vec<_> = c.router().ports().iter().collect();
@@ -94,5 +114,6 @@ pub(super) fn stats(c: &Control) -> StatsInfo {
         ports: ports.into_iter().map(|p| (p.name.clone(), c.port_totals(p.id))).collect(),
         routes: tables.map(|t| (crate::grammar::table_name(t).into_owned(), routing.prefix_count(t) as u64)).collect(),
         uptime: 0,
+        workers: super::inspect::workers(c),
     }
 }

@@ -1,14 +1,15 @@
 //! `duet explain`: what becomes of a packet and why, asked of the running router or of a configuration alone.
 
+use super::capture::{check_filter, stop_on_signal};
 use super::{Session, unexpected};
 use crate::config::{self, Plan, diff};
-use crate::control::{Answer, Op};
+use crate::control::{Answer, Body, CaptureSelect, Client, ClientError, Op};
 use crate::grammar::inspect::Line;
 use crate::grammar::{Failure, Options, exit};
 use crate::output;
 use router_core::explain::{Bytes, Explanation, Question};
 use router_core::port::Medium;
-use router_io::port::pcap_file::Reader;
+use router_io::capture::pcapng::AnyReader;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ PACKET := [ from ADDRESS ] to ADDRESS [ iif PORT ]
           [ proto { udp | tcp | icmp | NUMBER } ] [ sport NUMBER ] [ dport NUMBER ]
           [ ttl NUMBER ] [ tos NUMBER ] [ len NUMBER ] [ gso NUMBER ] [ df ] [ mark NUMBER ]
         | { --pcap FILE NUMBER | --hex BYTES } [ iif PORT ]
+        | --watch [ FILTER ] [ count NUMBER ]
 Runs the data plane's own code on the packet, without sending it, and tells every step:
 which prefixes and routes competed and why one won, next hops, neighbours, tunnels, the
 MTU and who sets it, the finished headers; or why it is dropped and who is told.
@@ -28,6 +30,7 @@ MTU and who sets it, the finished headers; or why it is dropped and who is told.
   --pcap FILE NUMBER
               packet NUMBER, from 1, of a capture file
   --hex BYTES an Ethernet frame or IP packet in hexadecimal
+  --watch     live packets as they come in; the filter is in tcpdump's words
   -j, -p      JSON, indented
 \"len\" is that of the whole IP packet; \"gso\" makes it a super-frame of such segments.";
 
@@ -39,6 +42,8 @@ pub(crate) struct Asked {
     pub all: bool,
     pub options: Options,
     pub help: bool,
+    /// Live packets that fit this filter, so many.
+    watch: Option<(String, u64)>,
 }
 
 const PROTO: &str = "udp, tcp, icmp or a number from 0 to 255";
@@ -96,6 +101,19 @@ pub(crate) fn parse(words: &[&str], options: Options) -> Result<Asked, Failure> 
                 (q.bytes, q.ethernet) = (Some(Bytes(bytes)), Some(medium == Medium::Ethernet));
             }
             "-c" | "--config" => a.config = Some(line.value("a configuration file")?.into()),
+            "--watch" => {
+                // The rest is the filter, and how many.
+                let (mut words, mut count) = (Vec::new(), u64::MAX);
+                while let Some(word) = line.next() {
+                    match word {
+                        "count" => count = line.number(1, u64::MAX)?,
+                        "-j" | "--json" => a.options.json = true,
+                        "--all" => a.all = true,
+                        word => words.push((line.here(), word)),
+                    }
+                }
+                a.watch = Some((check_filter(line, &words)?, count));
+            }
             "--all" | "-a" => a.all = true,
             "-j" | "-json" | "--json" => a.options.json = true,
             "-p" | "-pretty" | "--pretty" => (a.options.json, a.options.pretty) = (true, true),
@@ -111,7 +129,7 @@ pub(crate) fn parse(words: &[&str], options: Options) -> Result<Asked, Failure> 
         said.push(word);
     }
     let q = &a.question;
-    if q.to.is_none() && q.bytes.is_none() && !a.help {
+    if q.to.is_none() && q.bytes.is_none() && !a.help && a.watch.is_none() {
         return Err(line.complain(
             words.len(),
             "The command is not complete.",
@@ -129,15 +147,15 @@ fn is_hex(word: &str) -> bool {
 fn packet_of(path: &Path, number: u64) -> Result<(Vec<u8>, Medium), Failure> {
     let failed = |e: String| Failure::new(exit::USAGE, format!("{}: {e}", path.display()));
     let file = std::fs::File::open(path).map_err(|e| failed(crate::control::plain(&e)))?;
-    let mut reader = Reader::new(std::io::BufReader::new(file)).map_err(|e| failed(e.to_string()))?;
-    let (mut data, mut have) = (Vec::new(), 0);
+    let mut reader = AnyReader::new(file).map_err(|e| failed(e.to_string()))?;
+    let (mut data, mut have, mut medium) = (Vec::new(), 0, Medium::Ethernet);
     while have < number {
-        if reader.next(&mut data).map_err(|e| failed(e.to_string()))?.is_none() {
-            return Err(failed(format!("it has {have} packets, there is no packet {number}")));
+        match reader.next(&mut data).map_err(|e| failed(e.to_string()))? {
+            Some(m) => medium = m,
+            None => return Err(failed(format!("it has {have} packets, there is no packet {number}"))),
         }
         have += 1;
     }
-    let medium = reader.medium();
     Ok((data, medium))
 }
 
@@ -151,7 +169,10 @@ pub(crate) fn run(
     if asked.help {
         return Ok(writeln!(out, "{USAGE}")?);
     }
-    let Asked { question, config, all, options, .. } = asked;
+    let Asked { question, config, all, options, watch, .. } = asked;
+    if let Some((filter, count)) = watch {
+        return live(&filter, count, all, &options, out, color, &socket(&options)?);
+    }
     let answer = match &config {
         Some(file) => offline(file, question)?,
         None => {
@@ -163,6 +184,63 @@ pub(crate) fn run(
         }
     };
     print(&answer, all, &options, out, color)
+}
+
+/// Explains live packets as they come in.
+fn live(
+    filter: &str,
+    count: u64,
+    all: bool,
+    options: &Options,
+    out: &mut dyn Write,
+    color: bool,
+    socket: &Path,
+) -> Result<(), Failure> {
+    let mut packets = Client::connect(socket)?;
+    let mut questions = Client::connect(socket)?;
+    // A few packets wait for their explanation, the others are let go: it is about what happens now.
+    let select = CaptureSelect { filter: filter.to_owned(), at: vec!["rx".into()], snap: 0, queue: 16 };
+    packets.send(Op::Capture(select))?;
+    let stopped = stop_on_signal(packets.handle()?)?;
+    let mut told = 0;
+    while told < count {
+        let (page, over) = match packets.receive() {
+            Ok(Body::Ok(Answer::Capture(p))) => (p, true),
+            Ok(Body::Page(Answer::Capture(p))) => (p, false),
+            Ok(_) => return Err(unexpected()),
+            Err(_) if stopped.load(std::sync::atomic::Ordering::Relaxed) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        for p in page.packets.iter().take(usize::try_from(count - told).unwrap_or(usize::MAX)) {
+            let question = Question {
+                iif: Some(p.port.clone()),
+                bytes: Some(p.data.clone()),
+                ethernet: Some(p.ethernet),
+                gso: p.gso,
+                ..Question::default()
+            };
+            let answer = match questions.call(Op::Explain(Box::new(question))) {
+                Ok(Answer::Explain(e)) => *e,
+                Ok(_) => return Err(unexpected()),
+                // What came is no packet, such as ARP cut short.
+                Err(ClientError::Refused(_)) => continue,
+                Err(e) => return Err(e.into()),
+            };
+            if !options.json {
+                writeln!(out, "{}", super::capture::time_of_day(p.nanos))?;
+            }
+            print(&answer, all, options, out, color)?;
+            if !options.json {
+                writeln!(out)?;
+            }
+            out.flush()?;
+            told += 1;
+        }
+        if over {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Prints an explanation in the form that the options ask for.

@@ -2,8 +2,11 @@
 //! iproute2's output.
 
 mod batch;
+pub(crate) mod capture;
+pub(crate) mod drops;
 pub(crate) mod explain;
 mod restore;
+pub(crate) mod trace;
 
 pub use batch::run_batch_file;
 
@@ -167,6 +170,10 @@ impl<'a> Session<'a> {
             Command::Link(c) => self.link(c),
             Command::Addr(c) => self.addr(c),
             Command::Tunnel(c) => self.tunnel(c),
+            Command::Translate(select) => match self.call(Op::TranslateShow(select))? {
+                Answer::Translators(list) => self.print(|out, o| output::translators(out, &list, o)),
+                _ => Err(unexpected()),
+            },
             Command::NextHop(c) => self.nexthop(c),
             Command::Rule => self.print(output::rules),
             Command::Help(object) => Err(Failure::new(exit::SYNTAX, usage(Some(object)))),

@@ -14,6 +14,7 @@ use std::ops::Range;
 
 pub(super) fn check(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
     names(plan, places, problems);
+    super::translate::check(plan, places, problems);
     ports(plan, places, problems);
     addresses(plan, places, problems);
     references(plan, places, problems);
@@ -127,7 +128,10 @@ fn addresses(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
 
 /// Devices and next-hop objects that lines name must be there.
 fn references(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
-    let known = |dev: &str| dev == "lo" || plan.ports.contains_key(dev) || plan.tunnels.contains_key(dev);
+    let known = |dev: &str| {
+        let (ports, tunnels, translators) = (&plan.ports, &plan.tunnels, &plan.translators);
+        dev == "lo" || ports.contains_key(dev) || tunnels.contains_key(dev) || translators.contains_key(dev)
+    };
     let remedy = |dev: &str| match nearest(dev, plan.ports.keys().chain(plan.tunnels.keys()).map(String::as_str)) {
         Some(meant) => format!("did you mean \"{meant}\"?"),
         None => format!("add [port.{dev}] or [tunnel.{dev}]"),

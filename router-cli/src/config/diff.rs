@@ -8,6 +8,7 @@ use crate::output::route_line;
 use ipnet::IpNet;
 use router_core::settings::Settings;
 use router_core::spec::{HopSpec, NeighSpec, NextHopKind, NextHopSpec, RouteSpec, TunnelSpec};
+use router_core::translate::TranslatorSpec;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A change of the running router.
@@ -21,6 +22,10 @@ pub enum Change {
     PortRemove(String),
     /// Give an existing tunnel these parameters.
     TunnelSet(Box<TunnelSpec>),
+    /// Add a translator.
+    TranslatorAdd(Box<TranslatorSpec>),
+    /// Remove a translator with its sessions.
+    TranslatorRemove(String),
     /// Timers and limits.
     Settings(Box<Settings>),
 }
@@ -130,6 +135,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Step> {
     }
     d.ports();
     d.tunnels();
+    d.translators();
     d.addresses();
     d.nexthops();
     d.neighs();
@@ -210,6 +216,28 @@ impl<'p> Diff<'p> {
         for (name, is) in fresh {
             let undo = vec![Change::Op(Op::TunnelDelete(name.clone()))];
             self.step(Change::Op(Op::TunnelAdd(Box::new(is.spec.clone()))), undo, format!("tunnel {name} added"));
+        }
+    }
+
+    /// A translator that changes is another one: its sessions end, its routes are set again.
+    fn translators(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let add = |t: &TranslatorSpec| Change::TranslatorAdd(Box::new(t.clone()));
+        for (name, was) in &old.translators {
+            let is = new.translators.get(name);
+            if is == Some(was) {
+                continue;
+            }
+            let mut undo = vec![add(was)];
+            undo.extend(users(old, name).into_iter().map(Change::Op));
+            self.step(Change::TranslatorRemove(name.clone()), undo, format!("translator {name} removed"));
+            if is.is_some() {
+                self.renewed.insert(name);
+            }
+        }
+        for (name, is) in new.translators.iter().filter(|(n, is)| old.translators.get(*n) != Some(*is)) {
+            let undo = vec![Change::TranslatorRemove(name.clone())];
+            self.step(add(is), undo, format!("translator {name} added"));
         }
     }
 

@@ -11,6 +11,7 @@ mod parse;
 mod plan;
 mod problem;
 mod reader;
+mod translate;
 
 pub use diff::{Change, Step, Target, apply, diff};
 pub use plan::{LinkLocal, Plan, PortPlan, RouterPlan, TunnelPlan};

@@ -17,13 +17,14 @@ use std::net::IpAddr;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
-const SECTIONS: &[&str] = &["router", "port", "tunnel", "routes", "neigh", "nexthop", "icmp", "neighbor"];
+const SECTIONS: &[&str] = &["router", "port", "tunnel", "translate", "routes", "neigh", "nexthop", "icmp", "neighbor"];
 
 /// Where things of a plan stand in the file, for the checks across sections.
 #[derive(Default)]
 pub(super) struct Places {
     pub ports: Vec<(String, Range<usize>)>,
     pub tunnels: Vec<(String, Range<usize>)>,
+    pub translators: Vec<(String, Range<usize>)>,
     pub routes: Vec<Range<usize>>,
     pub neighs: Vec<Range<usize>>,
     pub nexthops: Vec<(u32, Range<usize>)>,
@@ -48,6 +49,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
             "router" => router(value, &mut plan, &mut problems),
             "port" => ports(value, &mut plan, &mut places, &mut problems),
             "tunnel" => tunnels(value, &mut plan, &mut places, &mut problems),
+            "translate" => super::translate::translators(value, &mut plan, &mut places, &mut problems),
             "routes" => routes(value, &mut plan, &mut places, &mut problems),
             "neigh" => neighs(value, &mut plan, &mut places, &mut problems),
             "nexthop" => nexthops(value, &mut plan, &mut places, &mut problems),
@@ -95,6 +97,8 @@ fn router(value: &Value<'_>, plan: &mut Plan, problems: &mut Problems<'_>) {
     r.socket = s.text("socket", "\"/run/duet/NAME.sock\"", problems).map(Into::into);
     let nesting = s.number("max_tunnel_nesting", 1..=16, problems);
     plan.settings.max_tunnel_nesting = nesting.map_or(plan.settings.max_tunnel_nesting, |n| n as u8);
+    let mapped = s.texts("mapped_ports", "[\"lan0\"]", problems);
+    plan.settings.mapped_ports = mapped.into_iter().map(|(name, _)| name).collect();
     r.access = access(&mut s, problems);
     let martians = &mut plan.settings.martians;
     martians.allow_net_zero = s.boolean("allow_net_zero", problems).unwrap_or(martians.allow_net_zero);
@@ -211,7 +215,7 @@ fn neighbor(value: &Value<'_>, n: &mut NeighborSettings, problems: &mut Problems
 }
 
 /// Names of ports and tunnels share one space.
-fn named<'t, 'v>(
+pub(super) fn named<'t, 'v>(
     what: &str,
     value: &'v Value<'t>,
     problems: &mut Problems<'_>,

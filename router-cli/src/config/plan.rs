@@ -6,6 +6,7 @@ use router_core::addr::MacAddr;
 use router_core::port::{PortKind, TableId};
 use router_core::settings::Settings;
 use router_core::spec::{NeighSpec, NextHopSpec, RouteSpec, TunnelSpec};
+use router_core::translate::TranslatorSpec;
 use router_io::port::xdp::XdpOptions;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -22,6 +23,8 @@ pub struct Plan {
     pub ports: BTreeMap<String, PortPlan>,
     /// `[tunnel.NAME]`, by name.
     pub tunnels: BTreeMap<String, TunnelPlan>,
+    /// `[translate.NAME]`, by name.
+    pub translators: BTreeMap<String, TranslatorSpec>,
     /// Names of ports and tunnels in the order of the file, which is the order in which they are opened.
     pub order: Vec<String>,
     /// `[nexthop]`, by number.

@@ -155,6 +155,11 @@ impl Client {
         }
     }
 
+    /// Another handle of the connection, to shut it down from elsewhere.
+    pub fn handle(&self) -> io::Result<UnixStream> {
+        self.stream.try_clone()
+    }
+
     /// One request, one answer.
     pub fn call(&mut self, op: Op) -> Result<Answer, ClientError> {
         self.send(op)?;

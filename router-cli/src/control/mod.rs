@@ -3,19 +3,22 @@
 
 mod client;
 mod events;
+mod inspect;
 mod lines;
 mod ops;
 mod select;
 mod server;
 mod socket;
+mod stream;
 mod wire;
 
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
+pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
-    StatsInfo, TunnelInfo, VersionInfo,
+    StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, VersionInfo,
 };
 pub(crate) use select::addr_scope;
 pub use select::{
@@ -47,10 +50,21 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> Result<(Vec<RouteInfo>, Option<RoutePlace>), WireError>;
 
+    /// Starts a capture; dropping the feed ends it.
+    fn capture(&self, _select: &CaptureSelect) -> Result<Box<dyn PacketFeed>, WireError> {
+        Err(WireError::new("invalid", "RTNETLINK answers: Operation not supported", "no packets pass here"))
+    }
+
     /// Lets somebody follow what happens, until the follower is dropped.
     fn follow(&self, _select: MonitorSelect) -> Result<Arc<Follower>, WireError> {
         Err(WireError::new("invalid", "RTNETLINK answers: Operation not supported", "nothing happens here"))
     }
+}
+
+/// A capture that is going on.
+pub trait PacketFeed {
+    /// What has come since the last call, up to so many packets, without waiting.
+    fn take(&mut self, most: usize) -> CapturePage;
 }
 
 /// A place in the order of a route dump: everything up to and with this prefix has been seen.

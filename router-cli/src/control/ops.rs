@@ -1,5 +1,6 @@
 //! Operations and answers.
 
+use super::inspect::*;
 use super::select::*;
 use crate::grammar::Verb;
 use ipnet::IpNet;
@@ -8,6 +9,8 @@ use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
 use router_core::port::{Medium, PortKind, TableId};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
+use router_core::translate::TranslatorSpec;
+use router_core::translate::nat64::{Nat64Stats, SessionInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -96,6 +99,9 @@ pub enum Op {
     /// List tunnels: one or all.
     #[serde(rename = "tunnel.show")]
     TunnelShow(Option<String>),
+    /// List translators, one or all, and sessions of NAT64 if asked for.
+    #[serde(rename = "translate.show")]
+    TranslateShow(TranslateSelect),
     /// New next-hop object.
     #[serde(rename = "nexthop.add")]
     NextHopAdd(NextHopSpec),
@@ -114,6 +120,21 @@ pub enum Op {
     /// What becomes of a packet and why.
     #[serde(rename = "explain")]
     Explain(Box<Question>),
+    /// Packets as they pass, in pages, until the client sends anything more or goes.
+    #[serde(rename = "capture")]
+    Capture(CaptureSelect),
+    /// Follow the next packets that fit.
+    #[serde(rename = "trace.add")]
+    TraceAdd(TraceSelect),
+    /// What was followed.
+    #[serde(rename = "trace.show")]
+    TraceShow,
+    /// End and forget all traces; answers with their number.
+    #[serde(rename = "trace.clear")]
+    TraceClear,
+    /// Why packets were dropped, with the last of them.
+    #[serde(rename = "drops")]
+    Drops,
     /// What happens from now on, in pages, until the client sends anything more or goes.
     #[serde(rename = "monitor")]
     Monitor(super::MonitorSelect),
@@ -195,12 +216,22 @@ impl Op {
                 | Op::NeighShow(_)
                 | Op::LinkShow(_)
                 | Op::TunnelShow(_)
+                | Op::TranslateShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
+                | Op::Drops
                 | Op::Monitor(_)
                 | Op::Stats
                 | Op::Version
         )
+    }
+}
+
+impl Op {
+    /// Whether it needs the right to change the router although it changes nothing that a batch could hold: it shows the
+    /// contents of other people's packets.
+    pub fn is_inspection(&self) -> bool {
+        matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceClear)
     }
 }
 
@@ -224,10 +255,18 @@ pub enum Answer {
     Links(Vec<LinkInfo>),
     /// Tunnels.
     Tunnels(Vec<TunnelInfo>),
+    /// Translators.
+    Translators(Vec<TranslatorInfo>),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
     /// What becomes of a packet.
     Explain(Box<Explanation>),
+    /// Captured packets.
+    Capture(CapturePage),
+    /// Traces.
+    Traces(Vec<TraceInfo>),
+    /// Drop reasons that occurred.
+    Drops(Vec<DropInfo>),
     /// Counters.
     Stats(Box<StatsInfo>),
     /// What happened.
@@ -352,6 +391,34 @@ pub struct LinkInfo {
     pub totals: PortTotals,
 }
 
+/// Which translators, and how much of them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TranslateSelect {
+    /// This one; None for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Up to so many sessions of each.
+    #[serde(default)]
+    pub sessions: u32,
+}
+
+/// A translator with its counters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TranslatorInfo {
+    /// The translator.
+    pub translator: TranslatorSpec,
+    /// Counters of its port: what went in and what came out.
+    #[serde(default)]
+    pub totals: PortTotals,
+    /// Counts of a NAT64's sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat64: Option<Nat64Stats>,
+    /// Sessions, as many as asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<SessionInfo>,
+}
+
 /// A tunnel with its counters.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TunnelInfo {
@@ -387,6 +454,9 @@ pub struct StatsInfo {
     /// Seconds since start.
     #[serde(default)]
     pub uptime: u64,
+    /// By worker; the control side is the last.
+    #[serde(default)]
+    pub workers: Vec<WorkerStats>,
 }
 
 impl StatsInfo {

@@ -3,6 +3,7 @@
 
 use super::lines::{LineError, LineReader, write_all};
 use super::socket::{Access, Bound, SocketError, bind, may_write};
+use super::stream;
 use super::{
     Answer, Backend, BatchResult, Body, MonitorSelect, Op, Reply, Request, RoutePage, RouteSelect, VERSION, WireError,
 };
@@ -259,6 +260,10 @@ fn answer(
     match op {
         Op::RouteShow(select) => dump(stream, shared, id, &select),
         Op::Monitor(select) => monitor(stream, shared, id, select),
+        Op::Capture(select) => {
+            let feed = shared.backend.capture(&select);
+            stream::capture(stream, id, feed, shared.limits.reply, &|| shared.stopping.load(Ordering::Relaxed))
+        }
         Op::RoutePage(p) => {
             let most = shared.limits.page;
             let limit = if p.limit == 0 { most } else { p.limit.min(most) };
@@ -269,7 +274,7 @@ fn answer(
             reply(Body::Ok(Answer::Batch(BatchResult { skipped: ops.len() as u64, ..BatchResult::default() })))
         }
         Op::Batch { ref ops, chain, .. }
-            if ops.iter().any(|o| !o.is_write() || matches!(o, Op::Batch { .. } | Op::Reload)) =>
+            if ops.iter().any(|o| !o.is_write() || o.is_inspection() || matches!(o, Op::Batch { .. } | Op::Reload)) =>
         {
             *chain_broken |= chain;
             reply(Body::Error(WireError::protocol("Error: a batch holds changing operations only.")))

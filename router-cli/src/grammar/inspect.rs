@@ -32,13 +32,6 @@ impl<'a> Line<'a> {
         self.next.saturating_sub(1)
     }
 
-    /// All words that are left, and the index of the first.
-    pub fn rest(&mut self) -> (usize, &'a [&'a str]) {
-        let at = self.next;
-        self.next = self.words.len();
-        (at, self.words.get(at..).unwrap_or(&[]))
-    }
-
     /// The value of the word before, which must be there.
     pub fn value(&mut self, expected: &str) -> Result<&'a str, Failure> {
         self.next().ok_or_else(|| self.complain(self.words.len(), "The command is not complete.", expected))

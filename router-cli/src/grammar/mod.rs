@@ -14,6 +14,7 @@ mod options;
 mod route;
 mod route_select;
 mod tokens;
+mod translate;
 mod tunnel;
 mod usage;
 pub(crate) mod value;
@@ -27,7 +28,9 @@ pub use options::{Options, parse_options};
 pub use tokens::{Token, tokenize};
 pub use usage::usage;
 
-use crate::control::{AddrSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, RouteGet, RouteSelect};
+use crate::control::{
+    AddrSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, RouteGet, RouteSelect, TranslateSelect,
+};
 use ipnet::IpNet;
 use router_core::addr::Family;
 use router_core::spec::{NeighSpec, NextHopSpec, RouteOp, RouteSpec, TunnelSpec};
@@ -49,6 +52,8 @@ pub enum Command {
     Addr(AddrCommand),
     /// `tunnel`.
     Tunnel(TunnelCommand),
+    /// `translate show`.
+    Translate(TranslateSelect),
     /// `nexthop`.
     NextHop(NextHopCommand),
     /// `rule show`, of this family or both.
@@ -163,6 +168,8 @@ pub enum Object {
     Addr,
     /// Tunnels.
     Tunnel,
+    /// Translators between IPv4 and IPv6.
+    Translate,
     /// Next-hop objects.
     NextHop,
     /// Policy rules: a fixed list.
@@ -202,6 +209,7 @@ const OBJECTS: &[(&str, Option<Object>)] = &[
     ("nexthop", Some(Object::NextHop)),
     ("mptcp", None),
     ("ioam", None),
+    ("translate", Some(Object::Translate)),
 ];
 
 /// What a first word may be, for suggestions.
@@ -211,13 +219,16 @@ const COMMANDS: &[&str] = &[
     "link",
     "addr",
     "tunnel",
+    "translate",
     "nexthop",
     "rule",
     "run",
     "shell",
     "check",
     "demo",
+    "capture",
     "explain",
+    "trace",
     "reload",
     "monitor",
     "stats",
@@ -240,6 +251,7 @@ pub(crate) fn object_name(object: Object) -> &'static str {
         Object::Link => "link",
         Object::Addr => "addr",
         Object::Tunnel => "tunnel",
+        Object::Translate => "translate",
         Object::NextHop => "nexthop",
         Object::Rule => "rule",
     }
@@ -258,7 +270,7 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
             exit::USAGE,
             format!("Object \"{word}\" is unknown, try \"{PROGRAM} help\"."),
             format!(
-                "iproute2's {name} has no counterpart here; duet knows route, neigh, link, addr, tunnel, nexthop, rule"
+                "iproute2's {name} has no counterpart here; duet knows route, neigh, link, addr, tunnel, translate, nexthop, rule"
             ),
         )),
         None => Err(w.fail_here(
@@ -267,7 +279,7 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
             match crate::config::nearest(word, COMMANDS.iter().copied()) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => {
-                    "duet knows route, neigh, link, addr, tunnel, nexthop, rule; \"duet --help\" lists everything else"
+                    "duet knows route, neigh, link, addr, tunnel, translate, nexthop, rule; \"duet --help\" lists everything else"
                         .into()
                 }
             },
@@ -282,6 +294,7 @@ fn parse_object(object: Object, w: &mut Words<'_>) -> Result<Command, Failure> {
         Object::Link => link::parse(w),
         Object::Addr => addr::parse(w),
         Object::Tunnel => tunnel::parse(w),
+        Object::Translate => translate::parse(w),
         Object::NextHop => nexthop::parse(w),
         Object::Rule => parse_rule(w),
     }

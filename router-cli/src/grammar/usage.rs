@@ -11,6 +11,7 @@ pub fn usage(object: Option<Object>) -> &'static str {
         Some(Object::Link) => LINK,
         Some(Object::Addr) => ADDR,
         Some(Object::Tunnel) => TUNNEL,
+        Some(Object::Translate) => TRANSLATE,
         Some(Object::NextHop) => NEXTHOP,
         Some(Object::Rule) => RULE,
     }
@@ -19,11 +20,17 @@ pub fn usage(object: Option<Object>) -> &'static str {
 const GENERAL: &str = "\
 Usage: duet [ OPTIONS ] OBJECT { COMMAND | help }
        duet [ -force ] -batch FILE
-       duet { run | shell | check | reload | explain | monitor | stats | drops | version } ...   (duet --help)
-where  OBJECT := { address | link | neighbor | nexthop | route | rule | tunnel }
+       duet { run | shell | check | reload | explain | trace | capture | monitor | stats |
+              drops | version } ...   (duet --help)
+where  OBJECT := { address | link | neighbor | nexthop | route | rule | translate |
+                   tunnel }
        OPTIONS := { -4 | -6 | -f[amily] { inet | inet6 } | -j[son] | -p[retty] |
                     -s[tatistics] | -d[etails] | -o[neline] | -br[ief] |
                     -b[atch] FILE | -c[olor] | -n NAME | --socket PATH }";
+
+const TRANSLATE: &str = "\
+Usage: duet [ -s ] [ -d ] translate [ show ] [ NAME ] [ sessions [ COUNT ] ]
+Translators are made in the configuration: [translate.NAME]";
 
 const ROUTE: &str = "\
 Usage: duet route { list | flush } SELECTOR

@@ -93,7 +93,7 @@ impl Printer<'_> {
                     continue;
                 }
                 Role::Inner => "inside",
-                Role::Translated => "becomes",
+                Role::Translated => "translated",
                 Role::Fragment { .. } => "fragment",
                 Role::Segment { .. } => "segment",
                 Role::IcmpError | Role::EchoReply | Role::TcpReset => "answer",

@@ -53,7 +53,7 @@ pub(super) fn flags(l: &LinkInfo) -> Vec<&'static str> {
     }
     match (l.kind, l.medium) {
         (PortKind::Loopback, _) => f.push("LOOPBACK"),
-        (PortKind::Tunnel, _) => f.extend(["POINTOPOINT", "NOARP"]),
+        (PortKind::Tunnel | PortKind::Translator, _) => f.extend(["POINTOPOINT", "NOARP"]),
         (_, Medium::Ethernet) => f.extend(["BROADCAST", "MULTICAST"]),
         (_, Medium::Ip) => f.extend(["POINTOPOINT", "MULTICAST", "NOARP"]),
     }

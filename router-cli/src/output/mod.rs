@@ -6,9 +6,11 @@ mod link;
 mod neigh;
 mod nexthop;
 mod out;
+mod remedy;
 mod route;
 mod rule;
 mod stats;
+mod translate;
 mod tree;
 mod tunnel;
 
@@ -18,9 +20,11 @@ pub use link::links;
 pub use neigh::neighs;
 pub use nexthop::nexthops;
 pub use out::{Out, OutState, Paint};
+pub use remedy::remedy;
 pub use route::{NextHops, get, route, route_line};
 pub use rule::rules;
-pub use stats::{drops, stats};
+pub use stats::{DropRow, drops, rates, stats};
+pub use translate::translators;
 pub use tree::Node;
 pub use tunnel::tunnels;
 

@@ -1,7 +1,8 @@
 //! `duet stats` and `duet drops`: the counters, with what they mean.
 
 use super::out::{Out, Paint};
-use crate::control::StatsInfo;
+use super::remedy::remedy;
+use crate::control::{DropInfo, StatsInfo};
 use comfy_table::{CellAlignment, Table, presets};
 use router_core::drop_reason::DropReason;
 use std::io;
@@ -74,6 +75,21 @@ pub fn stats(out: &mut Out<'_>, s: &StatsInfo) -> io::Result<()> {
             out.end_object()?;
         }
         out.end_array()?;
+        out.array("workers")?;
+        for w in &s.workers {
+            out.object(None)?;
+            out.json_word("worker", &w.name)?;
+            for (key, value) in [
+                ("received", w.received),
+                ("originated", w.originated),
+                ("transmitted", w.transmitted),
+                ("dropped", w.dropped),
+            ] {
+                out.json_num(key, value)?;
+            }
+            out.end_object()?;
+        }
+        out.end_array()?;
         out.end_object()?;
         return out.finish_line();
     }
@@ -101,39 +117,173 @@ pub fn stats(out: &mut Out<'_>, s: &StatsInfo) -> io::Result<()> {
         out.text("\n")?;
         print(out, &t)?;
     }
+    if !s.workers.is_empty() {
+        let mut t = table(&["worker", "received", "originated", "transmitted", "dropped"]);
+        for w in &s.workers {
+            let numbers = [w.received, w.originated, w.transmitted, w.dropped];
+            t.add_row(std::iter::once(w.name.clone()).chain(numbers.iter().map(u64::to_string)));
+        }
+        align(&mut t, 1..5);
+        out.text("\n")?;
+        print(out, &t)?;
+    }
     Ok(())
 }
 
-/// Every reason that dropped something, with its explanation; all reasons with `all`.
-pub fn drops(out: &mut Out<'_>, s: &StatsInfo, all: bool) -> io::Result<()> {
-    let count = |r: &DropReason| s.dropped.get(r.name()).copied().unwrap_or(0);
-    let mut rows: Vec<(String, u64, &str)> =
-        DropReason::ALL.iter().map(|r| (r.name().to_owned(), count(r), r.explanation())).collect();
-    // A newer router may have reasons that this program does not know.
-    for (name, n) in s.dropped.iter().filter(|(name, _)| DropReason::from_name(name).is_none()) {
-        rows.push((name.clone(), *n, ""));
-    }
-    rows.retain(|(_, n, _)| all || *n > 0);
-    rows.sort_by_key(|(_, n, _)| std::cmp::Reverse(*n));
-    out.begin()?;
-    if !out.is_json() {
-        if rows.is_empty() {
-            out.text("No packet was dropped.\n")?;
+/// A drop reason with its present rate.
+#[derive(Clone, Debug)]
+pub struct DropRow {
+    /// Count and last packets.
+    pub info: DropInfo,
+    /// Packets per second.
+    pub rate: f64,
+}
+
+/// Every reason that dropped something: count, rate, what it means, what to do, the last packets. All reasons, those that
+/// never occurred as well, with `all`.
+pub fn drops(out: &mut Out<'_>, rows: &[DropRow], all: bool) -> io::Result<()> {
+    let mut rows = rows.to_vec();
+    if all {
+        for r in DropReason::ALL {
+            if rows.iter().all(|x| x.info.reason != r.name()) {
+                let info = DropInfo { reason: r.name().to_owned(), packets: 0, last: Vec::new() };
+                rows.push(DropRow { info, rate: 0.0 });
+            }
         }
-        let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
-        for (name, n, why) in &rows {
-            out.text(format_args!("{n:>14}  "))?;
-            out.painted(format_args!("{name:<width$}"), Paint::Name)?;
-            out.text(format_args!("  {why}\n"))?;
+    }
+    let explanation = |r: &DropRow| DropReason::from_name(&r.info.reason).map_or("", DropReason::explanation);
+    out.begin()?;
+    if out.is_json() {
+        for r in &rows {
+            out.object(None)?;
+            out.json_word("reason", &r.info.reason)?;
+            out.json_num("packets", r.info.packets)?;
+            out.json_word("rate", format_args!("{:.1}", r.rate))?;
+            out.json_word("explanation", explanation(r))?;
+            out.json_word("remedy", remedy(&r.info.reason).unwrap_or_default())?;
+            out.array("last")?;
+            for d in &r.info.last {
+                out.object(None)?;
+                out.json_num("ago_ms", d.ago)?;
+                out.json_word("iif", &d.iif)?;
+                out.json_num("len", u64::from(d.len))?;
+                if let Some(p) = &d.packet {
+                    out.json_word("packet", p)?;
+                }
+                out.end_object()?;
+            }
+            out.end_array()?;
+            out.end_object()?;
         }
         return out.end();
     }
-    for (name, n, why) in &rows {
-        out.object(None)?;
-        out.json_word("reason", name)?;
-        out.json_num("packets", *n)?;
-        out.json_word("explanation", why)?;
-        out.end_object()?;
+    if rows.is_empty() {
+        out.text("No packet was dropped.\n")?;
+        return out.end();
+    }
+    let width = rows.iter().map(|r| r.info.reason.len()).max().unwrap_or(0).max(6);
+    out.text(format_args!("{:<width$}  {:>14}  {:>10}\n", "reason", "packets", "per second"))?;
+    for r in &rows {
+        out.painted(format_args!("{:<width$}", r.info.reason), Paint::Name)?;
+        out.text(format_args!("  {:>14}  {:>10}  {}\n", r.info.packets, rate(r.rate), explanation(r)))?;
+        if r.info.packets == 0 {
+            continue;
+        }
+        if let Some(todo) = remedy(&r.info.reason) {
+            out.text(format_args!("  do     {todo}\n"))?;
+        }
+        for d in &r.info.last {
+            let what = d.packet.as_ref().map_or_else(|| format!("{} bytes", d.len), ToString::to_string);
+            out.text(format_args!("  last   {:>9} ago  {:<8}  {what}\n", ago(d.ago), d.iif))?;
+        }
     }
     out.end()
+}
+
+/// Milliseconds as people say it.
+fn ago(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        10_000..600_000 => format!("{} s", ms / 1000),
+        600_000..36_000_000 => format!("{} min", ms / 60_000),
+        _ => format!("{} h", ms / 3_600_000),
+    }
+}
+
+/// A rate in at most six characters.
+fn rate(r: f64) -> String {
+    match r {
+        r if r <= 0.0 => "0".to_owned(),
+        r if r < 10.0 => format!("{r:.1}"),
+        r if r < 100_000.0 => format!("{r:.0}"),
+        r if r < 1e8 => format!("{:.0}k", r / 1e3),
+        r if r < 1e11 => format!("{:.0}M", r / 1e6),
+        r => format!("{:.0}G", r / 1e9),
+    }
+}
+
+/// Rates between two readings: in all, by port or tunnel, by worker, by drop reason.
+pub fn rates(out: &mut Out<'_>, before: &StatsInfo, now: &StatsInfo, seconds: f64) -> io::Result<()> {
+    let per = |new: u64, old: u64| new.wrapping_sub(old) as f64 / seconds;
+    if out.is_json() {
+        out.object_alone()?;
+        for (key, new, old) in [
+            ("received", now.received, before.received),
+            ("transmitted", now.transmitted, before.transmitted),
+            ("dropped", now.dropped_total(), before.dropped_total()),
+        ] {
+            out.json_word(key, format_args!("{:.1}", per(new, old)))?;
+        }
+        out.array("ports")?;
+        for (name, c) in &now.ports {
+            let old = before.ports.iter().find(|(n, _)| n == name).map(|(_, c)| *c).unwrap_or_default();
+            out.object(None)?;
+            out.json_word("ifname", name)?;
+            for (key, new, old) in [
+                ("rx_packets", c.rx_packets, old.rx_packets),
+                ("rx_bytes", c.rx_bytes, old.rx_bytes),
+                ("tx_packets", c.tx_packets, old.tx_packets),
+                ("tx_bytes", c.tx_bytes, old.tx_bytes),
+            ] {
+                out.json_word(key, format_args!("{:.1}", per(new, old)))?;
+            }
+            out.end_object()?;
+        }
+        out.end_array()?;
+        out.end_object()?;
+        return out.finish_line();
+    }
+    out.text(format_args!(
+        "packets per second: {} received, {} sent, {} dropped\n\n",
+        rate(per(now.received, before.received)),
+        rate(per(now.transmitted, before.transmitted)),
+        rate(per(now.dropped_total(), before.dropped_total()))
+    ))?;
+    let mut t = table(&["port", "rx pps", "rx bit/s", "tx pps", "tx bit/s", "dropped/s"]);
+    for (name, c) in &now.ports {
+        let old = before.ports.iter().find(|(n, _)| n == name).map(|(_, c)| *c).unwrap_or_default();
+        t.add_row([
+            name.clone(),
+            rate(per(c.rx_packets, old.rx_packets)),
+            rate(8.0 * per(c.rx_bytes, old.rx_bytes)),
+            rate(per(c.tx_packets, old.tx_packets)),
+            rate(8.0 * per(c.tx_bytes, old.tx_bytes)),
+            rate(per(c.rx_dropped + c.tx_dropped, old.rx_dropped + old.tx_dropped)),
+        ]);
+    }
+    align(&mut t, 1..6);
+    print(out, &t)?;
+    let mut t = table(&["worker", "rx pps", "tx pps", "dropped/s"]);
+    for w in &now.workers {
+        let old = before.workers.iter().find(|o| o.name == w.name).cloned().unwrap_or_default();
+        t.add_row([
+            w.name.clone(),
+            rate(per(w.received, old.received)),
+            rate(per(w.transmitted, old.transmitted)),
+            rate(per(w.dropped, old.dropped)),
+        ]);
+    }
+    align(&mut t, 1..4);
+    out.text("\n")?;
+    print(out, &t)
 }

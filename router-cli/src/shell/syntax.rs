@@ -177,7 +177,7 @@ const NUD: &[&str] = &["permanent", "reachable", "noarp", "stale", "delay", "pro
 
 /// iproute2's objects.
 pub(crate) fn objects() -> Vec<Node> {
-    vec![route(), neigh(), link(), addr(), tunnel(), nexthop(), rule()]
+    vec![route(), neigh(), link(), addr(), tunnel(), translate(), nexthop(), rule()]
 }
 
 fn route() -> Node {
@@ -261,7 +261,20 @@ fn neigh() -> Node {
 }
 
 fn link() -> Node {
-    let kinds = ["tun", "tap", "packet", "datalink", "xdp", "rawip", "udp", "memory", "pcap", "tunnel", "loopback"];
+    let kinds = [
+        "tun",
+        "tap",
+        "packet",
+        "datalink",
+        "xdp",
+        "rawip",
+        "udp",
+        "memory",
+        "pcap",
+        "tunnel",
+        "translator",
+        "loopback",
+    ];
     Node::new("link", "Ports and tunnels").complete().sub(vec![
         Node::new("show", "List ports and tunnels")
             .alias(&["list", "lst"])
@@ -312,6 +325,14 @@ fn tunnel() -> Node {
         change("add", "New tunnel"),
         change("change", "Change a tunnel; what is not said stays").alias(&["chg"]),
         Node::new("del", "Remove a tunnel with its addresses and routes").alias(&["delete"]).arg(Value::Tunnel),
+        Node::new("help", "Usage in iproute2's form"),
+    ])
+}
+
+fn translate() -> Node {
+    let sessions = key("sessions", Value::Text("COUNT".into()), "list so many sessions of NAT64");
+    Node::new("translate", "Translators between IPv4 and IPv6").complete().sub(vec![
+        Node::new("show", "List translators").alias(&["list", "lst"]).arg(Value::Port).keys(&[sessions]),
         Node::new("help", "Usage in iproute2's form"),
     ])
 }

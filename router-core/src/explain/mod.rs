@@ -127,7 +127,7 @@ pub enum Role {
     Again,
     /// The packet that was inside.
     Inner,
-    /// What a translator made of it.
+    /// The packet in the other family.
     Translated,
     /// A fragment of it.
     Fragment {

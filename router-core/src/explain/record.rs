@@ -141,8 +141,14 @@ impl Observer for Recorder {
             Stage::Punt(p) => Seen::Punt(p),
             Stage::Drop(r) => Seen::Drop(r),
         };
+        // Bytes are kept where they are told.
+        let told = matches!(
+            seen,
+            Seen::Parsed(_) | Seen::Encapsulated(_) | Seen::Error(_) | Seen::Transmit(_) | Seen::Drop(_)
+        );
+        let bytes = if told { frame.data().to_vec() } else { Vec::new() };
         if let Some(record) = self.records.get_mut(self.current) {
-            record.seen.push((seen, frame.data().to_vec()));
+            record.seen.push((seen, bytes));
         }
     }
 }
@@ -166,7 +172,10 @@ pub(crate) fn rehearse(
     fails: impl Fn(PortId, IpAddr) -> bool,
 ) -> Vec<Record> {
     let ports = tables.ports.iter().map(|p| p.id.index() + 1).max().unwrap_or(0);
-    let frames = (frame.len() / 40 + 64).min(FRAMES);
+    // The smallest pieces that any port asks for, and some answers.
+    let least = tables.ports.iter().map(|p| p.mtu as usize).min().unwrap_or(1280).clamp(68, 1280) - 60;
+    let segment = frame.meta.gso.map_or(least, |g| usize::from(g.size).clamp(1, least));
+    let frames = (frame.len() / segment + 16).min(FRAMES);
     let mut out = Outbox::new(ports, FramePool::new(frames, frame.len().max(ROOM)));
     let mut worker = Worker::observed(Arc::new(WorkerCounters::new(0)), seed, Recorder::default());
     let mut source = Fixed(Arc::clone(tables));

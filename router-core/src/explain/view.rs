@@ -54,6 +54,20 @@ impl PacketView {
         Some(PacketView::of(&packet, data))
     }
 
+    /// Reads the first bytes of a packet, of which the rest may be missing; its length is then what its header says.
+    pub fn of_head(head: &[u8]) -> Option<PacketView> {
+        let at = match head.first()? >> 4 {
+            4 => 2..4,
+            6 => 4..6,
+            _ => return None,
+        };
+        let said = u32::from(be16(head, at.start)) + if at.start == 4 { 40 } else { 0 };
+        let mut whole = head.to_vec();
+        // As long as the header says, so that the parse looks at the headers only.
+        whole.resize((said as usize).max(head.len()), 0);
+        PacketView::read(&whole)
+    }
+
     /// The fields of a parsed packet, whose first bytes, at least, are `data`.
     pub fn of(p: &Packet, data: &[u8]) -> PacketView {
         let t = data.get(usize::from(p.l4)..).filter(|_| p.fragment != Fragment::Later).unwrap_or(&[]);

@@ -5,7 +5,13 @@ use crate::drop_reason::DropReason;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
 use crate::packet::Packet;
-use crate::translate::{Refusal, Translator, Way};
+use crate::translate::{Clock, Refusal, Translator, Way};
+
+impl Clock {
+    fn of(cx: &Context<'_>) -> Self {
+        Clock { now: cx.now, marks: !cx.rehearsal }
+    }
+}
 
 impl Forwarder for Translator {
     fn name(&self) -> &str {
@@ -14,7 +20,7 @@ impl Forwarder for Translator {
 
     fn decide(&self, cx: &Context<'_>, packet: &Packet, bytes: &[u8]) -> Verdict {
         let port = self.port();
-        let consult = match self.check(cx.now, packet, bytes) {
+        let consult = match self.check(Clock::of(cx), packet, bytes) {
             Ok(()) => false,
             Err(Refusal::Consult) => true,
             Err(Refusal::Drop(reason)) => return Verdict::Drop(reason),
@@ -28,7 +34,7 @@ impl Forwarder for Translator {
     }
 
     fn apply(&self, cx: &Context<'_>, packet: &Packet, frame: &mut Frame) -> Result<(), DropReason> {
-        self.translate(cx.now, packet, frame, cx.ident)?;
+        self.translate(Clock::of(cx), packet, frame, cx.ident)?;
         // RFC 7915 4.1, 5.1: one router, one hop.
         frame.meta.ttl_taken = true;
         Ok(())

@@ -439,9 +439,7 @@ impl Teller<'_> {
             Punted::Arp => End::Consumed { what: "ARP".into() },
             Punted::Ndp => End::Consumed { what: "neighbour discovery".into() },
             Punted::Reassemble => End::Consumed { what: "reassembly".into() },
-            Punted::Translate => {
-                End::Consumed { what: "the translator, which makes a session or joins fragments first".into() }
-            }
+            Punted::Translate(_) => End::Consumed { what: "a session of the translator, then translation".into() },
             Punted::IcmpError => End::Consumed { what: "an ICMP error, read for path MTUs of tunnels".into() },
             Punted::Resolve { port, neighbor } => {
                 // A host on the link was told of by its own step already.

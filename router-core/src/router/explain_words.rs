@@ -48,8 +48,8 @@ pub(super) fn verdict(v: &Verdict, tables: &Tables) -> String {
     match v {
         Verdict::Transmit(p) => format!("send through {}", name(p)),
         Verdict::Continue(_) => "go on with the route's next hops".to_owned(),
-        Verdict::Again { port, .. } => format!("translate, then as from {}", name(port)),
-        Verdict::Consult { port, .. } => format!("ask the translator {} for a session", name(port)),
+        Verdict::Again { port, .. } => format!("translate, and go round again as received from {}", name(port)),
+        Verdict::Consult { port, .. } => format!("ask {} for a session, then translate", name(port)),
         Verdict::TooBig { mtu } => format!("too long for {mtu} bytes"),
         Verdict::Resolve { port, neighbor } => format!("ask for {neighbor} on {}", name(port)),
         Verdict::Deliver => "deliver to the router".to_owned(),

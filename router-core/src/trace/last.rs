@@ -6,6 +6,7 @@
 use crate::drop_reason::DropReason;
 use crate::port::PortId;
 use crate::time::Instant;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence};
 
 /// Bytes kept of each packet.
@@ -17,9 +18,10 @@ const EVERY: u64 = 100_000_000;
 const WORDS: usize = HEAD / 8;
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LastDrops {
-    reasons: Box<[Reason]>,
+    /// Made with the first drop.
+    reasons: OnceLock<Box<[Reason]>>,
 }
 
 #[derive(Debug, Default)]
@@ -54,17 +56,12 @@ pub struct LastDrop {
     pub head: Vec<u8>,
 }
 
-impl Default for LastDrops {
-    fn default() -> Self {
-        LastDrops { reasons: (0..DropReason::COUNT).map(|_| Reason::default()).collect() }
-    }
-}
-
 impl LastDrops {
     /// Keeps a dropped packet, if not too many of its kind were kept just now. Only the owning worker may call this.
     #[inline]
     pub fn note(&self, now: Instant, reason: DropReason, port: PortId, data: &[u8]) {
-        let Some(r) = self.reasons.get(reason.index()) else { return };
+        let all = self.reasons.get_or_init(|| (0..DropReason::COUNT).map(|_| Reason::default()).collect());
+        let Some(r) = all.get(reason.index()) else { return };
         let now = now.as_nanos();
         // A bucket with room for as many as are kept.
         let next = r.full_at.load(Relaxed).max(now) + EVERY;
@@ -77,7 +74,7 @@ impl LastDrops {
 
     /// What is kept of one reason, oldest first. A place that is being written meanwhile is left out.
     pub fn read(&self, reason: DropReason) -> Vec<LastDrop> {
-        let Some(r) = self.reasons.get(reason.index()) else { return Vec::new() };
+        let Some(r) = self.reasons.get().and_then(|all| all.get(reason.index())) else { return Vec::new() };
         let mut found: Vec<LastDrop> = r.places.iter().filter_map(Place::read).collect();
         found.sort_by_key(|d| d.at);
         found

@@ -55,11 +55,20 @@ pub enum Refusal {
     Consult,
 }
 
+/// The present time, and whether sessions are marked as used at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// The present time.
+    pub now: Instant,
+    /// False in a rehearsal, which leaves no marks.
+    pub marks: bool,
+}
+
 /// How a packet is looked at.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Look {
     /// The present time.
-    pub now: Instant,
+    pub clock: Clock,
     /// False once the control side has agreed.
     pub deciding: bool,
     /// Flags of a TCP segment; 0 for others.
@@ -128,11 +137,11 @@ impl Translator {
     }
 
     /// Decides about a packet without touching it.
-    pub fn check(&self, now: Instant, p: &Packet, data: &[u8]) -> Result<(), Refusal> {
+    pub fn check(&self, clock: Clock, p: &Packet, data: &[u8]) -> Result<(), Refusal> {
         if p.fragment != Fragment::None && self.needs_whole() {
             return Err(Refusal::Consult);
         }
-        let look = Look { now, deciding: true, tcp_flags: tcp_flags(p, data), hairpin: false };
+        let look = Look { clock, deciding: true, tcp_flags: tcp_flags(p, data), hairpin: false };
         match p.family {
             Family::Inet6 => packet::plan_v4(&self.mapping.looking(look), p, data).map(|_| ()),
             Family::Inet => packet::plan_v6(&self.mapping.looking(look), p, data).map(|_| ()),
@@ -161,9 +170,9 @@ impl Translator {
 
     /// Translates the packet in `frame`, about which [`Translator::check`] has said yes. `ident` is for an IPv4 packet
     /// whose IPv6 form had none. On an error the frame may be spoilt.
-    pub fn translate(&self, now: Instant, p: &Packet, frame: &mut Frame, ident: u16) -> Result<(), DropReason> {
+    pub fn translate(&self, clock: Clock, p: &Packet, frame: &mut Frame, ident: u16) -> Result<(), DropReason> {
         let hairpin = frame.meta.port == self.port;
-        let look = Look { now, deciding: false, tcp_flags: 0, hairpin };
+        let look = Look { clock, deciding: false, tcp_flags: 0, hairpin };
         let gone = |why| match why {
             Refusal::Drop(reason) => reason,
             Refusal::Consult => DropReason::TranslateNoSession,

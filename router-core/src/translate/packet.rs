@@ -224,7 +224,11 @@ fn verify_icmp(icmp: &[u8], v6: Option<&Ends6>) -> Result<(), DropReason> {
 fn replace(frame: &mut Frame, bytes: &[u8]) -> Result<(), DropReason> {
     frame.meta.csum = None;
     frame.meta.gso = None;
-    if frame.set_data(bytes) { Ok(()) } else { Err(DropReason::NoFrame) }
+    // It grows into the headroom: a frame may end where its packet ends.
+    frame.pull_front(frame.len());
+    let room = frame.push_front(bytes.len()).ok_or(DropReason::NoHeadroom)?;
+    room.copy_from_slice(bytes);
+    Ok(())
 }
 
 /// The ends of a whole IPv4 packet that has some.

@@ -461,7 +461,7 @@ impl<O: Observer> Worker<O> {
                 PuntReason::Resolve { port, neighbor } => Punted::Resolve { port, neighbor },
                 PuntReason::Reassemble(_) => Punted::Reassemble,
                 PuntReason::IcmpError(_) => Punted::IcmpError,
-                PuntReason::Translate { .. } => Punted::Translate,
+                PuntReason::Translate { port, .. } => Punted::Translate(port),
             })
         });
         self.counters.held.add(1);

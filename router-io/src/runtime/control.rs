@@ -185,6 +185,11 @@ impl Control {
         self.workers.iter().map(|w| &*w.counters).chain(std::iter::once(&*self.counters))
     }
 
+    /// Number of workers, the control side not counted.
+    pub fn worker_count(&self) -> usize {
+        self.workers.len()
+    }
+
     /// Former snapshots that some worker may still be reading. Their memory goes when the last one has moved on.
     pub fn retired_snapshots(&self) -> usize {
         self.retired.len()

@@ -9,9 +9,11 @@ pub mod check;
 mod config;
 pub mod routes;
 pub mod tools;
+mod watching;
 
 pub use bed::{Bed, Dut};
 pub use config::RouterConfig;
+pub use watching::Watching;
 
 /// The error of a lab: anything, with its words.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -212,8 +212,8 @@ impl<'t> Parser<'t> {
         };
         self.next += usize::from(kind.is_some());
         let q = match (layer, dir, kind, self.last) {
-            // A layer alone.
-            (Some(layer), None, None, _) if self.ends() => {
+            // A layer alone: what follows, if anything, is not its address.
+            (Some(layer), None, None, _) if !self.looks_like_an_id() => {
                 self.last = None;
                 return self.test(Test::Is(layer));
             }
@@ -224,11 +224,7 @@ impl<'t> Parser<'t> {
                 return Err(self.wrong_next(message, PRIMITIVE));
             }
             _ => {
-                let kind = kind.unwrap_or(match layer {
-                    // `tcp src 80` is no libpcap filter either, but what else could it mean?
-                    Some(Layer::Proto(_)) => Kind::Port,
-                    _ => Kind::Host,
-                });
+                let kind = kind.unwrap_or(Kind::Host);
                 Qualifiers { layer: layer.unwrap_or(Layer::Any), dir: dir.unwrap_or(Dir::Either), kind }
             }
         };
@@ -247,11 +243,6 @@ impl<'t> Parser<'t> {
                 .wrong("These words do not go together.", "host, net, proto with ip, ip6; port with tcp, udp, sctp"));
         }
         self.identifier(q)
-    }
-
-    /// Whether nothing follows that could belong to a layer.
-    fn ends(&self) -> bool {
-        self.peek().is_none_or(|w| matches!(w, "and" | "or" | "&&" | "||" | ")"))
     }
 
     fn looks_like_an_id(&self) -> bool {

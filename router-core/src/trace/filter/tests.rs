@@ -100,7 +100,7 @@ fn complaints_point_at_the_word() {
         ("hots 192.0.2.1", "hots", "host, net"),
         ("host", "", "an IPv4 or IPv6 address"),
         ("host 192.0.2.300", "192.0.2.300", "an IPv4 or IPv6 address"),
-        ("tcp prt 80", "prt", "a port"),
+        ("tcp prt 80", "prt", "and, or"),
         ("port 80 udp", "udp", "and, or"),
         ("port 70000", "70000", "a port from 0"),
         ("portrange 80", "80", "two ports"),

@@ -87,7 +87,9 @@ impl Nat64Map {
         if look.deciding && !found.open {
             return Err(Refusal::Consult);
         }
-        self.table.touch(&found, look.now);
+        if look.clock.marks {
+            self.table.touch(&found, look.clock.now);
+        }
         let (src, sport) = found.mapped;
         // An ICMP query has one identifier, the mapped one.
         let dport = if e.proto == protocol::ICMP { sport } else { e.dport };
@@ -103,7 +105,9 @@ impl Nat64Map {
         if look.deciding && !found.open {
             return Err(Refusal::Consult);
         }
-        self.table.touch(&found, look.now);
+        if look.clock.marks {
+            self.table.touch(&found, look.clock.now);
+        }
         let (dst, dport) = found.host;
         let sport = if e.proto == protocol::ICMP { dport } else { e.sport };
         Ok(Ends6 { src: self.prefix.embed(e.src), dst, sport, dport, proto: e.proto })

@@ -11,7 +11,7 @@ use crate::translate::Refusal;
 use crate::translate::ends::{Ends4, Ends6};
 use crate::translate::spec::{Filtering, Timeouts, TranslatorSpec};
 use foldhash::fast::FixedState;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ struct Session {
 }
 
 /// A session as shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionInfo {
     /// Protocol number: 6, 17 or 1.
     pub proto: u8,
@@ -68,14 +68,14 @@ pub struct SessionInfo {
     /// The peer's port; 0 for ICMP.
     pub peer_port: u16,
     /// State of a TCP session.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<TcpState>,
     /// Seconds until it is forgotten.
     pub expires: u64,
 }
 
 /// Counts of a NAT64.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nat64Stats {
     /// Sessions now.
     pub sessions: u64,

@@ -22,6 +22,20 @@ pub enum TcpState {
     Trans,
 }
 
+impl std::fmt::Display for TcpState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            TcpState::V4Init => "v4-init",
+            TcpState::V6Init => "v6-init",
+            TcpState::Established => "established",
+            TcpState::V4Fin => "v4-fin",
+            TcpState::V6Fin => "v6-fin",
+            TcpState::BothFin => "both-fin",
+            TcpState::Trans => "trans",
+        })
+    }
+}
+
 /// Which side a packet came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {

@@ -17,6 +17,8 @@ const CHUNK: usize = 64 << 10;
 pub struct TcpTransfer {
     /// The server's address.
     pub addr: IpAddr,
+    /// The server's own address where the client knows it by another one (translation); None: the same.
+    pub listen: Option<IpAddr>,
     /// Bytes from client to server.
     pub up: u64,
     /// Bytes from server to client, after the others.
@@ -30,7 +32,7 @@ pub struct TcpTransfer {
 impl TcpTransfer {
     /// `bytes` in each direction, thirty seconds for all.
     pub fn new(addr: IpAddr, bytes: u64) -> Self {
-        TcpTransfer { addr, up: bytes, down: bytes, seed: 0x6475_6574, limit: Duration::from_secs(30) }
+        TcpTransfer { addr, listen: None, up: bytes, down: bytes, seed: 0x6475_6574, limit: Duration::from_secs(30) }
     }
 }
 
@@ -81,8 +83,8 @@ impl TcpReport {
 /// Runs a transfer: a server thread in one host, the client in the other.
 pub(super) fn run(client: &Host, server: &Host, transfer: &TcpTransfer) -> io::Result<TcpReport> {
     let deadline = Instant::now() + transfer.limit;
-    let listener = server.run(|| TcpListener::bind(socket_addr(transfer.addr, 0, 0)))?;
-    let target = listener.local_addr()?;
+    let listener = server.run(|| TcpListener::bind(socket_addr(transfer.listen.unwrap_or(transfer.addr), 0, 0)))?;
+    let target = socket_addr(transfer.addr, listener.local_addr()?.port(), 0);
     let mut report = TcpReport {
         up: StreamReport { expected: transfer.up, ..Default::default() },
         down: StreamReport { expected: transfer.down, ..Default::default() },

@@ -1,0 +1,137 @@
+//! What to do about packets that are dropped for a reason.
+
+/// One or two sentences; None for a reason that this program does not know.
+pub fn remedy(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "frame_too_short" => {
+            "Look at the sender's driver and the cable: \"duet capture at drop reason frame_too_short\"."
+        }
+        "unknown_ethertype" => {
+            "Harmless: the link carries other protocols (LLDP, STP, MPLS). Silence their sender if they disturb."
+        }
+        "unknown_vlan" => "Set \"vlan\" of the port to the tag that arrives, or take the VLAN off the switch port.",
+        "not_for_us" => {
+            "Usual on a shared link with promisc = true or a flooding switch; else look for a stale neighbour entry of the sender."
+        }
+        "port_down" => "\"duet link set PORT up\"; look at the carrier with \"duet link\".",
+        "ipv4_truncated" | "ipv6_truncated" => {
+            "The sender or a link on the way cuts packets: compare with a capture at the sender."
+        }
+        "ipv4_version" | "ipv6_version" => {
+            "Something else than IP is sent with IP's EtherType: capture it with \"duet capture at drop\"."
+        }
+        "ipv4_header_length" | "ipv4_checksum" => {
+            "Packets are damaged on the way or made wrongly: capture them, look at the sender's offload settings."
+        }
+        "ipv4_options" | "ipv6_extension" => "A broken or probing sender; the ICMP error tells it where.",
+        "ipv4_source_route" | "ipv6_routing_header" => {
+            "Nothing: source routing is refused on purpose. Find out who asks for it."
+        }
+        "ipv6_hop_by_hop" => "The sender demands that routers know an option; this one does not.",
+        "arp_malformed" | "ndp_malformed" => {
+            "Capture the packets and look at the station that sends them; it may also be a spoofing attempt (hop limit below 255)."
+        }
+        "martian_source" => {
+            "A host with a wrong address, or spoofing: the last packets say through which port it comes."
+        }
+        "martian_destination" => "A host with a wrong route or configuration sends to addresses that cannot be.",
+        "link_local_scope" => "Give the hosts global addresses: link-local ones are good on their own link only.",
+        "multicast_not_forwarded" => "Usual. Multicast routing is not done by this router.",
+        "broadcast_not_forwarded" => "Usual. Directed broadcasts are not forwarded on purpose (RFC 2644).",
+        "mapped_address" => "Find the program that writes ::ffff:0:0/96 addresses into packets.",
+        "own_source" => "Another host has one of our addresses, a link is looped, or somebody spoofs.",
+        "ttl_expired" => {
+            "Traceroute does this on purpose. If there are many, look for a routing loop: \"duet explain\" on both routers."
+        }
+        "no_route" => {
+            "Add a route: \"duet route get ADDRESS\" says what is missing; \"duet explain\" what was compared."
+        }
+        "blackhole" | "unreachable" | "prohibited" => "A route of yours says so: \"duet route get ADDRESS\" shows it.",
+        "next_hop_unusable" => {
+            "All next hops are down or unresolved: \"duet -d route\" marks them, \"duet explain\" follows them."
+        }
+        "too_big" => {
+            "Senders must learn the path MTU from the ICMP errors: see that nobody filters them; or raise the MTU that \"duet explain\" names."
+        }
+        "neighbor_failed" => "The next hop is down or on another link: \"duet neigh\", and ping it.",
+        "neighbor_queue_full" => {
+            "Packets come faster than the neighbour answers: raise max_pending in [neighbor], or find out why it is slow."
+        }
+        "neighbor_table_full" => {
+            "A scan of a large prefix, or more hosts than max_entries in [neighbor]: \"duet neigh\"."
+        }
+        "tunnel_unknown_peer" => {
+            "Somebody sends tunnel packets without being configured: add the tunnel, or ignore it."
+        }
+        "tunnel_inner_source" => "The peer sends packets that it must not send: check its source addresses.",
+        "tunnel_inner_malformed" => {
+            "The other end sends another protocol in this tunnel: compare the modes of both ends."
+        }
+        "tunnel_ecn" => {
+            "A router on the tunnel's way marks congestion that the inner packet cannot carry; usual under load."
+        }
+        "tunnel_nesting" => {
+            "A tunnel's peer is routed through the tunnel itself, or more tunnels are stacked than max_tunnel_nesting allows."
+        }
+        "tunnel_fragment" => "Lower the tunnel's mtu at the other end, or enable path MTU discovery there.",
+        "translate_source" | "translate_destination" => {
+            "Look at the translator's prefix and address map: this address lies outside both."
+        }
+        "translate_icmp" | "translate_protocol" => {
+            "Usual: the other family has no such message or protocol; hosts must do without."
+        }
+        "translate_fragment" | "translate_udp_checksum" => {
+            "Let the sender use smaller packets, or UDP checksums: fragments of these cannot be translated."
+        }
+        "translate_extension" | "translate_routing" => {
+            "A sender with unusual extension headers: capture it with \"duet capture at drop\"."
+        }
+        "translate_malformed" => "A broken sender, or packets cut on the way: capture them.",
+        "translate_no_session" => {
+            "Packets of sessions that have ended, or from outside without being asked for: usual in small numbers."
+        }
+        "translate_filtered" => {
+            "Usual: somebody outside whom the host has not spoken to; or use endpoint-independent filtering."
+        }
+        "translate_table_full" => {
+            "Raise NAT64's limits, or find the host that opens so many sessions in \"duet drops\"."
+        }
+        "translate_pool_empty" => "Add IPv4 addresses to NAT64's pool, or lower the lifetime of sessions.",
+        "no_local_service" => "Usual for probes and scans: nobody listens at the router's own addresses.",
+        "local_fragment" => "Fragments to the router did not all arrive in time: look for loss on the way.",
+        "local_checksum" => {
+            "Packets to the router are damaged on the way, or an offload of the sender is left unfinished."
+        }
+        "icmp_consumed" => "Nothing: messages that call for no answer.",
+        "rate_limited" => "Raise error_rate or echo_rate in [icmp] if the senders are honest.",
+        "local_ignored" => "Nothing: link chatter (mDNS, DHCP, IGMP) that is not for a router.",
+        "no_frame" => {
+            "Buffers run out: a port sends too slowly for what it gets, or workers are overloaded: \"duet stats\"."
+        }
+        "no_headroom" => "Too many headers for one buffer: reduce the stacking of tunnels.",
+        "punt_queue_full" => {
+            "The control thread is flooded: look for a scan, an ARP storm or very many unresolved neighbours."
+        }
+        "held_limit" => "Too many packets wait for neighbours: raise max_pending_total in [neighbor].",
+        "tx_full" => {
+            "The egress is slower than what is sent to it: shape at the source, add a link, or enlarge the queue of the device."
+        }
+        "tx_error" => "The device refuses frames: see the router's log and the MTU of the device.",
+        "port_gone" => "Packets were on their way when the port was removed.",
+        "offload_malformed" => "A driver gives wrong offload data: switch the device's offloads off with ethtool -K.",
+        "plugin_drop" => "The plugged-in forwarder of the route decided so.",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use router_core::drop_reason::DropReason;
+
+    #[test]
+    fn every_reason_has_one() {
+        for r in DropReason::ALL {
+            assert!(super::remedy(r.name()).is_some(), "{r}: say what to do about it in output/remedy.rs");
+        }
+    }
+}
