@@ -197,7 +197,6 @@ mod tests {
         }
     }
 
-    /// Proves rfc2983-3-uniform, rfc2983-3-pipe, rfc4213-3.5-header, rfc6040-4.1-normal.
     #[test]
     fn the_ready_made_header_is_the_one_made_from_its_fields() {
         use crate::headers::ipv4;
@@ -231,6 +230,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc2983-3-uniform, rfc2983-3-pipe, rfc4213-3.5-header, rfc6040-4.1-normal.
     #[test]
     fn rfc6040_4_1_and_fixed_tos() {
         assert_eq!(outer_tos(0xb9, None), 0xb9);

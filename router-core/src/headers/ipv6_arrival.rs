@@ -54,6 +54,12 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
         };
         let header = data.get(at..at + size).ok_or(cut)?;
         match proto {
+            // What lies behind the fragment header of a first fragment is looked at once the packet is whole.
+            _ if first_fragment => {}
+            // Understood as far as hashing flows goes, but not as their destination (RFC 8200 4: unrecognized).
+            protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6 => {
+                return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at)));
+            }
             // Only ever right behind the fixed header (RFC 8200 4.1); elsewhere it is an unrecognized next header.
             protocol::HOP_BY_HOP if n > 0 => return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at))),
             protocol::DEST_OPTIONS => options(header, at)?,
@@ -161,6 +167,13 @@ mod tests {
                 &[0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0],
                 no(Ipv6Extension, 1, 40),
             ),
+            ("rfc8200-4-next-header", 51, &[17, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 1, 6)),
+            (
+                "rfc8200-4-next-header",
+                44,
+                &[135, 0, 0, 0, 0, 0, 0, 1, 59, 0, 0, 0, 0, 0, 0, 0],
+                no(Ipv6Extension, 1, 40),
+            ),
             ("rfc5095-3", 43, &[17, 0, 0, 1, 0, 0, 0, 0], no(Ipv6RoutingHeader, 0, 42)),
             ("rfc5095-3", 43, &[17, 0, 0, 0, 0, 0, 0, 0], Ok(())),
             ("rfc8200-4.4-unrecognized", 43, &[17, 0, 253, 2, 0, 0, 0, 0], no(Ipv6RoutingHeader, 0, 42)),
@@ -173,6 +186,7 @@ mod tests {
             ("rfc7112-5", 44, &[17, 0, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4], no(Ipv6Extension, 3, 0)),
             ("rfc7112-5", 44, &[60, 0, 0, 1, 0, 0, 0, 1, 17, 1, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 3, 0)),
             ("rfc7112-5", 44, &[17, 0, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8], Ok(())),
+            ("rfc8200-4.5-whole", 44, &[60, 0, 0, 1, 0, 0, 0, 1, 59, 0, 0x5e, 4, 0, 0, 0, 0], Ok(())),
             ("rfc8200-4.5-later", 44, &[60, 0, 0, 9, 0, 0, 0, 1, 17, 9, 0, 0], Ok(())),
             ("rfc6946-4-atomic", 44, &[17, 0, 0, 0, 0, 0, 0, 1], Ok(())),
             ("rfc8200-4.7", 59, &[1, 2, 3], Ok(())),

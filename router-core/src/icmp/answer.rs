@@ -92,7 +92,12 @@ pub fn error_wanted(reason: DropReason, param: u32, offender: &Offender<'_>) -> 
             Family::Inet6 => IcmpError::parameter_problem_v6(0, if param == 0 { 41 } else { param }),
         }),
         Answer::Option => match ipv6::offending_option(offender.bytes) {
-            Some((at, true)) => Some(IcmpError::parameter_problem_v6(2, at)),
+            // RFC 4443 2.4 e.3 and e.4 make an exception for the action 10 only.
+            Some((at, true))
+                if !(offender.link_group && offender.bytes.get(at as usize).is_some_and(|o| o >> 6 == 3)) =>
+            {
+                Some(IcmpError::parameter_problem_v6(2, at))
+            }
             _ => None,
         },
         Answer::SegmentsLeft => {
@@ -109,7 +114,8 @@ fn bad_option(packet: &[u8]) -> u8 {
 }
 
 fn no_service(offender: &Offender<'_>) -> Option<IcmpError> {
-    let has_ports = matches!(offender.proto, protocol::TCP | protocol::UDP | protocol::UDPLITE | protocol::SCTP);
+    // Transports that the router speaks; all others are protocols that it does not know.
+    let has_ports = matches!(offender.proto, protocol::TCP | protocol::UDP);
     match (offender.family, offender.proto) {
         (Family::Inet, protocol::ICMP) | (Family::Inet6, protocol::ICMPV6 | protocol::NO_NEXT) => None,
         (Family::Inet, _) if has_ports => Some(IcmpError::unreachable_v4(UnreachableV4::Port)),

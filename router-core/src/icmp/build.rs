@@ -16,8 +16,10 @@ const ICMP_HEADER: usize = 8;
 const MAX_V4: usize = 576;
 /// ICMPv6 errors must not be longer than this (RFC 4443 2.4 c).
 const MAX_V6: usize = 1280;
-/// Precedence 6, internetwork control: ICMPv4 errors should carry 6 or 7 (RFC 1812 4.3.2.5).
+/// Precedence 6, internetwork control: ICMPv4 errors should carry 6 or 7, and the offender's TOS bits (RFC 1812 4.3.2.5).
 const TOS: u8 = 0xc0;
+/// The TOS bits of RFC 1349, without what has become the ECN field: errors are not ECN-capable (RFC 3168 5).
+const TOS_BITS: u8 = 0x1c;
 
 /// Writes `error` about `offender`, sent from `src`, into `out`, whose data then starts at the IP header; metadata in
 /// `out` is reset. As much of the offending packet is quoted, byte for byte, as the family's limit and the frame hold.
@@ -74,7 +76,7 @@ pub fn write_extended_error(
     icmp[2..4].copy_from_slice(&sum.to_be_bytes());
     match (src, offender.src) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => ipv4::Header {
-            tos: TOS,
+            tos: TOS | (offender.bytes.get(1).copied().unwrap_or(0) & TOS_BITS),
             total_len: total as u16,
             // Only matters if the error is fragmented on its way; the checksum differs from error to error.
             ident: sum,

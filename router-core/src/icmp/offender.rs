@@ -17,7 +17,7 @@ pub struct Offender<'a> {
     pub(super) proto: u8,
     l4: usize,
     later_fragment: bool,
-    link_group: bool,
+    pub(super) link_group: bool,
 }
 
 impl<'a> Offender<'a> {
@@ -91,6 +91,7 @@ impl<'a> Offender<'a> {
             _ if !single_host(self.src) => {
                 Some("its source is not one host's address (RFC 1122 3.2.2, RFC 4443 2.4 e)")
             }
+            dst if nobody(dst) => Some("its destination is nobody's address (RFC 1122 3.2.1.3, RFC 4291 2.5)"),
             IpAddr::V4(_) if self.later_fragment => Some("it is not the first fragment (RFC 1122 3.2.2)"),
             IpAddr::V4(d) if self.link_group || d.is_multicast() || d == Ipv4Addr::BROADCAST => {
                 Some("it was sent to a group (RFC 1122 3.2.2)")
@@ -126,6 +127,14 @@ fn single_host(addr: IpAddr) -> bool {
             first != 0 && first != 127 && first < 224
         }
         IpAddr::V6(a) => !a.is_unspecified() && !a.is_loopback() && !a.is_multicast() && a.to_ipv4_mapped().is_none(),
+    }
+}
+
+/// Whether an address can be no node's on a wire, so that a packet to it is not worth an answer.
+fn nobody(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(a) => a.octets()[0] == 0 || a.is_loopback(),
+        IpAddr::V6(a) => a.is_unspecified() || a.is_loopback() || a.to_ipv4_mapped().is_some(),
     }
 }
 

@@ -83,6 +83,10 @@ fn every_drop_reason_and_its_answers() {
         (Ipv6Extension, 40, None, Some((4, 0, 40))),
         (Ipv6RoutingHeader, 42, None, Some((4, 0, 42))),
         (NoLocalService, 0, Some((3, 3, 0)), Some((1, 4, 0))),
+        (TranslateSource, 0, None, Some((1, 5, 0))),
+        (TranslateDestination, 0, Some((3, 1, 0)), Some((1, 3, 0))),
+        (TranslateTableFull, 0, None, Some((1, 3, 0))),
+        (TranslatePoolEmpty, 0, None, Some((1, 3, 0))),
     ];
     let (v4, v6) = (udp(Family::Inet, 100), udp(Family::Inet6, 100));
     let facts = |e: IcmpError| (e.kind(), e.code(), e.word());
@@ -102,7 +106,7 @@ fn unknown_protocols() {
     // RFC 1122 3.2.2.1 codes 2 and 3, RFC 4443 3.1 code 4 and 3.4 code 1.
     let facts = |b: &[u8]| error(DropReason::NoLocalService, 0, b).map(|e| (e.kind(), e.code(), e.word()));
     assert_eq!(facts(&of_proto(Family::Inet, 200, &[0; 9])), Some((3, 2, 0)));
-    assert_eq!(facts(&of_proto(Family::Inet, 132, &[0; 9])), Some((3, 3, 0)));
+    assert_eq!(facts(&of_proto(Family::Inet, 132, &[0; 9])), Some((3, 2, 0)), "no SCTP here");
     assert_eq!(facts(&of_proto(Family::Inet6, 200, &[0; 9])), Some((4, 1, 6)));
     assert_eq!(facts(&of_proto(Family::Inet6, 60, &[200, 0, 1, 4, 0, 0, 0, 0, 9])), Some((4, 1, 40)));
     assert_eq!(facts(&of_proto(Family::Inet6, 59, &[])), None);

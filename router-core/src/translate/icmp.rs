@@ -115,6 +115,7 @@ mod tests {
 
     const QUOTED: Quoted = Quoted { total_len: 1500, fragment: false };
 
+    /// Proves rfc7915-4.2-icmp.
     #[test]
     fn rfc7915_4_2_icmpv4_errors() {
         let rows = [
@@ -153,6 +154,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc7915-5.2-icmp.
     #[test]
     fn rfc7915_5_2_icmpv6_errors() {
         let rows = [
@@ -179,6 +181,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc7915-4.2-icmp, rfc7915-5.2-icmp.
     #[test]
     fn rfc7915_figures_3_and_6() {
         let to_v6: Vec<_> = (0..20).map(|p| pointer_to_v6(p).map_or(-1, |p| p as i64)).collect();

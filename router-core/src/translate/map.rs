@@ -203,6 +203,7 @@ mod tests {
         EamTable::new(&pairs.iter().map(|p| p.parse().unwrap()).collect::<Vec<_>>()).unwrap()
     }
 
+    /// Proves rfc7757-3.2-table.
     #[test]
     fn rfc7757_3_2_example_table() {
         let t = table(&[

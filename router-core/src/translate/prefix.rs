@@ -246,6 +246,7 @@ mod tests {
         assert_eq!(p("64:ff9b::/96").extract("64:ff9b:1::1".parse().unwrap()), None);
     }
 
+    /// Proves rfc6052-4.1-neutral.
     #[test]
     fn rfc6052_4_1_checksum_neutrality() {
         for (text, neutral) in [("64:ff9b::/96", true), ("::ffff:0:0/96", true), ("2001:db8::/32", false)] {

@@ -154,6 +154,7 @@ fn etherparse_agrees(packet: &[u8]) {
     }
 }
 
+/// Proves rfc7915-4.1-header.
 #[test]
 fn rfc7915_4_1_and_5_1_header_fields() {
     let t = translator(|_| {});
@@ -189,6 +190,7 @@ fn rfc7915_4_1_options_go() {
     etherparse_agrees(&out);
 }
 
+/// Proves rfc7915-5.1.1-fragments.
 #[test]
 fn rfc7915_fragments_both_ways() {
     let t = translator(|_| {});
@@ -270,6 +272,7 @@ fn what_is_dropped_and_why() {
     assert_eq!(dropped(&t, &v4(17, 0, &udp0)), R::TranslateUdpChecksum);
 }
 
+/// Proves rfc6052-3.1-non-global.
 #[test]
 fn rfc6052_3_1_well_known_prefix_and_non_global() {
     let wkp = |allow| {
@@ -296,6 +299,7 @@ fn rfc7915_4_5_udp_without_checksum_gets_one() {
     etherparse_agrees(&out);
 }
 
+/// Proves rfc7757-4-hairpin.
 #[test]
 fn rfc7757_maps_and_hairpin() {
     let t = translator(|s| {
@@ -321,6 +325,7 @@ fn rfc7757_maps_and_hairpin() {
     etherparse_agrees(f.data());
 }
 
+/// Proves rfc6877-6.3-clat.
 #[test]
 fn rfc6877_clat_knows_its_own() {
     let mut spec = TranslatorSpec::new("clat", TranslateMode::Clat);
@@ -370,6 +375,7 @@ fn about(packet: &[u8]) -> Vec<u8> {
     p
 }
 
+/// Proves rfc7915-4.3-quote.
 #[test]
 fn rfc7915_4_3_quoted_packets_whole_and_cut() {
     let t = translator(|_| {});
@@ -420,6 +426,7 @@ fn errors_about_errors_are_dropped() {
     assert_eq!(dropped(&t, &bad), DropReason::TranslateMalformed, "a wrong checksum is not made right");
 }
 
+/// Proves rfc6791-3-source.
 #[test]
 fn rfc6791_errors_from_routers_without_counterpart() {
     for (sources, want) in [(vec!["192.0.2.99"], [192, 0, 2, 99]), (vec![], [192, 0, 0, 8])] {
@@ -436,6 +443,7 @@ fn rfc6791_errors_from_routers_without_counterpart() {
     }
 }
 
+/// Proves rfc4884-4.6-translated.
 #[test]
 fn rfc4884_extensions_keep_their_place() {
     let t = translator(|_| {});
@@ -465,6 +473,7 @@ fn long_quotes_end_at_the_least_mtu() {
     etherparse_agrees(&out);
 }
 
+/// Proves rfc7915-4-cut.
 #[test]
 fn rfc7915_4_what_is_cut_and_where() {
     let t = translator(|_| {});

@@ -102,6 +102,7 @@ mod tests {
         v
     }
 
+    /// Proves rfc7915-5.1-extensions.
     #[test]
     fn rfc7915_5_1_extension_headers() {
         use DropReason as R;

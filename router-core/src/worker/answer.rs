@@ -12,6 +12,7 @@ use crate::packet::Packet;
 use crate::port::PortId;
 use crate::worker::route::{is_own, millis};
 use crate::worker::{Job, Start, Step, Worker};
+use ipnet::IpNet;
 use std::net::IpAddr;
 
 impl<O: Observer> Worker<O> {
@@ -35,10 +36,12 @@ impl<O: Observer> Worker<O> {
     }
 
     /// The same for a packet that did not parse, as far as its header can be trusted.
-    pub(super) fn refuse_unparsed(&mut self, step: &mut Step<'_>, frame: Frame, reason: DropReason) {
+    /// `link_group`: it came to a link-layer group.
+    pub(super) fn refuse_unparsed(&mut self, step: &mut Step<'_>, frame: Frame, reason: DropReason, link_group: bool) {
         if !is_own(&frame)
-            && let Some(offender) = Offender::refused(frame.data(), false)
+            && let Some(offender) = Offender::refused(frame.data(), link_group)
             && let Some(error) = icmp::error_for(reason, 0, &offender)
+            && !is_directed_broadcast(step, offender.dst())
         {
             self.send_error(step, &error, &offender, frame.meta.port);
         }
@@ -166,4 +169,10 @@ impl<O: Observer> Worker<O> {
         };
         self.jobs.push_back(Job::new(frame, start));
     }
+}
+
+/// Whether an address is the broadcast address of a link of ours: a packet that did not parse was not looked up.
+fn is_directed_broadcast(step: &Step<'_>, dst: IpAddr) -> bool {
+    let broadcast = |n: &IpNet| n.prefix_len() < 31 && n.broadcast() == dst;
+    dst.is_ipv4() && step.tables.ports.iter().any(|p| p.addrs.iter().any(broadcast))
 }

@@ -64,11 +64,12 @@ impl<O: Observer> Worker<O> {
     /// Does one step: parse, check, look up, forward.
     pub(super) fn step(&mut self, step: &mut Step<'_>, job: Job) -> Result<(), Stale> {
         let Job { frame, start, depth } = job;
-        let Some((frame, mut packet)) = self.parse_again(step, frame) else { return Ok(()) };
+        let link_group = matches!(start, Start::Input { link: Some((_, true)) });
+        let Some((frame, mut packet)) = self.parse_from(step, frame, link_group) else { return Ok(()) };
         let job = Job { frame, start, depth };
         match start {
-            Start::Input { link } => {
-                packet.link_group = link.is_some_and(|(_, group)| group);
+            Start::Input { .. } => {
+                packet.link_group = link_group;
                 self.input(step, job, packet)
             }
             Start::Lookup(table) => self.look_up(step, job, packet, table),
@@ -85,7 +86,12 @@ impl<O: Observer> Worker<O> {
     }
 
     /// Parses a frame's IP packet and cuts link padding off. A frame that does not parse is dropped here.
-    pub(super) fn parse_again(&mut self, step: &mut Step<'_>, mut frame: Frame) -> Option<(Frame, Packet)> {
+    pub(super) fn parse_again(&mut self, step: &mut Step<'_>, frame: Frame) -> Option<(Frame, Packet)> {
+        self.parse_from(step, frame, false)
+    }
+
+    /// The same for a frame that has just come, perhaps to a link-layer group.
+    fn parse_from(&mut self, step: &mut Step<'_>, mut frame: Frame, link_group: bool) -> Option<(Frame, Packet)> {
         let parsed = Packet::sniff(frame.data()).and_then(|family| Packet::parse(family, frame.data()));
         match parsed {
             Ok(mut packet) => {
@@ -97,7 +103,7 @@ impl<O: Observer> Worker<O> {
                 Some((frame, packet))
             }
             Err(reason) => {
-                self.refuse_unparsed(step, frame, reason);
+                self.refuse_unparsed(step, frame, reason, link_group);
                 None
             }
         }
@@ -260,6 +266,11 @@ fn special_destination(p: &Packet, data: &[u8], port: &PortInfo) -> Option<Speci
                     Some(src) => Special::Echo(src),
                     None => Special::Drop(DropReason::LocalIgnored),
                 },
+                // Site scope has one group of which a router is a member: all routers (RFC 4291 2.8).
+                5 if is_group_echo(p, data) && is_member(port, d) => match group_source(p, port) {
+                    Some(src) => Special::Echo(src),
+                    None => Special::Drop(DropReason::MulticastNotForwarded),
+                },
                 0..=2 => Special::Drop(DropReason::LocalIgnored),
                 _ => Special::Drop(DropReason::MulticastNotForwarded),
             })
@@ -282,7 +293,8 @@ fn is_group_echo(p: &Packet, data: &[u8]) -> bool {
 /// The groups that every router is in (RFC 4291 2.8): all nodes, all routers, and those of its own addresses.
 fn is_member(port: &PortInfo, group: std::net::Ipv6Addr) -> bool {
     let [.., last] = group.segments();
-    let well_known = group.segments()[1..7] == [0; 6] && matches!(last, 1 | 2);
+    let site = group.octets()[1] & 0x0f == 5;
+    let well_known = group.segments()[1..7] == [0; 6] && (last == 2 || (last == 1 && !site));
     let of_own = |a: IpAddr| matches!(a, IpAddr::V6(a) if ndp::solicited_node(a) == group);
     well_known || port.addrs.iter().any(|n| of_own(n.addr()))
 }

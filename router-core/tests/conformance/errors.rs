@@ -59,7 +59,9 @@ fn echo_requests_to_groups() {
         ("fe80::2", own_group, Some("fe80::1")),
         ("fe80::2", "ff02::1:ff00:77", None),
         ("fe80::2", "ff02::5", None),
-        ("fe80::2", "ff05::2", None),
+        ("2001:db8::2", "ff05::2", Some("2001:db8::1")),
+        ("2001:db8::2", "ff05::1", None),
+        ("2001:db8::2", "ff0e::2", None),
     ];
     for (src, dst, want) in rows {
         let mut rig = Rig::new(Settings::default());
@@ -113,6 +115,14 @@ fn packets_that_are_never_answered() {
         ("rfc1812-4.3.2.7-error", OWN[1], icmp("192.0.2.2", far, 64, &error4)),
         ("rfc1812-4.3.2.7-multicast", OWN[1], packet("192.0.2.2", "239.1.1.1", 17, 1, &[1; 30])),
         ("rfc1812-4.3.2.7-broadcast", OWN[1], packet("192.0.2.2", "255.255.255.255", 17, 1, &[1; 30])),
+        ("rfc1812-4.3.2.7-broadcast", OWN[1], {
+            // A malformed option: found out before it is known where the packet would go.
+            let mut p = packet("192.0.2.2", "198.51.100.255", 17, 64, &[1; 30]);
+            p.splice(20..20, [7, 9, 4, 0]);
+            (p[0], p[3]) = (0x46, p[3] + 4);
+            router_core::checksum::fill_ipv4_header(&mut p);
+            p
+        }),
         ("rfc1812-4.3.2.7-link", broadcast, packet("192.0.2.2", far, 17, 1, &[1; 30])),
         ("rfc1812-4.3.2.7-source", OWN[1], packet("127.0.0.1", far, 17, 1, &[1; 30])),
         ("rfc1812-4.3.2.7-source", OWN[1], packet("0.0.0.0", far, 17, 1, &[1; 30])),
@@ -127,6 +137,12 @@ fn packets_that_are_never_answered() {
         ("rfc4443-2.4-e2", OWN[1], icmp("2001:db8::2", "2001:db8:9::9", 64, &[137, 0, 0, 0, 0, 0, 0, 0, 0x60])),
         ("rfc4443-2.4-e3", group_mac("ff0e::1"), packet("2001:db8::2", "ff0e::1", 17, 1, &[1; 30])),
         ("rfc4443-2.4-e4", group_mac("ff02::1"), packet("2001:db8::2", "2001:db8:9::9", 17, 1, &[1; 30])),
+        ("rfc4443-2.4-e4", group_mac("ff02::1"), {
+            // An unknown option that says "tell, unless multicast".
+            let mut p = packet("2001:db8::2", "2001:db8:9::9", 0, 64, &[17, 0, 0xde, 4, 0, 0, 0, 0, 1, 2, 3, 4]);
+            p[7] = 64;
+            p
+        }),
         ("rfc4443-2.4-e6", OWN[1], packet("::", "2001:db8:9::9", 17, 1, &[1; 30])),
         ("rfc4443-2.4-e6", OWN[1], packet("ff02::9", "2001:db8:9::9", 17, 1, &[1; 30])),
         ("rfc4443-2.4-e6", OWN[1], packet("::1", "2001:db8:9::9", 17, 1, &[1; 30])),

@@ -212,6 +212,9 @@ impl Control {
                 self.sleep();
             }
         }
+        // In order, not after a panic: hosts look for another default router at once.
+        self.router.farewell(self.clock.now(), &mut self.out);
+        self.deliver();
     }
 
     /// Does everything that waits, once: commands, reports of workers, link changes, timers; then publishes and sends.

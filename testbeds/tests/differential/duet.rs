@@ -1,7 +1,7 @@
 //! The router's core on the topology of the test: control side and one worker, frame by frame.
 
 use crate::stream::Given;
-use crate::{NEIGHBORS, OWN, PEER, PORTS, ROUTES, Sent};
+use crate::{OWN, PEER, PORTS, Sent, Topology};
 use router_core::addr::{parse_interface_addr, parse_prefix};
 use router_core::counters::{Totals, WorkerCounters};
 use router_core::frame::{Frame, FramePool};
@@ -39,7 +39,7 @@ fn settings() -> Settings {
 }
 
 impl Duet {
-    pub fn new() -> Duet {
+    pub fn new(topology: &Topology) -> Duet {
         let counters = [0, 1].map(|_| Arc::new(WorkerCounters::new(8)));
         let mut duet = Duet {
             router: Router::new(settings(), 7, Arc::clone(&counters[0])),
@@ -48,7 +48,7 @@ impl Duet {
             now: Instant::from_millis(1000),
             counters,
         };
-        for (i, (name, mtu, addrs)) in PORTS.into_iter().enumerate() {
+        for (i, (name, mtu)) in PORTS.into_iter().enumerate() {
             let info = PortInfo {
                 id: PortId::NONE,
                 name: name.into(),
@@ -62,10 +62,10 @@ impl Duet {
                 up: true,
                 admin_up: true,
                 caps: PortCaps::default(),
-                addrs: addrs.iter().map(|a| parse_interface_addr(a).expect("address")).collect(),
+                addrs: topology.addrs[i].iter().map(|a| parse_interface_addr(a).expect("address")).collect(),
             };
             let id = duet.router.add_port(duet.now, info).expect("port");
-            for addr in NEIGHBORS[i] {
+            for addr in topology.neighbors[i] {
                 let spec = NeighSpec {
                     addr: addr.parse().expect("address"),
                     dev: name.into(),
@@ -77,7 +77,7 @@ impl Duet {
             }
         }
         duet.commit();
-        for route in ROUTES {
+        for route in topology.routes {
             duet.router.routing_mut().route(RouteOp::Add, &spec(route)).expect("route");
         }
         duet.commit();
@@ -91,7 +91,7 @@ impl Duet {
     /// Hands a packet to its port and returns what leaves.
     pub fn send(&mut self, given: &Given) -> Sent {
         self.now = self.now + Duration::from_micros(100);
-        let port = PortId(given.port as u16 + 1);
+        let port = PortId(given.port as u32 + 1);
         let source = &mut Fixed(self.router.tables());
         self.worker.process(self.now, source, port, &mut vec![Frame::from_slice(&given.frame())], &mut self.out);
         let punts: Vec<_> = self.out.punts.drain(..).collect();

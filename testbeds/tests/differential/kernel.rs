@@ -1,11 +1,11 @@
 //! The kernel as the router: one namespace that forwards, one whose packet sockets play the neighbours.
 
 use crate::stream::{Given, marker};
-use crate::{NEIGHBORS, OWN, PEER, PORTS, ROUTES, Sent};
+use crate::{OWN, PEER, PORTS, Sent, Topology};
 use router_core::frame::Frame;
 use router_core::offload::complete_checksum;
 use router_io::lab::{LabError, Net};
-use router_io::port::packet::{self, PacketQueue};
+use router_io::port::packet::{self, PacketOptions, PacketQueue};
 use router_io::port::{Receive, Transmit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::time::{Duration, Instant};
@@ -19,10 +19,10 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    pub fn new() -> Result<Kernel, LabError> {
+    pub fn new(topology: &Topology) -> Result<Kernel, LabError> {
         let mut net = Net::new();
         net.hosts(&["r", "h"])?;
-        for (i, (name, mtu, _)) in PORTS.into_iter().enumerate() {
+        for (i, (name, mtu)) in PORTS.into_iter().enumerate() {
             net.link_mtu(("h", ["eth0", "eth1"][i]), ("r", name), mtu)?;
         }
         net.kernel_router("r")?;
@@ -42,25 +42,25 @@ impl Kernel {
         ] {
             r.set_sysctl(name, value)?;
         }
-        for (i, (name, _, addrs)) in PORTS.into_iter().enumerate() {
-            let failed = |e| panic!("{name}: {e}");
-            let index = r.netlink().link_index(name).unwrap_or_else(failed);
-            r.netlink().set_up(index, false).unwrap_or_else(failed);
-            r.netlink().set_mac(index, OWN[i]).unwrap_or_else(failed);
-            r.netlink().set_up(index, true).unwrap_or_else(failed);
-            for addr in addrs {
+        for (i, (name, _)) in PORTS.into_iter().enumerate() {
+            let index = r.netlink().link_index(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let mut link = r.netlink();
+            let set = link.set_up(index, false).and_then(|()| link.set_mac(index, OWN[i]));
+            set.and_then(|()| link.set_up(index, true)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            drop(link);
+            for addr in topology.addrs[i] {
                 net.addr("r", name, addr)?;
             }
         }
         net.wait_ready(Duration::from_secs(10))?;
-        for (i, (name, ..)) in PORTS.into_iter().enumerate() {
+        for (i, (name, _)) in PORTS.into_iter().enumerate() {
             let index = r.netlink().link_index(name).unwrap_or_else(|e| panic!("{name}: {e}"));
-            for addr in NEIGHBORS[i] {
+            for addr in topology.neighbors[i] {
                 let addr = addr.parse().expect("address");
                 r.netlink().add_neighbor(index, addr, PEER[i]).unwrap_or_else(|e| panic!("{addr}: {e}"));
             }
         }
-        ROUTES.iter().try_for_each(|route| net.route("r", route))?;
+        topology.routes.iter().try_for_each(|route| net.route("r", route))?;
         Ok(Kernel { net })
     }
 
@@ -78,7 +78,8 @@ impl Kernel {
             one.set(cpu.expect("a processor"));
             sched_setaffinity(None, &one).expect("affinity");
             let mut ports = ["eth0", "eth1"].map(|device| {
-                let (mut queues, _) = packet::open(device, device, true, 1).expect("packet socket");
+                let options = PacketOptions { promiscuous: true, ..PacketOptions::default() };
+                let (mut queues, _) = packet::open(device, device, options, 1).expect("packet socket");
                 queues.remove(0)
             });
             stream.iter().enumerate().map(|(n, given)| one_packet(&mut ports, n as u32, given)).collect()

@@ -200,7 +200,12 @@ fn segment(r: &mut Random, src: IpAddr, dst: IpAddr, len: usize) -> (u8, Vec<u8>
     let v4 = src.is_ipv4();
     let icmp = if v4 { 1 } else { 58 };
     let proto = [17, 17, 17, 6, 6, icmp, icmp, 50, 132, 253][r.below(10) as usize];
-    let mut s: Vec<u8> = (0..len).map(|i| i as u8).collect();
+    let head = match proto {
+        6 => 20,
+        1 | 17 | 58 => 8,
+        _ => 0,
+    };
+    let mut s: Vec<u8> = (0..len.saturating_sub(head)).map(|i| i as u8).collect();
     let check = match proto {
         17 => {
             s.splice(0..0, [0x30, 0x39, 0x82, 0x9a, 0, 0, 0, 0]);
@@ -274,7 +279,7 @@ fn ipv4(r: &mut Random, n: u64) -> Vec<u8> {
         &[]
     };
     let header = 20 + options.len();
-    let len = length(r, header as u64 + 8);
+    let len = length(r, header as u64);
     let (proto, s) = segment(r, IpAddr::V4(src), IpAddr::V4(dst), len);
     let total = ((header + s.len()) as u16).to_be_bytes();
     let id = (n as u16).to_be_bytes();
@@ -300,7 +305,7 @@ fn ipv4(r: &mut Random, n: u64) -> Vec<u8> {
 fn ipv6(r: &mut Random, n: u64) -> Vec<u8> {
     let src: Ipv6Addr = if r.once_in(10) { r.pick(ODD_SRC6) } else { r.pick(SRC6) }.parse().expect("address");
     let dst: Ipv6Addr = if r.once_in(6) { r.pick(ODD_DST6) } else { r.pick(DST6) }.parse().expect("address");
-    let len = length(r, 48);
+    let len = length(r, 40);
     let (proto, s) = segment(r, IpAddr::V6(src), IpAddr::V6(dst), len);
     // The chain is written back to front: each header names what comes behind it.
     let (mut next, mut body) = (proto, s);
@@ -340,6 +345,8 @@ fn ipv6(r: &mut Random, n: u64) -> Vec<u8> {
         body.splice(0..0, [&[next, 0], options].concat());
         next = 0;
     }
+    // No more than the link carries.
+    body.truncate(1460);
     let hop_limit = [64, 64, 64, 64, 255, 2, 1, 0][r.below(8) as usize];
     let (class, label) = ([0, 0, 0xb8, 0x03, 0xff][r.below(5) as usize], (r.below(4) * 0x3_1415) as u32);
     let first = 0x6000_0000 | u32::from(class as u8) << 20 | label & 0xf_ffff;

@@ -97,6 +97,7 @@ impl TcpState {
 mod tests {
     use super::*;
 
+    /// Proves rfc6146-3.5.2.2-tcp.
     #[test]
     fn rfc6146_3_5_2_2() {
         use Side::*;
