@@ -18,6 +18,7 @@ mod change;
 mod edit;
 #[cfg(test)]
 pub(crate) mod full_table_tests;
+mod lanes;
 #[cfg(test)]
 mod model;
 mod node;

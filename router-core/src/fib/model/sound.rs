@@ -15,6 +15,8 @@ mod arena;
 mod change;
 #[path = "../edit.rs"]
 mod edit;
+#[path = "../lanes.rs"]
+mod lanes;
 #[path = "../node.rs"]
 mod node;
 #[path = "../record.rs"]
