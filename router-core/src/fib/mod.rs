@@ -25,6 +25,7 @@ mod node;
 #[cfg(test)]
 pub(crate) mod oracle;
 mod record;
+mod runs;
 mod sync;
 #[cfg(test)]
 mod table_tests;

@@ -9,7 +9,7 @@
 
 use super::arena::{FibFull, FibMemory, Lines, Reader};
 use super::change::{Change, Edit};
-use super::edit::{Header, Narrow};
+use super::edit::Header;
 use super::lanes::{GROUP, Lanes, object};
 use super::node::{Address, DENSE, INDEX, LEAF, MISS, SMALL, is_link, place, value, walk, walk_on};
 use super::record::{NO_RECORD, has};
@@ -82,7 +82,11 @@ impl DirectRoot {
         if there & HIDDEN != 0
             && let Some(record) = memory.hidden.remove(&key(id, slot))
         {
-            return memory.build_narrow(None, &Narrow::uniform(Self::answer(there) as u16), record);
+            let mut runs = memory.borrow_runs();
+            runs.reset(Self::answer(there) as u16);
+            let node = memory.build_runs(None, &runs, record, true);
+            memory.return_runs(runs);
+            return node;
         }
         Ok(LEAF | Self::answer(there))
     }

@@ -21,6 +21,8 @@ mod lanes;
 mod node;
 #[path = "../record.rs"]
 mod record;
+#[path = "../runs.rs"]
+mod runs;
 #[path = "../trie.rs"]
 mod trie;
 
