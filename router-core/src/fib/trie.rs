@@ -11,7 +11,7 @@ use super::arena::{FibFull, FibMemory, Lines, Reader};
 use super::change::{Change, Edit};
 use super::edit::Header;
 use super::lanes::{GROUP, Lanes, object};
-use super::node::{Address, DENSE, INDEX, LEAF, MISS, SMALL, is_link, place, value, walk, walk_on};
+use super::node::{Address, DENSE, INDEX, LEAF, MISS, SKIP, SMALL, half, is_link, place, value, walk, walk_on};
 use super::record::{NO_RECORD, has};
 use super::sync::Ordering::{Acquire, Relaxed, Release};
 use super::sync::{AtomicU32, AtomicU64, CONSTANT_NODES, DIRECT_FREE, DIRECT_FROM, PUBLISH, READ_AGAIN};
@@ -295,6 +295,11 @@ impl<A: Address> Trie<A> {
             Some(root) => {
                 for (a, i) in dst.iter().zip(0..GROUP) {
                     let slot = root.slots[a.top16()].load(Acquire);
+                    // The busy slots of a large table lead to dense nodes: the first step at once.
+                    if slot & (LEAF | SKIP | DENSE) == DENSE {
+                        lanes.begin(i, *a, half(lines, slot & INDEX, a.byte(2)), 3);
+                        continue;
+                    }
                     lanes.begin(i, *a, if is_link(slot) { slot } else { LEAF | DirectRoot::answer(slot) }, 2);
                 }
             }
