@@ -182,7 +182,7 @@ fn load(bed: &mut Bed, table: &Table) {
     bed.load(table, Via::Own).expect("load");
     let seconds = (router_io::machine::thread_time() - start).as_secs_f64();
     println!(
-        "loaded {} routes in {seconds:.2} s of processor time ({:.0} per second), {} MiB more in use, FIBs together {} KiB",
+        "loaded {} routes in {seconds:.2} s of processor time ({:.0} per second), {} MiB more in use beside the FIBs, they together {} KiB",
         table.len(),
         table.len() as f64 / seconds,
         (ALLOC.bytes_in_use() - before) >> 20,

@@ -70,11 +70,12 @@ impl Bench {
             1024
         });
         let mut last = 0;
+        // Zero, but the compiler does not know, nor may it conclude so from what a lookup can return.
+        let mask = black_box(0);
         self.row(&format!("{name}, dependent"), || {
             let range = at.next(dst.len(), 1024);
             for d in &dst[range] {
-                // The result has no bit above the 30th, but the compiler does not know.
-                last = single(fib, *d, last).0 >> 31;
+                last = single(fib, *d, last).0 & mask;
             }
             black_box(last);
             1024
@@ -201,9 +202,10 @@ impl Bench {
         let time = start.elapsed();
         let (nodes, lines) = memory.used();
         println!(
-            "{family}: {} routes, {} KiB in all ({nodes} nodes of {} KiB in use), loaded in {time:.0?}: {:.0} ns per route",
+            "{family}: {} routes, {} KiB in all ({} KiB for lookups: {nodes} nodes, {} KiB; roots, constants), loaded in {time:.0?}: {:.0} ns per route",
             table.len(),
             memory.bytes() >> 10,
+            memory.lookup_bytes() >> 10,
             lines >> 4,
             time.as_nanos() as f64 / table.len() as f64
         );

@@ -8,6 +8,7 @@
 
 use super::node::HEAD;
 use super::record::Records;
+use super::runs::Runs;
 use super::sync::Ordering::{self, Acquire, Relaxed};
 use super::sync::{AtomicU32, AtomicU64, AtomicUsize, CONSTANT_NODES, SEGMENT, SEGMENT_LOG2, SEGMENTS, segment};
 use std::collections::{BTreeMap, VecDeque};
@@ -113,6 +114,8 @@ pub struct FibMemory {
     sealed: VecDeque<(u64, usize)>,
     sealed_runs: usize,
     pub(super) records: Records,
+    /// Room to take nodes apart in.
+    scratch: Vec<Box<Runs>>,
     /// The records of nodes that direct roots hide, by table and slot.
     pub(super) hidden: BTreeMap<u64, u32>,
 }
@@ -147,12 +150,22 @@ impl FibMemory {
             sealed: VecDeque::new(),
             sealed_runs: 0,
             records: Records::default(),
+            scratch: Vec::new(),
             hidden: BTreeMap::new(),
         }
     }
 
     pub(super) fn lines(&self) -> &Arc<Lines> {
         &self.lines
+    }
+
+    /// Room to take a node apart in; give it back.
+    pub(super) fn borrow_runs(&mut self) -> Box<Runs> {
+        self.scratch.pop().unwrap_or_default()
+    }
+
+    pub(super) fn return_runs(&mut self, runs: Box<Runs>) {
+        self.scratch.push(runs);
     }
 
     /// The node that answers `value` (below [`CONSTANT_NODES`]) to everything.

@@ -1,9 +1,10 @@
 //! A prefix comes, changes or goes: its way down through the nodes, which are rewritten on the way up.
 
 use super::arena::{FibFull, FibMemory};
-use super::edit::{Header, MAX_SKIP, Narrow, Slots};
+use super::edit::{Header, MAX_SKIP, Slots};
 use super::node::{LEAF, SMALL, is_link};
 use super::record::{Present, has};
+use super::runs::Runs;
 
 /// What happens to a prefix.
 #[derive(Clone, Copy, Debug)]
@@ -92,11 +93,8 @@ impl Edit<'_> {
         if gap > MAX_SKIP || (plain && gap > 0) {
             let at = if plain { depth } else { depth + MAX_SKIP };
             let child = self.fresh(entry, at + 1)?;
-            let mut slots = [entry; 256];
-            slots[usize::from(self.change.byte(at))] = child;
             let header = Header::of(&self.change.net[depth..at], entry);
-            let record = self.memory.records.take().ok_or(FibFull)?;
-            return self.memory.build(header, &slots, record, plain);
+            return self.lone(header, entry, self.change.byte(at), child, plain);
         }
         let header = Header::of(&self.change.net[depth..last], entry);
         let i = self.place(last);
@@ -105,12 +103,31 @@ impl Edit<'_> {
         self.added = 1;
         let (old, new) = (entry & !LEAF, self.change.entry & !LEAF);
         if old < SMALL && new < SMALL {
-            let mut narrow = Narrow::uniform(old as u16);
-            owned(i, &Present::default(), &mut |start, end| narrow.fill(start, end, new as u16));
-            return self.memory.build_narrow(header, &narrow, record);
+            let mut runs = self.memory.borrow_runs();
+            runs.reset(old as u16);
+            owned(i, &Present::default(), &mut |start, end| runs.fill(start, end, new as u16));
+            let node = self.memory.build_runs(header, &runs, record, plain);
+            self.memory.return_runs(runs);
+            return node;
         }
         let mut slots = [entry; 256];
         owned(i, &Present::default(), &mut |start, end| slots[start..end].fill(self.change.entry));
+        self.memory.build(header, &slots, record, plain)
+    }
+
+    /// A node that leads only to `child`, by `byte`; all else has the answer `rest`.
+    fn lone(&mut self, header: Option<Header>, rest: u32, byte: u8, child: u32, plain: bool) -> Result<u32, FibFull> {
+        let record = self.memory.records.take().ok_or(FibFull)?;
+        if rest & !LEAF < SMALL {
+            let mut runs = self.memory.borrow_runs();
+            runs.reset(rest as u16);
+            runs.put(usize::from(byte), child);
+            let node = self.memory.build_runs(header, &runs, record, plain);
+            self.memory.return_runs(runs);
+            return node;
+        }
+        let mut slots = [rest; 256];
+        slots[usize::from(byte)] = child;
         self.memory.build(header, &slots, record, plain)
     }
 
@@ -118,10 +135,8 @@ impl Edit<'_> {
     fn split(&mut self, entry: u32, header: Header, agree: usize) -> Result<u32, FibFull> {
         let (bytes, n) = header.bytes();
         let below = self.memory.copy_with(entry, Header::of(&bytes[agree + 1..n], header.otherwise))?;
-        let mut slots = [header.otherwise; 256];
-        slots[usize::from(bytes[agree])] = below;
-        let record = self.memory.records.take().ok_or(FibFull)?;
-        self.memory.build(Header::of(&bytes[..agree], header.otherwise), &slots, record, false)
+        let rest = header.otherwise;
+        self.lone(Header::of(&bytes[..agree], rest), rest, bytes[agree], below, false)
     }
 
     /// The number of the prefix in the node in which it ends.
@@ -141,15 +156,8 @@ impl Edit<'_> {
         }
         let header = self.memory.lines().header(entry);
         let present = self.memory.records.get(record);
-        let new = self.own(entry, i, &present, depth)?;
         self.added = i32::from(self.change.stays) - i32::from(there);
-        if there != self.change.stays {
-            self.memory.records.mark(record, i, self.change.stays);
-        }
-        match new {
-            New::Narrow(narrow) => self.memory.rewrite_narrow(entry, header, &narrow, record),
-            New::Slots(slots) => self.memory.rewrite(entry, header, &slots, record, self.plain == Some(depth)),
-        }
+        self.own(entry, header, i, &present, depth, there != self.change.stays)
     }
 
     /// As [`Edit::node`] for a prefix that ends further down.
@@ -164,10 +172,25 @@ impl Edit<'_> {
             self.memory.lines().relink(entry, byte, new);
             return Ok(entry);
         }
-        let mut slots = self.memory.lines().unpack(entry);
-        slots[usize::from(byte)] = new;
         let (header, record) = (self.memory.lines().header(entry), self.memory.lines().record(entry));
-        self.memory.rewrite(entry, header, &slots, record, self.plain == Some(depth))
+        let plain = self.plain == Some(depth);
+        let mut runs = self.memory.borrow_runs();
+        let small = is_link(new) || new & !LEAF < SMALL;
+        let result = if small && self.memory.lines().load_runs(entry, &mut runs) {
+            let slot = usize::from(byte);
+            if is_link(new) {
+                runs.put(slot, new)
+            } else {
+                runs.fill(slot, slot + 1, new as u16)
+            }
+            self.memory.rewrite_runs(entry, header, &runs, record, plain)
+        } else {
+            let mut slots = self.memory.lines().unpack(entry);
+            slots[usize::from(byte)] = new;
+            self.memory.rewrite(entry, header, &slots, record, plain)
+        };
+        self.memory.return_runs(runs);
+        result
     }
 
     /// An entry that a shorter prefix covers, after the change of that one. `depth` is that of the entry.
@@ -179,48 +202,89 @@ impl Edit<'_> {
         let depth = depth + header.map_or(0, |h| h.bytes().1);
         let record = self.memory.lines().record(entry);
         let present = self.memory.records.get(record);
-        match self.own(entry, 1, &present, depth)? {
-            New::Narrow(narrow) => self.memory.rewrite_narrow(entry, header, &narrow, record),
-            New::Slots(slots) => self.memory.rewrite(entry, header, &slots, record, self.plain == Some(depth)),
+        self.own(entry, header, 1, &present, depth, false)
+    }
+
+    /// Gives the slots of a node that belong to prefix `i` of it their new entry; notes the change of the prefix itself if
+    /// `mark`.
+    fn own(
+        &mut self,
+        entry: u32,
+        header: Option<Header>,
+        i: usize,
+        present: &Present,
+        depth: usize,
+        mark: bool,
+    ) -> Result<u32, FibFull> {
+        let (record, plain) = (self.memory.lines().record(entry), self.plain == Some(depth));
+        let mut runs = self.memory.borrow_runs();
+        let result = if self.change.entry & !LEAF < SMALL && self.memory.lines().load_runs(entry, &mut runs) {
+            self.own_runs(&mut runs, i, present, depth).and_then(|()| {
+                self.mark(record, i, mark);
+                self.memory.rewrite_runs(entry, header, &runs, record, plain)
+            })
+        } else {
+            let mut slots = self.memory.lines().unpack(entry);
+            self.own_slots(&mut slots, i, present, depth).and_then(|()| {
+                self.mark(record, i, mark);
+                self.memory.rewrite(entry, header, &slots, record, plain)
+            })
+        };
+        self.memory.return_runs(runs);
+        result
+    }
+
+    fn mark(&mut self, record: u32, i: usize, mark: bool) {
+        if mark {
+            self.memory.records.mark(record, i, self.change.stays);
         }
     }
 
-    /// The slots of a node when those that belong to prefix `i` of it have their new entry.
-    fn own(&mut self, entry: u32, i: usize, present: &Present, depth: usize) -> Result<New, FibFull> {
-        let value = self.change.entry & !LEAF;
-        if value < SMALL
-            && let Some(mut narrow) = self.memory.lines().narrow(entry)
-        {
-            owned(i, present, &mut |start, end| narrow.fill(start, end, value as u16));
-            return Ok(New::Narrow(narrow));
-        }
-        let mut slots = self.memory.lines().unpack(entry);
+    fn own_runs(&mut self, runs: &mut Runs, i: usize, present: &Present, depth: usize) -> Result<(), FibFull> {
+        let value = self.change.entry as u16 & (SMALL as u16 - 1);
+        let linked = runs.linked();
         let mut result = Ok(());
         owned(i, present, &mut |start, end| {
-            let mut last = None;
-            for slot in &mut slots[start..end] {
-                // A run of answers has one fate.
-                if let (Some((from, to)), Ok(())) = (last, result)
-                    && *slot == from
-                {
-                    *slot = to;
-                    continue;
+            let mut from = start;
+            // From link to link: what lies between has one fate.
+            while let Some(slot) = next(&linked, from).filter(|slot| *slot < end) {
+                if from < slot {
+                    runs.fill(from, slot, value);
                 }
+                let there = runs.value(slot);
+                match self.hand_down(runs.link(there), depth + 1) {
+                    Ok(new) if is_link(new) => runs.put_again(there, new),
+                    // Nothing is left below but what covers it.
+                    Ok(_) => runs.fill(slot, slot + 1, value),
+                    Err(e) => result = Err(e),
+                }
+                from = slot + 1;
+            }
+            if from < end {
+                runs.fill(from, end, value);
+            }
+        });
+        result
+    }
+
+    fn own_slots(&mut self, slots: &mut Slots, i: usize, present: &Present, depth: usize) -> Result<(), FibFull> {
+        let mut result = Ok(());
+        owned(i, present, &mut |start, end| {
+            for slot in &mut slots[start..end] {
                 match self.hand_down(*slot, depth + 1) {
-                    Ok(new) => {
-                        last = Some((*slot, new));
-                        *slot = new;
-                    }
+                    Ok(new) => *slot = new,
                     Err(e) => result = Err(e),
                 }
             }
         });
-        result.map(|()| New::Slots(slots))
+        result
     }
 }
 
-/// What a node will hold.
-enum New {
-    Narrow(Narrow),
-    Slots(Slots),
+/// The first bit set, from `from` on.
+fn next(bits: &[u64; 4], from: usize) -> Option<usize> {
+    (from / 64..4).find_map(|w| {
+        let word = if w == from / 64 { bits[w] & !0 << (from % 64) } else { bits[w] };
+        (word != 0).then(|| w * 64 + word.trailing_zeros() as usize)
+    })
 }

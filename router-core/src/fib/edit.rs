@@ -3,9 +3,10 @@
 use super::arena::{FibFull, FibMemory, LINE_WORDS, Lines};
 use super::node::{
     BEFORE, DENSE, HEAD, INDEX, LEAF, SKIP, SLOTS, SMALL, VALUES, entry_of, half, is_link, otherwise, part_of, place,
-    rank, skipped, value,
+    skipped, value,
 };
 use super::record::NO_RECORD;
+use super::runs::Runs;
 use super::sync::Ordering::{Relaxed, Release};
 use super::sync::PUBLISH;
 
@@ -86,15 +87,15 @@ impl Layout {
 }
 
 /// The bits of slots, without what else is in the words of a bitmap.
-type Bits = [u64; HEAD];
+pub(super) type Bits = [u64; HEAD];
 
-fn bit_of(slot: usize) -> (usize, u64) {
+pub(super) fn bit_of(slot: usize) -> (usize, u64) {
     let part = part_of(slot as u32);
     (part as usize, 1 << (63 - (slot as u32 - SLOTS * part)))
 }
 
 /// The mask of the slots in a word of a bitmap.
-const fn slots_mask(part: usize) -> u64 {
+pub(super) const fn slots_mask(part: usize) -> u64 {
     if part < 4 { !0 << 8 } else { !0 << 32 }
 }
 
@@ -110,12 +111,12 @@ fn bits_of(slots: &Slots) -> Bits {
     bits
 }
 
-fn runs_of(bits: &Bits) -> usize {
+pub(super) fn runs_of(bits: &Bits) -> usize {
     1 + bits.iter().map(|w| w.count_ones() as usize).sum::<usize>()
 }
 
 /// The first slot of each run.
-fn starts(bits: Bits) -> impl Iterator<Item = usize> {
+pub(super) fn starts(bits: Bits) -> impl Iterator<Item = usize> {
     let others = bits.into_iter().enumerate().flat_map(|(part, mut word)| {
         std::iter::from_fn(move || {
             let i = word.leading_zeros() as usize;
@@ -124,67 +125,6 @@ fn starts(bits: Bits) -> impl Iterator<Item = usize> {
         })
     });
     std::iter::once(0).chain(others)
-}
-
-/// The runs of a node whose values all are answers of 16 bits: what most changes happen to.
-#[derive(Debug)]
-pub(super) struct Narrow {
-    bits: Bits,
-    runs: usize,
-    values: [u16; 260],
-}
-
-impl Narrow {
-    /// The same answer (below [`SMALL`]) in all slots.
-    pub(super) fn uniform(value: u16) -> Self {
-        let mut values = [0; 260];
-        values[0] = value;
-        Narrow { bits: [0; HEAD], runs: 1, values }
-    }
-
-    fn run(&self, slot: usize) -> usize {
-        let part = part_of(slot as u32) as usize;
-        let before: u32 = self.bits[..part].iter().map(|w| w.count_ones()).sum();
-        before as usize + rank(self.bits[part], slot as u32, part as u32)
-    }
-
-    fn set(&mut self, slot: usize, on: bool) {
-        let (part, bit) = bit_of(slot);
-        self.bits[part] = if on { self.bits[part] | bit } else { self.bits[part] & !bit };
-    }
-
-    /// Gives the slots from `start` to before `end` an answer.
-    pub(super) fn fill(&mut self, start: usize, end: usize, value: u16) {
-        let keep = if start == 0 { 0 } else { self.run(start - 1) + 1 };
-        let joins_left = keep > 0 && self.values[keep - 1] == value;
-        let mut from = self.runs;
-        let mut joins_right = false;
-        if end < 256 {
-            from = self.run(end);
-            joins_right = self.values[from] == value;
-            from += usize::from(joins_right);
-        }
-        let to = keep + usize::from(!joins_left);
-        self.values.copy_within(from..self.runs, to);
-        if !joins_left {
-            self.values[keep] = value;
-        }
-        self.runs = self.runs + to - from;
-        for slot in start.max(1)..end {
-            self.set(slot, false);
-        }
-        if start > 0 {
-            self.set(start, !joins_left);
-        }
-        if end < 256 {
-            self.set(end, !joins_right);
-        }
-    }
-
-    /// Four values from the i-th word on.
-    fn word(&self, i: usize) -> u64 {
-        self.values[i * VALUES..i * VALUES + VALUES].iter().rev().fold(0, |w, v| w << 16 | u64::from(*v))
-    }
 }
 
 impl Lines {
@@ -272,22 +212,36 @@ impl Lines {
         slots
     }
 
-    /// The runs of a node that has only small answers.
-    pub(super) fn narrow(&self, link: u32) -> Option<Narrow> {
-        let node = link & INDEX;
-        if link & DENSE != 0 || self.notes(node) & HAS_WIDE != 0 {
-            return None;
+    /// Takes the runs of a node apart. False for a dense one, and for one with large answers.
+    pub(super) fn load_runs(&self, link: u32, to: &mut Runs) -> bool {
+        if link & DENSE != 0 {
+            return false;
         }
-        let bits = self.bits(node);
-        let mut narrow = Narrow { bits, runs: runs_of(&bits), values: [0; 260] };
-        let words = narrow.runs.div_ceil(VALUES);
-        for (i, to) in narrow.values.chunks_exact_mut(VALUES).take(words).enumerate() {
+        let node = link & INDEX;
+        to.bits = self.bits(node);
+        to.runs = runs_of(&to.bits);
+        to.links = 0;
+        let words = to.runs.div_ceil(VALUES);
+        for (i, values) in to.values.chunks_exact_mut(VALUES).take(words).enumerate() {
             let word = self.word(node as usize + HEAD + i).load(Relaxed);
-            for (j, v) in to.iter_mut().enumerate() {
+            for (j, v) in values.iter_mut().enumerate() {
                 *v = (word >> (16 * j)) as u16;
             }
         }
-        Some(narrow)
+        if self.notes(node) & HAS_WIDE != 0 {
+            for v in &mut to.values[..to.runs] {
+                if u32::from(*v) >= SMALL {
+                    let entry = half(self.reader(), node, u32::from(*v) & (SMALL - 1));
+                    if !is_link(entry) {
+                        return false;
+                    }
+                    to.wide[to.links] = entry;
+                    *v = SMALL as u16 | to.links as u16;
+                    to.links += 1;
+                }
+            }
+        }
+        true
     }
 
     /// The answer of a node that gives the same small one to everything.
@@ -382,51 +336,115 @@ impl FibMemory {
         Ok(layout.link)
     }
 
-    /// A new node with small answers.
-    pub(super) fn build_narrow(
+    /// A new node of these runs.
+    pub(super) fn build_runs(
         &mut self,
         header: Option<Header>,
-        narrow: &Narrow,
+        runs: &Runs,
         record: u32,
+        plain: bool,
     ) -> Result<u32, FibFull> {
-        let layout = self.place_node(header, false, narrow.runs, 0)?;
+        self.pack_runs(header, runs, record, if plain { usize::MAX } else { DENSE_FROM })
+    }
+
+    fn pack_runs(
+        &mut self,
+        header: Option<Header>,
+        runs: &Runs,
+        record: u32,
+        dense_from: usize,
+    ) -> Result<u32, FibFull> {
+        let wide = runs.wide_runs();
+        if wide >= dense_from {
+            return self.pack(header, &runs.slots(), record, dense_from);
+        }
+        let layout = self.place_node(header, false, runs.runs, wide)?;
         self.write_before(layout, header, record);
-        self.write_head(layout, &narrow.bits, record);
-        let at = layout.node() as usize + HEAD;
-        for i in 0..narrow.runs.div_ceil(VALUES) {
-            self.lines().store(at + i, narrow.word(i));
+        self.write_head(layout, &runs.bits, record);
+        let (node, mut next_wide) = (layout.node(), layout.first_wide());
+        let at = node as usize + HEAD;
+        for i in 0..runs.runs.div_ceil(VALUES) {
+            self.lines().store(at + i, runs.word(i));
+        }
+        if wide > 0 {
+            for (run, v) in runs.values[..runs.runs].iter().enumerate().filter(|(_, v)| u32::from(**v) >= SMALL) {
+                self.lines().set_value(at * VALUES + run, SMALL | next_wide);
+                self.lines().set_half(node, next_wide, runs.link(*v));
+                next_wide += 1;
+            }
         }
         Ok(layout.link)
     }
 
-    /// Gives a node these answers: in place if only values change, else in a copy, whose link the caller must publish. A
-    /// node without prefixes becomes what all its slots hold.
-    pub(super) fn rewrite_narrow(
+    /// As [`FibMemory::rewrite`], from runs.
+    pub(super) fn rewrite_runs(
         &mut self,
         link: u32,
         header: Option<Header>,
-        narrow: &Narrow,
+        runs: &Runs,
         record: u32,
+        plain: bool,
     ) -> Result<u32, FibFull> {
-        if narrow.runs == 1 && self.records.is_empty(record) {
-            self.records.give(record);
-            self.retire_node(link);
-            return Ok(LEAF | u32::from(narrow.values[0]));
-        }
-        let node = link & INDEX;
-        if self.lines().bits(node) == narrow.bits {
-            self.set_otherwise(link, header);
-            for i in 0..narrow.runs.div_ceil(VALUES) {
-                let (at, word) = (node as usize + HEAD + i, narrow.word(i));
-                if self.lines().word(at).load(Relaxed) != word {
-                    self.lines().store(at, word);
-                }
+        if runs.runs <= 3 && self.records.is_empty(record) {
+            let wide = runs.wide_runs();
+            if runs.runs == 1 && wide == 0 {
+                self.records.give(record);
+                self.retire_node(link);
+                return Ok(LEAF | u32::from(runs.values[0]));
             }
+            if wide == 1
+                && !plain
+                && let Some(new) = self.fold(header, &runs.slots())?
+            {
+                self.records.give(record);
+                self.retire_node(link);
+                return Ok(new);
+            }
+        }
+        if self.rewrite_runs_in_place(link, header, runs) {
             return Ok(link);
         }
-        let new = self.build_narrow(header, narrow, record)?;
+        let new = self.pack_runs(header, runs, record, if plain { usize::MAX } else { DENSE_FROM })?;
         self.retire_node(link);
         Ok(new)
+    }
+
+    /// False when a copy is needed.
+    fn rewrite_runs_in_place(&self, link: u32, header: Option<Header>, runs: &Runs) -> bool {
+        let (lines, node) = (self.lines(), link & INDEX);
+        if lines.bits(node) != runs.bits {
+            return false;
+        }
+        let first = (node as usize + HEAD) * VALUES;
+        let values = &runs.values[..runs.runs];
+        let has_wide = lines.notes(node) & HAS_WIDE != 0;
+        if has_wide || runs.links > 0 {
+            let was_wide = |run: usize| value(lines.reader(), first + run) >= SMALL;
+            if values.iter().enumerate().any(|(run, v)| (u32::from(*v) >= SMALL) != was_wide(run)) {
+                return false;
+            }
+        }
+        self.set_otherwise(link, header);
+        if !has_wide {
+            for i in 0..values.len().div_ceil(VALUES) {
+                let (at, word) = (node as usize + HEAD + i, runs.word(i));
+                if lines.word(at).load(Relaxed) != word {
+                    lines.store(at, word);
+                }
+            }
+            return true;
+        }
+        for (run, v) in values.iter().enumerate() {
+            let old = value(lines.reader(), first + run);
+            if old < SMALL {
+                if old != u32::from(*v) {
+                    lines.set_value(first + run, u32::from(*v));
+                }
+            } else if half(lines.reader(), node, old & (SMALL - 1)) != runs.link(*v) {
+                lines.set_half(node, old & (SMALL - 1), runs.link(*v));
+            }
+        }
+        true
     }
 
     fn set_otherwise(&self, link: u32, header: Option<Header>) {
@@ -440,8 +458,9 @@ impl FibMemory {
         }
     }
 
-    /// As [`FibMemory::rewrite_narrow`] for any node. One without prefixes of which only one slot leads further is left
-    /// out: the node below skips its byte, unless this one must be plain.
+    /// Gives a node these entries: in place if only values change, else in a copy, whose link the caller must publish. A
+    /// node without prefixes becomes what all its slots hold; if only one of them leads further, the node there takes its
+    /// place and skips its byte, unless this one must be plain.
     pub(super) fn rewrite(
         &mut self,
         link: u32,

@@ -18,12 +18,14 @@ mod change;
 mod edit;
 #[cfg(test)]
 pub(crate) mod full_table_tests;
+mod lanes;
 #[cfg(test)]
 mod model;
 mod node;
 #[cfg(test)]
 pub(crate) mod oracle;
 mod record;
+mod runs;
 mod sync;
 #[cfg(test)]
 mod table_tests;

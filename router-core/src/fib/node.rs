@@ -229,29 +229,6 @@ pub(super) fn walk_on<A: Address>(lines: Reader<'_>, node: u32, value: u32, addr
     if is_link(entry) { walk(lines, entry, address, used) } else { entry & !LEAF }
 }
 
-/// What an entry leads to, one node further, and how many bytes it used: for batches. Whether a value is an answer or leads
-/// on is no branch here, as neighbours in a batch have nothing in common.
-#[inline(always)]
-pub(super) fn step<A: Address>(lines: Reader<'_>, link: u32, address: A, used: u32) -> (u32, u32) {
-    let (node, mut used) = (link & INDEX, used);
-    if link & SKIP != 0 {
-        let skipped = skipped(lines, node);
-        if !agrees(address.window(used), skipped) {
-            return (otherwise(lines, node), used);
-        }
-        used += skipped as u32 & 7;
-    }
-    let slot = address.byte(used);
-    if link & DENSE != 0 {
-        return (half(lines, node, slot), used + 1);
-    }
-    let value = value(lines, place(lines, node, slot));
-    // All ones for the place of an entry; else word 0 is loaded, which is near.
-    let wide = ((value << 16) as i32 >> 31) as u32;
-    let entry = half(lines, node, value & wide & (SMALL - 1));
-    (entry & wide | (LEAF | value) & !wide, used + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -172,6 +172,81 @@ fn sprays_of_64_to_128() {
     exercise(&nets, 1 << 10);
 }
 
+/// Half a million changes of prefixes that nest and crowd, in a table with a direct root and one without; after each
+/// change an address near it is looked up, alone and in a batch of all kinds.
+#[test]
+fn long_random_walk() {
+    let mut memory = FibMemory::new();
+    let tables: Vec<Fib> = (0..6).map(|_| Fib::new(&memory)).collect();
+    // The first ones take the direct roots that are given away.
+    for t in &tables[..5] {
+        for net in [v4(0x7f00_0000, 8), v6(0xfd << 120, 8)] {
+            t.insert(&mut memory, &net, ObjectId(0)).unwrap();
+            t.remove(&mut memory, &net, None);
+        }
+    }
+    let pair = [&tables[0], &tables[5]];
+    let mut model = Model::default();
+    let mut r = Random(0xdead_beef_1234_5679);
+    let mut recent = [IpAddr::V4(Ipv4Addr::LOCALHOST); 8];
+    for seq in 0..250_000u64 {
+        let x = r.next();
+        // Few different bytes at each place, all lengths; one value in eight is too large for 16 bits.
+        let net = if x & 1 == 0 {
+            let a = (x >> 8) as u32 & 0x0703_0fff | 0x0a00_0000;
+            v4(a, 1 + (x >> 40) as u8 % 32)
+        } else {
+            let y = r.next();
+            let a = 0x2001 << 112 | u128::from(x & 0x0300_000f_0000) << 72 | u128::from(y & 0x0f00_0000_0000_0307);
+            v6(a, 1 + (x >> 52) as u8 % 128)
+        };
+        let value = ObjectId(match x >> 61 {
+            0 => (1 << 20) + (x >> 30) as u32 % 5,
+            _ => (x >> 30) as u32 % 5,
+        });
+        if model.0.remove(&net).is_some() {
+            let cover = model.longest(net.addr(), net.prefix_len());
+            pair.iter().for_each(|t| t.remove(&mut memory, &net, cover));
+        } else {
+            model.0.insert(net, value);
+            pair.iter().for_each(|t| t.insert(&mut memory, &net, value).unwrap());
+        }
+        memory.seal(seq);
+        memory.release(seq + 1);
+        recent[seq as usize % 8] = host_near(&net, &mut r);
+        let want = recent.map(|a| model.lookup(a));
+        for t in pair {
+            let mut got = [ObjectId(99); 8];
+            t.lookup_batch(&recent, &mut got);
+            let at = seq as usize % 8;
+            assert_eq!(t.lookup(&recent[at]), want[at], "{net} {}", recent[at]);
+            assert_eq!(got, want, "{net}");
+        }
+    }
+    let left: Vec<IpNet> = model.0.keys().copied().collect();
+    for net in left {
+        model.0.remove(&net);
+        let cover = model.longest(net.addr(), net.prefix_len());
+        pair.iter().for_each(|t| t.remove(&mut memory, &net, cover));
+    }
+    memory.seal(1 << 40);
+    memory.release(1 << 41);
+    assert_eq!((memory.used(), memory.waiting()), ((0, 0), 0));
+}
+
+/// So many nodes below one that it is dense, and so few again that it is not.
+#[test]
+fn nodes_become_dense_and_back() {
+    let nets: Vec<_> = (0..256u128)
+        .flat_map(|i| {
+            let a = 0x2001 << 112 | i << 104;
+            [v6(a | 1 << 96, 32), v6(a | 2 << 96, 28), v6(a, 24), v6(a | i << 40, 96)]
+        })
+        .chain((0..256).flat_map(|i| [v4(0x0a00_0000 | i << 8 | 128, 25), v4(0x0a01_0000 | i << 8, 24)]))
+        .collect();
+    exercise(&nets, 1 << 17);
+}
+
 /// More objects than 16 bits can tell apart, beside few.
 #[test]
 fn more_objects_than_65535() {

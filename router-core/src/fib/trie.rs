@@ -9,18 +9,15 @@
 
 use super::arena::{FibFull, FibMemory, Lines, Reader};
 use super::change::{Change, Edit};
-use super::edit::{Header, Narrow};
-use super::node::{Address, DENSE, INDEX, LEAF, MISS, SMALL, is_link, place, step, value, walk, walk_on};
+use super::edit::Header;
+use super::lanes::{GROUP, Lanes, object};
+use super::node::{Address, DENSE, INDEX, LEAF, MISS, SKIP, SMALL, half, is_link, place, value, walk, walk_on};
 use super::record::{NO_RECORD, has};
 use super::sync::Ordering::{Acquire, Relaxed, Release};
 use super::sync::{AtomicU32, AtomicU64, CONSTANT_NODES, DIRECT_FREE, DIRECT_FROM, PUBLISH, READ_AGAIN};
 use crate::object::ObjectId;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
-
-/// Lookups of a batch that go through the stages together: enough to overlap all misses, few enough to stay in the
-/// first-level cache.
-const GROUP: usize = 32;
 
 /// Lookups are repeated while the zero-length prefix changes under them; it never does so this often.
 const ROUNDS: usize = 64;
@@ -85,7 +82,11 @@ impl DirectRoot {
         if there & HIDDEN != 0
             && let Some(record) = memory.hidden.remove(&key(id, slot))
         {
-            return memory.build_narrow(None, &Narrow::uniform(Self::answer(there) as u16), record);
+            let mut runs = memory.borrow_runs();
+            runs.reset(Self::answer(there) as u16);
+            let node = memory.build_runs(None, &runs, record, true);
+            memory.return_runs(runs);
+            return node;
         }
         Ok(LEAF | Self::answer(there))
     }
@@ -166,13 +167,6 @@ impl<A> Trie<A> {
             addresses: PhantomData,
         }
     }
-}
-
-/// The object of an answer, where the zero-length prefix has the answer `default`.
-#[inline(always)]
-fn object(answer: u32, default: u64) -> ObjectId {
-    let answer = if answer == 0 { default as u32 } else { answer };
-    ObjectId(answer.saturating_sub(1))
 }
 
 impl<A: Address> Trie<A> {
@@ -276,21 +270,14 @@ impl<A: Address> Trie<A> {
     /// are some of these.
     #[inline(never)]
     fn group_rest(&self, lines: Reader<'_>, root: &DirectRoot, dst: &[A], out: &mut [ObjectId], default: u64) -> bool {
-        let mut lanes = Lanes::default();
-        for (i, (a, o)) in dst.iter().zip(out.iter()).enumerate() {
-            lanes.put(i, root.slots[a.top16()].load(Acquire) & INDEX, 2);
-            lanes.active += usize::from(o.0 >= SMALL - 1 && o.0 != u32::MAX);
+        let mut lanes = Lanes::new();
+        let done = |o: ObjectId| o.0 < SMALL - 1 || o.0 == u32::MAX;
+        for ((a, o), i) in dst.iter().zip(out.iter()).zip(0..GROUP) {
+            let slot = root.slots[a.top16()].load(Acquire) & INDEX;
+            lanes.begin(i, *a, if done(*o) { LEAF | o.0.wrapping_add(1) } else { slot }, 2);
         }
         lanes.run(lines, dst);
-        for i in lanes.all() {
-            out[i] = ObjectId((lanes.entry[i] & !LEAF).wrapping_sub(1));
-        }
-        let (mut missed, default) = (false, object(0, default));
-        for o in out {
-            missed |= o.0 == u32::MAX;
-            *o = if o.0 == u32::MAX { default } else { *o };
-        }
-        missed
+        lanes.finish(out, default)
     }
 
     /// As [`Trie::group_plain`], with any kind of node.
@@ -303,32 +290,26 @@ impl<A: Address> Trie<A> {
         out: &mut [ObjectId],
         default: u64,
     ) -> bool {
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new();
         match root {
             Some(root) => {
-                for (i, a) in dst.iter().enumerate() {
+                for (a, i) in dst.iter().zip(0..GROUP) {
                     let slot = root.slots[a.top16()].load(Acquire);
-                    let answer = LEAF | DirectRoot::answer(slot);
-                    lanes.put(i, if is_link(slot) { slot } else { answer }, 2);
-                    lanes.active += usize::from(is_link(slot));
+                    // The busy slots of a large table lead to dense nodes: the first step at once.
+                    if slot & (LEAF | SKIP | DENSE) == DENSE {
+                        lanes.begin(i, *a, half(lines, slot & INDEX, a.byte(2)), 3);
+                        continue;
+                    }
+                    lanes.begin(i, *a, if is_link(slot) { slot } else { LEAF | DirectRoot::answer(slot) }, 2);
                 }
             }
             None => {
                 let top = self.top.load(Acquire);
-                for i in 0..dst.len() {
-                    lanes.put(i, top, 0);
-                    lanes.active += usize::from(is_link(top));
-                }
+                dst.iter().zip(0..GROUP).for_each(|(a, i)| lanes.begin(i, *a, top, 0));
             }
         }
         lanes.run(lines, dst);
-        let mut least = u32::MAX;
-        for (entry, o) in lanes.entry.iter().zip(out.iter_mut()) {
-            let answer = entry & !LEAF;
-            least = least.min(answer);
-            *o = object(answer, default);
-        }
-        least == 0
+        lanes.finish(out, default)
     }
 
     pub(super) fn insert(&self, memory: &mut FibMemory, net: &[u8], len: u8, value: ObjectId) -> Result<(), FibFull> {
@@ -484,56 +465,4 @@ fn bytes(net: &[u8]) -> [u8; 16] {
     let mut all = [0; 16];
     all.iter_mut().zip(net).for_each(|(to, from)| *to = *from);
     all
-}
-
-/// Lookups of a batch that are under way, each somewhere else.
-struct Lanes {
-    /// Where each is.
-    entry: [u32; GROUP],
-    /// Bytes of its address that led there.
-    used: [u8; GROUP],
-    /// Those that are not at an answer yet.
-    index: [u8; GROUP],
-    active: usize,
-}
-
-impl Default for Lanes {
-    #[inline(always)]
-    fn default() -> Self {
-        Lanes { entry: [0; GROUP], used: [0; GROUP], index: [0; GROUP], active: 0 }
-    }
-}
-
-impl Lanes {
-    /// Sets a lane, and notes it as active if the caller counts it.
-    #[inline(always)]
-    fn put(&mut self, i: usize, entry: u32, used: u8) {
-        self.entry[i] = entry;
-        self.used[i] = used;
-        self.index[self.active] = i as u8;
-    }
-
-    fn all(&self) -> impl Iterator<Item = usize> + use<> {
-        let index = self.index;
-        index.into_iter().take(self.active).map(usize::from)
-    }
-
-    /// One node further in each, until all are at an answer.
-    #[inline(always)]
-    fn run<A: Address>(&mut self, lines: Reader<'_>, dst: &[A]) {
-        let (mut index, mut active) = (self.index, self.active);
-        while active > 0 {
-            let mut left = 0;
-            for j in 0..active {
-                let i = usize::from(index[j]) & (GROUP - 1);
-                let Some(a) = dst.get(i) else { return };
-                let (entry, used) = step(lines, self.entry[i], *a, u32::from(self.used[i]));
-                self.entry[i] = entry;
-                self.used[i] = used as u8;
-                index[left] = i as u8;
-                left += usize::from(is_link(entry));
-            }
-            active = left;
-        }
-    }
 }

@@ -15,10 +15,14 @@ mod arena;
 mod change;
 #[path = "../edit.rs"]
 mod edit;
+#[path = "../lanes.rs"]
+mod lanes;
 #[path = "../node.rs"]
 mod node;
 #[path = "../record.rs"]
 mod record;
+#[path = "../runs.rs"]
+mod runs;
 #[path = "../trie.rs"]
 mod trie;
 

@@ -1,0 +1,125 @@
+//! A node's runs taken apart, to be changed: what nearly all changes happen to. No list of 256 slots is made.
+
+use super::edit::{Bits, Slots, bit_of, starts};
+use super::node::{HEAD, LEAF, SMALL, VALUES, part_of, rank};
+
+/// See the module. Links lie beside the values, in the order in which they came; a value from [`SMALL`] on is the place
+/// of one, and always a run of its own. Large answers do not occur.
+#[derive(Debug)]
+pub(super) struct Runs {
+    pub(super) bits: Bits,
+    pub(super) runs: usize,
+    pub(super) values: [u16; 260],
+    pub(super) wide: [u32; 513],
+    pub(super) links: usize,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Runs { bits: [0; HEAD], runs: 1, values: [0; 260], wide: [0; 513], links: 0 }
+    }
+}
+
+impl Runs {
+    /// Gives all slots the same answer.
+    pub(super) fn reset(&mut self, value: u16) {
+        (self.bits, self.runs, self.values[0], self.links) = ([0; HEAD], 1, value, 0);
+    }
+
+    /// The link that a value stands for.
+    pub(super) fn link(&self, value: u16) -> u32 {
+        self.wide[usize::from(value) & (SMALL as usize - 1)]
+    }
+
+    /// Values that stand for links.
+    pub(super) fn wide_runs(&self) -> usize {
+        if self.links == 0 {
+            return 0;
+        }
+        self.values[..self.runs].iter().filter(|v| u32::from(**v) >= SMALL).count()
+    }
+
+    /// The slots that lead to nodes, as a bitmap.
+    pub(super) fn linked(&self) -> [u64; 4] {
+        let mut slots = [0; 4];
+        if self.links > 0 {
+            for (start, v) in starts(self.bits).zip(&self.values) {
+                slots[start / 64] |= u64::from(u32::from(*v) >= SMALL) << (start % 64);
+            }
+        }
+        slots
+    }
+
+    fn run(&self, slot: usize) -> usize {
+        let part = part_of(slot as u32) as usize;
+        let before: u32 = self.bits[..part].iter().map(|w| w.count_ones()).sum();
+        before as usize + rank(self.bits[part], slot as u32, part as u32)
+    }
+
+    /// The value of a slot.
+    pub(super) fn value(&self, slot: usize) -> u16 {
+        self.values[self.run(slot)]
+    }
+
+    fn set(&mut self, slot: usize, on: bool) {
+        let (part, bit) = bit_of(slot);
+        self.bits[part] = if on { self.bits[part] | bit } else { self.bits[part] & !bit };
+    }
+
+    /// Gives the slots from `start` to before `end` a value.
+    pub(super) fn fill(&mut self, start: usize, end: usize, value: u16) {
+        let keep = if start == 0 { 0 } else { self.run(start - 1) + 1 };
+        let joins_left = keep > 0 && self.values[keep - 1] == value;
+        let mut from = self.runs;
+        let mut joins_right = false;
+        if end < 256 {
+            from = self.run(end);
+            joins_right = self.values[from] == value;
+            from += usize::from(joins_right);
+        }
+        let to = keep + usize::from(!joins_left);
+        if from != to {
+            self.values.copy_within(from..self.runs, to);
+        }
+        if !joins_left {
+            self.values[keep] = value;
+        }
+        self.runs = self.runs + to - from;
+        for slot in start.max(1)..end {
+            self.set(slot, false);
+        }
+        if start > 0 {
+            self.set(start, !joins_left);
+        }
+        if end < 256 {
+            self.set(end, !joins_right);
+        }
+    }
+
+    /// Puts a link into a slot.
+    pub(super) fn put(&mut self, slot: usize, link: u32) {
+        self.wide[self.links] = link;
+        self.fill(slot, slot + 1, SMALL as u16 | self.links as u16);
+        self.links += 1;
+    }
+
+    /// Puts another link in the place of one.
+    pub(super) fn put_again(&mut self, value: u16, link: u32) {
+        self.wide[usize::from(value) & (SMALL as usize - 1)] = link;
+    }
+
+    /// Four values from the i-th word on.
+    pub(super) fn word(&self, i: usize) -> u64 {
+        self.values[i * VALUES..i * VALUES + VALUES].iter().rev().fold(0, |w, v| w << 16 | u64::from(*v))
+    }
+
+    /// All slots.
+    pub(super) fn slots(&self) -> Slots {
+        let entry = |v: u16| if u32::from(v) < SMALL { LEAF | u32::from(v) } else { self.link(v) };
+        let mut slots = [entry(self.values[0]); 256];
+        for (start, v) in starts(self.bits).zip(&self.values).skip(1) {
+            slots[start..].fill(entry(*v));
+        }
+        slots
+    }
+}
