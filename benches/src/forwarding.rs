@@ -6,6 +6,7 @@ use crate::table::Table;
 use router_core::counters::{Totals, WorkerCounters};
 use router_core::frame::{Frame, FramePool};
 use router_core::port::PortId;
+use router_core::tables::Tables;
 use router_core::worker::{Fixed, MAX_BATCH, Outbox, Worker};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -108,7 +109,7 @@ pub struct Forwarded {
 }
 
 /// Sends packets through one worker in batches of `batch` and measures. Each packet is copied into the buffer that was
-/// used longest ago, one of [`BUFFERS`], as the rings of a port give them out. The copy of a packet into its buffer is measured alone and taken off.
+/// used longest ago, one of [`BUFFERS`], as the rings of a port give them out. The clock stands still meanwhile.
 ///
 /// `allocations` counts calls of the allocator, for those who watch; `|| 0` for others.
 ///
@@ -121,8 +122,23 @@ pub fn measure(
     plan: Plan,
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
+    measure_on(&bed.router.tables(), bed.now, packets, batch, plan, allocations)
+}
+
+/// As [`measure`] on a router's snapshot, which other threads may use at the same time.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_on(
+    tables: &Arc<Tables>,
+    now: router_core::time::Instant,
+    packets: &Packets,
+    batch: usize,
+    plan: Plan,
+    allocations: impl Fn() -> u64,
+) -> Result<Forwarded, Void> {
     let size = batch.clamp(1, MAX_BATCH);
-    let mut source = Fixed(bed.router.tables());
+    let mut source = Fixed(Arc::clone(tables));
     let ports = source.0.ports.iter().count().max(8);
     let counters = Arc::new(WorkerCounters::new(ports));
     let mut worker = Worker::new(Arc::clone(&counters), 1);
@@ -159,7 +175,7 @@ pub fn measure(
         let before = allocations();
         let start = Instant::now();
         for batch in batches {
-            worker.process(bed.now, &mut source, PortId(1), batch, &mut out);
+            worker.process(now, &mut source, PortId(1), batch, &mut out);
             // All of them go out of one port.
             for queue in out.tx.iter_mut().filter(|q| !q.is_empty()) {
                 std::mem::swap(batch, queue);

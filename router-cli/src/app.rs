@@ -1,6 +1,6 @@
 //! The command line: clap for the program's own commands, iproute2's words for everything else.
 
-use crate::command::{Session, run_batch_file, unexpected};
+use crate::command::{self, Session, run_batch_file, unexpected};
 use crate::control::{Answer, Op, find_socket};
 use crate::grammar::{Failure, Options, exit, parse_command, parse_options, usage};
 use crate::output;
@@ -13,9 +13,11 @@ use std::process::ExitCode;
 const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
 
   duet run FILE                 be a router
+  duet shell                    talk to a running router, with help at every word
   duet route | neigh | ...      look at a running router and change it, in the words of iproute2
+  duet explain ...              ask what becomes of a packet, and why
   duet stats | drops            see what became of the packets
-  duet bench lookup | forward   measure how fast this machine looks up and forwards";
+  duet bench lookup | forward | wire   measure how fast this machine looks up and forwards";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,8 +37,8 @@ struct Cli {
     command: Sub,
 }
 
-#[derive(Debug, Args)]
-struct Common {
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Common {
     /// Control socket of the router
     #[arg(long, value_name = "PATH")]
     socket: Option<String>,
@@ -45,7 +47,7 @@ struct Common {
     name: Option<String>,
     /// Print JSON
     #[arg(short, long)]
-    json: bool,
+    pub json: bool,
     /// Indent JSON
     #[arg(short, long)]
     pretty: bool,
@@ -62,10 +64,14 @@ enum Sub {
     },
     /// See packets of real Linux hosts travel three ways through a private lab
     Demo(crate::demo::DemoArgs),
-    /// Measure lookups and forwarding in memory, on one core, with a table of yours
+    /// Measure lookups and forwarding in memory, and on wires beside the kernel, with a table of yours
     Bench(crate::bench::BenchArgs),
+    /// Talk to a running router, or to a configuration alone: line editing, completion, help at every word
+    Shell(crate::shell::ShellArgs),
     /// Make the running router read its file again: all differences are applied, or none
     Reload(Common),
+    /// What happens in the running router, as it happens
+    Monitor(crate::monitor::MonitorArgs),
     /// Counters: totals and ports
     Stats(Common),
     /// Why packets were dropped
@@ -88,6 +94,8 @@ enum Sub {
     Man,
     /// Routes: show, add, replace, change, append, del, flush, get, save, restore
     Route(Words),
+    /// What becomes of a packet and why: explain [from A] to B [iif P] ...; "explain help" lists all words
+    Explain(Words),
     /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
     Neigh(Words),
     /// Ports and tunnels: show, set up|down|mtu
@@ -126,7 +134,13 @@ struct Words {
 }
 
 /// Commands that clap parses; all other words are iproute2's.
-const OWN: &[&str] = &["run", "check", "demo", "bench", "reload", "stats", "drops", "version", "completion", "man"];
+const OWN: &[&str] =
+    &["run", "shell", "check", "demo", "bench", "reload", "monitor", "stats", "drops", "version", "completion", "man"];
+
+/// The definition of the command line.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the program with these arguments, the program's name first; returns the exit code.
 pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
@@ -167,9 +181,21 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
             [] if options.batch.is_none() => Err(Failure::new(exit::SYNTAX, usage(None))),
             [word, ..] if OWN.contains(word) => own(words),
             ["help", ..] => done(print_clap(&Cli::command().render_long_help().to_string())),
+            ["explain", rest @ ..] => {
+                let asked = command::explain::parse(rest, options)?;
+                done(to_stdout(|out| {
+                    let color = color(&asked.options);
+                    command::explain::run(asked, out, color, the_socket)
+                }))
+            }
             // `duet ip route` is what fingers type.
             ["ip", rest @ ..] => {
+                let all = rest;
                 let (mut inner, rest) = parse_options(rest)?;
+                if let Some(word) = rest.first().filter(|w| w.len() > 1 && "monitor".starts_with(**w)) {
+                    let words = all.iter().map(|w| if w == word { "monitor" } else { w });
+                    return own(&words.map(str::to_owned).collect::<Vec<_>>());
+                }
                 inner.merge(options);
                 done(words_command(inner, rest))
             }
@@ -190,10 +216,25 @@ fn print_clap(text: &str) -> Result<(), Failure> {
 }
 
 /// Whether standard output takes colour: a terminal, and no NO_COLOR.
-fn color(options: &Options) -> bool {
+pub(crate) fn color(options: &Options) -> bool {
     use anstream::ColorChoice;
     options.color.unwrap_or_else(|| anstream::AutoStream::choice(&std::io::stdout()) != ColorChoice::Never)
         && (options.color.is_some() || std::io::stdout().is_terminal())
+}
+
+/// The socket of the router that the options mean.
+fn the_socket(options: &Options) -> Result<PathBuf, Failure> {
+    find_socket(options.socket.as_deref(), options.name.as_deref())
+        .map_err(|e| Failure::new(exit::REFUSED, e.to_string()))
+}
+
+/// Runs something that writes to standard output, buffered.
+fn to_stdout(f: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<(), Failure> {
+    let mut out = std::io::BufWriter::with_capacity(64 * 1024, std::io::stdout().lock());
+    let result = f(&mut out);
+    let flushed = out.flush();
+    result?;
+    Ok(flushed?)
 }
 
 fn words_command(options: Options, rest: &[&str]) -> Result<(), Failure> {
@@ -237,7 +278,8 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
     done(match cli.command {
         Sub::Run(args) => crate::run::run(&args),
         Sub::Demo(args) => return Ok(crate::demo::run(&args)),
-        Sub::Bench(args) => crate::bench::run(&args),
+        Sub::Bench(args) => return crate::bench::run(&args),
+        Sub::Shell(args) => return crate::shell::run(&args),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
         Sub::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "duet", &mut std::io::stdout());
@@ -252,6 +294,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             Answer::Done => Ok(()),
             _ => Err(unexpected()),
         }),
+        Sub::Monitor(args) => crate::monitor::run(&args),
         Sub::Stats(common) => ask(common, Op::Stats, |session, answer| match answer {
             Answer::Stats(s) => session.print(|out, _| output::stats(out, &s)),
             _ => Err(unexpected()),
@@ -262,6 +305,11 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         }),
         Sub::Version(common) => version(common),
         Sub::Route(w) => words_of("route", w),
+        Sub::Explain(w) => {
+            let words: Vec<&str> = w.words.iter().map(String::as_str).collect();
+            let asked = command::explain::parse(&words, Options::default())?;
+            to_stdout(|out| command::explain::run(asked, out, false, the_socket))
+        }
         Sub::Neigh(w) => words_of("neigh", w),
         Sub::Link(w) => words_of("link", w),
         Sub::Addr(w) => words_of("addr", w),
@@ -272,7 +320,8 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
 }
 
 impl Common {
-    fn options(self) -> Options {
+    /// As options of the grammar.
+    pub(crate) fn options(self) -> Options {
         Options { socket: self.socket, name: self.name, json: self.json, pretty: self.pretty, ..Options::default() }
     }
 }

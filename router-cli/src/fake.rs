@@ -236,6 +236,7 @@ impl State {
                 self.nexthops.retain(|_, n| !select.matches(n));
                 Ok(Answer::Count((before - self.nexthops.len()) as u64))
             }
+            Op::Explain(_) => Err(WireError::new("failed", "Error: no packets here.", "")),
             Op::Stats => Ok(Answer::Stats(Box::default())),
             Op::Version => Ok(Answer::Version(VersionInfo {
                 version: env!("CARGO_PKG_VERSION").into(),
@@ -244,7 +245,9 @@ impl State {
                 protocol: VERSION,
             })),
             Op::Reload => Ok(Answer::Text("nothing to reload".into())),
-            Op::RouteShow(_) | Op::Batch { .. } => Err(WireError::protocol("not here")),
+            Op::RouteShow(_) | Op::RoutePage(_) | Op::Monitor(_) | Op::Batch { .. } => {
+                Err(WireError::protocol("not here"))
+            }
         }
     }
 

@@ -12,8 +12,11 @@ pub mod demo;
 #[doc(hidden)]
 pub mod fake;
 pub mod grammar;
+mod monitor;
 pub mod output;
 mod run;
+mod shell;
+mod terminal;
 
 pub use app::run as run_with_args;
 

@@ -33,7 +33,8 @@ pub(crate) fn check(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
     Ok(out.flush()?)
 }
 
-fn load(file: &Path) -> Result<Plan, Failure> {
+/// Reads a configuration; the failure says all that is wrong with it.
+pub(crate) fn load(file: &Path) -> Result<Plan, Failure> {
     config::load(file).map_err(|e| match &e {
         ConfigError::Read { .. } => {
             Failure::with_hint(exit::USAGE, e.to_string(), "docs/configuration.md has an example")

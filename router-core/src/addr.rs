@@ -232,6 +232,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc4291-a-eui64.
     #[test]
     fn mac_round_trip() {
         let m: MacAddr = "02:00:5e:00:53:ff".parse().unwrap();

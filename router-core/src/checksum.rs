@@ -236,11 +236,13 @@ mod tests {
         sum as u16
     }
 
+    /// Proves rfc1071-3-example.
     #[test]
     fn rfc_1071_section_3_example() {
         assert_eq!(Sum::of(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]).fold(), 0xddf2);
     }
 
+    /// Proves rfc1624-3-equation, rfc1624-4-zero.
     #[test]
     fn rfc_1624_section_4_example() {
         assert_eq!(update_u16(0xdd2f, 0x5555, 0x3285), 0x0000);
@@ -253,6 +255,7 @@ mod tests {
         assert_eq!(fold(u64::MAX), 0xffff);
     }
 
+    /// Proves rfc791-3.1-ttl.
     #[test]
     fn ttl_stops_at_zero() {
         let mut h = [0x45, 0, 0, 20, 0, 0, 0, 0, 0, 17, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -264,6 +267,7 @@ mod tests {
     }
 
     proptest! {
+        /// Proves rfc1071-1-sum.
         #[test]
         fn fast_sum_equals_slow_sum(data in proptest::collection::vec(any::<u8>(), 0..300), cut in 0usize..150) {
             prop_assert_eq!(Sum::of(&data).fold(), slow(&data));
@@ -273,6 +277,7 @@ mod tests {
             prop_assert_eq!(Sum::of(a).plus(Sum::of(b)).fold(), slow(&data));
         }
 
+        /// Proves rfc1624-3-equation.
         #[test]
         fn updates_keep_a_right_checksum_right(
             mut data in proptest::collection::vec(any::<u8>(), 40..80), at in 1usize..9, new in any::<[u8; 16]>(),
@@ -290,6 +295,7 @@ mod tests {
             prop_assert_eq!(update_bytes(c, &data[at..at + 16], &new), with(16));
         }
 
+        /// Proves rfc1624-4-zero, rfc1812-4.2.2.5-incremental, rfc791-3.1-checksum.
         #[test]
         fn ttl_decrement_keeps_the_header_valid(mut h in any::<[u8; 20]>(), ttl in 1u8..) {
             h[0] = 0x45;

@@ -8,6 +8,7 @@
 //! neighbour, or are on the way from a worker to the control thread.
 
 use crate::drop_reason::DropReason;
+use crate::trace::LastDrops;
 use crossbeam_utils::CachePadded;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -72,6 +73,8 @@ pub struct WorkerCounters {
     /// Frames waiting. May wrap below zero in one worker when another one took them over: only the sum has a meaning.
     pub held: Counter,
     dropped: [Counter; DropReason::COUNT],
+    /// The last packets that ended for each reason.
+    pub last_drops: LastDrops,
     ports: Box<[CachePadded<PortCounters>]>,
 }
 
@@ -86,6 +89,7 @@ impl WorkerCounters {
             answered: Counter::default(),
             held: Counter::default(),
             dropped: std::array::from_fn(|_| Counter::default()),
+            last_drops: LastDrops::default(),
             ports: (0..ports).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -143,8 +147,17 @@ impl Totals {
     pub fn sum<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Self {
         let mut t = Totals::default();
         for w in workers {
-            let WorkerCounters { received, originated, transmitted, delivered, answered, held, dropped: _, ports: _ } =
-                w;
+            let WorkerCounters {
+                received,
+                originated,
+                transmitted,
+                delivered,
+                answered,
+                held,
+                dropped: _,
+                last_drops: _,
+                ports: _,
+            } = w;
             t.received = t.received.wrapping_add(received.get());
             t.originated = t.originated.wrapping_add(originated.get());
             t.transmitted = t.transmitted.wrapping_add(transmitted.get());

@@ -77,6 +77,20 @@ reasons! {
     TunnelEcn, "tunnel_ecn", "Outer congestion mark on an inner packet that is not ECN-capable (RFC 6040 4.2).";
     TunnelNesting, "tunnel_nesting", "Too many tunnels inside each other, or a tunnel through itself.";
     TunnelFragment, "tunnel_fragment", "A fragmented outer packet; tunnels here do not reassemble.";
+    // translation
+    TranslateSource, "translate_source", "The source address has no counterpart in the other family (RFC 7915, RFC 6052, RFC 7757).";
+    TranslateDestination, "translate_destination", "The destination address has no counterpart in the other family (RFC 7915, RFC 6052, RFC 7757).";
+    TranslateIcmp, "translate_icmp", "The other family has no such ICMP message (RFC 7915 4.2, 5.2), or it quotes another ICMP error.";
+    TranslateFragment, "translate_fragment", "A fragmented ICMP message: its checksum cannot be translated (RFC 7915 1.2).";
+    TranslateUdpChecksum, "translate_udp_checksum", "UDP without checksum, which cannot be computed for a fragment (RFC 7915 4.5).";
+    TranslateExtension, "translate_extension", "IPv6 extension headers in a fragment, or too many of them (RFC 7915 5.1.1).";
+    TranslateRouting, "translate_routing", "A routing header that still has segments left (RFC 7915 5.1).";
+    TranslateProtocol, "translate_protocol", "A protocol that means something else in the other family, or that NAT64 does not follow (RFC 6146 1.2).";
+    TranslateMalformed, "translate_malformed", "A transport header or quoted packet is cut, or its lengths or checksum are wrong.";
+    TranslateNoSession, "translate_no_session", "NAT64 has no binding or session that the packet belongs to (RFC 6146 3.5).";
+    TranslateFiltered, "translate_filtered", "NAT64's address-dependent filter: the IPv6 host has not sent to this address (RFC 6146 3.5).";
+    TranslateTableFull, "translate_table_full", "NAT64's limit of sessions, in all or for this host, is reached.";
+    TranslatePoolEmpty, "translate_pool_empty", "NAT64's pool has no free IPv4 transport address (RFC 6146 3.5.1.1).";
     // local
     NoLocalService, "no_local_service", "Addressed to the router, which has no such service.";
     LocalFragment, "local_fragment", "A fragment addressed to the router could not be reassembled.";

@@ -62,6 +62,10 @@ pub struct Meta {
     pub vlan_tci: Option<u16>,
     /// This router has taken its one from the TTL or hop limit already.
     pub ttl_taken: bool,
+    /// It was put together from fragments here: translated to IPv4 it may be fragmented again.
+    pub joined: bool,
+    /// The control side has agreed to its translation.
+    pub admitted: bool,
 }
 
 impl Meta {
@@ -72,12 +76,17 @@ impl Meta {
     }
 }
 
+/// Where a frame's memory belongs: 0 for memory of its own, otherwise a number that whoever lent it chose (see
+/// [`FramePool::add_home`]).
+pub type Home = u8;
+
 /// A packet buffer: headroom, data, tailroom in one piece of memory, its own or part of a pool's.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Frame {
     buf: BytesMut,
     start: u32,
     end: u32,
+    home: Home,
     /// What is known beside the bytes.
     pub meta: Meta,
 }
@@ -85,7 +94,14 @@ pub struct Frame {
 impl Default for Frame {
     /// A frame without any memory, useful to leave behind in place of one that was taken.
     fn default() -> Self {
-        Frame { buf: BytesMut::new(), start: 0, end: 0, meta: Meta::default() }
+        Frame { buf: BytesMut::new(), start: 0, end: 0, home: 0, meta: Meta::default() }
+    }
+}
+
+impl Clone for Frame {
+    /// A copy in memory of its own.
+    fn clone(&self) -> Self {
+        Frame { buf: self.buf.clone(), home: 0, ..*self }
     }
 }
 
@@ -98,7 +114,27 @@ impl Frame {
     /// An empty frame in this memory.
     fn over(buf: BytesMut) -> Self {
         let start = HEADROOM.min(buf.len()) as u32;
-        Frame { buf, start, end: start, meta: Meta::default() }
+        Frame { buf, start, end: start, home: 0, meta: Meta::default() }
+    }
+
+    /// An empty frame in memory that belongs elsewhere: a piece that a device shares. At most 4 GiB.
+    pub fn lent(memory: BytesMut, home: Home) -> Self {
+        Frame { home, ..Frame::over(memory) }
+    }
+
+    /// Where its memory belongs.
+    pub fn home(&self) -> Home {
+        self.home
+    }
+
+    /// The data is the `len` bytes from byte `start` of the buffer: something else wrote them there. False, and unchanged,
+    /// when they do not lie in the buffer.
+    pub fn place(&mut self, start: usize, len: usize) -> bool {
+        let fits = start.checked_add(len).is_some_and(|end| end <= self.buf.len());
+        if fits {
+            (self.start, self.end) = (start as u32, (start + len) as u32);
+        }
+        fits
     }
 
     /// A frame with a copy of `data` and just enough memory for it beside [`HEADROOM`].
@@ -228,13 +264,15 @@ pub struct FramePool {
     free: Vec<Frame>,
     limit: usize,
     frame_capacity: usize,
+    /// Lent frames at rest, by home.
+    homes: Vec<Vec<Frame>>,
 }
 
 impl FramePool {
     /// A pool of `count` frames of `frame_capacity` data bytes each, all allocated now, in one piece: the operating system
     /// provides the memory of a frame's pages when they are first written, so that large frames cost what they carry.
     pub fn new(count: usize, frame_capacity: usize) -> Self {
-        let mut pool = FramePool { free: Vec::with_capacity(count), limit: count, frame_capacity };
+        let mut pool = FramePool { free: Vec::with_capacity(count), limit: count, frame_capacity, homes: Vec::new() };
         pool.refill(count);
         // The first one taken is the first in memory.
         pool.free.reverse();
@@ -246,10 +284,37 @@ impl FramePool {
         self.free.pop()
     }
 
-    /// Puts a frame back. Frames too small for receiving, and those beyond the limit, are freed.
+    /// Makes room for `count` more lent frames of `home`: from now on [`FramePool::put`] keeps them apart.
+    pub fn add_home(&mut self, home: Home, count: usize) {
+        let index = usize::from(home);
+        if self.homes.len() <= index {
+            self.homes.resize_with(index + 1, Vec::new);
+        }
+        let list = &mut self.homes[index];
+        list.reserve_exact(list.capacity() - list.len() + count);
+    }
+
+    /// Takes back room for `count` lent frames of `home`, which have been taken out before.
+    pub fn shrink_home(&mut self, home: Home, count: usize) {
+        if let Some(list) = self.homes.get_mut(usize::from(home)) {
+            list.shrink_to(list.capacity().saturating_sub(count));
+        }
+    }
+
+    /// Takes a lent frame of this home: the last that was put back.
+    pub fn take_lent(&mut self, home: Home) -> Option<Frame> {
+        self.homes.get_mut(usize::from(home))?.pop()
+    }
+
+    /// Puts a frame back. Frames too small for receiving, those beyond the limit, and lent ones for which there is no
+    /// room, are freed.
     pub fn put(&mut self, mut frame: Frame) {
         frame.reset();
-        if self.free.len() < self.limit && frame.capacity() >= self.frame_capacity {
+        if frame.home != 0 {
+            if let Some(list) = self.homes.get_mut(usize::from(frame.home)).filter(|l| l.len() < l.capacity()) {
+                list.push(frame);
+            }
+        } else if self.free.len() < self.limit && frame.capacity() >= self.frame_capacity {
             self.free.push(frame);
         }
     }
@@ -331,6 +396,21 @@ mod tests {
         let mut copy = all[3].clone();
         copy.data_mut().fill(99);
         assert!(all[3].data().iter().all(|b| *b == 3));
+    }
+
+    #[test]
+    fn lent_frames_stay_apart_and_copies_are_not_lent() {
+        let mut p = FramePool::new(1, 10);
+        let lent = || Frame::lent(BytesMut::zeroed(1000), 2);
+        p.put(lent());
+        assert!(p.take_lent(2).is_none(), "no room was made");
+        p.add_home(2, 2);
+        (0..3).for_each(|_| p.put(lent()));
+        assert_eq!((p.available(), p.take_lent(1).is_none()), (1, true));
+        let mut f = p.take_lent(2).unwrap();
+        assert!(f.place(900, 100) && !f.place(901, 100) && !f.place(1, usize::MAX));
+        assert_eq!((f.headroom(), f.len(), f.home(), f.clone().home()), (900, 100, 2, 0));
+        assert!(p.take_lent(2).is_some() && p.take_lent(2).is_none());
     }
 
     #[test]

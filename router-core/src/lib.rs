@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 pub mod addr;
+pub mod advert;
 pub mod checksum;
 pub mod counters;
 pub mod decap;
 pub mod drop_reason;
+pub mod explain;
 pub mod fib;
 pub mod flow;
 pub mod forward;
@@ -13,10 +15,12 @@ pub mod fragment;
 pub mod frame;
 pub mod headers;
 pub mod icmp;
+pub mod journal;
 pub mod martian;
 pub mod neighbor;
 mod next_hop;
 pub mod object;
+pub mod observe;
 pub mod offload;
 pub mod packet;
 pub mod port;
@@ -30,4 +34,6 @@ pub mod tables;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod trace;
+pub mod translate;
 pub mod worker;

@@ -2,6 +2,7 @@
 
 use crate::drop_reason::DropReason;
 use crate::packet::Packet;
+use crate::settings::MartianSettings;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Checks both addresses of a packet that came from outside, before any lookup.
@@ -10,13 +11,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// they may go is decided later.
 #[inline]
 pub fn check(p: &Packet) -> Result<(), DropReason> {
+    check_with(p, MartianSettings::default())
+}
+
+/// As [`check`], with what the operator lets pass.
+#[inline]
+pub fn check_with(p: &Packet, allowed: MartianSettings) -> Result<(), DropReason> {
     match (p.src, p.dst) {
         (IpAddr::V4(s), IpAddr::V4(d)) => {
-            if bad_source_v4(s) {
+            if never_v4(s, allowed) || s.is_multicast() || s == Ipv4Addr::BROADCAST {
                 return Err(DropReason::MartianSource);
             }
-            let o = d.octets()[0];
-            if o == 0 || o == 127 || (o >= 240 && d != Ipv4Addr::BROADCAST) {
+            if never_v4(d, allowed) {
                 return Err(DropReason::MartianDestination);
             }
             Ok(())
@@ -38,15 +44,29 @@ pub fn check(p: &Packet) -> Result<(), DropReason> {
     }
 }
 
-/// RFC 1122 3.2.1.3: "this network", loopback, multicast, reserved and broadcast are no sources.
-fn bad_source_v4(s: Ipv4Addr) -> bool {
-    let o = s.octets()[0];
-    o == 0 || o == 127 || o >= 224
+/// RFC 1122 3.2.1.3: "this network", loopback and reserved addresses are nobody's.
+#[inline]
+fn never_v4(a: Ipv4Addr, allowed: MartianSettings) -> bool {
+    match a.octets()[0] {
+        0 => !allowed.allow_net_zero || a.is_unspecified(),
+        127 => true,
+        240.. => !allowed.allow_class_e && a != Ipv4Addr::BROADCAST,
+        _ => false,
+    }
 }
 
 #[inline]
 fn is_mapped(a: Ipv6Addr) -> bool {
     a.to_ipv4_mapped().is_some()
+}
+
+/// Whether a packet carries an IPv4-mapped address, which leaves through the ports of a closed network only.
+#[inline]
+pub fn is_mapped_packet(p: &Packet) -> bool {
+    match (p.src, p.dst) {
+        (IpAddr::V6(s), IpAddr::V6(d)) => is_mapped(s) || is_mapped(d),
+        _ => false,
+    }
 }
 
 /// Checks what only matters when the packet is to leave its link: scope and source.
@@ -95,13 +115,18 @@ mod tests {
         }
     }
 
+    /// Proves rfc1122-3.2.1.3-addresses, rfc1812-5.3.7-source, rfc1812-5.3.7-destination, rfc3927-2.7-forward,
+    /// rfc4291-2.5.2-unspecified, rfc4291-2.5.3-loopback, rfc4291-2.5.5.2-mapped, rfc4291-2.5.6-link-local,
+    /// rfc4291-2.7-multicast-source, rfc6890-2.2.2-v4, rfc6890-2.2.2-private, rfc6890-2.2.3-v6.
     #[test]
-    fn table() {
+    fn martians_of_both_families() {
         use DropReason::*;
         let rows = [
             // RFC, source, destination, on receipt, on forwarding
             ("", "192.0.2.1", "198.51.100.1", Ok(()), Ok(())),
             ("RFC 7600 5.4: the dummy source of routers without IPv4", "192.0.0.8", "198.51.100.1", Ok(()), Ok(())),
+            ("RFC 6890 2.2.2: private, but somebody's", "10.0.0.1", "192.168.1.1", Ok(()), Ok(())),
+            ("RFC 6890 2.2.2: shared, documentation", "100.64.0.1", "203.0.113.1", Ok(()), Ok(())),
             ("RFC 1122 3.2.1.3 a", "0.0.0.0", "198.51.100.1", Err(MartianSource), Ok(())),
             ("RFC 1122 3.2.1.3 g", "127.0.0.1", "198.51.100.1", Err(MartianSource), Ok(())),
             ("RFC 1122 3.2.1.3 c", "255.255.255.255", "198.51.100.1", Err(MartianSource), Ok(())),
@@ -111,6 +136,7 @@ mod tests {
             ("RFC 6890", "192.0.2.1", "240.0.0.1", Err(MartianDestination), Ok(())),
             ("RFC 919 7", "192.0.2.1", "255.255.255.255", Ok(()), Ok(())),
             ("RFC 3927 2.7", "169.254.1.1", "198.51.100.1", Ok(()), Err(LinkLocalScope)),
+            ("RFC 6890", "240.0.0.1", "198.51.100.1", Err(MartianSource), Ok(())),
             ("", "2001:db8::1", "2001:db8::2", Ok(()), Ok(())),
             ("RFC 4291 2.5.3", "::1", "2001:db8::2", Err(MartianSource), Ok(())),
             ("RFC 4291 2.7", "ff02::1", "2001:db8::2", Err(MartianSource), Ok(())),
@@ -127,6 +153,23 @@ mod tests {
             if receipt.is_ok() {
                 assert_eq!(check_forward(&p), forward, "{rfc}: {src} > {dst}");
             }
+        }
+    }
+
+    /// Proves rfc1812-5.3.7-switch.
+    #[test]
+    fn reserved_blocks_can_be_let_through() {
+        let all = MartianSettings { allow_net_zero: true, allow_class_e: true };
+        for (src, dst, want) in [
+            ("0.0.0.1", "240.0.0.1", Ok(())),
+            ("240.0.0.1", "0.1.2.3", Ok(())),
+            ("0.0.0.0", "198.51.100.1", Err(DropReason::MartianSource)),
+            ("192.0.2.1", "0.0.0.0", Err(DropReason::MartianDestination)),
+            ("255.255.255.255", "198.51.100.1", Err(DropReason::MartianSource)),
+            ("127.0.0.1", "198.51.100.1", Err(DropReason::MartianSource)),
+        ] {
+            assert_eq!(check_with(&packet(src, dst), all), want, "{src} > {dst}");
+            assert!(check(&packet(src, dst)).is_err(), "not by default: {src} > {dst}");
         }
     }
 }

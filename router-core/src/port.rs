@@ -65,6 +65,10 @@ pub enum PortKind {
     Tun,
     /// AF_PACKET on a network device.
     Packet,
+    /// AF_XDP on a network device.
+    Xdp,
+    /// The fastest way that the device and the process's privileges allow; an open port is of that kind instead.
+    Auto,
     /// libpnet's portable datalink channel on a network device.
     Datalink,
     /// Raw IP sockets over the host's own stack: carries tunnels.
@@ -75,6 +79,8 @@ pub enum PortKind {
     Pcap,
     /// A tunnel: a virtual port.
     Tunnel,
+    /// A translator between IPv4 and IPv6: a virtual port, too.
+    Translator,
     /// The loopback of the router: never carries packets, holds addresses.
     Loopback,
 }
@@ -84,11 +90,14 @@ impl fmt::Display for PortKind {
         f.write_str(match self {
             PortKind::Tun => "tun",
             PortKind::Packet => "packet",
+            PortKind::Xdp => "xdp",
+            PortKind::Auto => "auto",
             PortKind::Datalink => "datalink",
             PortKind::RawIp => "rawip",
             PortKind::Memory => "memory",
             PortKind::Pcap => "pcap",
             PortKind::Tunnel => "tunnel",
+            PortKind::Translator => "translator",
             PortKind::Loopback => "loopback",
         })
     }
@@ -106,7 +115,7 @@ pub struct PortCaps {
 }
 
 /// Everything the data plane needs to know about a port or tunnel. Immutable once published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortInfo {
     /// Its index.
     pub id: PortId,

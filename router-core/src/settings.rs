@@ -1,7 +1,10 @@
 //! What an RFC leaves to the operator: timers, limits, queue lengths, with sane defaults. Every field is a key of the
 //! configuration file.
 
+pub use crate::advert::{AdvertError, AdvertSettings, Preference};
 use crate::time::Duration;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Settings of the whole router. Published to workers as part of a snapshot.
@@ -13,8 +16,24 @@ pub struct Settings {
     pub icmp: IcmpSettings,
     /// ARP and NDP.
     pub neighbor: NeighborSettings,
-    /// Most tunnels that one packet may enter or leave inside this router.
+    /// Most tunnels that one packet may enter or leave inside this router; a translation counts as one.
     pub max_tunnel_nesting: u8,
+    /// Addresses that are martians by default and need not be.
+    pub martians: MartianSettings,
+    /// Ports and tunnels of a closed network whose IPv6 packets may carry IPv4-mapped addresses (::ffff:0:0/96, as RFC 2765
+    /// did). Everywhere else they are dropped, coming or going.
+    pub mapped_ports: Vec<String>,
+    /// Router advertisements, by name of the port.
+    pub adverts: BTreeMap<String, AdvertSettings>,
+}
+
+/// Blocks that RFC 1122 3.2.1.3 and RFC 6890 reserve and that some networks use all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MartianSettings {
+    /// Forward 0.0.0.0/8, but for 0.0.0.0 itself.
+    pub allow_net_zero: bool,
+    /// Forward 240.0.0.0/4, but for 255.255.255.255.
+    pub allow_class_e: bool,
 }
 
 impl Default for Settings {
@@ -24,6 +43,9 @@ impl Default for Settings {
             icmp: IcmpSettings::default(),
             neighbor: NeighborSettings::default(),
             max_tunnel_nesting: 4,
+            martians: MartianSettings::default(),
+            mapped_ports: Vec::new(),
+            adverts: BTreeMap::new(),
         }
     }
 }
@@ -35,12 +57,31 @@ pub struct IcmpSettings {
     pub error_rate: u32,
     /// Errors in one burst per worker.
     pub error_burst: u32,
+    /// Errors per second to one destination (an IPv4 address, an IPv6 /64), per worker.
+    pub peer_rate: u32,
+    /// Errors in one burst to one destination, per worker.
+    pub peer_burst: u32,
     /// Echo replies per second and worker.
     pub echo_rate: u32,
     /// Echo replies in one burst per worker.
     pub echo_burst: u32,
     /// Source of ICMPv4 errors when the router has no IPv4 address at all (RFC 7600 5.4: 192.0.0.8).
     pub dummy_source: IpAddr,
+    /// Tell hosts of a better first hop on their link (RFC 1812 5.2.7.2, RFC 4861 8.2).
+    pub redirects: bool,
+    /// Tell in errors through which port the packet came (RFC 5837).
+    pub interface_info: bool,
+    /// Tell in errors which node this is; None tells nothing, as draft-ietf-intarea-extended-icmp-nodeid 4 wants by default.
+    pub node: Option<NodeIdentity>,
+}
+
+/// How a router identifies itself in ICMP errors (draft-ietf-intarea-extended-icmp-nodeid 3).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeIdentity {
+    /// Its name; cut to 63 bytes. Empty for none.
+    pub name: String,
+    /// An address that is its own alone.
+    pub addr: Option<IpAddr>,
 }
 
 impl Default for IcmpSettings {
@@ -48,9 +89,14 @@ impl Default for IcmpSettings {
         IcmpSettings {
             error_rate: 1000,
             error_burst: 100,
+            peer_rate: 200,
+            peer_burst: 60,
             echo_rate: 10_000,
             echo_burst: 1000,
             dummy_source: IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)),
+            redirects: true,
+            interface_info: false,
+            node: None,
         }
     }
 }
@@ -80,6 +126,28 @@ pub struct NeighborSettings {
     pub failed_hold: Duration,
     /// Unused STALE entries are removed after this.
     pub stale_lifetime: Duration,
+    /// DupAddrDetectTransmits (RFC 4862 5.1): probes for an own IPv6 address before it is used; 0 for none.
+    pub dad_transmits: u8,
+    /// Gratuitous ARP packets (RFC 5227 2.3) and unsolicited advertisements (RFC 4861 7.2.6) about an own address.
+    pub announcements: u8,
+    /// For whom else the router answers ARP and NDP (RFC 1027, RFC 4861 7.2.8).
+    pub proxy: Vec<Proxy>,
+}
+
+/// Addresses for which the router answers on a port as if they were there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// The port's name.
+    pub port: String,
+    /// The addresses.
+    pub net: IpNet,
+}
+
+impl NeighborSettings {
+    /// Whether the router answers on a port for an address that is not its own.
+    pub fn is_proxied(&self, port: &str, addr: &IpAddr) -> bool {
+        self.proxy.iter().any(|p| p.port == port && p.net.contains(addr))
+    }
 }
 
 impl Default for NeighborSettings {
@@ -96,6 +164,9 @@ impl Default for NeighborSettings {
             max_incomplete: 1024,
             failed_hold: Duration::from_secs(3),
             stale_lifetime: Duration::from_secs(600),
+            dad_transmits: 1,
+            announcements: 2,
+            proxy: Vec::new(),
         }
     }
 }

@@ -32,9 +32,17 @@ pub struct Tables {
     pub decap: DecapTable,
     /// Settings in force.
     pub settings: Arc<Settings>,
+    /// Ports of a closed network in which IPv4-mapped addresses may be on the wire.
+    pub mapped_ports: Arc<[PortId]>,
 }
 
 impl Tables {
+    /// Whether a port belongs to a closed network ([`Settings::mapped_ports`]).
+    #[inline]
+    pub fn closed(&self, port: PortId) -> bool {
+        self.mapped_ports.contains(&port)
+    }
+
     /// The forwarding object for a destination in a table; [`ObjectId::NO_ROUTE`] when the table has no match or does
     /// not exist.
     #[inline]

@@ -55,6 +55,14 @@ unsafe impl GlobalAlloc for CountingAlloc {
         unsafe { System.alloc(layout) }
     }
 
+    // Not the default, which would write the zeros: the system has pages that are zero already.
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        self.allocations.fetch_add(1, Relaxed);
+        self.in_use.fetch_add(layout.size() as u64, Relaxed);
+        // SAFETY: the caller's promises about `layout` are passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         self.frees.fetch_add(1, Relaxed);
         self.in_use.fetch_sub(layout.size() as u64, Relaxed);

@@ -2,21 +2,27 @@
 //!
 //! The rhythm of a turn: take news from the control thread; for each port with frames, read the clock once, receive a
 //! batch, let the core process it, send what it left for each port, hand what it punted to the control thread. Every
-//! port gets at most one batch per turn, so a busy port cannot starve a quiet one. With nothing to do the thread sleeps
-//! in epoll. It never locks, never waits for another thread, and a full channel is a counted drop.
+//! port gets at most one batch per turn, so a busy port cannot starve a quiet one. With nothing to do the thread looks
+//! again for a moment where that has paid before ([`patience`]), then sleeps in epoll. It never locks, never waits for
+//! another thread, and a full channel is a counted drop.
+
+mod patience;
+mod watched;
 
 use crate::clock::Clock;
 use crate::port::{BATCH, Port, PortEvent, RecvReport, SendReport};
 use crate::sys::wake::Wake;
 use arc_swap::{ArcSwap, Cache};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use patience::{Patience, Wait};
 use router_core::counters::WorkerCounters;
 use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool, MAX_FRAME};
 use router_core::port::PortId;
 use router_core::tables::Tables;
+use router_core::trace::Watch;
 use router_core::worker::{Outbox, Punt, TableSource};
-use rustix::event::epoll;
+use rustix::event::{Timespec, epoll};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -25,6 +31,10 @@ use std::sync::Arc;
 pub const POOL: usize = 2048;
 /// Key of the wake-up fd in the epoll set; ports use their index.
 const WAKE: u64 = u64::MAX;
+
+/// Turns without a look at the epoll set while ports that can be looked at for free keep a worker busy: what the control
+/// thread says, and other ports, wait no longer than these take.
+const TURNS: u32 = 8;
 
 /// Every so many batches all egress lists are looked through.
 const FULL_SWEEP: u64 = 1024;
@@ -37,6 +47,10 @@ pub enum News {
     RemoveQueue(PortId),
     /// Frames to send that the control side made, complete for the port and counted there.
     Send(PortId, Vec<Frame>),
+    /// Somebody wants to see packets.
+    Watch(Box<Watch>),
+    /// No longer.
+    Unwatch(u64),
     /// End.
     Stop,
 }
@@ -110,7 +124,7 @@ pub struct WorkerParts {
 /// A worker that is not yet running, or is driven by hand.
 pub struct Worker {
     clock: Clock,
-    core: router_core::worker::Worker,
+    core: watched::Core,
     tables: Published,
     counters: Arc<WorkerCounters>,
     news: Receiver<News>,
@@ -122,6 +136,8 @@ pub struct Worker {
     epoll: OwnedFd,
     out: Outbox,
     batch: Vec<Frame>,
+    /// Ports that are looked at without a system call.
+    cheap: Vec<PortId>,
     sent: SendReport,
     flushes: u64,
     stopping: bool,
@@ -134,7 +150,7 @@ impl Worker {
         epoll::add(&epoll, &parts.wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         Ok(Worker {
             clock: parts.clock,
-            core: router_core::worker::Worker::new(Arc::clone(&parts.counters), parts.seed),
+            core: watched::Core::new(router_core::worker::Worker::new(Arc::clone(&parts.counters), parts.seed)),
             tables: Published::new(parts.tables),
             counters: parts.counters,
             news: parts.news,
@@ -145,6 +161,7 @@ impl Worker {
             epoll,
             out: Outbox::new(parts.max_ports, FramePool::new(POOL, MAX_FRAME)),
             batch: Vec::with_capacity(BATCH),
+            cheap: Vec::with_capacity(parts.max_ports),
             sent: SendReport::default(),
             flushes: 0,
             stopping: false,
@@ -154,11 +171,26 @@ impl Worker {
     /// Runs until told to stop.
     pub fn run(mut self) -> io::Result<()> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
+        let mut patience = Patience::default();
         while !self.stopping {
+            // A look at what costs nothing to look at.
+            let mut any = true;
+            for _ in 0..TURNS {
+                any = self.serve_cheap();
+                if !any {
+                    break;
+                }
+            }
+            // A look at everything; a wait if there was nothing for long enough.
+            let wait = if any { Wait::No } else { patience.next(self.clock.now()) };
             events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+            let limit = (wait == Wait::No).then_some(Timespec { tv_sec: 0, tv_nsec: 0 });
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), limit.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(e.into()),
+            }
+            if wait == Wait::Yes {
+                patience.woken(self.clock.now());
             }
             // News first: a port that was just removed must not get another batch.
             if events.iter().any(|e| e.data.u64() == WAKE) {
@@ -166,11 +198,23 @@ impl Worker {
             }
             for event in &events {
                 if let Ok(id) = u32::try_from(event.data.u64()) {
-                    self.serve(PortId(id));
+                    any |= self.serve(PortId(id));
                 }
+            }
+            if any {
+                patience.busy();
             }
         }
         Ok(())
+    }
+
+    /// Serves once every port that is looked at without a system call. True: some had frames.
+    fn serve_cheap(&mut self) -> bool {
+        let mut any = false;
+        for i in 0..self.cheap.len() {
+            any |= self.serve(self.cheap[i]);
+        }
+        any
     }
 
     /// Takes everything that the control thread has sent, and the newest snapshot.
@@ -191,6 +235,8 @@ impl Worker {
                     self.send(id, &mut frames);
                     self.report_sent(id);
                 }
+                News::Watch(watch) => self.core.watch(*watch, &self.clock),
+                News::Unwatch(id) => self.core.unwatch(id),
                 News::Stop => return self.stopping = true,
             }
         }
@@ -249,7 +295,12 @@ impl Worker {
         if self.out.punts.is_empty() {
             return;
         }
-        for punt in self.out.punts.drain(..) {
+        for mut punt in self.out.punts.drain(..) {
+            // The control thread may keep it for long, or for good: memory that is shared with a device stays here.
+            if punt.frame().home() != 0 {
+                let copy = punt.frame().clone();
+                self.out.pool.put(punt.replace_frame(copy));
+            }
             if let Err(TrySendError::Full(Report::Punt(p)) | TrySendError::Disconnected(Report::Punt(p))) =
                 self.reports.try_send(Report::Punt(punt))
             {
@@ -263,7 +314,10 @@ impl Worker {
     /// Sends frames through a port's queue and empties the list.
     fn send(&mut self, id: PortId, frames: &mut Vec<Frame>) {
         match self.queues.get_mut(id.index()) {
-            Some(Some(queue)) => queue.send_batch(frames, &mut self.out.pool, &mut self.sent),
+            Some(Some(queue)) => {
+                self.core.sent(&self.clock, id, frames);
+                queue.send_batch(frames, &mut self.out.pool, &mut self.sent);
+            }
             _ => {
                 for frame in frames.drain(..) {
                     self.counters.tx_failed(id, frame.len(), DropReason::PortGone);
@@ -308,7 +362,7 @@ impl Worker {
         }
     }
 
-    fn add_queue(&mut self, id: PortId, queue: Box<dyn Port>) {
+    fn add_queue(&mut self, id: PortId, mut queue: Box<dyn Port>) {
         self.close_queue(id);
         let index = id.index();
         if self.queues.len() <= index {
@@ -320,19 +374,24 @@ impl Worker {
                 tell(&self.reports, &self.wake_control, id, PortEvent::Broken(e.raw_os_error()));
             }
         }
+        queue.enter_service(&mut self.out.pool);
+        if queue.polls_cheaply() && queue.fd().is_some() {
+            self.cheap.push(id);
+        }
         self.queues[index] = Some(queue);
         self.out.make_room(id);
     }
 
     fn close_queue(&mut self, id: PortId) {
         self.mute(id);
-        if let Some(slot) = self.queues.get_mut(id.index()) {
-            *slot = None;
+        if let Some(mut queue) = self.queues.get_mut(id.index()).and_then(Option::take) {
+            queue.leave_service(&mut self.out.pool);
         }
     }
 
     /// Stops polling a queue: it is closed or useless, and its fd may stay readable for ever.
     fn mute(&mut self, id: PortId) {
+        self.cheap.retain(|cheap| *cheap != id);
         if let Some(Some(queue)) = self.queues.get(id.index())
             && let Some(fd) = queue.fd()
         {

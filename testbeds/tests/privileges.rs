@@ -9,8 +9,8 @@ use testbeds::lab::{Bed, RouterConfig};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_duet-under-test");
 
-/// CAP_NET_ADMIN and CAP_NET_RAW of `linux/capability.h`.
-const PORTS: u64 = 1 << 12 | 1 << 13;
+/// CAP_NET_ADMIN, CAP_NET_RAW, CAP_IPC_LOCK and CAP_BPF of `linux/capability.h`.
+const PORTS: u64 = 1 << 12 | 1 << 13 | 1 << 14 | 1 << 39;
 
 /// All capabilities that the threads of a process have or could take, by thread name.
 fn capabilities(pid: u32) -> BTreeMap<String, u64> {

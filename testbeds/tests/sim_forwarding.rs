@@ -103,6 +103,7 @@ fn chain(net: &mut Net, mtus: [u32; 2], link_local: bool) -> (usize, usize, Vec<
     (a, b, routers)
 }
 
+/// Proves rfc9229-1-forward, draft-v4-via-v6-3-resolve.
 #[test]
 fn rfc9229_ipv4_across_routers_without_ipv4() {
     for link_local in [false, true] {
@@ -120,6 +121,7 @@ fn rfc9229_ipv4_across_routers_without_ipv4() {
     }
 }
 
+/// Proves rfc1191-4-size, rfc8201-4-true, rfc9229-3-icmp.
 #[test]
 fn rfc1191_the_true_mtu_comes_back_across_the_chain() {
     let mut net = Net::default();
@@ -179,6 +181,7 @@ fn sites(net: &mut Net, mtu: u32) -> (usize, usize, [usize; 3]) {
     (a, b, [left, middle, right])
 }
 
+/// Proves rfc4213-3.5-header.
 #[test]
 fn rfc4213_6in4_between_two_sites() {
     let mut net = Net::default();
@@ -200,6 +203,7 @@ fn rfc4213_6in4_between_two_sites() {
     }
 }
 
+/// Proves rfc1191-6.3-age, rfc2003-4-icmp, rfc2003-5.1-mtu, rfc4213-3.2.2-dynamic.
 #[test]
 fn rfc4213_3_2_2_path_mtu_of_the_underlay_comes_inward() {
     let mut net = Net::default();
@@ -224,6 +228,7 @@ fn rfc4213_3_2_2_path_mtu_of_the_underlay_comes_inward() {
     net.check();
 }
 
+/// Proves rfc2003-3.1-header.
 #[test]
 fn ipv4_via_an_ipv6_next_hop_behind_a_tunnel() {
     let mut net = Net::default();

@@ -35,6 +35,7 @@ fn state(net: &mut Net, r: usize, addr: IpAddr) -> Option<NudState> {
     net.r(r).router.neighbors().into_iter().find(|n| n.addr == addr).map(|n| n.state)
 }
 
+/// Proves rfc4861-7.2.2-hold.
 #[test]
 fn rfc4861_7_2_2_a_burst_to_a_new_neighbour_loses_nothing_and_keeps_its_order() {
     for family in [Family::Inet, Family::Inet6] {
@@ -53,6 +54,7 @@ fn rfc4861_7_2_2_a_burst_to_a_new_neighbour_loses_nothing_and_keeps_its_order() 
     }
 }
 
+/// Proves rfc1812-4.3.3.1-host, rfc4443-3.1-code-3, rfc4861-7.2.2-fail.
 #[test]
 fn a_neighbour_that_does_not_answer_is_told_to_every_sender() {
     for (family, code) in [(Family::Inet, (3, 1)), (Family::Inet6, (1, 3))] {
@@ -82,6 +84,7 @@ fn a_neighbour_that_does_not_answer_is_told_to_every_sender() {
     }
 }
 
+/// Proves rfc4861-7.3.3-probe.
 #[test]
 fn rfc4861_7_3_a_used_neighbour_is_probed_and_a_silent_one_is_lost() {
     for family in [Family::Inet, Family::Inet6] {
@@ -150,6 +153,7 @@ fn a_port_removed_in_the_middle_leaves_nothing_behind() {
     net.check();
 }
 
+/// Proves rfc6583-7.1-priority.
 #[test]
 fn rfc6583_a_scan_does_not_hurt_known_neighbours() {
     let (mut net, r, a, b) = lan(Settings::default());
@@ -173,6 +177,7 @@ fn rfc6583_a_scan_does_not_hurt_known_neighbours() {
     assert_eq!(net.r(r).totals().held, 0);
 }
 
+/// Proves rfc6583-7.3-gateways.
 #[test]
 fn rfc6583_a_gateway_is_found_in_the_middle_of_a_scan() {
     let (mut net, r, a, b) = lan(Settings::default());
@@ -235,6 +240,7 @@ fn fragments_that_nothing_follows_do_not_shut_others_out() {
     assert_eq!(net.r(r).totals().held, 0);
 }
 
+/// Proves rfc1122-3.3.2-reassembly, rfc1812-4.2.2.8-reassembly, rfc791-3.2-reassembly.
 #[test]
 fn rfc791_fragments_to_the_router_are_put_together_and_answered() {
     let (mut net, _, a, _) = lan(Settings::default());
@@ -258,6 +264,8 @@ fn rfc791_fragments_to_the_router_are_put_together_and_answered() {
     net.check();
 }
 
+/// Proves rfc4443-4.2-data.
+/// Proves rfc8200-4.5-source.
 #[test]
 fn rfc8200_4_5_a_long_echo_reply_of_ours_is_fragmented_at_its_source() {
     let (mut net, _, a, _) = lan(Settings::default());

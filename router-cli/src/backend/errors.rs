@@ -2,6 +2,7 @@
 
 use crate::control::WireError;
 use router_core::addr::Family;
+use router_core::explain::ExplainError;
 use router_core::neighbor::NeighError;
 use router_core::router::{PortError, TunnelError};
 use router_core::routing::RouteError;
@@ -57,6 +58,20 @@ pub(super) fn control(e: ControlError) -> WireError {
             WireError::new(code, p.to_string(), "")
         }
     }
+}
+
+pub(super) fn explain(e: ExplainError) -> WireError {
+    let hint = match &e {
+        ExplainError::NoPort(name) => return WireError::no_device(name),
+        ExplainError::NoDestination => "say \"to ADDRESS\"",
+        ExplainError::Families => "an IPv4 packet has two IPv4 addresses, an IPv6 packet two IPv6 addresses",
+        ExplainError::Length { .. } => "\"len\" counts the whole IP packet, headers included",
+        ExplainError::NoIngress(_) => "say \"iif PORT\"",
+        ExplainError::NoSource(_) => "say \"from ADDRESS\"",
+        ExplainError::SuperFrame => "say \"proto tcp\" or \"proto udp\" with \"gso\"",
+        ExplainError::NoPacket => "give a whole packet, from the IP or Ethernet header on",
+    };
+    WireError::new("invalid", format!("Error: {e}."), hint)
 }
 
 fn invalid(e: impl std::fmt::Display) -> WireError {

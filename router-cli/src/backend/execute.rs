@@ -71,8 +71,12 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             Ok(Answer::Nexthops(list))
         }
         Op::NextHopFlush(select) => flush_next_hops(c, &select),
+        Op::Explain(q) => {
+            let answer = c.router().explain(c.now(), &q).map_err(errors::explain)?;
+            Ok(Answer::Explain(Box::new(answer)))
+        }
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
-        Op::RouteShow(_) | Op::Reload | Op::Version | Op::Batch { .. } => {
+        Op::RouteShow(_) | Op::RoutePage(_) | Op::Monitor(_) | Op::Reload | Op::Version | Op::Batch { .. } => {
             Err(WireError::protocol("Error: this operation is not for the control thread."))
         }
     }

@@ -1,19 +1,24 @@
 //! The running router behind the control socket and the configuration: operations become calls on its control thread.
 
 mod errors;
+mod events;
 mod execute;
+mod imagined;
 mod ports;
 mod show;
 
 pub(crate) use execute::execute;
 use execute::flush_page;
+pub(crate) use imagined::Imagined;
 pub(crate) use ports::change;
 
 use crate::config::{Change, Target};
 use crate::control::{
-    Answer, Backend, Op, RoutePlace, RouteSelect, StatsInfo, TableSelect, VERSION, VersionInfo, WireError, run_batch,
+    Answer, Backend, Follower, Hub, MonitorSelect, Op, RoutePlace, RouteSelect, StatsInfo, TableSelect, VERSION,
+    VersionInfo, WireError, run_batch,
 };
 use router_core::addr::Family;
+use router_core::port::PortInfo;
 use router_core::routing::{Cursor, PrefixSelect, RouteFilter};
 use router_core::spec::RouteInfo;
 use router_io::runtime::{Control, RouterHandle};
@@ -29,16 +34,31 @@ pub(crate) struct RouterBackend {
     name: String,
     started: Instant,
     reload: Mutex<Option<Arc<Reload>>>,
+    hub: Arc<Hub>,
 }
 
 impl RouterBackend {
     pub fn new(handle: RouterHandle, name: &str) -> Self {
-        RouterBackend { handle, name: name.to_owned(), started: Instant::now(), reload: Mutex::new(None) }
+        RouterBackend {
+            handle,
+            name: name.to_owned(),
+            started: Instant::now(),
+            reload: Mutex::new(None),
+            hub: Arc::default(),
+        }
     }
 
     /// Sets what [`Op::Reload`] does.
     pub fn on_reload(&self, reload: Arc<Reload>) {
         *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    /// A port in the tables alone: no device is opened.
+    pub fn add_port_without_device(&self, info: PortInfo) -> Result<(), WireError> {
+        self.on_control(move |c| {
+            let now = c.now();
+            c.router_mut().add_port(now, info).map(|_| ()).map_err(errors::port)
+        })?
     }
 
     fn on_control<R: Send + 'static>(
@@ -102,6 +122,15 @@ impl Backend for RouterBackend {
         let (mut page, next) = self.on_control(move |c| c.router().routing().page(&filter, cursor, limit))?;
         page.retain(|r| select.matches(r));
         Ok((page, next.map(|c| RoutePlace { table: c.table, dst: c.dst })))
+    }
+
+    fn follow(&self, select: MonitorSelect) -> Result<Arc<Follower>, WireError> {
+        let (follower, _) = self.hub.join(select);
+        let hub = Arc::downgrade(&self.hub);
+        // Said each time: the last follower may be leaving just now, and the watcher with it.
+        self.on_control(move |c| c.watch(Some(events::watcher(hub))))?;
+        events::watch_drops(&self.hub, &self.handle);
+        Ok(follower)
     }
 }
 

@@ -54,7 +54,7 @@ fn add_port(c: &mut Control, plan: &PortPlan) -> Result<(), WireError> {
 }
 
 /// The router gives every Ethernet port a link-local address; here none is wanted but those that were written.
-fn drop_link_local(c: &mut Control, id: PortId, plan: &PortPlan) {
+pub(super) fn drop_link_local(c: &mut Control, id: PortId, plan: &PortPlan) {
     let made: Vec<IpNet> = c
         .router()
         .ports()
@@ -71,7 +71,7 @@ fn is_link_local(net: &IpNet) -> bool {
     matches!(net.addr(), IpAddr::V6(a) if a.is_unicast_link_local())
 }
 
-fn port_config(plan: &PortPlan) -> PortConfig {
+pub(super) fn port_config(plan: &PortPlan) -> PortConfig {
     let PortPlan {
         name,
         kind,
@@ -85,6 +85,7 @@ fn port_config(plan: &PortPlan) -> PortConfig {
         promisc,
         up,
         share_with_kernel,
+        xdp,
         host_address,
         local,
         input,
@@ -107,6 +108,7 @@ fn port_config(plan: &PortPlan) -> PortConfig {
         promiscuous: promisc,
         admin_up: up,
         share_with_kernel,
+        xdp,
         host_addrs: host_address,
         local,
         input,

@@ -1,28 +1,34 @@
 //! What the router knows, in the words of the control protocol.
 
 use crate::control::{LinkInfo, LinkSelect, NeighInfo, NeighSelect, StatsInfo, TunnelInfo};
-use router_core::port::TableId;
+use router_core::neighbor::Neighbor;
+use router_core::port::{PortInfo, TableId};
 use router_core::time::Instant;
 use router_io::runtime::Control;
 
 pub(super) fn neighs(c: &Control, select: &NeighSelect) -> Vec<NeighInfo> {
-    let now = c.now();
-    let age = |t: Instant| now.saturating_since(t).as_secs();
     c.router()
         .neighbors()
         .into_iter()
         .filter_map(|n| {
             let port = c.router().ports().get(n.port)?;
-            select.matches(&n.addr, &port.name, n.state).then(|| NeighInfo {
-                neigh: n.spec(&port.name),
-                used: age(n.used),
-                confirmed: age(n.confirmed),
-                updated: age(n.updated),
-                probes: u32::from(n.probes),
-                pending: u32::try_from(n.pending).unwrap_or(u32::MAX),
-            })
+            select.matches(&n.addr, &port.name, n.state).then(|| neigh(c, &n, &port.name))
         })
         .collect()
+}
+
+/// A neighbour on the port of this name.
+pub(super) fn neigh(c: &Control, n: &Neighbor, dev: &str) -> NeighInfo {
+    let now = c.now();
+    let age = |t: Instant| now.saturating_since(t).as_secs();
+    NeighInfo {
+        neigh: n.spec(dev),
+        used: age(n.used),
+        confirmed: age(n.confirmed),
+        updated: age(n.updated),
+        probes: u32::from(n.probes),
+        pending: u32::try_from(n.pending).unwrap_or(u32::MAX),
+    }
 }
 
 pub(super) fn links(c: &Control, select: &LinkSelect) -> Vec<LinkInfo> {
@@ -34,24 +40,32 @@ pub(super) fn links(c: &Control, select: &LinkSelect) -> Vec<LinkInfo> {
         .filter(|p| select.dev.as_ref().is_none_or(|d| *d == p.name))
         .filter(|p| !select.up || p.admin_up)
         .filter(|p| select.kind.as_ref().is_none_or(|k| *k == p.kind.to_string()))
-        .map(|p| LinkInfo {
-            ifindex: p.ifindex,
-            name: p.name.clone(),
-            kind: p.kind,
-            medium: p.medium,
-            mac: p.mac,
-            mtu: p.mtu,
-            vlan: p.vlan,
-            table: p.table,
-            admin_up: p.admin_up,
-            up: p.up,
-            addrs: p.addrs.clone(),
-            outer: tunnels.iter().find(|t| t.id == p.id).map(|t| (t.spec.local, t.spec.remote)),
-            totals: c.port_totals(p.id),
+        .map(|p| {
+            let outer = tunnels.iter().find(|t| t.id == p.id).map(|t| (t.spec.local, t.spec.remote));
+            LinkInfo { outer, ..link(c, p) }
         })
         .collect();
     list.sort_by_key(|l| l.ifindex);
     list
+}
+
+/// A port, but for the ends of a tunnel.
+pub(super) fn link(c: &Control, p: &PortInfo) -> LinkInfo {
+    LinkInfo {
+        ifindex: p.ifindex,
+        name: p.name.clone(),
+        kind: p.kind,
+        medium: p.medium,
+        mac: p.mac,
+        mtu: p.mtu,
+        vlan: p.vlan,
+        table: p.table,
+        admin_up: p.admin_up,
+        up: p.up,
+        addrs: p.addrs.clone(),
+        outer: None,
+        totals: c.port_totals(p.id),
+    }
 }
 
 pub(super) fn tunnels(c: &Control, name: Option<&str>) -> Vec<TunnelInfo> {

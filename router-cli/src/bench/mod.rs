@@ -1,11 +1,13 @@
-//! `duet bench`: how fast this machine looks up and forwards, measured in memory by the very code that routes. Needs no
-//! privilege, no port and no running router.
+//! `duet bench`: how fast this machine looks up and forwards. In memory, by the very code that routes, without privilege,
+//! port or running router; and on wires of a private lab, beside the kernel.
 
 mod forward;
 mod lookup;
+pub(crate) mod report;
 mod show;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use crate::grammar::{Failure, exit};
 use benches::measure::Plan;
@@ -15,7 +17,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::IpNet;
 use router_io::machine;
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Runs of which the median counts.
@@ -42,6 +46,8 @@ enum What {
     Lookup(LookupArgs),
     /// The whole way of a packet, from a received frame to one ready to send: million packets per second on one core
     Forward(ForwardArgs),
+    /// Packets on wires, in a private lab, beside the kernel's own forwarding: throughput, loss, latency (RFC 2544, RFC 8219)
+    Wire(Box<wire::WireArgs>),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -133,15 +139,34 @@ enum PathArg {
 }
 
 /// Runs `duet bench`.
-pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
+    if let What::Wire(a) = &args.what {
+        return wire(a, args);
+    }
     let progress = Progress::new();
     let report = match &args.what {
         What::Lookup(a) => lookup::run(a, &progress),
         What::Forward(a) => forward::run(a, &progress),
+        What::Wire(_) => return Ok(ExitCode::SUCCESS),
     };
     progress.0.finish_and_clear();
     let mut out = std::io::stdout().lock();
-    show::print(&mut out, &report?, args.json, args.pretty)
+    show::print(&mut out, &report?, args.json, args.pretty)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wire(wire_args: &wire::WireArgs, args: &BenchArgs) -> Result<ExitCode, Failure> {
+    let report = match wire::run(wire_args)? {
+        wire::Outcome::Elsewhere(code) => return Ok(ExitCode::from(code)),
+        wire::Outcome::Done(report) => report,
+    };
+    let mut out = std::io::stdout().lock();
+    match (args.json, args.pretty) {
+        (_, true) => writeln!(out, "{}", serde_json::to_string_pretty(&report).unwrap_or_default())?,
+        (true, _) => writeln!(out, "{}", serde_json::to_string(&report).unwrap_or_default())?,
+        _ => report::text::print(&mut out, &report)?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What is under way, on a terminal only.

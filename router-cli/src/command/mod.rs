@@ -2,24 +2,31 @@
 //! iproute2's output.
 
 mod batch;
+pub(crate) mod explain;
 mod restore;
 
 pub use batch::run_batch_file;
 
-use crate::control::{Answer, Client, ClientError, LinkSelect, NeighSelect, NextHopSelect, Op, RouteSelect};
+use crate::control::{
+    Answer, Client, ClientError, LinkSelect, NeighSelect, NextHopSelect, Op, RoutePage, RoutePageSelect, RoutePlace,
+    RouteSelect,
+};
 use crate::grammar::{
     AddrCommand, Command, Failure, LinkCommand, NeighCommand, NextHopCommand, Options, RouteCommand, TunnelCommand,
     exit, usage,
 };
-use crate::output::{self, NextHops, Out};
-use router_core::spec::proto;
+use crate::output::{self, NextHops, Out, OutState};
+use router_core::spec::{RouteInfo, proto};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// A connection that is made when it is first needed, and output with the options that shape it.
 pub struct Session<'a> {
     socket: PathBuf,
     client: Option<Client>,
+    cancel: Option<Arc<AtomicBool>>,
     /// Options in force.
     pub options: Options,
     /// Where output goes.
@@ -41,18 +48,102 @@ impl From<io::Error> for Failure {
 impl<'a> Session<'a> {
     /// A session with the router behind `socket`.
     pub fn new(socket: PathBuf, options: Options, out: &'a mut dyn Write, color: bool) -> Self {
-        Session { socket, client: None, options, out, color }
+        Session { socket, client: None, cancel: None, options, out, color }
+    }
+
+    /// Gives up waiting for the router as soon as this is set.
+    pub fn cancelled_by(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.cancel = Some(flag);
+        self
+    }
+
+    /// Takes over a connection that is open already, of the same router.
+    pub fn with_client(mut self, client: Option<Client>) -> Self {
+        self.client = client;
+        self
+    }
+
+    /// The connection, if there is one, for the next session.
+    pub fn into_client(self) -> Option<Client> {
+        self.client.filter(|c| c.in_flight() == 0)
     }
 
     pub(crate) fn client(&mut self) -> Result<&mut Client, Failure> {
-        if self.client.is_none() {
-            self.client = Some(Client::connect(&self.socket)?);
-        }
-        self.client.as_mut().ok_or_else(|| Failure::new(exit::REFUSED, "no connection"))
+        Ok(self.connected()?)
+    }
+
+    fn connected(&mut self) -> Result<&mut Client, ClientError> {
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => {
+                let client = Client::connect(&self.socket)?;
+                match &self.cancel {
+                    Some(flag) => client.cancelled_by(Arc::clone(flag)),
+                    None => client,
+                }
+            }
+        };
+        Ok(self.client.insert(client))
     }
 
     pub(crate) fn call(&mut self, op: Op) -> Result<Answer, Failure> {
-        Ok(self.client()?.call(op)?)
+        Ok(self.try_call(op)?)
+    }
+
+    /// One request. An old connection that was closed meanwhile is made anew.
+    pub(crate) fn try_call(&mut self, op: Op) -> Result<Answer, ClientError> {
+        let fresh = self.client.is_none();
+        let repeated = op.clone();
+        let result = self.connected()?.call(op);
+        let again = match &result {
+            // It hung up because nothing was asked for a while: it cannot have begun this operation.
+            Err(ClientError::Refused(e)) if e.code == "idle" => true,
+            // It went away while nobody looked; whoever is there now may answer. Changes are not sent twice.
+            Err(ClientError::Broken(_)) => !fresh && !repeated.is_write(),
+            _ => false,
+        };
+        if again || matches!(result, Err(ClientError::Broken(_) | ClientError::Cancelled)) {
+            self.client = None;
+        }
+        if again { self.connected()?.call(repeated) } else { result }
+    }
+
+    /// Whether there is a connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// Runs `f` with other options and another output on the same connection.
+    pub(crate) fn aside<R>(
+        &mut self,
+        options: Options,
+        out: &mut dyn Write,
+        f: impl FnOnce(&mut Session<'_>) -> R,
+    ) -> R {
+        let client = self.client.take();
+        let mut other =
+            Session { socket: self.socket.clone(), client, cancel: self.cancel.clone(), options, out, color: false };
+        let result = f(&mut other);
+        self.client = other.client.take();
+        result
+    }
+
+    /// Every selected route, in order, some at a time: neither side holds more than a page, and the router does not wait
+    /// for a slow reader.
+    pub(crate) fn each_route(
+        &mut self,
+        select: &RouteSelect,
+        mut each: impl FnMut(&mut dyn Write, &RouteInfo) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut after = None;
+        loop {
+            let page = self.route_page(select, after.take())?;
+            page.routes.iter().try_for_each(|info| each(self.out, info))?;
+            match page.next {
+                Some(next) => after = Some(next),
+                None => return Ok(()),
+            }
+        }
     }
 
     fn done(&mut self, op: Op) -> Result<(), Failure> {
@@ -119,36 +210,42 @@ impl<'a> Session<'a> {
                 _ => return Err(unexpected()),
             }
         }
-        self.client()?;
-        let Session { client: Some(client), options, out, color, .. } = self else { return Err(unexpected()) };
-        let mut out = Out::new(*out, options, *color);
+        let mut page = self.route_page(&select, None)?;
+        // One writer for the whole list: it knows where commas go.
+        let mut carry = OutState::default();
         let mut begun = false;
-        client.pages(Op::RouteShow(select.clone()), |page| {
-            let Answer::Routes(list) = page else { return Err(unexpected()) };
+        loop {
+            let mut out = Out::resume(self.out, &self.options, self.color, carry);
             if !std::mem::replace(&mut begun, true) {
                 out.begin()?;
             }
-            for info in &list {
-                output::route(&mut out, info, &select, options, &objects)?;
+            for info in &page.routes {
+                output::route(&mut out, info, &select, &self.options, &objects)?;
             }
-            Ok::<(), Failure>(())
-        })?;
-        Ok(out.end()?)
+            carry = out.pause();
+            let Some(next) = page.next.take() else { break };
+            page = self.route_page(&select, Some(next))?;
+        }
+        Ok(Out::resume(self.out, &self.options, self.color, carry).end()?)
+    }
+
+    fn route_page(&mut self, select: &RouteSelect, after: Option<RoutePlace>) -> Result<RoutePage, Failure> {
+        match self.call(Op::RoutePage(RoutePageSelect { select: select.clone(), after, limit: 0 }))? {
+            Answer::Page(page) => Ok(page),
+            _ => Err(unexpected()),
+        }
     }
 
     fn save_routes(&mut self, select: RouteSelect) -> Result<(), Failure> {
-        self.client()?;
-        let Session { client: Some(client), out, .. } = self else { return Err(unexpected()) };
-        writeln!(out, "# duet routes, version 1: read back with \"duet route restore\"")?;
-        client.pages(Op::RouteShow(select), |page| {
-            let Answer::Routes(list) = page else { return Err(unexpected()) };
+        writeln!(self.out, "# duet routes, version 1: read back with \"duet route restore\"")?;
+        self.each_route(&select, |out, info| {
             // The router makes its own routes from its addresses.
-            for info in list.iter().filter(|i| i.route.proto != Some(proto::KERNEL)) {
+            if info.route.proto != Some(proto::KERNEL) {
                 writeln!(out, "{}", output::route_line(&info.route))?;
             }
-            Ok::<(), Failure>(())
+            Ok(())
         })?;
-        Ok(out.flush()?)
+        Ok(self.out.flush()?)
     }
 
     /// What iproute2 says after a flush, with `-s`.
@@ -219,7 +316,7 @@ impl<'a> Session<'a> {
 
     fn links(&mut self, select: LinkSelect) -> Result<Vec<crate::control::LinkInfo>, Failure> {
         let dev = select.dev.clone();
-        match self.client()?.call(Op::LinkShow(select)) {
+        match self.try_call(Op::LinkShow(select)) {
             Ok(Answer::Links(list)) => Ok(list),
             Ok(_) => Err(unexpected()),
             Err(ClientError::Refused(e)) if e.code == "no_device" => Err(Failure {

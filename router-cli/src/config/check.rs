@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use router_core::addr::Family;
 use router_core::port::PortKind;
 use router_core::spec::{HopSpec, NextHopKind, NextHopSpec, RouteSpec};
-use std::collections::HashMap;
+use router_io::port::xdp::XdpOptions;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::ops::Range;
 
@@ -36,11 +37,15 @@ fn names(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
 
 fn ports(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
     let mut devices: HashMap<(String, Option<u16>), &str> = HashMap::new();
+    let (mut all_devices, mut xdp_devices) = (HashSet::new(), HashSet::new());
     for (name, p) in &plan.ports {
         let span = place::<str>(&places.ports, name);
         let mut wrong =
             |message: String, remedy: &str| problems.add(span.clone(), format!("[port.{name}] {message}"), remedy);
-        let ethernet = matches!(p.kind, PortKind::Packet | PortKind::Datalink | PortKind::Memory | PortKind::Pcap);
+        let ethernet = matches!(
+            p.kind,
+            PortKind::Packet | PortKind::Xdp | PortKind::Auto | PortKind::Datalink | PortKind::Memory | PortKind::Pcap
+        );
         if (p.kind == PortKind::Loopback) != (name == "lo") {
             wrong("mixes up the loopback".into(), "kind = \"loopback\" goes with [port.lo] and only there");
         }
@@ -51,6 +56,18 @@ fn ports(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
         }
         if p.kind == PortKind::Pcap && p.input.is_none() && p.output.is_none() {
             wrong("has neither input nor output".into(), "write input = \"in.pcap\", output = \"out.pcap\" or both");
+        }
+        if p.kind == PortKind::Xdp && p.share_with_kernel {
+            wrong(
+                "of kind xdp has share_with_kernel".into(),
+                "it takes every frame from the kernel; use kind = \"packet\"",
+            );
+        }
+        if !matches!(p.kind, PortKind::Xdp | PortKind::Auto) && p.xdp != XdpOptions::default() {
+            wrong(
+                format!("of kind {} has xdp_mode, zero_copy or busy_poll", p.kind),
+                "they belong to kind = \"xdp\" or \"auto\"",
+            );
         }
         if p.kind != PortKind::Pcap && (p.input.is_some() || p.output.is_some()) {
             wrong(format!("of kind {} has a capture file", p.kind), "input and output belong to kind = \"pcap\"");
@@ -68,8 +85,19 @@ fn ports(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
         if v6 && p.mtu.is_some_and(|m| m < 1280) {
             wrong("has an IPv6 address and an MTU below 1280 (RFC 8200 5)".into(), "raise mtu or remove the address");
         }
-        if matches!(p.kind, PortKind::Packet | PortKind::Datalink) {
+        if matches!(p.kind, PortKind::Packet | PortKind::Datalink | PortKind::Xdp | PortKind::Auto) {
             let device = p.device.clone().unwrap_or_else(|| name.clone());
+            if p.kind == PortKind::Xdp || xdp_devices.contains(&device) {
+                if all_devices.contains(&device) {
+                    wrong(
+                        format!("shares device {device} with another port"),
+                        "an xdp port has its device alone; several VLANs of a device need kind = \"packet\"",
+                    );
+                    continue;
+                }
+                xdp_devices.insert(device.clone());
+            }
+            all_devices.insert(device.clone());
             if let Some(other) = devices.insert((device.clone(), p.vlan), name) {
                 wrong(format!("uses device {device} like [port.{other}]"), "one port per device and VLAN");
             }

@@ -7,10 +7,12 @@ use super::problem::{Problem, Problems, nearest};
 use super::reader::{Section, Value, texts};
 use crate::control::Access;
 use crate::grammar::{parse_neigh_line, parse_nexthop_line, parse_route_line, table_from_name, table_name, value};
-use router_core::addr::parse_addr;
+use ipnet::IpNet;
+use router_core::addr::{parse_addr, parse_prefix};
 use router_core::port::PortKind;
-use router_core::settings::{IcmpSettings, NeighborSettings};
+use router_core::settings::{AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, Preference, Proxy};
 use router_core::spec::{TunnelMode, TunnelSpec, proto};
+use router_io::port::xdp::{XdpMode, XdpOptions};
 use std::net::IpAddr;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
@@ -94,6 +96,9 @@ fn router(value: &Value<'_>, plan: &mut Plan, problems: &mut Problems<'_>) {
     let nesting = s.number("max_tunnel_nesting", 1..=16, problems);
     plan.settings.max_tunnel_nesting = nesting.map_or(plan.settings.max_tunnel_nesting, |n| n as u8);
     r.access = access(&mut s, problems);
+    let martians = &mut plan.settings.martians;
+    martians.allow_net_zero = s.boolean("allow_net_zero", problems).unwrap_or(martians.allow_net_zero);
+    martians.allow_class_e = s.boolean("allow_class_e", problems).unwrap_or(martians.allow_class_e);
     s.finish(problems);
     plan.router = r;
 }
@@ -148,6 +153,8 @@ fn icmp(value: &Value<'_>, i: &mut IcmpSettings, problems: &mut Problems<'_>) {
     for (key, field) in [
         ("error_rate", &mut i.error_rate),
         ("error_burst", &mut i.error_burst),
+        ("peer_rate", &mut i.peer_rate),
+        ("peer_burst", &mut i.peer_burst),
         ("echo_rate", &mut i.echo_rate),
         ("echo_burst", &mut i.echo_burst),
     ] {
@@ -162,6 +169,13 @@ fn icmp(value: &Value<'_>, i: &mut IcmpSettings, problems: &mut Problems<'_>) {
                 "it is the source of ICMPv4 errors; 192.0.0.8 by RFC 7600",
             ),
         }
+    }
+    i.redirects = s.boolean("redirects", problems).unwrap_or(i.redirects);
+    i.interface_info = s.boolean("interface_info", problems).unwrap_or(i.interface_info);
+    let name = s.text("node_name", "\"diamond\"", problems);
+    let addr = s.addr("node_address", "\"2001:db8::1\"", problems).map(|(a, _)| a);
+    if name.is_some() || addr.is_some() {
+        i.node = Some(NodeIdentity { name: name.unwrap_or_default(), addr });
     }
     s.finish(problems);
 }
@@ -181,6 +195,9 @@ fn neighbor(value: &Value<'_>, n: &mut NeighborSettings, problems: &mut Problems
         [("max_multicast_solicit", &mut n.max_multicast_solicit), ("max_unicast_solicit", &mut n.max_unicast_solicit)]
     {
         *field = s.number(key, 1..=255, problems).map_or(*field, |v| v as u8);
+    }
+    for (key, field) in [("dad_transmits", &mut n.dad_transmits), ("announcements", &mut n.announcements)] {
+        *field = s.number(key, 0..=255, problems).map_or(*field, |v| v as u8);
     }
     for (key, field) in [
         ("max_pending", &mut n.max_pending),
@@ -217,6 +234,8 @@ fn named<'t, 'v>(
 const KINDS: &[(&str, PortKind)] = &[
     ("tun", PortKind::Tun),
     ("packet", PortKind::Packet),
+    ("xdp", PortKind::Xdp),
+    ("auto", PortKind::Auto),
     ("datalink", PortKind::Datalink),
     ("rawip", PortKind::RawIp),
     ("memory", PortKind::Memory),
@@ -238,7 +257,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
             })
         });
         if kind.is_none() && s.value("kind").is_none() {
-            let remedy = "write kind = \"packet\" (or tun, datalink, rawip, memory, pcap)";
+            let remedy = "write kind = \"packet\" (or auto, xdp, tun, datalink, rawip, memory, pcap)";
             problems.add(span.clone(), format!("[port.{name}] has no kind"), remedy);
         }
         let mut p = PortPlan::new(name, kind.map_or(PortKind::Packet, |(k, _)| k));
@@ -256,13 +275,100 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         p.promisc = s.boolean("promisc", problems).unwrap_or(p.promisc);
         p.up = s.boolean("up", problems).unwrap_or(p.up);
         p.share_with_kernel = s.boolean("share_with_kernel", problems).unwrap_or(p.share_with_kernel);
+        p.xdp = xdp(&mut s, problems);
         p.host_address = s.interface_addrs("host_address", problems);
         p.local = s.addr("local", "\"198.51.100.7\"", problems).map(|(a, _)| a);
+        for (text, span) in s.texts("proxy", "[\"192.0.2.128/25\", \"2001:db8:1::8000/113\"]", problems) {
+            match parse_prefix(&text) {
+                Ok(net) => plan.settings.neighbor.proxy.push(Proxy { port: name.to_owned(), net }),
+                Err(e) => problems.add(
+                    span,
+                    format!("proxy in [port.{name}]: {e}"),
+                    "write prefixes for whose addresses the router answers ARP and NDP here",
+                ),
+            }
+        }
+        if let Some(value) = s.value("advertise") {
+            advertise(name, value, plan, problems);
+        }
         p.input = s.text("input", "\"in.pcap\"", problems).map(Into::into);
         p.output = s.text("output", "\"out.pcap\"", problems).map(Into::into);
         s.finish(problems);
         plan.ports.insert(name.to_owned(), p);
     }
+}
+
+fn xdp(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> XdpOptions {
+    let mode = s.parsed("xdp_mode", "where the XDP program runs", "\"native\"", problems, |t| match t {
+        "native" | "drv" | "xdpdrv" => Ok(XdpMode::Native),
+        "generic" | "skb" | "xdpgeneric" => Ok(XdpMode::Generic),
+        _ => Err(format!("unknown xdp_mode \"{t}\", known are native and generic")),
+    });
+    XdpOptions {
+        mode: mode.map_or_else(XdpMode::default, |(m, _)| m),
+        zero_copy: s.boolean("zero_copy", problems),
+        busy_poll: s.number("busy_poll", 0..=1_000_000, problems).map_or(0, |n| n as u32),
+    }
+}
+
+/// Router advertisements of a port.
+fn advertise(port: &str, value: &Value<'_>, plan: &mut Plan, problems: &mut Problems<'_>) {
+    let mut a = AdvertSettings::default();
+    // The short form: with the defaults of RFC 4861, or not at all.
+    if let Some(wanted) = value.get_ref().as_bool() {
+        if wanted {
+            plan.settings.adverts.insert(port.to_owned(), a);
+        }
+        return;
+    }
+    let Some(mut s) = Section::of(&format!("port.{port}.advertise"), value, problems) else { return };
+    a.max_interval = s.duration("interval", problems).unwrap_or(a.max_interval);
+    a.lifetime = s.duration("lifetime", problems);
+    let preference = s.parsed("preference", "a preference", "\"high\"", problems, |t| match t {
+        "high" => Ok(Preference::High),
+        "medium" => Ok(Preference::Medium),
+        "low" => Ok(Preference::Low),
+        _ => Err(format!("\"{t}\" is neither high, medium nor low")),
+    });
+    a.preference = preference.map_or(a.preference, |(p, _)| p);
+    a.managed = s.boolean("managed", problems).unwrap_or(a.managed);
+    a.other = s.boolean("other", problems).unwrap_or(a.other);
+    a.hop_limit = s.number("hop_limit", 0..=255, problems).map_or(a.hop_limit, |n| n as u8);
+    a.mtu = s.number("mtu", 1280..=65_535, problems).map(|n| n as u32);
+    a.valid = s.duration("valid", problems).unwrap_or(a.valid);
+    a.preferred = s.duration("preferred", problems).unwrap_or(a.preferred.min(a.valid));
+    let v6 = |text: &str| match parse_prefix(text) {
+        Ok(IpNet::V6(net)) => Ok(net),
+        Ok(net) => Err(format!("{net} is not an IPv6 prefix")),
+        Err(e) => Err(e.to_string()),
+    };
+    if s.value("prefixes").is_some() {
+        let mut prefixes = Vec::new();
+        for (text, span) in s.texts("prefixes", "[\"2001:db8:1::/64\"]", problems) {
+            match v6(&text) {
+                Ok(net) => prefixes.push(net),
+                Err(why) => problems.add(span, format!("prefixes in [{}]: {why}", s.name), "write IPv6 prefixes"),
+            }
+        }
+        a.prefixes = Some(prefixes);
+    }
+    for (text, span) in s.texts("dns", "[\"2001:db8::53\"]", problems) {
+        match parse_addr(&text) {
+            Ok(IpAddr::V6(addr)) => a.dns.push(addr),
+            _ => problems.add(
+                span,
+                format!("dns in [{}]: \"{text}\" is not an IPv6 address", s.name),
+                "write addresses of name servers",
+            ),
+        }
+    }
+    a.search = s.texts("search", "[\"example.net\"]", problems).into_iter().map(|(t, _)| t).collect();
+    a.pref64 = s.parsed("pref64", "a prefix", "\"64:ff9b::/96\"", problems, v6).map(|(p, _)| p);
+    if let Err(e) = a.check() {
+        problems.add(value.span(), format!("[{}]: {e}", s.name), "mend it, or leave it out for the default");
+    }
+    s.finish(problems);
+    plan.settings.adverts.insert(port.to_owned(), a);
 }
 
 fn link_local(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> LinkLocal {

@@ -6,6 +6,7 @@ use router_core::addr::MacAddr;
 use router_core::port::{PortKind, TableId};
 use router_core::settings::Settings;
 use router_core::spec::{NeighSpec, NextHopSpec, RouteSpec, TunnelSpec};
+use router_io::port::xdp::XdpOptions;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -96,6 +97,8 @@ pub struct PortPlan {
     pub up: bool,
     /// Leave the device to the kernel too.
     pub share_with_kernel: bool,
+    /// `xdp`, `auto`: how AF_XDP is used.
+    pub xdp: XdpOptions,
     /// Addresses of the host's side of a TUN device.
     pub host_address: Vec<IpNet>,
     /// `rawip`: only packets to this address of the host.
@@ -122,6 +125,7 @@ impl PortPlan {
             promisc: false,
             up: true,
             share_with_kernel: false,
+            xdp: XdpOptions::default(),
             host_address: Vec::new(),
             local: None,
             input: None,

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// How long a router may take for one reply line. Generous: a reload may open ports.
@@ -29,6 +31,9 @@ pub enum ClientError {
         /// Why.
         source: io::Error,
     },
+    /// The user had enough.
+    #[error("Interrupted.")]
+    Cancelled,
     /// The connection broke.
     #[error("The router's answer ended early: {0}")]
     Broken(String),
@@ -59,6 +64,7 @@ impl From<ClientError> for Failure {
                 };
                 Failure::with_hint(exit::REFUSED, e.to_string(), hint)
             }
+            ClientError::Cancelled => Failure::new(exit::INTERRUPTED, "Interrupted."),
             ClientError::Broken(_) => Failure::with_hint(
                 exit::REFUSED,
                 e.to_string(),
@@ -74,6 +80,7 @@ pub struct Client {
     lines: LineReader,
     next_id: u64,
     pending: VecDeque<u64>,
+    patience: Duration,
 }
 
 impl Client {
@@ -82,7 +89,24 @@ impl Client {
         let failed = |source| ClientError::Connect { path: path.to_owned(), source };
         let stream = UnixStream::connect(path).map_err(failed)?;
         let lines = LineReader::new(stream.try_clone().map_err(failed)?, LONGEST);
-        Ok(Client { stream, lines, next_id: 1, pending: VecDeque::new() })
+        Ok(Client { stream, lines, next_id: 1, pending: VecDeque::new(), patience: PATIENCE })
+    }
+
+    /// Waits only so long for each reply line, instead of two minutes.
+    pub fn patience(mut self, time: Duration) -> Self {
+        self.patience = time;
+        self
+    }
+
+    /// Gives up waiting as soon as this is set.
+    pub fn cancelled_by(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.lines.cancelled_by(flag);
+        self
+    }
+
+    /// The connection, to wait for.
+    pub fn stream(&self) -> &UnixStream {
+        &self.stream
     }
 
     /// Sends a request without waiting for its reply.
@@ -92,7 +116,7 @@ impl Client {
         let mut line =
             serde_json::to_vec(&Request { v: VERSION, id, op }).map_err(|e| ClientError::Broken(e.to_string()))?;
         line.push(b'\n');
-        if let Err(e) = write_all(&self.stream, &line, PATIENCE) {
+        if let Err(e) = write_all(&self.stream, &line, self.patience) {
             // The router may have said why it hung up.
             return Err(match self.read_reply() {
                 Ok(Reply { error: Some(error), .. }) => ClientError::Refused(error),
@@ -158,11 +182,12 @@ impl Client {
     }
 
     fn read_reply(&mut self) -> Result<Reply, ClientError> {
-        match self.lines.next(PATIENCE, PATIENCE) {
+        match self.lines.next(self.patience, self.patience) {
             Ok(Some(line)) => {
                 serde_json::from_slice(line).map_err(|e| ClientError::Broken(format!("malformed reply: {e}")))
             }
             Ok(None) => Err(ClientError::Broken("connection closed".into())),
+            Err(LineError::Cancelled) => Err(ClientError::Cancelled),
             Err(LineError::Io(e)) => Err(ClientError::Broken(e.to_string())),
             Err(e) => Err(ClientError::Broken(e.to_string())),
         }

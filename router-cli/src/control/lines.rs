@@ -3,6 +3,8 @@
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Why there is no line.
@@ -17,6 +19,9 @@ pub(super) enum LineError {
     /// Nothing came.
     #[error("nothing came in {0:?}")]
     Idle(Duration),
+    /// The user had enough.
+    #[error("interrupted")]
+    Cancelled,
     /// The connection broke.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -31,11 +36,20 @@ pub(super) struct LineReader {
     /// Where the search for the end of line goes on.
     searched: usize,
     limit: usize,
+    cancel: Option<Arc<AtomicBool>>,
 }
+
+/// How often a waiting reader looks whether it was cancelled.
+const LOOK: Duration = Duration::from_millis(100);
 
 impl LineReader {
     pub fn new(stream: UnixStream, limit: usize) -> Self {
-        LineReader { stream, buffer: Vec::new(), start: 0, searched: 0, limit }
+        LineReader { stream, buffer: Vec::new(), start: 0, searched: 0, limit, cancel: None }
+    }
+
+    /// Ends every wait soon after the flag is set.
+    pub fn cancelled_by(&mut self, flag: Arc<AtomicBool>) {
+        self.cancel = Some(flag);
     }
 
     /// The next line without its end; None at the end of the stream (an unfinished last line counts as one).
@@ -60,6 +74,11 @@ impl LineReader {
             let left = match first_byte {
                 Some(at) => whole.checked_sub(at.elapsed()).ok_or(LineError::Slow(whole))?,
                 None => idle.checked_sub(began.elapsed()).ok_or(LineError::Idle(idle))?,
+            };
+            let left = match &self.cancel {
+                Some(flag) if flag.load(Ordering::Relaxed) => return Err(LineError::Cancelled),
+                Some(_) => left.min(LOOK),
+                None => left,
             };
             if !wait(&self.stream, PollFlags::IN, left)? {
                 continue;

@@ -2,6 +2,7 @@
 //! Unix stream socket. docs/control-protocol.md describes it for other programs.
 
 mod client;
+mod events;
 mod lines;
 mod ops;
 mod select;
@@ -9,9 +10,12 @@ mod server;
 mod socket;
 mod wire;
 
+pub(crate) use client::plain;
 pub use client::{Client, ClientError};
+pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
 pub use ops::{
-    AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, StatsInfo, TunnelInfo, VersionInfo,
+    AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
+    StatsInfo, TunnelInfo, VersionInfo,
 };
 pub(crate) use select::addr_scope;
 pub use select::{
@@ -19,6 +23,7 @@ pub use select::{
     TunnelChange, route_scope,
 };
 pub use server::{Limits, Server, run_batch};
+pub(crate) use socket::running_names;
 pub use socket::{Access, SocketError, check_free, default_path, find_socket};
 pub use wire::{Body, Reply, Request, VERSION, WireError};
 
@@ -26,6 +31,7 @@ use ipnet::IpNet;
 use router_core::port::TableId;
 use router_core::spec::RouteInfo;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What executes operations: the running router, or a stand-in in tests. Called from several client threads at once.
 pub trait Backend: Send + Sync + 'static {
@@ -40,6 +46,11 @@ pub trait Backend: Send + Sync + 'static {
         after: Option<&RoutePlace>,
         limit: usize,
     ) -> Result<(Vec<RouteInfo>, Option<RoutePlace>), WireError>;
+
+    /// Lets somebody follow what happens, until the follower is dropped.
+    fn follow(&self, _select: MonitorSelect) -> Result<Arc<Follower>, WireError> {
+        Err(WireError::new("invalid", "RTNETLINK answers: Operation not supported", "nothing happens here"))
+    }
 }
 
 /// A place in the order of a route dump: everything up to and with this prefix has been seen.

@@ -5,6 +5,7 @@ use crate::grammar::Verb;
 use ipnet::IpNet;
 use router_core::addr::MacAddr;
 use router_core::counters::PortTotals;
+use router_core::explain::{Explanation, Question};
 use router_core::port::{Medium, PortKind, TableId};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub enum Op {
     /// List routes, in pages.
     #[serde(rename = "route.show")]
     RouteShow(RouteSelect),
+    /// Some of the routes, from a place on: for clients that want the next ones when they are ready for them.
+    #[serde(rename = "route.page")]
+    RoutePage(RoutePageSelect),
     /// Remove all that fit; answers with their number.
     #[serde(rename = "route.flush")]
     RouteFlush(RouteSelect),
@@ -107,6 +111,12 @@ pub enum Op {
     /// Remove all that fit; answers with their number.
     #[serde(rename = "nexthop.flush")]
     NextHopFlush(NextHopSelect),
+    /// What becomes of a packet and why.
+    #[serde(rename = "explain")]
+    Explain(Box<Question>),
+    /// What happens from now on, in pages, until the client sends anything more or goes.
+    #[serde(rename = "monitor")]
+    Monitor(super::MonitorSelect),
     /// Counters.
     #[serde(rename = "stats")]
     Stats,
@@ -180,11 +190,14 @@ impl Op {
         !matches!(
             self,
             Op::RouteShow(_)
+                | Op::RoutePage(_)
                 | Op::RouteGet(_)
                 | Op::NeighShow(_)
                 | Op::LinkShow(_)
                 | Op::TunnelShow(_)
                 | Op::NextHopShow(_)
+                | Op::Explain(_)
+                | Op::Monitor(_)
                 | Op::Stats
                 | Op::Version
         )
@@ -201,6 +214,8 @@ pub enum Answer {
     Count(u64),
     /// A page of routes.
     Routes(Vec<RouteInfo>),
+    /// The answer of `route.page`.
+    Page(RoutePage),
     /// The answer of `route.get`.
     Get(Box<GetInfo>),
     /// Neighbours.
@@ -211,14 +226,41 @@ pub enum Answer {
     Tunnels(Vec<TunnelInfo>),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
+    /// What becomes of a packet.
+    Explain(Box<Explanation>),
     /// Counters.
     Stats(Box<StatsInfo>),
+    /// What happened.
+    Events(Vec<super::Event>),
     /// Who answers.
     Version(VersionInfo),
     /// How a batch went.
     Batch(BatchResult),
     /// Lines for the user, such as what a reload changed.
     Text(String),
+}
+
+/// Arguments of `route.page`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RoutePageSelect {
+    /// Which routes.
+    pub select: RouteSelect,
+    /// Behind this place; None: from the beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<super::RoutePlace>,
+    /// At most about so many; 0 and what is beyond the server's own limit mean that limit.
+    pub limit: usize,
+}
+
+/// Some routes, and where to go on. There may be more although there are none in this page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoutePage {
+    /// The routes.
+    pub routes: Vec<RouteInfo>,
+    /// Where the next page begins; None: this was the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<super::RoutePlace>,
 }
 
 /// See [`Answer::Get`].

@@ -3,7 +3,9 @@
 
 use super::lines::{LineError, LineReader, write_all};
 use super::socket::{Access, Bound, SocketError, bind, may_write};
-use super::{Answer, Backend, BatchResult, Body, Op, Reply, Request, RouteSelect, VERSION, WireError};
+use super::{
+    Answer, Backend, BatchResult, Body, MonitorSelect, Op, Reply, Request, RoutePage, RouteSelect, VERSION, WireError,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -173,12 +175,13 @@ fn serve(stream: &Arc<UnixStream>, shared: &Shared) {
     let mut lines = LineReader::new(read, limits.line);
     let mut chain_broken = false;
     while !shared.stopping.load(Ordering::Relaxed) {
-        let farewell = |line: String, hint: &str| {
-            let error = WireError::new("protocol", line, hint);
+        let farewell_as = |code: &str, line: String, hint: &str| {
+            let error = WireError::new(code, line, hint);
             let _ = send(stream, &Reply::new(0, Body::Error(error)), Duration::from_secs(1));
         };
+        let farewell = |line: String, hint: &str| farewell_as("protocol", line, hint);
         let request = match lines.next(limits.idle, limits.request) {
-            Ok(None) | Err(LineError::Io(_)) => return,
+            Ok(None) | Err(LineError::Io(_) | LineError::Cancelled) => return,
             Ok(Some(line)) if line.iter().all(u8::is_ascii_whitespace) => continue,
             Ok(Some(line)) => read_request(line),
             Err(e @ LineError::TooLong(_)) => {
@@ -188,7 +191,7 @@ fn serve(stream: &Arc<UnixStream>, shared: &Shared) {
                 return farewell(format!("Error: {e}."), "send a request as one line, at once");
             }
             Err(e @ LineError::Idle(_)) => {
-                return farewell(format!("Error: {e}."), "connect again when there is something");
+                return farewell_as("idle", format!("Error: {e}."), "connect again when there is something");
             }
         };
         match request {
@@ -255,6 +258,13 @@ fn answer(
     }
     match op {
         Op::RouteShow(select) => dump(stream, shared, id, &select),
+        Op::Monitor(select) => monitor(stream, shared, id, select),
+        Op::RoutePage(p) => {
+            let most = shared.limits.page;
+            let limit = if p.limit == 0 { most } else { p.limit.min(most) };
+            let page = shared.backend.routes(&p.select, p.after.as_ref(), limit);
+            reply(to_body(page.map(|(routes, next)| Answer::Page(RoutePage { routes, next }))))
+        }
         Op::Batch { chain: true, ops, .. } if *chain_broken => {
             reply(Body::Ok(Answer::Batch(BatchResult { skipped: ops.len() as u64, ..BatchResult::default() })))
         }
@@ -275,6 +285,38 @@ fn answer(
             reply(body)
         }
         op => reply(to_body(shared.backend.call(op))),
+    }
+}
+
+/// Time that a follower may take for one page; meanwhile it loses events.
+const FOLLOWER: Duration = Duration::from_secs(300);
+/// Events per page.
+const EVENTS: usize = 256;
+
+/// Streams events until the client says something more, or goes.
+fn monitor(stream: &UnixStream, shared: &Shared, id: u64, select: MonitorSelect) -> std::io::Result<()> {
+    let follower = match shared.backend.follow(select) {
+        Ok(follower) => follower,
+        Err(e) => return send(stream, &Reply::new(id, Body::Error(e)), shared.limits.reply),
+    };
+    // Whoever has this line knows that from now on nothing is missed.
+    send(stream, &Reply::new(id, Body::Page(Answer::Events(Vec::new()))), shared.limits.reply)?;
+    loop {
+        let events = follower.take(EVENTS, Duration::from_millis(200));
+        let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
+        poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        let said = fds[0].revents();
+        if said.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
+        let over = events.is_none() || said.contains(PollFlags::IN) || shared.stopping.load(Ordering::Relaxed);
+        let events: Vec<_> = events.unwrap_or_default().iter().map(|e| (**e).clone()).collect();
+        if over {
+            return send(stream, &Reply::new(id, Body::Ok(Answer::Events(events))), shared.limits.reply);
+        }
+        if !events.is_empty() {
+            send(stream, &Reply::new(id, Body::Page(Answer::Events(events))), FOLLOWER)?;
+        }
     }
 }
 

@@ -102,6 +102,15 @@ pub fn find_socket(socket: Option<&str>, name: Option<&str>) -> Result<PathBuf, 
     }
 }
 
+/// Names of the routers that have a socket in /run/duet.
+pub(crate) fn running_names() -> Vec<String> {
+    let files = std::fs::read_dir(RUN_DIR).into_iter().flatten().flatten().map(|e| e.path());
+    let sockets = files.filter(|p| p.extension().is_some_and(|e| e == "sock"));
+    let mut names: Vec<String> = sockets.filter_map(|p| Some(p.file_stem()?.to_string_lossy().into_owned())).collect();
+    names.sort();
+    names
+}
+
 fn refused(path: &Path) -> bool {
     matches!(UnixStream::connect(path), Err(e) if e.kind() == io::ErrorKind::ConnectionRefused)
 }

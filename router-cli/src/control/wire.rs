@@ -76,7 +76,7 @@ impl Reply {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{line}")]
 pub struct WireError {
-    /// `exists`, `not_found`, `no_device`, `invalid`, `unreachable`, `denied`, `busy`, `protocol`, `failed`.
+    /// `exists`, `not_found`, `no_device`, `invalid`, `unreachable`, `denied`, `busy`, `idle`, `protocol`, `failed`.
     pub code: String,
     /// The familiar line.
     pub line: String,

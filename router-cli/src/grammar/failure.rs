@@ -9,6 +9,8 @@ pub mod exit {
     pub const USAGE: u8 = 1;
     /// Refused by the router, or the router cannot be reached.
     pub const REFUSED: u8 = 2;
+    /// Ended by the user: 128 and the number of SIGINT, as shells count.
+    pub const INTERRUPTED: u8 = 130;
     /// The words do not form a command.
     pub const SYNTAX: u8 = 255;
 }

@@ -5,6 +5,7 @@
 
 mod addr;
 mod failure;
+pub(crate) mod inspect;
 mod link;
 mod names;
 mod neigh;
@@ -213,9 +214,12 @@ const COMMANDS: &[&str] = &[
     "nexthop",
     "rule",
     "run",
+    "shell",
     "check",
     "demo",
+    "explain",
     "reload",
+    "monitor",
     "stats",
     "drops",
     "version",
@@ -226,6 +230,19 @@ const COMMANDS: &[&str] = &[
 /// The object that `word` names or abbreviates.
 pub fn find_object(word: &str) -> Option<Object> {
     OBJECTS.iter().find(|(name, _)| !word.is_empty() && name.starts_with(word)).and_then(|(_, o)| *o)
+}
+
+/// The object's name, as the grammar takes it.
+pub(crate) fn object_name(object: Object) -> &'static str {
+    match object {
+        Object::Route => "route",
+        Object::Neigh => "neigh",
+        Object::Link => "link",
+        Object::Addr => "addr",
+        Object::Tunnel => "tunnel",
+        Object::NextHop => "nexthop",
+        Object::Rule => "rule",
+    }
 }
 
 /// Parses `OBJECT [COMMAND] ...`. `family` is what `-4` or `-6` said.

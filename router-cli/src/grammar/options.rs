@@ -111,7 +111,14 @@ pub fn parse_options<'a>(mut words: &'a [&'a str]) -> Result<(Options, &'a [&'a 
             o.name = Some(value()?.to_owned());
         } else if is("-color") || opt == "-colour" {
             o.color = Some(inline != Some("never"));
-        } else if is("-human-readable") || is("-resolve") || is("-Numeric") || is("-timestamp") || is("-iec") {
+        } else if is("-human-readable")
+            || is("-resolve")
+            || is("-Numeric")
+            || is("-timestamp")
+            || opt == "-ts"
+            || is("-tshort")
+            || is("-iec")
+        {
             // Accepted, without effect: names are never resolved here.
         } else if is("-help") {
             return Err(Failure::new(exit::SYNTAX, usage(None)));

@@ -19,7 +19,7 @@ pub fn usage(object: Option<Object>) -> &'static str {
 const GENERAL: &str = "\
 Usage: duet [ OPTIONS ] OBJECT { COMMAND | help }
        duet [ -force ] -batch FILE
-       duet { run | check | reload | stats | drops | version } ...   (duet --help)
+       duet { run | shell | check | reload | explain | monitor | stats | drops | version } ...   (duet --help)
 where  OBJECT := { address | link | neighbor | nexthop | route | rule | tunnel }
        OPTIONS := { -4 | -6 | -f[amily] { inet | inet6 } | -j[son] | -p[retty] |
                     -s[tatistics] | -d[etails] | -o[neline] | -br[ief] |

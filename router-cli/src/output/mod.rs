@@ -1,6 +1,7 @@
 //! iproute2's output, text and JSON, byte for byte. What only duet knows appears with `-d` alone.
 
 mod addr;
+mod explain;
 mod link;
 mod neigh;
 mod nexthop;
@@ -8,16 +9,19 @@ mod out;
 mod route;
 mod rule;
 mod stats;
+mod tree;
 mod tunnel;
 
 pub use addr::addrs;
+pub use explain::explain;
 pub use link::links;
 pub use neigh::neighs;
 pub use nexthop::nexthops;
-pub use out::{Out, Paint};
+pub use out::{Out, OutState, Paint};
 pub use route::{NextHops, get, route, route_line};
 pub use rule::rules;
 pub use stats::{drops, stats};
+pub use tree::Node;
 pub use tunnel::tunnels;
 
 #[cfg(test)]

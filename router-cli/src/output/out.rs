@@ -56,6 +56,13 @@ pub struct Out<'a> {
     comma: bool,
 }
 
+/// Where in a list a writer is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OutState {
+    depth: usize,
+    comma: bool,
+}
+
 impl<'a> Out<'a> {
     /// Writes to `w` as the options say; `color` is already decided.
     pub fn new(w: &'a mut dyn Write, options: &Options, color: bool) -> Self {
@@ -68,6 +75,16 @@ impl<'a> Out<'a> {
             depth: 0,
             comma: false,
         }
+    }
+
+    /// Goes on where another writer paused.
+    pub fn resume(w: &'a mut dyn Write, options: &Options, color: bool, state: OutState) -> Self {
+        Out { depth: state.depth, comma: state.comma, ..Out::new(w, options, color) }
+    }
+
+    /// Where this writer is, for another one to go on.
+    pub fn pause(self) -> OutState {
+        OutState { depth: self.depth, comma: self.comma }
     }
 
     /// Whether JSON is written.

@@ -283,3 +283,20 @@ pub fn route_line(r: &RouteSpec) -> String {
     }
     line
 }
+
+/// A hop's words in a line about a route: `via ADDRESS dev PORT `, the family named where it is not the route's.
+pub(super) fn hop_words(hop: &HopSpec, route_family: Family) -> String {
+    let mut line = String::new();
+    if let Some(via) = hop.via {
+        let family = Family::of(&via);
+        let named = if family == route_family { String::new() } else { format!("{family} ") };
+        line.push_str(&format!("via {named}{via} "));
+    }
+    if let Some(dev) = &hop.dev {
+        line.push_str(&format!("dev {dev} "));
+    }
+    if hop.onlink {
+        line.push_str("onlink ");
+    }
+    line
+}

@@ -14,11 +14,17 @@
 //! `docs/decisions/0005-fib-engine.md` has the measurements behind the layout.
 
 mod arena;
+mod change;
+mod edit;
 #[cfg(test)]
 pub(crate) mod full_table_tests;
+#[cfg(test)]
+mod model;
 mod node;
 #[cfg(test)]
 pub(crate) mod oracle;
+mod record;
+mod sync;
 #[cfg(test)]
 mod table_tests;
 #[cfg(test)]
@@ -31,7 +37,7 @@ use crate::object::ObjectId;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use sync::Ordering::Relaxed;
 use trie::Trie;
 
 /// Longest-prefix match. A table without a match answers [`ObjectId::NO_ROUTE`].
@@ -76,22 +82,24 @@ pub trait Lookup {
 /// One table's compiled routes. An empty one takes some 100 bytes.
 #[derive(Debug)]
 pub struct Fib {
-    v4: Trie<4>,
-    v6: Trie<16>,
+    v4: Trie<Ipv4Addr>,
+    v6: Trie<Ipv6Addr>,
     lines: Arc<arena::Lines>,
 }
 
 impl Fib {
     /// An empty table in `memory`.
     pub fn new(memory: &FibMemory) -> Self {
-        Fib { v4: Trie::default(), v6: Trie::default(), lines: memory.lines().clone() }
+        let lines = memory.lines().clone();
+        let id = lines.tries.fetch_add(2, Relaxed);
+        Fib { v4: Trie::new(id), v6: Trie::new(id + 1), lines }
     }
 
     /// Sets the value of a prefix, whether there or not. `memory` must be the one that the table was made in.
     pub fn insert(&self, memory: &mut FibMemory, net: &IpNet, value: ObjectId) -> Result<(), FibFull> {
         match net {
-            IpNet::V4(n) => self.v4.insert(memory, n.network().octets(), n.prefix_len(), value),
-            IpNet::V6(n) => self.v6.insert(memory, n.network().octets(), n.prefix_len(), value),
+            IpNet::V4(n) => self.v4.insert(memory, &n.network().octets(), n.prefix_len(), value),
+            IpNet::V6(n) => self.v6.insert(memory, &n.network().octets(), n.prefix_len(), value),
         }
     }
 
@@ -99,8 +107,8 @@ impl Fib {
     /// it from its own map, so that the trie need not store what is hidden.
     pub fn remove(&self, memory: &mut FibMemory, net: &IpNet, cover: Option<(u8, ObjectId)>) {
         match net {
-            IpNet::V4(p) => self.v4.remove(memory, p.network().octets(), p.prefix_len(), cover),
-            IpNet::V6(p) => self.v6.remove(memory, p.network().octets(), p.prefix_len(), cover),
+            IpNet::V4(p) => self.v4.remove(memory, &p.network().octets(), p.prefix_len(), cover),
+            IpNet::V6(p) => self.v6.remove(memory, &p.network().octets(), p.prefix_len(), cover),
         }
     }
 }
@@ -114,20 +122,20 @@ impl Drop for Fib {
 impl Lookup for Fib {
     #[inline]
     fn lookup4(&self, dst: Ipv4Addr) -> ObjectId {
-        self.v4.lookup(&self.lines, dst.octets())
+        self.v4.lookup(&self.lines, dst)
     }
 
     #[inline]
     fn lookup6(&self, dst: Ipv6Addr) -> ObjectId {
-        self.v6.lookup(&self.lines, dst.octets())
+        self.v6.lookup(&self.lines, dst)
     }
 
     fn lookup4_batch(&self, dst: &[Ipv4Addr], out: &mut [ObjectId]) {
-        self.v4.lookup_batch(&self.lines, dst, out, |a| a.octets());
+        self.v4.lookup_batch(&self.lines, dst, out);
     }
 
     fn lookup6_batch(&self, dst: &[Ipv6Addr], out: &mut [ObjectId]) {
-        self.v6.lookup_batch(&self.lines, dst, out, |a| a.octets());
+        self.v6.lookup_batch(&self.lines, dst, out);
     }
 
     /// Runs of one family go through the batch of that family.

@@ -1,255 +1,280 @@
-//! Entries and nodes: how a slot's content is packed, read and rewritten.
+//! Entries and nodes: how the content of slots is packed, and how a lookup reads it.
 //!
-//! An *entry* is 32 bits: an object number plus one, 0 for "no route here", or (highest bit) a node. A *node* has 256
-//! slots, one per value of the next address byte, and stores each run of equal slots once:
+//! An *entry* is 32 bits: an answer ([`LEAF`]), that is an object number plus one or 0 for "no route here"; or a *link* to
+//! a node, the number of its first word and what kind it is. A node has 256 slots, one per value of an address byte.
+//!
+//! The usual node stores each run of equal slots once:
 //!
 //! ```text
-//! word 0..4   bitmap: slot i begins a new run (slot 0 always does: its bit stays 0)
-//! word 4      four bytes: runs begun before each word of the bitmap; upper half: the writer's record of prefixes
-//! word 5..    the runs' entries, 16 bits each, or 32 when one of them does not fit ("wide", told by the link to it)
+//! word 0..5   each: 56 slots, from the highest bit down: 1 where a run begins (slot 0 always does: its bit stays 0);
+//!             lowest byte: runs begun before the word. The last word has room between for the writer's notes
+//! word 5..    the runs' values, 16 bits each: an answer, or from 0x8000 on the place of ...
+//!  then       entries of 32 bits, for links and larger answers
 //! ```
 //!
-//! So twelve runs fit in one cache line, and a step is: two loads from the first line, a count of bits, one load.
+//! So twelve runs fit in one cache line with their bitmap, and a step is: one load, a count of bits, one load.
 //!
-//! A published node's bitmap never changes. Its values may, one word at a time; everything else is done in a copy.
+//! A node with many links is *dense*: 256 entries one after the other. A node below which all prefixes agree in some
+//! bytes *skips* them: the two words before its first one hold these bytes and their number, and the entry of all
+//! addresses that have others there. (Dense nodes have these two words too, for the notes.)
+//!
+//! A published node's bitmap never changes, nor do the bytes it skips. Its values and entries may, one word at a time;
+//! everything else is done in a copy.
 
-use super::arena::{Chunk, FibFull, FibMemory, Lines, Present, Words, first_word};
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use super::arena::Reader;
+use super::sync::Ordering::{Acquire, Relaxed};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// An entry that is an answer.
+pub(super) const LEAF: u32 = 1 << 31;
+/// A link to a node that skips bytes.
+pub(super) const SKIP: u32 = 1 << 30;
+/// A link to a dense node.
+pub(super) const DENSE: u32 = 1 << 29;
+/// The number of a link's word.
+pub(super) const INDEX: u32 = DENSE - 1;
 
 /// "No route here": the zero-length prefix decides.
-pub(super) const MISS: u32 = 0;
-const NODE: u32 = 1 << 31;
-const WIDE: u32 = 1 << 30;
-const INDEX: u32 = WIDE - 1;
-/// The largest entry that is not a node.
-pub(super) const MAX_LEAF: u32 = NODE - 1;
+pub(super) const MISS: u32 = LEAF;
 
-const HEAD_WORDS: usize = 5;
+/// Answers below this number fit into a value of 16 bits; values from it on are places of entries.
+pub(super) const SMALL: u32 = 0x8000;
 
-/// All slots of a node.
-pub(super) type Slots = [u32; 256];
-
-#[inline(always)]
-pub(super) fn is_node(entry: u32) -> bool {
-    entry & NODE != 0
-}
-
-/// All ones for a node, else zero.
-#[inline(always)]
-fn node_mask(entry: u32) -> u32 {
-    ((entry as i32) >> 31) as u32
-}
-
-/// Bits of a value, as a power of two: 4 or, in a wide node, 5.
-#[inline(always)]
-fn value_log2(node: u32) -> u32 {
-    2 + (node >> 30)
-}
-
-/// The entry in slot `byte` of a node.
-#[inline(always)]
-pub(super) fn step(words: &impl Words, node: u32, byte: u8) -> u32 {
-    words.chunk(node & INDEX).map_or(MISS, |chunk| step_with(chunk, node, byte, head(chunk, node)))
-}
+/// Words before the values.
+pub(super) const HEAD: usize = 5;
+/// Words before the first one of a node that skips or is dense.
+pub(super) const BEFORE: usize = 2;
+/// Slots per word of the bitmap.
+pub(super) const SLOTS: u32 = 56;
+/// Values of 16 bits per word.
+pub(super) const VALUES: usize = 4;
 
 #[inline(always)]
-fn head(chunk: Chunk, node: u32) -> u64 {
-    chunk.word(first_word(node) + 4).load(Relaxed)
+pub(super) fn is_link(entry: u32) -> bool {
+    entry & LEAF == 0
 }
 
-#[inline(always)]
-fn step_with(chunk: Chunk, node: u32, byte: u8, head: u64) -> u32 {
-    /// By the two kind bits; the first is for the empty node 0.
-    const MASK: [u32; 4] = [0xffff, 0xffff, 0xffff, u32::MAX];
-    let at = first_word(node);
-    let part = usize::from(byte >> 6);
-    let before = (head >> (8 * part)) as u8;
-    let here = chunk.word(at + part).load(Relaxed) << (!byte & 63);
-    let run = usize::from(before) + here.count_ones() as usize;
-    let bit = HEAD_WORDS * 64 + (run << 2 << (node >> 30));
-    let value = chunk.word(at + bit / 64).load(Acquire) >> (bit % 64);
-    value as u32 & MASK[(node >> 30) as usize]
-}
+/// An address as lookups take it apart.
+pub(super) trait Address: Copy {
+    /// Bytes of an address.
+    const BYTES: usize;
 
-/// Loads the part of a node that [`step_or_stay`] needs first; of the empty node for an entry that is none.
-#[inline(always)]
-pub(super) fn look_ahead(words: &impl Words, entry: u32) -> u64 {
-    let node = entry & node_mask(entry);
-    words.chunk(node & INDEX).map_or(0, |chunk| head(chunk, node))
-}
+    /// The first eight bytes; the rest zero if there are fewer.
+    fn high(self) -> u64;
 
-/// The entry in slot `byte` if `entry` is a node, else `entry` itself; without a branch. `head` is what
-/// [`look_ahead`] gave.
-#[inline(always)]
-pub(super) fn step_or_stay(words: &impl Words, entry: u32, byte: u8, head: u64) -> u32 {
-    let mask = node_mask(entry);
-    let node = entry & mask;
-    let below = words.chunk(node & INDEX).map_or(MISS, |chunk| step_with(chunk, node, byte, head));
-    (below & mask) | (entry & !mask)
-}
+    /// The eight bytes behind them.
+    fn low(self) -> u64;
 
-/// A node's words, for the writer.
-struct View<'a> {
-    words: Chunk<'a>,
-    at: usize,
-    log: u32,
-}
-
-impl<'a> View<'a> {
-    fn of(lines: &'a Lines, node: u32) -> Option<Self> {
-        Some(View { words: lines.chunk(node & INDEX)?, at: first_word(node), log: value_log2(node) })
+    /// The first 16 bits.
+    #[inline(always)]
+    fn top16(self) -> usize {
+        (self.high() >> 48) as usize
     }
 
-    fn word(&self, i: usize) -> &AtomicU64 {
-        self.words.word(self.at + i)
+    /// Byte `i`.
+    #[inline(always)]
+    fn byte(self, i: u32) -> u32 {
+        let part = if Self::BYTES <= 8 || i < 8 { self.high() } else { self.low() };
+        u32::from((part >> (!(i * 8) & 56)) as u8)
     }
 
-    fn bitmap(&self) -> [u64; 4] {
-        std::array::from_fn(|i| self.word(i).load(Relaxed))
-    }
-
-    fn value(&self, run: usize) -> u32 {
-        let bit = run << self.log;
-        let value = self.word(HEAD_WORDS + bit / 64).load(Relaxed) >> (bit % 64);
-        value as u32 & (u32::MAX >> (32 - (1u32 << self.log)))
-    }
-
-    /// Changes the value of one run: a single store.
-    fn set_value(&self, run: usize, to: u32) {
-        let bit = run << self.log;
-        let word = self.word(HEAD_WORDS + bit / 64);
-        let mask = u64::from(u32::MAX >> (32 - (1u32 << self.log))) << (bit % 64);
-        word.store(word.load(Relaxed) & !mask | u64::from(to) << (bit % 64), Release);
-    }
-
-    fn record(&self) -> u32 {
-        (self.word(4).load(Relaxed) >> 32) as u32
-    }
-}
-
-/// Which slots begin a run.
-fn bitmap_of(slots: &Slots) -> [u64; 4] {
-    let mut bits = [0; 4];
-    let mut last = slots[0];
-    for (word, part) in bits.iter_mut().zip(slots.chunks_exact(64)) {
-        for (i, slot) in part.iter().enumerate() {
-            *word |= u64::from(*slot != last) << i;
-            last = *slot;
+    /// Eight bytes from byte `i` on, zeros behind the end.
+    #[inline(always)]
+    fn window(self, i: u32) -> u64 {
+        if Self::BYTES <= 8 {
+            return self.high() << (i * 8 & 63);
         }
+        let all = u128::from(self.high()) << 64 | u128::from(self.low());
+        ((all << (i * 8 & 127)) >> 64) as u64
     }
-    bits
 }
 
-/// The first slot of each run.
-fn starts(bitmap: [u64; 4]) -> impl Iterator<Item = usize> {
-    let others = bitmap.into_iter().enumerate().flat_map(|(w, mut bits)| {
-        std::iter::from_fn(move || {
-            let i = bits.trailing_zeros() as usize;
-            bits &= bits.wrapping_sub(1);
-            (i < 64).then_some(w * 64 + i)
-        })
-    });
-    std::iter::once(0).chain(others)
-}
+impl Address for Ipv4Addr {
+    const BYTES: usize = 4;
 
-fn runs_of(bitmap: [u64; 4]) -> usize {
-    1 + bitmap.iter().map(|w| w.count_ones() as usize).sum::<usize>()
-}
-
-fn lines_for(runs: usize, log: u32) -> usize {
-    (HEAD_WORDS * 64 + (runs << log)).div_ceil(512)
-}
-
-impl FibMemory {
-    /// A node's slots and its record of prefixes.
-    pub(super) fn unpack(&self, node: u32) -> (Slots, u32) {
-        let Some(view) = View::of(self.lines(), node) else { return ([MISS; 256], 0) };
-        let mut slots = [view.value(0); 256];
-        let mut last: Option<(usize, usize)> = None;
-        for (run, start) in starts(view.bitmap()).enumerate() {
-            if let Some((run, from)) = last {
-                slots[from..start].fill(view.value(run));
-            }
-            last = Some((run, start));
-        }
-        if let Some((run, from)) = last {
-            slots[from..].fill(view.value(run));
-        }
-        (slots, view.record())
+    #[inline(always)]
+    fn high(self) -> u64 {
+        u64::from(self.to_bits()) << 32
     }
 
-    /// A new node.
-    pub(super) fn build(&mut self, slots: &Slots, record: u32) -> Result<u32, FibFull> {
-        self.pack(slots, bitmap_of(slots), record)
+    #[inline(always)]
+    fn low(self) -> u64 {
+        0
     }
 
-    fn pack(&mut self, slots: &Slots, bitmap: [u64; 4], record: u32) -> Result<u32, FibFull> {
-        let wide = slots.iter().fold(0, |a, b| a | b) > 0xffff;
-        let kind = if wide { NODE | WIDE } else { NODE };
-        let log = value_log2(kind);
-        let node = kind | self.take(lines_for(runs_of(bitmap), log))?;
-        let view = View::of(self.lines(), node).ok_or(FibFull)?;
-        let (mut head, mut runs) = (u64::from(record) << 32, 0u64);
-        for (i, word) in bitmap.into_iter().enumerate() {
-            view.word(i).store(word, Relaxed);
-            head |= runs << (8 * i);
-            runs += u64::from(word.count_ones());
-        }
-        view.word(4).store(head, Relaxed);
-        let (mut word, mut bit, mut at) = (0u64, 0, HEAD_WORDS);
-        for start in starts(bitmap) {
-            word |= u64::from(slots[start]) << bit;
-            bit += 1 << log;
-            if bit == 64 {
-                view.word(at).store(word, Relaxed);
-                (word, bit, at) = (0, 0, at + 1);
-            }
-        }
-        if bit > 0 {
-            view.word(at).store(word, Relaxed);
-        }
-        Ok(node)
+    #[inline(always)]
+    fn top16(self) -> usize {
+        (self.to_bits() >> 16) as usize
     }
 
-    /// Gives a node these slots: in place if only values change, else in a copy, whose number the caller must publish.
-    /// A node without prefixes and children becomes what all its slots hold.
-    pub(super) fn rewrite(&mut self, node: u32, slots: &Slots, record: u32) -> Result<u32, FibFull> {
-        let bitmap = bitmap_of(slots);
-        if bitmap == [0; 4] && !is_node(slots[0]) && self.present(record) == Present::default() {
-            self.free_present(record);
-            self.retire_node(node);
-            return Ok(slots[0]);
-        }
-        if let Some(view) = View::of(self.lines(), node) {
-            let wide = slots.iter().fold(0, |a, b| a | b) > 0xffff;
-            if wide == (node & WIDE != 0) && bitmap == view.bitmap() {
-                for (run, start) in starts(bitmap).enumerate() {
-                    if view.value(run) != slots[start] {
-                        view.set_value(run, slots[start]);
-                    }
+    #[inline(always)]
+    fn byte(self, i: u32) -> u32 {
+        u32::from((self.to_bits() >> (!(i * 8) & 24)) as u8)
+    }
+}
+
+impl Address for Ipv6Addr {
+    const BYTES: usize = 16;
+
+    #[inline(always)]
+    fn high(self) -> u64 {
+        (self.to_bits() >> 64) as u64
+    }
+
+    #[inline(always)]
+    fn low(self) -> u64 {
+        self.to_bits() as u64
+    }
+}
+
+/// The word of the bitmap in which a slot is. (An exact division by 56 of anything below 256.)
+#[inline(always)]
+pub(super) fn part_of(slot: u32) -> u32 {
+    (slot * 1171) >> 16
+}
+
+/// Runs begun up to a slot, the first one not counted, from its word of the bitmap.
+#[inline(always)]
+pub(super) fn rank(word: u64, slot: u32, part: u32) -> usize {
+    // The bit of the slot is 63 - (slot - 56 part), modulo 64.
+    let begun = word >> (!(slot + 8 * part) & 63);
+    begun.count_ones() as usize + usize::from(word as u8)
+}
+
+/// Where a node that is not dense keeps the value of a slot, counted in values from word 0 of all.
+#[inline(always)]
+pub(super) fn place(lines: Reader<'_>, node: u32, slot: u32) -> usize {
+    let part = part_of(slot);
+    let word = lines.load((node + part) as usize, Relaxed);
+    node as usize * VALUES + HEAD * VALUES + rank(word, slot, part)
+}
+
+/// The value in a place.
+#[inline(always)]
+pub(super) fn value(lines: Reader<'_>, place: usize) -> u32 {
+    let word = lines.load(place / VALUES, Acquire);
+    u32::from((word >> (place * 16 & 63)) as u16)
+}
+
+/// The entry that a value of a node stands for.
+#[inline(always)]
+pub(super) fn entry_of(lines: Reader<'_>, node: u32, value: u32) -> u32 {
+    if value < SMALL { LEAF | value } else { half(lines, node, value & (SMALL - 1)) }
+}
+
+/// The 32-bit entry number `i` of a node's words.
+#[inline(always)]
+pub(super) fn half(lines: Reader<'_>, node: u32, i: u32) -> u32 {
+    let word = lines.load((node + i / 2) as usize, Acquire);
+    (word >> (i * 32 & 32)) as u32
+}
+
+/// The bytes that a node skips, from the highest on, and their number in the lowest byte.
+#[inline(always)]
+pub(super) fn skipped(lines: Reader<'_>, node: u32) -> u64 {
+    lines.load((node as usize).wrapping_sub(BEFORE), Relaxed)
+}
+
+/// Whether eight bytes of an address begin with those that a node skips.
+#[inline(always)]
+pub(super) fn agrees(window: u64, skipped: u64) -> bool {
+    // One to seven bytes: they are the highest 8 to 56 bits.
+    (window ^ skipped) >> (64 - 8 * (skipped & 7)) == 0
+}
+
+/// The entry of addresses that have other bytes than those skipped.
+#[inline(always)]
+pub(super) fn otherwise(lines: Reader<'_>, node: u32) -> u32 {
+    lines.load((node as usize).wrapping_sub(1), Acquire) as u32
+}
+
+/// The answer for an address of which `used` bytes led to `link`.
+#[inline(always)]
+pub(super) fn walk<A: Address>(lines: Reader<'_>, mut link: u32, address: A, mut used: u32) -> u32 {
+    loop {
+        let node = link & INDEX;
+        if link & (SKIP | DENSE) != 0 {
+            if link & SKIP != 0 {
+                let skipped = skipped(lines, node);
+                if !agrees(address.window(used), skipped) {
+                    return otherwise(lines, node) & !LEAF;
                 }
-                return Ok(node);
+                used += skipped as u32 & 7;
+            }
+            if link & DENSE != 0 {
+                link = half(lines, node, address.byte(used));
+                if !is_link(link) {
+                    return link & !LEAF;
+                }
+                used += 1;
+                continue;
             }
         }
-        let new = self.pack(slots, bitmap, record)?;
-        self.retire_node(node);
-        Ok(new)
+        let value = value(lines, place(lines, node, address.byte(used)));
+        if value < SMALL {
+            return value;
+        }
+        link = half(lines, node, value & (SMALL - 1));
+        if !is_link(link) {
+            return link & !LEAF;
+        }
+        used += 1;
     }
+}
 
-    /// Puts a node in the place of another one in slot `byte`: a run of one slot, in a wide node, before and after.
-    pub(super) fn relink(&self, node: u32, byte: u8, child: u32) {
-        if let Some(view) = View::of(self.lines(), node) {
-            let run = starts(view.bitmap()).take_while(|s| *s <= usize::from(byte)).count() - 1;
-            view.set_value(run, child);
+/// As [`walk`], from a value of a node.
+#[inline]
+pub(super) fn walk_on<A: Address>(lines: Reader<'_>, node: u32, value: u32, address: A, used: u32) -> u32 {
+    let entry = entry_of(lines, node, value);
+    if is_link(entry) { walk(lines, entry, address, used) } else { entry & !LEAF }
+}
+
+/// What an entry leads to, one node further, and how many bytes it used: for batches. Whether a value is an answer or leads
+/// on is no branch here, as neighbours in a batch have nothing in common.
+#[inline(always)]
+pub(super) fn step<A: Address>(lines: Reader<'_>, link: u32, address: A, used: u32) -> (u32, u32) {
+    let (node, mut used) = (link & INDEX, used);
+    if link & SKIP != 0 {
+        let skipped = skipped(lines, node);
+        if !agrees(address.window(used), skipped) {
+            return (otherwise(lines, node), used);
+        }
+        used += skipped as u32 & 7;
+    }
+    let slot = address.byte(used);
+    if link & DENSE != 0 {
+        return (half(lines, node, slot), used + 1);
+    }
+    let value = value(lines, place(lines, node, slot));
+    // All ones for the place of an entry; else word 0 is loaded, which is near.
+    let wide = ((value << 16) as i32 >> 31) as u32;
+    let entry = half(lines, node, value & wide & (SMALL - 1));
+    (entry & wide | (LEAF | value) & !wide, used + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_divided_among_the_words() {
+        for slot in 0..256 {
+            assert_eq!(part_of(slot), slot / SLOTS);
+            let word = 1u64 << (63 - slot % SLOTS) | 7;
+            assert_eq!(rank(word, slot, slot / SLOTS), 8);
+            assert_eq!(rank(u64::MAX << 8 | 7, slot, slot / SLOTS), 7 + 1 + (slot % SLOTS) as usize);
         }
     }
 
-    /// Retires a node that no entry leads to any more.
-    pub(super) fn retire_node(&mut self, node: u32) {
-        if let Some(view) = View::of(self.lines(), node) {
-            let lines = lines_for(runs_of(view.bitmap()), view.log);
-            self.retire(node & INDEX, lines);
-        }
+    #[test]
+    fn addresses_come_apart() {
+        let four = Ipv4Addr::new(1, 2, 3, 4);
+        assert_eq!((0..4).map(|i| four.byte(i)).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!((four.top16(), four.window(2)), (0x0102, 0x0304 << 48));
+        let six: Ipv6Addr = "1:203:405:607:809:a0b:c0d:e0f".parse().unwrap();
+        assert!((0..16).all(|i| six.byte(i) == i));
+        assert_eq!((six.top16(), six.window(4), six.window(9)), (1, 0x0405_0607_0809_0a0b, 0x090a_0b0c_0d0e_0f00));
+        assert!(agrees(six.window(2), 0x0203_0400_0000_0003) && !agrees(six.window(2), 0x0203_0500_0000_0003));
+        assert!(agrees(six.window(9), 0x090a_0b0c_0d0e_0f07));
     }
 }

@@ -1,39 +1,61 @@
-//! One family's trie: a root, then one node per address byte, values pushed down to where lookups end.
+//! One family's trie: a root, then nodes, answers pushed down to where lookups end.
 //!
 //! Every slot holds the answer itself, so a lookup reads one path of links and one value: a change is seen whole or not
 //! at all. A small table is a node like all others; one with many routes, or among the first, has a *direct root*
 //! indexed by 16 bits. The zero-length prefix is kept beside: it would have to be pushed into every node.
 //!
-//! Who owns a slot is told by records of the prefixes that end in each node ([`Present`]); what a deleted prefix had
-//! hidden comes from the caller's own map.
+//! Who owns a slot is told by records of the prefixes that end in each node; what a deleted prefix had hidden comes from
+//! the caller's own map.
 
-use super::arena::{FibFull, FibMemory, Lines, Present, Words, boxed};
-use super::node::{MAX_LEAF, MISS, Slots, is_node, look_ahead, step, step_or_stay};
+use super::arena::{FibFull, FibMemory, Lines, Reader};
+use super::change::{Change, Edit};
+use super::edit::{Header, Narrow};
+use super::node::{Address, DENSE, INDEX, LEAF, MISS, SMALL, is_link, place, step, value, walk, walk_on};
+use super::record::{NO_RECORD, has};
+use super::sync::Ordering::{Acquire, Relaxed, Release};
+use super::sync::{AtomicU32, AtomicU64, CONSTANT_NODES, DIRECT_FREE, DIRECT_FROM, PUBLISH, READ_AGAIN};
 use crate::object::ObjectId;
+use std::marker::PhantomData;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// Lookups of a batch that go through the stages together: enough to overlap all misses, few enough to stay in the
 /// first-level cache.
 const GROUP: usize = 32;
 
-/// Lookups in a batch from which on it pays to find the chunks first.
-const NEAR_FROM: usize = 16;
+/// Lookups are repeated while the zero-length prefix changes under them; it never does so this often.
+const ROUNDS: usize = 64;
 
-/// Routes from which on a table gets a direct root.
-const DIRECT_FROM: u32 = 2048;
-/// Direct roots that are given away to tables without asking for their size: the main one should have its own.
-const DIRECT_FREE: usize = 4 * DirectRoot::BYTES;
+/// From the number of a constant node to its answer.
+const CONSTANT_SHIFT: u32 = 3;
+
+/// In a slot that holds an answer: there are prefixes below it.
+const HIDDEN: u32 = 1 << 30;
 
 /// A root indexed by the first 16 bits, and the prefixes of up to 16 bits: bit `2^l + p`, only for the writer.
+///
+/// A slot that holds an answer is the number of the constant node for it, with [`LEAF`]: so a batch takes every slot for
+/// a link, and one lookup alone may stop here. Large answers have a node made for them.
+///
+/// A slot is [`HIDDEN`] when the prefixes below it all give the same answer, as half of those in a real table do: readers
+/// find that answer, and only the writer knows of a node.
 #[derive(Debug)]
 struct DirectRoot {
     slots: Box<[AtomicU32; 1 << 16]>,
     present: Box<[AtomicU64; 1 << 11]>,
 }
 
+/// A boxed array made in place, not on the stack.
+fn boxed<T, const N: usize>(make: impl FnMut() -> T) -> Box<[T; N]> {
+    let v: Box<[T]> = std::iter::repeat_with(make).take(N).collect();
+    v.try_into().unwrap_or_else(|_| unreachable!("N elements were collected"))
+}
+
 impl DirectRoot {
     const BYTES: usize = (4 << 16) + (8 << 11);
+
+    fn new() -> Self {
+        DirectRoot { slots: boxed(|| AtomicU32::new(LEAF)), present: boxed(|| AtomicU64::new(0)) }
+    }
 
     fn has(&self, i: usize) -> bool {
         self.present.get(i >> 6).is_some_and(|w| w.load(Relaxed) >> (i & 63) & 1 != 0)
@@ -46,170 +68,271 @@ impl DirectRoot {
             w.store(if on { old | bit } else { old & !bit }, Relaxed);
         }
     }
+
+    /// Answer of a slot that is no link.
+    #[inline(always)]
+    fn answer(slot: u32) -> u32 {
+        (slot & INDEX) >> CONSTANT_SHIFT
+    }
+
+    /// The entry in a slot; for the writer, who must [`DirectRoot::set`] what comes of it.
+    fn entry(&self, memory: &mut FibMemory, id: u32, slot: usize) -> Result<u32, FibFull> {
+        let there = self.slots[slot].load(Relaxed);
+        if is_link(there) {
+            let large = memory.lines().record(there) == NO_RECORD;
+            return Ok(if large { memory.lines().slot(there, 0) } else { there });
+        }
+        if there & HIDDEN != 0
+            && let Some(record) = memory.hidden.remove(&key(id, slot))
+        {
+            return memory.build_narrow(None, &Narrow::uniform(Self::answer(there) as u16), record);
+        }
+        Ok(LEAF | Self::answer(there))
+    }
+
+    /// Changes a slot: a single store.
+    fn set(&self, memory: &mut FibMemory, id: u32, slot: usize, entry: u32) -> Result<(), FibFull> {
+        let old = self.slots[slot].load(Relaxed);
+        let large = is_link(old) && memory.lines().record(old) == NO_RECORD;
+        if large && memory.lines().slot(old, 0) == entry {
+            return Ok(());
+        }
+        let new = if is_link(entry) {
+            match memory.lines().uniform(entry) {
+                Some(answer) => {
+                    memory.hidden.insert(key(id, slot), memory.lines().record(entry));
+                    memory.retire_node(entry);
+                    LEAF | HIDDEN | memory.constant(answer)
+                }
+                None => entry,
+            }
+        } else if entry & !LEAF < CONSTANT_NODES {
+            LEAF | memory.constant(entry & !LEAF)
+        } else {
+            memory.build(None, &[entry; 256], NO_RECORD, true)?
+        };
+        if new != old {
+            self.slots[slot].store(new, PUBLISH);
+            if large {
+                memory.retire_node(old);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `f` for the slots that prefix `i` owns: those that no longer prefix covers.
+    fn owned(&self, i: usize, f: &mut impl FnMut(usize) -> Result<(), FibFull>) -> Result<(), FibFull> {
+        if i >= 1 << 16 {
+            return f(i - (1 << 16));
+        }
+        for child in [2 * i, 2 * i + 1] {
+            if !self.has(child) {
+                self.owned(child, f)?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// What happens to a prefix.
-#[derive(Clone, Copy)]
-struct Change<const N: usize> {
-    net: [u8; N],
-    len: usize,
-    /// What the slots that it owns shall hold.
-    entry: u32,
-    /// Whether it is there afterwards.
-    stays: bool,
+/// The key of a slot among those hidden.
+fn key(id: u32, slot: usize) -> u64 {
+    u64::from(id) << 16 | slot as u64
 }
 
-/// See the module. `N` is the number of bytes of an address.
+/// See the module.
 #[derive(Debug)]
-pub(super) struct Trie<const N: usize> {
-    /// The zero-length prefix's entry; the upper half counts its changes.
+pub(super) struct Trie<A> {
+    /// Tells its slots from those of others.
+    id: u32,
+    /// The zero-length prefix's answer; the upper half counts its changes.
     default: AtomicU64,
     /// The entry of the whole address space, until there is a direct root.
     top: AtomicU32,
     direct: OnceLock<DirectRoot>,
     /// Prefixes, the zero-length one not counted. Only for the writer.
     routes: AtomicU32,
+    addresses: PhantomData<A>,
 }
 
-impl<const N: usize> Default for Trie<N> {
-    fn default() -> Self {
+impl<A> Trie<A> {
+    /// An empty one. `id` must be its own in its memory.
+    pub(super) fn new(id: u32) -> Self {
         Trie {
+            id,
             default: AtomicU64::new(0),
             top: AtomicU32::new(MISS),
             direct: OnceLock::new(),
             routes: AtomicU32::new(0),
+            addresses: PhantomData,
         }
     }
 }
 
-/// What the word of the zero-length prefix answers.
+/// The object of an answer, where the zero-length prefix has the answer `default`.
 #[inline(always)]
-fn answer(entry: u32, default: u64) -> ObjectId {
-    let entry = if entry == MISS { default as u32 } else { entry };
-    ObjectId(entry.saturating_sub(1))
+fn object(answer: u32, default: u64) -> ObjectId {
+    let answer = if answer == 0 { default as u32 } else { answer };
+    ObjectId(answer.saturating_sub(1))
 }
 
-/// Byte `i` of an address that is in registers: the compiler would store it to index it.
-#[inline(always)]
-fn byte_of<const N: usize>(a: [u8; N], i: usize) -> u8 {
-    match a.first_chunk::<16>() {
-        Some(a) => (u128::from_be_bytes(*a) >> (120 - 8 * i)) as u8,
-        None => a.first_chunk::<4>().map_or(0, |a| (u32::from_be_bytes(*a) >> (24 - 8 * i)) as u8),
-    }
-}
-
-impl<const N: usize> Trie<N> {
+impl<A: Address> Trie<A> {
     #[inline]
-    pub(super) fn lookup(&self, lines: &Lines, dst: [u8; N]) -> ObjectId {
+    pub(super) fn lookup(&self, lines: &Lines, dst: A) -> ObjectId {
+        let lines = lines.reader();
         let mut default = self.default.load(Acquire);
         for _ in 0..ROUNDS {
-            let (mut entry, rest) = match self.direct.get() {
-                Some(d) => (d.slots[usize::from(u16::from_be_bytes([dst[0], dst[1]]))].load(Acquire), &dst[2..]),
-                None => (self.top.load(Acquire), &dst[..]),
-            };
-            for byte in rest {
-                if !is_node(entry) {
-                    break;
+            let answer = match self.direct.get() {
+                Some(d) => {
+                    let slot = d.slots[dst.top16()].load(Acquire);
+                    if !is_link(slot) {
+                        DirectRoot::answer(slot)
+                    } else if A::BYTES == 4 {
+                        // A plain node.
+                        match value(lines, place(lines, slot, dst.byte(2))) {
+                            value @ ..SMALL => value,
+                            value => walk_on(lines, slot, value, dst, 3),
+                        }
+                    } else {
+                        walk(lines, slot, dst, 2)
+                    }
                 }
-                entry = step(lines, entry, *byte);
+                None => {
+                    let top = self.top.load(Acquire);
+                    if is_link(top) { walk(lines, top, dst, 0) } else { top & !LEAF }
+                }
+            };
+            if answer != 0 {
+                return ObjectId(answer - 1);
             }
-            if entry != MISS {
-                return ObjectId(entry - 1);
-            }
-            let before = std::mem::replace(&mut default, self.default.load(Acquire));
-            if before == default {
+            let now = self.default.load(Acquire);
+            if now == default || !READ_AGAIN {
                 break;
             }
+            default = now;
         }
-        answer(MISS, default)
+        object(0, default)
     }
 
     /// Looks up `dst[i]` into `out[i]`, as far as both slices go.
     #[inline]
-    pub(super) fn lookup_batch<A: Copy>(
-        &self,
-        lines: &Lines,
-        dst: &[A],
-        out: &mut [ObjectId],
-        bytes: impl Fn(A) -> [u8; N] + Copy,
-    ) {
-        let near = if dst.len() >= NEAR_FROM { lines.near() } else { None };
-        for (dst, out) in dst.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
-            if let Some(near) = &near {
-                self.lookup_group(near, dst, out, bytes);
-                if near.still_all() {
-                    continue;
+    pub(super) fn lookup_batch(&self, lines: &Lines, dst: &[A], out: &mut [ObjectId]) {
+        let n = dst.len().min(out.len());
+        let (dst, out) = (&dst[..n], &mut out[..n]);
+        let lines = lines.reader();
+        match self.direct.get() {
+            Some(root) if A::BYTES == 4 => {
+                let ((dst, last_dst), (out, last_out)) = (dst.as_chunks::<GROUP>(), out.as_chunks_mut::<GROUP>());
+                for (dst, out) in dst.iter().zip(out) {
+                    self.settled(|default| self.group_plain(lines, root, dst, out, default));
+                }
+                if !last_dst.is_empty() {
+                    self.settled(|default| self.group_plain(lines, root, last_dst, last_out, default));
                 }
             }
-            self.lookup_group(lines, dst, out, bytes);
+            root => {
+                for (dst, out) in dst.chunks(GROUP).zip(out.chunks_mut(GROUP)) {
+                    // Without a root, one may have come before the zero-length prefix was read.
+                    let root = || root.or_else(|| self.direct.get());
+                    self.settled(|default| self.group(lines, root(), dst, out, default));
+                }
+            }
         }
     }
 
-    /// All roots, then all nodes of one depth after the other, then the results: so cache misses overlap.
-    #[inline]
-    fn lookup_group<A: Copy>(&self, lines: &impl Words, dst: &[A], out: &mut [ObjectId], bytes: impl Fn(A) -> [u8; N]) {
-        let n = dst.len().min(out.len()).min(GROUP);
-        let (dst, out) = (&dst[..n], &mut out[..n]);
-        let mut default = self.default.load(Acquire);
+    /// Calls `look_up` with the answer of the zero-length prefix, again if that changed meanwhile and was needed.
+    #[inline(always)]
+    fn settled(&self, mut look_up: impl FnMut(u64) -> bool) {
         for _ in 0..ROUNDS {
-            let mut entries = [MISS; GROUP];
-            let entries = &mut entries[..n];
-            let mut heads = [0; GROUP];
-            let mut nodes = 0;
-            let first = match self.direct.get() {
-                Some(d) => {
-                    for (a, e) in dst.iter().zip(entries.iter_mut()) {
-                        let a = bytes(*a);
-                        *e = d.slots[usize::from(u16::from_be_bytes([a[0], a[1]]))].load(Acquire);
-                        nodes += *e >> 31;
-                    }
-                    2
-                }
-                None => {
-                    let top = self.top.load(Acquire);
-                    entries.fill(top);
-                    nodes = (top >> 31) * n as u32;
-                    0
-                }
-            };
-            for depth in first..N {
-                if nodes == 0 {
-                    break;
-                }
-                let dense = nodes as usize * 4 >= n;
-                nodes = 0;
-                let byte = |a: A| byte_of(bytes(a), depth);
-                if dense {
-                    for (h, e) in heads.iter_mut().zip(entries.iter()) {
-                        *h = look_ahead(lines, *e);
-                    }
-                    for ((a, e), h) in dst.iter().zip(entries.iter_mut()).zip(&heads) {
-                        *e = step_or_stay(lines, *e, byte(*a), *h);
-                        nodes += *e >> 31;
-                    }
-                } else {
-                    for (a, e) in dst.iter().zip(entries.iter_mut()) {
-                        if is_node(*e) {
-                            *e = step(lines, *e, byte(*a));
-                            nodes += *e >> 31;
-                        }
-                    }
-                }
-            }
-            let mut missed = false;
-            for (e, o) in entries.iter().zip(out.iter_mut()) {
-                missed |= *e == MISS;
-                *o = answer(*e, default);
-            }
-            let before = std::mem::replace(&mut default, self.default.load(Acquire));
-            if !missed || before == default {
+            let before = self.default.load(Acquire);
+            if !look_up(before) || !READ_AGAIN || before == self.default.load(Acquire) {
                 break;
             }
         }
     }
 
-    pub(super) fn insert(&self, memory: &mut FibMemory, net: [u8; N], len: u8, value: ObjectId) -> Result<(), FibFull> {
-        let entry = value.0.checked_add(1).filter(|e| *e <= MAX_LEAF).ok_or(FibFull)?;
+    /// All roots, then all bitmaps, then all values, so that cache misses overlap; every root leads to a plain node. Says
+    /// whether some needed the zero-length prefix.
+    #[inline(always)]
+    fn group_plain(&self, lines: Reader<'_>, root: &DirectRoot, dst: &[A], out: &mut [ObjectId], default: u64) -> bool {
+        let mut at = [0u32; GROUP];
+        for (a, at) in dst.iter().zip(&mut at) {
+            *at = root.slots[a.top16()].load(Acquire) & INDEX;
+        }
+        let mut places = [0usize; GROUP];
+        for ((a, at), place_of) in dst.iter().zip(&at).zip(&mut places) {
+            *place_of = place(lines, *at, a.byte(2));
+        }
+        let mut all = 0;
+        for (place, o) in places.iter().zip(out.iter_mut()) {
+            // Zero and the places of entries come out as numbers that need another look.
+            let object = value(lines, *place).wrapping_sub(1);
+            all |= object;
+            *o = ObjectId(object);
+        }
+        all >= SMALL - 1 && self.group_rest(lines, root, dst, out, default)
+    }
+
+    /// The lookups of a batch that did not end in the first node, or that need the zero-length prefix. Says whether there
+    /// are some of these.
+    #[inline(never)]
+    fn group_rest(&self, lines: Reader<'_>, root: &DirectRoot, dst: &[A], out: &mut [ObjectId], default: u64) -> bool {
+        let mut lanes = Lanes::default();
+        for (i, (a, o)) in dst.iter().zip(out.iter()).enumerate() {
+            lanes.put(i, root.slots[a.top16()].load(Acquire) & INDEX, 2);
+            lanes.active += usize::from(o.0 >= SMALL - 1 && o.0 != u32::MAX);
+        }
+        lanes.run(lines, dst);
+        for i in lanes.all() {
+            out[i] = ObjectId((lanes.entry[i] & !LEAF).wrapping_sub(1));
+        }
+        let (mut missed, default) = (false, object(0, default));
+        for o in out {
+            missed |= o.0 == u32::MAX;
+            *o = if o.0 == u32::MAX { default } else { *o };
+        }
+        missed
+    }
+
+    /// As [`Trie::group_plain`], with any kind of node.
+    #[inline(never)]
+    fn group(
+        &self,
+        lines: Reader<'_>,
+        root: Option<&DirectRoot>,
+        dst: &[A],
+        out: &mut [ObjectId],
+        default: u64,
+    ) -> bool {
+        let mut lanes = Lanes::default();
+        match root {
+            Some(root) => {
+                for (i, a) in dst.iter().enumerate() {
+                    let slot = root.slots[a.top16()].load(Acquire);
+                    let answer = LEAF | DirectRoot::answer(slot);
+                    lanes.put(i, if is_link(slot) { slot } else { answer }, 2);
+                    lanes.active += usize::from(is_link(slot));
+                }
+            }
+            None => {
+                let top = self.top.load(Acquire);
+                for i in 0..dst.len() {
+                    lanes.put(i, top, 0);
+                    lanes.active += usize::from(is_link(top));
+                }
+            }
+        }
+        lanes.run(lines, dst);
+        let mut least = u32::MAX;
+        for (entry, o) in lanes.entry.iter().zip(out.iter_mut()) {
+            let answer = entry & !LEAF;
+            least = least.min(answer);
+            *o = object(answer, default);
+        }
+        least == 0
+    }
+
+    pub(super) fn insert(&self, memory: &mut FibMemory, net: &[u8], len: u8, value: ObjectId) -> Result<(), FibFull> {
+        let entry = value.0.checked_add(1).filter(|e| *e < LEAF).map(|e| e | LEAF).ok_or(FibFull)?;
         if len == 0 {
             self.set_default(entry);
             return Ok(());
@@ -217,64 +340,61 @@ impl<const N: usize> Trie<N> {
         if memory.nearly_full() {
             return Err(FibFull);
         }
-        self.apply(memory, Change { net, len: usize::from(len), entry, stays: true })
+        self.apply(memory, Change { net: bytes(net), len: usize::from(len), entry, stays: true })
     }
 
-    pub(super) fn remove(&self, memory: &mut FibMemory, net: [u8; N], len: u8, cover: Option<(u8, ObjectId)>) {
+    pub(super) fn remove(&self, memory: &mut FibMemory, net: &[u8], len: u8, cover: Option<(u8, ObjectId)>) {
         if len == 0 {
             return self.set_default(MISS);
         }
         let entry = match cover {
-            Some((l, v)) if l > 0 => v.0.saturating_add(1).min(MAX_LEAF),
+            Some((l, v)) if l > 0 => v.0.saturating_add(1) | LEAF,
             _ => MISS,
         };
         // Cannot fail before twice the memory is used at which inserting is refused.
-        _ = self.apply(memory, Change { net, len: usize::from(len), entry, stays: false });
+        _ = self.apply(memory, Change { net: bytes(net), len: usize::from(len), entry, stays: false });
     }
 
     fn set_default(&self, entry: u32) {
         let changes = (self.default.load(Relaxed) >> 32).wrapping_add(1);
-        self.default.store(changes << 32 | u64::from(entry), Release);
+        self.default.store(changes << 32 | u64::from(entry & !LEAF), Release);
     }
 
-    fn apply(&self, memory: &mut FibMemory, change: Change<N>) -> Result<(), FibFull> {
+    fn apply(&self, memory: &mut FibMemory, change: Change) -> Result<(), FibFull> {
         if self.direct.get().is_none()
             && change.stays
-            && (self.routes.load(Relaxed) >= DIRECT_FROM || memory.lines().roots.load(Relaxed) < DIRECT_FREE)
+            && (self.routes.load(Relaxed) >= DIRECT_FROM
+                || memory.lines().roots.load(Relaxed) < DIRECT_FREE * DirectRoot::BYTES)
         {
-            self.grow(memory);
+            self.grow(memory)?;
         }
-        let mut edit = Edit { memory, added: 0, change };
-        match self.direct.get() {
+        let slot = usize::from(u16::from_be_bytes([change.net[0], change.net[1]]));
+        let direct = self.direct.get();
+        let plain = (A::BYTES == 4 && direct.is_some()).then_some(2);
+        let mut edit = Edit { memory, change, plain, added: 0 };
+        match direct {
             None => {
                 let old = self.top.load(Relaxed);
                 let new = edit.entry(old, 0)?;
                 if new != old {
-                    self.top.store(new, Release);
+                    self.top.store(new, PUBLISH);
                 }
             }
-            Some(d) if change.len > 16 => {
-                let slot = &d.slots[usize::from(u16::from_be_bytes([change.net[0], change.net[1]]))];
-                let old = slot.load(Relaxed);
+            Some(root) if change.len > 16 => {
+                let old = root.entry(edit.memory, self.id, slot)?;
                 let new = edit.entry(old, 2)?;
-                if new != old {
-                    slot.store(new, Release);
-                }
+                root.set(edit.memory, self.id, slot, new)?;
             }
-            Some(d) => {
-                let i =
-                    (1 << 16 | usize::from(u16::from_be_bytes([change.net[0], change.net[1]]))) >> (16 - change.len);
-                if d.has(i) || change.stays {
-                    owned(i, 1 << 16, &|i| d.has(i), &mut |slot| {
-                        let old = d.slots[slot].load(Relaxed);
-                        let new = edit.hand_down(old)?;
-                        if new != old {
-                            d.slots[slot].store(new, Release);
-                        }
-                        Ok(())
+            Some(root) => {
+                let i = (1 << 16 | slot) >> (16 - change.len);
+                if root.has(i) || change.stays {
+                    root.owned(i, &mut |slot| {
+                        let old = root.entry(edit.memory, self.id, slot)?;
+                        let new = edit.hand_down(old, 2)?;
+                        root.set(edit.memory, self.id, slot, new)
                     })?;
-                    edit.added = i32::from(change.stays) - i32::from(d.has(i));
-                    d.mark(i, change.stays);
+                    edit.added = i32::from(change.stays) - i32::from(root.has(i));
+                    root.mark(i, change.stays);
                 }
             }
         }
@@ -283,43 +403,65 @@ impl<const N: usize> Trie<N> {
         Ok(())
     }
 
-    /// Replaces the two uppermost levels by a direct root with the same answers. Readers on the way through the old ones
-    /// end in the same nodes below.
-    fn grow(&self, memory: &mut FibMemory) {
-        let root = DirectRoot { slots: boxed(|| AtomicU32::new(MISS)), present: boxed(|| AtomicU64::new(0)) };
-        let top = self.top.load(Relaxed);
-        let mut old = Vec::new();
-        let (slots, record) = if is_node(top) { memory.unpack(top) } else { ([top; 256], 0) };
-        if is_node(top) {
-            let present = memory.present(record);
-            (2..512).filter(|i| has(&present, *i)).for_each(|i| root.mark(i, true));
-            old.push((top, record));
-        }
-        for (b, entry) in slots.into_iter().enumerate() {
-            let below = if is_node(entry) {
-                let (below, record) = memory.unpack(entry);
-                let present = memory.present(record);
-                for i in (2usize..512).filter(|i| has(&present, *i)) {
-                    let l = i.ilog2();
-                    root.mark((1 << 8 | b) << l | (i - (1 << l)), true);
-                }
-                old.push((entry, record));
-                below
-            } else {
-                [entry; 256]
-            };
-            for (to, from) in root.slots[b << 8..].iter().zip(below) {
-                to.store(from, Relaxed);
-            }
-        }
+    /// Replaces the uppermost levels by a direct root with the same answers. Readers on the way through the old ones end
+    /// in the same nodes below, or in copies of them that stay for a while.
+    fn grow(&self, memory: &mut FibMemory) -> Result<(), FibFull> {
+        let root = DirectRoot::new();
+        self.spread(memory, &root, self.top.load(Relaxed), 0, 0)?;
         if self.direct.set(root).is_ok() {
             memory.lines().roots.fetch_add(DirectRoot::BYTES, Relaxed);
-            for (node, record) in old {
-                memory.set_present(record, Present::default());
-                memory.free_present(record);
-                memory.retire_node(node);
-            }
         }
+        Ok(())
+    }
+
+    /// Puts what lies below an entry into a new root. The entry's slots begin at `base`.
+    fn spread(
+        &self,
+        memory: &mut FibMemory,
+        root: &DirectRoot,
+        entry: u32,
+        depth: usize,
+        base: usize,
+    ) -> Result<(), FibFull> {
+        let width = 1 << (16 - 8 * depth.min(2));
+        if !is_link(entry) {
+            return (base..base + width).try_for_each(|slot| root.set(memory, self.id, slot, entry));
+        }
+        if let Some(header) = memory.lines().header(entry) {
+            let (bytes, n) = header.bytes();
+            if depth == 2 {
+                // Only IPv4 minds.
+                let entry = if A::BYTES == 4 { unskip(memory, entry, header)? } else { entry };
+                return root.set(memory, self.id, base, entry);
+            }
+            (base..base + width).try_for_each(|slot| root.set(memory, self.id, slot, header.otherwise))?;
+            let below = memory.copy_with(entry, Header::of(&bytes[1..n], header.otherwise))?;
+            return self.spread(memory, root, below, depth + 1, base | usize::from(bytes[0]) << (8 - 8 * depth));
+        }
+        if depth == 2 {
+            let entry = if A::BYTES == 4 && entry & DENSE != 0 {
+                let (slots, record) = (memory.lines().unpack(entry), memory.lines().record(entry));
+                memory.retire_node(entry);
+                memory.build(None, &slots, record, true)?
+            } else {
+                entry
+            };
+            return root.set(memory, self.id, base, entry);
+        }
+        let (slots, record) = (memory.lines().unpack(entry), memory.lines().record(entry));
+        let present = memory.records.get(record);
+        for i in (2usize..512).filter(|i| has(&present, *i)) {
+            let l = i.ilog2();
+            // The node's own number in the root's, then the bits within.
+            let node = (1 << 16 | base) >> (16 - 8 * depth);
+            root.mark(node << l | (i - (1 << l)), true);
+        }
+        memory.records.give(record);
+        memory.retire_node(entry);
+        for (byte, slot) in slots.into_iter().enumerate() {
+            self.spread(memory, root, slot, depth + 1, base | byte << (8 - 8 * depth))?;
+        }
+        Ok(())
     }
 
     /// Bytes of the root.
@@ -328,124 +470,70 @@ impl<const N: usize> Trie<N> {
     }
 }
 
-/// Lookups are repeated while the zero-length prefix changes under them; it never does so this often.
-const ROUNDS: usize = 64;
-
-fn has(present: &Present, i: usize) -> bool {
-    present.get(i >> 6).is_some_and(|w| w >> (i & 63) & 1 != 0)
+/// A node that skips nothing in place of one that skips a byte.
+fn unskip(memory: &mut FibMemory, entry: u32, header: Header) -> Result<u32, FibFull> {
+    let (bytes, n) = header.bytes();
+    let below = memory.copy_with(entry, Header::of(&bytes[1..n], header.otherwise))?;
+    let mut slots = [header.otherwise; 256];
+    slots[usize::from(bytes[0])] = below;
+    let record = memory.records.take().ok_or(FibFull)?;
+    memory.build(None, &slots, record, true)
 }
 
-/// Calls `f` for each slot below `i` (of a tree whose slots are its lowest level, from `first` on) that no longer prefix
-/// covers.
-fn owned(
-    i: usize,
-    first: usize,
-    has: &impl Fn(usize) -> bool,
-    f: &mut impl FnMut(usize) -> Result<(), FibFull>,
-) -> Result<(), FibFull> {
-    if i >= first {
-        return f(i - first);
+fn bytes(net: &[u8]) -> [u8; 16] {
+    let mut all = [0; 16];
+    all.iter_mut().zip(net).for_each(|(to, from)| *to = *from);
+    all
+}
+
+/// Lookups of a batch that are under way, each somewhere else.
+struct Lanes {
+    /// Where each is.
+    entry: [u32; GROUP],
+    /// Bytes of its address that led there.
+    used: [u8; GROUP],
+    /// Those that are not at an answer yet.
+    index: [u8; GROUP],
+    active: usize,
+}
+
+impl Default for Lanes {
+    #[inline(always)]
+    fn default() -> Self {
+        Lanes { entry: [0; GROUP], used: [0; GROUP], index: [0; GROUP], active: 0 }
     }
-    for child in [2 * i, 2 * i + 1] {
-        if !has(child) {
-            owned(child, first, has, f)?;
-        }
+}
+
+impl Lanes {
+    /// Sets a lane, and notes it as active if the caller counts it.
+    #[inline(always)]
+    fn put(&mut self, i: usize, entry: u32, used: u8) {
+        self.entry[i] = entry;
+        self.used[i] = used;
+        self.index[self.active] = i as u8;
     }
-    Ok(())
-}
 
-/// A change on its way through the nodes.
-struct Edit<'a, const N: usize> {
-    memory: &'a mut FibMemory,
-    change: Change<N>,
-    /// Prefixes that came (1) or went (-1).
-    added: i32,
-}
+    fn all(&self) -> impl Iterator<Item = usize> + use<> {
+        let index = self.index;
+        index.into_iter().take(self.active).map(usize::from)
+    }
 
-impl<const N: usize> Edit<'_, N> {
-    /// The entry, which covers what the first `depth` bytes of the prefix cover, after the change.
-    fn entry(&mut self, entry: u32, depth: usize) -> Result<u32, FibFull> {
-        let byte = self.change.net[depth];
-        if self.change.len > 8 * depth + 8 {
-            return self.below(entry, depth, byte);
-        }
-        let i = (1 << 8 | usize::from(byte)) >> (8 * depth + 8 - self.change.len);
-        if !is_node(entry) {
-            if !self.change.stays {
-                return Ok(entry);
+    /// One node further in each, until all are at an answer.
+    #[inline(always)]
+    fn run<A: Address>(&mut self, lines: Reader<'_>, dst: &[A]) {
+        let (mut index, mut active) = (self.index, self.active);
+        while active > 0 {
+            let mut left = 0;
+            for j in 0..active {
+                let i = usize::from(index[j]) & (GROUP - 1);
+                let Some(a) = dst.get(i) else { return };
+                let (entry, used) = step(lines, self.entry[i], *a, u32::from(self.used[i]));
+                self.entry[i] = entry;
+                self.used[i] = used as u8;
+                index[left] = i as u8;
+                left += usize::from(is_link(entry));
             }
-            let mut slots = [entry; 256];
-            owned(i, 256, &|_| false, &mut |slot| {
-                slots[slot] = self.change.entry;
-                Ok(())
-            })?;
-            let record = self.memory.take_present();
-            let node = self.memory.build(&slots, record)?;
-            self.mark(record, i);
-            return Ok(node);
+            active = left;
         }
-        let (mut slots, record) = self.memory.unpack(entry);
-        let present = self.memory.present(record);
-        if !self.change.stays && !has(&present, i) {
-            return Ok(entry);
-        }
-        self.own(i, &present, &mut slots)?;
-        self.mark(record, i);
-        self.memory.rewrite(entry, &slots, record)
-    }
-
-    /// As [`Edit::entry`] for a prefix that ends further down.
-    fn below(&mut self, entry: u32, depth: usize, byte: u8) -> Result<u32, FibFull> {
-        if !is_node(entry) {
-            let child = self.entry(entry, depth + 1)?;
-            if child == entry {
-                return Ok(entry);
-            }
-            let mut slots = [entry; 256];
-            slots[usize::from(byte)] = child;
-            let record = self.memory.take_present();
-            return self.memory.build(&slots, record);
-        }
-        let old = step(&**self.memory.lines(), entry, byte);
-        let new = self.entry(old, depth + 1)?;
-        if new == old {
-            return Ok(entry);
-        }
-        if is_node(new) && is_node(old) {
-            self.memory.relink(entry, byte, new);
-            return Ok(entry);
-        }
-        let (mut slots, record) = self.memory.unpack(entry);
-        slots[usize::from(byte)] = new;
-        self.memory.rewrite(entry, &slots, record)
-    }
-
-    /// An entry that a shorter prefix covers, after the change of that one.
-    fn hand_down(&mut self, entry: u32) -> Result<u32, FibFull> {
-        if !is_node(entry) {
-            return Ok(self.change.entry);
-        }
-        let (mut slots, record) = self.memory.unpack(entry);
-        let before = slots;
-        let present = self.memory.present(record);
-        self.own(1, &present, &mut slots)?;
-        if slots == before { Ok(entry) } else { self.memory.rewrite(entry, &slots, record) }
-    }
-
-    /// Gives the slots that belong to prefix `i` of a node their new entry.
-    fn own(&mut self, i: usize, present: &Present, slots: &mut Slots) -> Result<(), FibFull> {
-        owned(i, 256, &|i| has(present, i), &mut |slot| {
-            slots[slot] = self.hand_down(slots[slot])?;
-            Ok(())
-        })
-    }
-
-    fn mark(&mut self, record: u32, i: usize) {
-        let mut present = self.memory.present(record);
-        self.added = i32::from(self.change.stays) - i32::from(has(&present, i));
-        if let Some(w) = present.get_mut(i >> 6) {
-            *w = *w & !(1 << (i & 63)) | u64::from(self.change.stays) << (i & 63);
-        }
-        self.memory.set_present(record, present);
     }
 }

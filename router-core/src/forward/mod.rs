@@ -6,6 +6,7 @@
 pub mod discard;
 pub mod local;
 pub mod native;
+pub mod translate;
 pub mod tunnel;
 pub mod via_inet6;
 
@@ -25,6 +26,21 @@ pub enum Verdict {
     Transmit(PortId),
     /// Apply, then go on with this object: a tunnel's carrier, what stands behind a plug-in.
     Continue(ObjectId),
+    /// Apply, then the packet goes round again as received from this port: a translated one, by the routes of its new
+    /// family. One round counts like a tunnel.
+    Again {
+        /// The port that it comes from now.
+        port: PortId,
+        /// Cut the resulting IPv6 packet into fragments of at most so many bytes.
+        mtu: Option<u32>,
+    },
+    /// As [`Verdict::Again`], once the control side has agreed (a session has to be made, or fragments put together).
+    Consult {
+        /// The port that it comes from then.
+        port: PortId,
+        /// As in [`Verdict::Again`].
+        mtu: Option<u32>,
+    },
     /// Too long for what comes next: fragment or answer, by family and DF. In bytes, as seen by this packet.
     TooBig {
         /// The largest packet that would have passed.
@@ -52,12 +68,17 @@ pub struct Context<'a> {
     pub tables: &'a Tables,
     /// For a plugged-in forwarder: what the route's next hops resolved to, to go on with ([`Verdict::Continue`]).
     pub next: ObjectId,
+    /// The packet is only an example ([`crate::explain`]): decide and apply as ever, but leave all state as it is.
+    pub rehearsal: bool,
+    /// Identification for an IPv4 packet that is made here; another one for each packet of a worker.
+    pub ident: u16,
 }
 
 /// One way of forwarding.
 ///
 /// `decide` must not depend on anything but its arguments and its own state; `apply` is called at most once, right after
-/// a `decide` that said [`Verdict::Transmit`] or [`Verdict::Continue`].
+/// a `decide` that said [`Verdict::Transmit`], [`Verdict::Continue`] or, perhaps after a while, [`Verdict::Again`]. Neither
+/// may change its state in a [`Context::rehearsal`].
 pub trait Forwarder: Send + Sync + fmt::Debug {
     /// Its name, as in a route's `forwarder NAME`.
     fn name(&self) -> &str;

@@ -21,8 +21,8 @@ impl Forwarder for Native<'_> {
     }
 
     #[inline]
-    fn apply(&self, _cx: &Context<'_>, packet: &Packet, frame: &mut Frame) -> Result<(), DropReason> {
-        rewrite(self.0, packet, frame)
+    fn apply(&self, cx: &Context<'_>, packet: &Packet, frame: &mut Frame) -> Result<(), DropReason> {
+        rewrite(cx, self.0, packet, frame)
     }
 }
 
@@ -34,8 +34,10 @@ pub(super) fn send_or_too_big(hop: &Forward, packet: &Packet) -> Verdict {
 
 /// Writes the link header in front of the packet. The EtherType follows the packet, whatever the gateway's family.
 #[inline]
-pub(super) fn rewrite(hop: &Forward, packet: &Packet, frame: &mut Frame) -> Result<(), DropReason> {
-    hop.touch();
+pub(super) fn rewrite(cx: &Context<'_>, hop: &Forward, packet: &Packet, frame: &mut Frame) -> Result<(), DropReason> {
+    if !cx.rehearsal {
+        hop.touch();
+    }
     if !hop.rewrite.is_empty() {
         let room = frame.push_front(hop.rewrite.len()).ok_or(DropReason::NoHeadroom)?;
         hop.rewrite.write(packet.family, room);

@@ -184,6 +184,7 @@ pub fn decapsulate(outer: &Packet, frame: &mut Frame) -> Result<(), DropReason> 
 mod tests {
     use super::*;
 
+    /// Proves rfc6040-4.2-table, rfc6040-4.2-drop.
     #[test]
     fn rfc6040_4_2_figure_4() {
         const DROP: u8 = 9;
@@ -196,6 +197,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc2983-3-uniform, rfc2983-3-pipe, rfc4213-3.5-header, rfc6040-4.1-normal.
     #[test]
     fn the_ready_made_header_is_the_one_made_from_its_fields() {
         use crate::headers::ipv4;

@@ -26,7 +26,7 @@ impl Forwarder for ViaInet6<'_> {
     }
 
     #[inline]
-    fn apply(&self, _cx: &Context<'_>, packet: &Packet, frame: &mut Frame) -> Result<(), DropReason> {
-        rewrite(self.0, packet, frame)
+    fn apply(&self, cx: &Context<'_>, packet: &Packet, frame: &mut Frame) -> Result<(), DropReason> {
+        rewrite(cx, self.0, packet, frame)
     }
 }

@@ -45,6 +45,7 @@ fn dropped(p: Pushed) -> (DropReason, usize, Option<u32>) {
     }
 }
 
+/// Proves rfc5722-4-overlap, rfc815-3-overlap, rfc8200-4.5-overlap, rfc8504-5.2-recursion.
 #[test]
 fn overlaps_discard_the_datagram_for_good() {
     // RFC 5722 4: what is here, what comes, and what still will come.
@@ -62,6 +63,7 @@ fn overlaps_discard_the_datagram_for_good() {
     assert!(out.is_empty() && r.poll_at().is_none());
 }
 
+/// Proves rfc815-3-last.
 #[test]
 fn contradicting_ends_count_as_overlap() {
     for bad in
@@ -76,6 +78,7 @@ fn contradicting_ends_count_as_overlap() {
     assert_eq!(dropped(r.push(T0, &v6_fragment(1, 8, false, &[1; 8]))).1, 1);
 }
 
+/// Proves rfc5722-4-duplicate, rfc815-3-any-order.
 #[test]
 fn exact_duplicates_are_ignored() {
     let mut r = reassembler();
@@ -89,6 +92,7 @@ fn exact_duplicates_are_ignored() {
     assert_eq!(usize::from(frame.data()[5]), frame.len() - 40);
 }
 
+/// Proves rfc4443-3.4-code-0, rfc8200-4.5-multiple, rfc8200-4.5-65535.
 #[test]
 fn rfc_8200_section_4_5_refusals_point_at_the_field() {
     let mut r = reassembler();
@@ -98,6 +102,7 @@ fn rfc_8200_section_4_5_refusals_point_at_the_field() {
     assert_eq!((r.held(), r.poll_at()), (0, None));
 }
 
+/// Proves rfc6946-4-atomic, rfc8504-5.2-recursion.
 #[test]
 fn atomic_fragments_stand_alone() {
     // RFC 6946 4.
@@ -108,6 +113,7 @@ fn atomic_fragments_stand_alone() {
     assert_eq!(r.held(), 1);
 }
 
+/// Proves rfc1122-3.3.2-time, rfc4443-3.3-reassembly, rfc792-time, rfc815-7-timer, rfc8200-4.5-60.
 #[test]
 fn late_datagrams_expire_with_their_first_fragment() {
     let mut r = reassembler();
@@ -169,6 +175,7 @@ fn a_flood_does_not_shut_others_out() {
     assert_eq!(done.unwrap().data(), &whole[..]);
 }
 
+/// Proves rfc3168-5.3-reassembly.
 #[test]
 fn congestion_marks_survive_or_kill() {
     // RFC 3168 5.3.
@@ -187,6 +194,7 @@ fn congestion_marks_survive_or_kill() {
 }
 
 proptest! {
+    /// Proves rfc791-3.2-reassembly, rfc815-3-any-order.
     #[test]
     fn shuffled_fragments_give_the_original(
         (payload, mtu, order) in (proptest::collection::vec(any::<u8>(), 1..5000), 68u32..1500).prop_flat_map(|(p, mtu)| {
@@ -215,6 +223,7 @@ proptest! {
         prop_assert_eq!((r.held(), r.bytes(), r.poll_at()), (0, 0, None));
     }
 
+    /// Proves rfc791-3.2-key.
     #[test]
     fn random_fragments_are_all_accounted_for(
         pushes in proptest::collection::vec((0u32..3, 0usize..12, 0usize..40, any::<bool>(), any::<bool>(), any::<(u8, u8)>()), 0..60),

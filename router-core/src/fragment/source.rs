@@ -85,6 +85,7 @@ mod tests {
     use crate::packet::Packet;
     use crate::time::Instant;
 
+    /// Proves rfc8200-4.5-source.
     #[test]
     fn rfc8200_4_5_fragments_join_to_the_original() {
         for len in [1281usize, 1500, 2464, 2465, 4000, 65_000] {

@@ -220,6 +220,7 @@ mod tests {
         whole
     }
 
+    /// Proves rfc791-3.2-68.
     #[test]
     fn refusals() {
         let cases = [
@@ -242,6 +243,7 @@ mod tests {
         assert_eq!((tiny.available(), out.len()), (4, 0));
     }
 
+    /// Proves rfc791-3.1-copied.
     #[test]
     fn only_copied_options_follow() {
         // Record route (7, not copied), no-op, security (130, copied), padding.
@@ -268,6 +270,7 @@ mod tests {
     }
 
     proptest! {
+        /// Proves rfc1812-4.2.2.7-fragment, rfc6864-4.2-fragments, rfc791-3.2-fragments, rfc791-3.2-again.
         #[test]
         fn fragments_join_to_the_original(
             payload in proptest::collection::vec(any::<u8>(), 0..6000), mtu in 68u32..3000, second_mtu in 68u32..600,

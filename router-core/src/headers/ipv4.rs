@@ -3,21 +3,12 @@
 use crate::addr::Family;
 use crate::checksum;
 use crate::drop_reason::DropReason;
-use crate::headers::be16;
+use crate::headers::{be16, ipv4_options};
 use crate::packet::{Fragment, Packet};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Length of a header without options.
 pub const MIN_HEADER: usize = 20;
-
-/// Option types (RFC 791 3.1, RFC 2113).
-mod option {
-    pub const END: u8 = 0;
-    pub const NOP: u8 = 1;
-    pub const LSRR: u8 = 131;
-    pub const SSRR: u8 = 137;
-    pub const ROUTER_ALERT: u8 = 148;
-}
 
 /// Checks an IPv4 packet in the order and to the extent of RFC 1812 5.2.2 and finds its parts.
 pub fn parse(data: &[u8]) -> Result<Packet, DropReason> {
@@ -38,7 +29,7 @@ pub fn parse(data: &[u8]) -> Result<Packet, DropReason> {
     if !checksum::verify(&data[..header]) {
         return Err(DropReason::Ipv4Checksum);
     }
-    let router_alert = header > MIN_HEADER && check_options(&data[MIN_HEADER..header])?;
+    let router_alert = header > MIN_HEADER && ipv4_options::check(&data[..header]).map_err(|bad| bad.reason)?;
     let flags = be16(data, 6);
     let (offset, more) = (flags & 0x1fff, flags & 0x2000 != 0);
     Ok(Packet {
@@ -65,31 +56,6 @@ pub fn parse(data: &[u8]) -> Result<Packet, DropReason> {
 
 fn addr(data: &[u8], at: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(data[at], data[at + 1], data[at + 2], data[at + 3]))
-}
-
-/// Walks the options. Source routing is refused (RFC 7126 4.3 and 4.4); the others pass unchanged. Says whether a router
-/// alert is among them.
-fn check_options(mut opts: &[u8]) -> Result<bool, DropReason> {
-    let mut alert = false;
-    while let Some((&kind, rest)) = opts.split_first() {
-        match kind {
-            option::END => break,
-            option::NOP => opts = rest,
-            _ => {
-                let len = usize::from(*rest.first().ok_or(DropReason::Ipv4Options)?);
-                if len < 2 || len > opts.len() {
-                    return Err(DropReason::Ipv4Options);
-                }
-                match kind {
-                    option::LSRR | option::SSRR => return Err(DropReason::Ipv4SourceRoute),
-                    option::ROUTER_ALERT => alert = true,
-                    _ => {}
-                }
-                opts = &opts[len..];
-            }
-        }
-    }
-    Ok(alert)
 }
 
 /// The fields of an IPv4 header without options.
@@ -175,6 +141,7 @@ mod tests {
         v[10..12].copy_from_slice(&sum.to_be_bytes());
     }
 
+    /// Proves rfc791-3.1-checksum.
     #[test]
     fn the_checksum_from_the_fields_is_the_one_over_the_bytes() {
         for i in 0..=u16::MAX {
@@ -195,6 +162,8 @@ mod tests {
         }
     }
 
+    /// Proves rfc1122-3.2.1.1-version, rfc1122-3.2.1.2-checksum, rfc1812-4.2.2.5-checksum, rfc791-3.1-header,
+    /// rfc791-3.1-checksum.
     #[test]
     fn rfc1812_5_2_2_header_checks() {
         use DropReason::*;
@@ -220,25 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn options() {
-        use DropReason::*;
-        let rows: &[(&[u8], Result<bool, DropReason>)] = &[
-            (&[1, 1, 1, 0], Ok(false)),
-            (&[148, 4, 0, 0], Ok(true)),
-            (&[7, 3, 4, 0], Ok(false)),
-            (&[131, 3, 4, 0], Err(Ipv4SourceRoute)),
-            (&[137, 3, 4, 0], Err(Ipv4SourceRoute)),
-            (&[7, 1, 0, 0], Err(Ipv4Options)),
-            (&[7, 9, 0, 0], Err(Ipv4Options)),
-            (&[1, 1, 1, 7], Err(Ipv4Options)),
-        ];
-        for (opts, want) in rows {
-            assert_eq!(parse(&packet(opts, 8)).map(|p| p.router_alert), *want, "{opts:?}");
-        }
-    }
-
-    #[test]
-    fn fragments() {
+    fn rfc791_3_1_fragment_fields() {
         for (bytes, want) in [
             ([0x40, 0], Fragment::None),
             ([0x20, 0], Fragment::First),

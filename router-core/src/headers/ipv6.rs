@@ -172,6 +172,7 @@ mod tests {
         v
     }
 
+    /// Proves rfc8200-3-version.
     #[test]
     fn rfc8200_3_fixed_header() {
         use DropReason::*;
@@ -195,6 +196,8 @@ mod tests {
         assert_eq!((p.tclass, p.flow), (0xab, 0x12345));
     }
 
+    /// Proves rfc6946-4-forward, rfc8504-5.3-forward.
+    /// Proves rfc8200-4.1-order.
     #[test]
     fn rfc8200_4_extension_chains() {
         use Fragment::*;
@@ -225,6 +228,7 @@ mod tests {
         assert_eq!(parse(&packet(60, &long)).unwrap().proto, 60);
     }
 
+    /// Proves rfc8200-4.2-hbh-00, rfc8200-4.2-hbh-01.
     #[test]
     fn rfc8200_4_2_hop_by_hop_options() {
         use DropReason::*;

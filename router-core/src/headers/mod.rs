@@ -4,7 +4,9 @@
 
 pub mod ethernet;
 pub mod ipv4;
+pub mod ipv4_options;
 pub mod ipv6;
+pub mod ipv6_arrival;
 
 /// IP protocol numbers (IANA) that the router itself knows.
 pub mod protocol {

@@ -3,7 +3,7 @@
 use super::{IcmpError, Offender, UnreachableV4, UnreachableV6};
 use crate::addr::Family;
 use crate::drop_reason::DropReason;
-use crate::headers::{ipv6, protocol};
+use crate::headers::{ipv4_options, ipv6, protocol};
 
 /// One family's answer to a drop reason.
 enum Answer {
@@ -16,6 +16,8 @@ enum Answer {
     TooBig,
     /// Parameter problem, code 0, at the byte that the caller found.
     Pointer,
+    /// Parameter problem, code 0, at the segments left of a routing header.
+    SegmentsLeft,
     /// What RFC 8200 4.2 says about the offending option.
     Option,
     /// Port unreachable for protocols with ports, else "no such protocol".
@@ -49,6 +51,13 @@ fn row(reason: DropReason) -> (Answer, Answer) {
         // RFC 8200 4.2; RFC 4443 3.4 code 0; RFC 5095 3.
         R::Ipv6HopByHop => (Silent, Option),
         R::Ipv6Extension | R::Ipv6RoutingHeader => (Silent, Pointer),
+        // RFC 7915 5.1: source not translatable; nothing is said to an IPv4 source that can never be one (4.1).
+        R::TranslateSource => (Silent, V6(U6::SourcePolicy)),
+        // RFC 7757 3.4, RFC 6146 3.5.1.1: no address, no session to be had.
+        R::TranslateDestination => (V4(U4::Host), V6(U6::Address)),
+        R::TranslateTableFull | R::TranslatePoolEmpty => (Silent, V6(U6::Address)),
+        // RFC 7915 5.1.
+        R::TranslateRouting => (Silent, Answer::SegmentsLeft),
         // RFC 1122 3.2.2.1 codes 2 and 3; RFC 4443 3.1 code 4 and 3.4 code 1.
         R::NoLocalService => (NoService, NoService),
         _ => (Silent, Silent),
@@ -61,9 +70,14 @@ fn row(reason: DropReason) -> (Answer, Answer) {
 /// `param` is the MTU for [`DropReason::TooBig`], the offset of the bad byte for malformed options and headers, and
 /// ignored otherwise. When the offset is 0, what the parse of this crate objects to is found in the packet itself.
 pub fn error_for(reason: DropReason, param: u32, offender: &Offender<'_>) -> Option<IcmpError> {
+    error_wanted(reason, param, offender).filter(|error| offender.may_be_answered_with(error))
+}
+
+/// The error that a drop reason calls for, whether the packet may be answered or not.
+pub fn error_wanted(reason: DropReason, param: u32, offender: &Offender<'_>) -> Option<IcmpError> {
     let (v4, v6) = row(reason);
     let family = offender.family;
-    let error = match if family == Family::Inet { v4 } else { v6 } {
+    match if family == Family::Inet { v4 } else { v6 } {
         Answer::Silent => None,
         Answer::V4(code) => Some(IcmpError::unreachable_v4(code)),
         Answer::V6(code) => Some(IcmpError::unreachable_v6(code)),
@@ -81,27 +95,17 @@ pub fn error_for(reason: DropReason, param: u32, offender: &Offender<'_>) -> Opt
             Some((at, true)) => Some(IcmpError::parameter_problem_v6(2, at)),
             _ => None,
         },
+        Answer::SegmentsLeft => {
+            crate::translate::segments_left_pointer(offender.bytes).map(|at| IcmpError::parameter_problem_v6(0, at))
+        }
         Answer::NoService => no_service(offender),
-    }?;
-    offender.may_be_answered_with(&error).then_some(error)
+    }
 }
 
-/// The length byte of the first IPv4 option whose length is wrong.
-fn bad_option(header: &[u8]) -> u8 {
-    let end = header.first().map_or(20, |b| usize::from(b & 15) * 4).min(header.len());
-    let mut at = 20;
-    while at < end {
-        let len = match header[at] {
-            0 => break,
-            1 => 1,
-            _ => header.get(at + 1).map_or(0, |l| usize::from(*l)),
-        };
-        if (len < 2 && header[at] != 1) || at + len > end {
-            return at as u8 + 1;
-        }
-        at += len;
-    }
-    20
+/// The byte of an IPv4 header that the check of options objects to.
+fn bad_option(packet: &[u8]) -> u8 {
+    let end = packet.first().map_or(20, |b| usize::from(b & 15) * 4).min(packet.len());
+    ipv4_options::check(&packet[..end]).err().map_or(20, |bad| bad.pointer)
 }
 
 fn no_service(offender: &Offender<'_>) -> Option<IcmpError> {

@@ -1,5 +1,6 @@
 //! Writing an ICMP error.
 
+use super::extension::{Extension, length_field, quote_len};
 use super::{IcmpError, Offender};
 use crate::checksum::{self, Sum};
 use crate::drop_reason::DropReason;
@@ -24,6 +25,18 @@ const TOS: u8 = 0xc0;
 /// Errors: [`DropReason::NoFrame`] when the frame cannot even hold the headers, [`DropReason::MartianSource`] when `src`
 /// is of the other family.
 pub fn write_error(out: &mut Frame, error: &IcmpError, src: IpAddr, offender: &Offender<'_>) -> Result<(), DropReason> {
+    write_extended_error(out, error, src, offender, &Extension::default())
+}
+
+/// As [`write_error`], with an extension behind the quote, which is then padded to 128 bytes (RFC 4884). The extension is
+/// left out of kinds of errors that may carry none, and where the frame has no room for it.
+pub fn write_extended_error(
+    out: &mut Frame,
+    error: &IcmpError,
+    src: IpAddr,
+    offender: &Offender<'_>,
+    extension: &Extension,
+) -> Result<(), DropReason> {
     out.reset();
     let (header, limit) = match offender.dst {
         IpAddr::V4(_) => (ipv4::MIN_HEADER, MAX_V4),
@@ -31,12 +44,27 @@ pub fn write_error(out: &mut Frame, error: &IcmpError, src: IpAddr, offender: &O
     };
     let room = out.spare_mut();
     let quoted = room.len().min(limit).checked_sub(header + ICMP_HEADER).ok_or(DropReason::NoFrame)?;
-    let quote = &offender.bytes[..quoted.min(offender.bytes.len())];
-    let total = header + ICMP_HEADER + quote.len();
+    let extended = length_field(error).filter(|_| !extension.is_empty()).and_then(|(at, unit)| {
+        let (quote, padded) = quote_len(offender.bytes.len(), quoted.checked_sub(extension.bytes().len())?, unit)?;
+        Some((at, unit, quote, padded))
+    });
+    let (quote, padded) = match extended {
+        Some((_, _, quote, padded)) => (quote, padded),
+        None => (quoted.min(offender.bytes.len()), quoted.min(offender.bytes.len())),
+    };
+    let behind = if extended.is_some() { extension.bytes() } else { &[] };
+    let total = header + ICMP_HEADER + padded + behind.len();
     let (ip, icmp) = room[..total].split_at_mut(header);
     icmp[..4].copy_from_slice(&[error.kind(), error.code(), 0, 0]);
     icmp[4..8].copy_from_slice(&error.word().to_be_bytes());
-    icmp[ICMP_HEADER..].copy_from_slice(quote);
+    if let Some((at, unit, ..)) = extended {
+        // At most 1280 bytes in units of eight: it fits a byte.
+        icmp[at] = (padded / unit) as u8;
+    }
+    let body = &mut icmp[ICMP_HEADER..];
+    body[..quote].copy_from_slice(&offender.bytes[..quote]);
+    body[quote..padded].fill(0);
+    body[padded..].copy_from_slice(behind);
     let pseudo = match (src, offender.src) {
         (IpAddr::V4(_), IpAddr::V4(_)) => Sum::ZERO,
         (IpAddr::V6(s), IpAddr::V6(d)) => checksum::pseudo_v6(s, d, protocol::ICMPV6, icmp.len() as u32),

@@ -5,6 +5,7 @@ use crate::addr::Family;
 use crate::checksum;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
+use crate::headers::ipv4_options::{self, Stamp};
 use crate::headers::{ipv4, ipv6, protocol};
 use crate::offload::complete_checksum;
 use crate::packet::{Fragment, Packet};
@@ -13,20 +14,26 @@ use std::net::IpAddr;
 /// Turns an echo request around in place. `packet` is its parse; the frame's data starts at the IP header. `src` becomes
 /// the reply's source: the request's destination, or an own address when that was a multicast group.
 ///
-/// Identifier, sequence number and data stay, and so does the IPv4 identification. IPv4 options and IPv6 extension
-/// headers are left out, DF is cleared (the way back may have a smaller MTU), the type of service stays (RFC 1349 5.1).
+/// Identifier, sequence number and data stay, and so does the IPv4 identification. Of IPv4 options record route and
+/// timestamp stay, with this router's entry, which `millis` is for (RFC 1122 3.2.2.6, RFC 1812 4.3.3.6); IPv6 extension
+/// headers are left out. DF is cleared (the way back may have a smaller MTU), the type of service stays (RFC 1349 5.1).
 /// Checksums change by the difference only: damage on the way stays visible to the one who asked.
 ///
 /// Errors: [`DropReason::IcmpConsumed`] when it is no whole echo request, [`DropReason::MartianSource`] when `src` is of
 /// the other family, [`DropReason::OffloadMalformed`] when a pending checksum does not fit. The frame is then unchanged,
 /// except perhaps for that checksum.
-pub fn echo_reply(frame: &mut Frame, packet: &Packet, src: IpAddr) -> Result<(), DropReason> {
+pub fn echo_reply(frame: &mut Frame, packet: &Packet, src: IpAddr, millis: u32) -> Result<(), DropReason> {
     complete_checksum(frame)?;
     let l4 = usize::from(packet.l4);
     let (header, request, reply) = match packet.family {
         Family::Inet => (ipv4::MIN_HEADER, [8, 0], [0, 0]),
         Family::Inet6 => (ipv6::HEADER, [128, 0], [129, 0]),
     };
+    let options = match packet.family {
+        Family::Inet if l4 > header => frame.data().get(..l4).map(ipv4_options::for_reply).unwrap_or_default(),
+        _ => Default::default(),
+    };
+    let header = header + options.len();
     let icmp = match packet.family {
         Family::Inet => protocol::ICMP,
         Family::Inet6 => protocol::ICMPV6,
@@ -72,6 +79,12 @@ pub fn echo_reply(frame: &mut Frame, packet: &Packet, src: IpAddr) -> Result<(),
                 dst,
             }
             .write(ip);
+            if !options.is_empty() {
+                ip[0] = 0x40 | (header / 4) as u8;
+                ip[ipv4::MIN_HEADER..].copy_from_slice(&options);
+                checksum::fill_ipv4_header(ip);
+                ipv4_options::stamp(ip, Stamp { addr: src, millis }, |a| a == src);
+            }
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             ip[..4].copy_from_slice(&[0x60 | packet.tclass >> 4, packet.tclass << 4, 0, 0]);

@@ -2,6 +2,7 @@
 
 use crate::addr::Family;
 use std::fmt;
+use std::net::Ipv4Addr;
 
 /// Codes of ICMPv4 destination unreachable (type 3): RFC 792, RFC 1122 3.2.2.1, RFC 1812 5.2.7.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,11 @@ impl IcmpError {
         Self::v6(4, code, pointer)
     }
 
+    /// ICMPv4 redirect for the host (RFC 792 code 1; RFC 1812 5.2.7.2 allows no redirects for networks).
+    pub const fn redirect_v4(gateway: Ipv4Addr) -> Self {
+        Self::v4(5, 1, gateway.to_bits())
+    }
+
     /// The family of the error and of the packet it is about.
     pub const fn family(&self) -> Family {
         self.family
@@ -161,6 +167,11 @@ impl IcmpError {
         }
     }
 
+    /// Whether it is an ICMPv4 redirect.
+    pub(super) const fn is_redirect(&self) -> bool {
+        matches!((self.family, self.kind), (Family::Inet, 5))
+    }
+
     /// Whether it answers packets to multicast destinations too (RFC 4443 2.4 e.3).
     pub(super) const fn answers_multicast(&self) -> bool {
         matches!((self.family, self.kind, self.code), (Family::Inet6, 2, _) | (Family::Inet6, 4, 2))
@@ -177,6 +188,7 @@ impl fmt::Display for IcmpError {
             (Family::Inet, 3, 5) => "source route failed",
             (Family::Inet, 3, 13) | (Family::Inet6, 1, 1) => "communication administratively prohibited",
             (Family::Inet, 3, 3) | (Family::Inet6, 1, 4) => "port unreachable",
+            (Family::Inet, 5, _) => return write!(f, "redirect to {}", Ipv4Addr::from_bits(self.word)),
             (Family::Inet, 11, 0) | (Family::Inet6, 3, 0) => "time exceeded in transit",
             (Family::Inet, 11, 1) | (Family::Inet6, 3, 1) => "fragment reassembly time exceeded",
             (Family::Inet, 12, _) => return write!(f, "parameter problem at byte {}", self.word >> 24),

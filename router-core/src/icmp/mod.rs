@@ -8,16 +8,20 @@ mod answer;
 mod build;
 mod echo;
 mod error;
+mod extension;
 mod limit;
 mod offender;
+mod redirect;
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use answer::error_for;
-pub use build::write_error;
+pub use answer::{error_for, error_wanted};
+pub use build::{write_error, write_extended_error};
 pub use echo::echo_reply;
 pub use error::{IcmpError, UnreachableV4, UnreachableV6};
+pub use extension::Extension;
 pub use limit::{LimitKind, Limiter};
 pub use offender::Offender;
-pub use source::error_source;
+pub use redirect::{Redirect, redirect, write_redirect_v6};
+pub use source::{SourceRule, error_source, error_source_because};

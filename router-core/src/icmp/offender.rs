@@ -79,15 +79,25 @@ impl<'a> Offender<'a> {
 
     /// The rules on when never to send an error: RFC 1122 3.2.2 and RFC 1812 4.3.2.7, RFC 4443 2.4 e.
     pub fn may_be_answered_with(&self, error: &IcmpError) -> bool {
-        error.family() == self.family
-            && !self.is_error()
-            && single_host(self.src)
-            && match self.dst {
-                IpAddr::V4(d) => {
-                    !self.later_fragment && !self.link_group && !d.is_multicast() && d != Ipv4Addr::BROADCAST
-                }
-                IpAddr::V6(d) => (!self.link_group && !d.is_multicast()) || error.answers_multicast(),
+        self.unanswerable_with(error).is_none()
+    }
+
+    /// Which of those rules forbids this error, if one does.
+    pub fn unanswerable_with(&self, error: &IcmpError) -> Option<&'static str> {
+        let group = |group: bool| (self.link_group || group) && !error.answers_multicast();
+        match self.dst {
+            _ if error.family() != self.family => Some("the error is of the other family"),
+            _ if self.is_error() => Some("it is an ICMP error itself (RFC 1122 3.2.2, RFC 4443 2.4 e)"),
+            _ if !single_host(self.src) => {
+                Some("its source is not one host's address (RFC 1122 3.2.2, RFC 4443 2.4 e)")
             }
+            IpAddr::V4(_) if self.later_fragment => Some("it is not the first fragment (RFC 1122 3.2.2)"),
+            IpAddr::V4(d) if self.link_group || d.is_multicast() || d == Ipv4Addr::BROADCAST => {
+                Some("it was sent to a group (RFC 1122 3.2.2)")
+            }
+            IpAddr::V6(d) if group(d.is_multicast()) => Some("it was sent to a group (RFC 4443 2.4 e)"),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        }
     }
 
     /// Whether it is an ICMP error or redirect itself. One cut before its type counts as an error, as does an ICMPv4 type

@@ -24,21 +24,51 @@ pub fn error_source(
     ports: &PortTable,
     settings: &Settings,
 ) -> Option<IpAddr> {
+    error_source_because(offender, ingress, ports, settings).map(|(addr, _)| addr)
+}
+
+/// Which of the rules of [`error_source`] gave the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceRule {
+    /// The offender was sent to it.
+    Asked,
+    /// The configured router id.
+    RouterId,
+    /// The ingress port's, on the sender's link.
+    OnLink,
+    /// The ingress port's.
+    Ingress,
+    /// Another port's: the ingress port has none.
+    Other(PortId),
+    /// The address of routers without any (RFC 7600 5.4).
+    Dummy,
+    /// The ingress port's link-local one: there is no other.
+    LinkLocal,
+}
+
+/// As [`error_source`], with the rule that gave the address.
+pub fn error_source_because(
+    offender: &Offender<'_>,
+    ingress: PortId,
+    ports: &PortTable,
+    settings: &Settings,
+) -> Option<(IpAddr, SourceRule)> {
     let family = offender.family;
     let port = ports.get(ingress);
     if port.is_some_and(|p| p.owns(&offender.dst)) || ports.iter().any(|p| p.owns(&offender.dst)) {
-        return Some(offender.dst);
+        return Some((offender.dst, SourceRule::Asked));
     }
     if let (Family::Inet, Some(id)) = (family, settings.router_id) {
-        return Some(IpAddr::V4(id));
+        return Some((IpAddr::V4(id), SourceRule::RouterId));
     }
     let near = port.and_then(|p| {
-        let on_link = p.addrs.iter().find(|n| n.contains(&offender.src)).map(|n| n.addr());
-        on_link.or_else(|| usable(p, family))
+        let on_link = p.addrs.iter().find(|n| n.contains(&offender.src)).map(|n| (n.addr(), SourceRule::OnLink));
+        on_link.or_else(|| Some((usable(p, family)?, SourceRule::Ingress)))
     });
-    near.or_else(|| ports.iter().find_map(|p| usable(p, family))).or_else(|| match family {
-        Family::Inet => Some(settings.icmp.dummy_source).filter(IpAddr::is_ipv4),
-        Family::Inet6 => port.and_then(|p| p.link_local()).map(IpAddr::V6),
+    let other = || ports.iter().find_map(|p| Some((usable(p, family)?, SourceRule::Other(p.id))));
+    near.or_else(other).or_else(|| match family {
+        Family::Inet => Some(settings.icmp.dummy_source).filter(IpAddr::is_ipv4).map(|a| (a, SourceRule::Dummy)),
+        Family::Inet6 => port.and_then(|p| p.link_local()).map(|a| (IpAddr::V6(a), SourceRule::LinkLocal)),
     })
 }
 

@@ -59,6 +59,9 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+/// Proves rfc1122-4.1.3.1-port, rfc1191-4-zero, rfc1812-4.3.3.1-unreachable, rfc1812-5.2.7.1-codes,
+/// rfc4443-3.1-code-0, rfc4443-3.1-code-1, rfc4443-3.1-code-2, rfc4443-3.1-code-3, rfc4443-3.1-code-4,
+/// rfc4443-3.1-congestion, rfc4443-3.2, rfc792-unreachable, rfc792-time, rfc8201-4-minimum, rfc8504-5.8-icmp.
 #[test]
 fn every_drop_reason_and_its_answers() {
     use DropReason::*;
@@ -92,6 +95,8 @@ fn every_drop_reason_and_its_answers() {
     }
 }
 
+/// Proves rfc1122-3.2.2.1-protocol, rfc4443-3.1-code-4, rfc4443-3.4-code-1, rfc792-unreachable,
+/// rfc8200-4-next-header.
 #[test]
 fn unknown_protocols() {
     // RFC 1122 3.2.2.1 codes 2 and 3, RFC 4443 3.1 code 4 and 3.4 code 1.
@@ -103,6 +108,7 @@ fn unknown_protocols() {
     assert_eq!(facts(&of_proto(Family::Inet6, 59, &[])), None);
 }
 
+/// Proves rfc1812-4.3.3.5, rfc792-parameter.
 #[test]
 fn malformed_ipv4_options_are_pointed_at() {
     for (options, want) in [([1u8, 7, 1, 0], 22u32), ([7, 3, 4, 9], 24), ([68, 5, 0, 0], 21)] {
@@ -117,6 +123,7 @@ fn malformed_ipv4_options_are_pointed_at() {
     }
 }
 
+/// Proves rfc4443-2.4-e3, rfc4443-3.4-code-2, rfc8200-4.2-hbh-10, rfc8200-4.2-hbh-11.
 #[test]
 fn hop_by_hop_options_are_answered_as_rfc_8200_4_2_says() {
     for (option, multicast, want) in [
@@ -135,6 +142,9 @@ fn hop_by_hop_options_are_answered_as_rfc_8200_4_2_says() {
     }
 }
 
+/// Proves rfc1122-3.2.2-never, rfc1812-4.3.2.7-error, rfc1812-4.3.2.7-broadcast, rfc1812-4.3.2.7-multicast,
+/// rfc1812-4.3.2.7-link, rfc1812-4.3.2.7-source, rfc1812-4.3.2.7-fragment, rfc4443-2.4-e1, rfc4443-2.4-e2,
+/// rfc4443-2.4-e3, rfc4443-2.4-e4, rfc4443-2.4-e5, rfc4443-2.4-e6, rfc792-fragments.
 #[test]
 fn never_answered() {
     // RFC 1122 3.2.2, RFC 1812 4.3.2.7, RFC 4443 2.4 e: what is changed in a UDP packet, whether time exceeded and
@@ -206,6 +216,8 @@ fn icmp_cut_before_its_type_is_not_answered() {
     }
 }
 
+/// Proves rfc1122-3.2.1.7-ttl, rfc1122-3.2.2-quote, rfc1191-4-code, rfc1812-4.3.2.2-ttl, rfc1812-4.3.2.3-quote,
+/// rfc1812-4.3.2.5-tos, rfc4443-2.3-checksum, rfc4443-2.4-c, rfc792-quote.
 #[test]
 fn built_errors_are_right_and_quote_verbatim() {
     // RFC 1812 4.3.2.3: up to 576 bytes; RFC 4443 2.4 c: up to 1280.
@@ -278,6 +290,7 @@ fn small_frames_and_wrong_sources_are_refused() {
     assert_eq!(write_error(&mut out, &e, ip("2001:db8::1"), &offender), Err(DropReason::MartianSource));
 }
 
+/// Proves rfc1122-3.2.2.6-echo, rfc4443-4.2-data, rfc6864-5.2-reply, rfc792-echo.
 #[test]
 fn echo_replies() {
     let mut v4 = Vec::new();
@@ -289,18 +302,20 @@ fn echo_replies() {
     with_options[3] += 8;
     with_options[6] = 0x40;
     fill_ipv4_header(&mut with_options);
-    for request in [v4, with_options] {
+    let recorded = [&[7, 7, 8][..], &V4[1], &[0]].concat();
+    for (request, options) in [(v4, vec![]), (with_options, recorded)] {
         let packet = Packet::parse(Family::Inet, &request).unwrap();
         let mut f = Frame::from_slice(&request);
-        echo_reply(&mut f, &packet, packet.dst).unwrap();
+        echo_reply(&mut f, &packet, packet.dst, 5).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv4(h)), Some(TransportSlice::Icmpv4(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
         };
         let h = h.header().to_header();
-        assert_eq!((h.source, h.destination, h.time_to_live, h.options.len()), (V4[1], V4[0], 64, 0));
+        assert_eq!((h.source, h.destination, h.time_to_live), (V4[1], V4[0], 64));
+        assert_eq!(h.options[..], options[..], "the recorded way stays, with our address");
         assert_eq!(h.header_checksum, h.calc_header_checksum());
-        assert!(checksum::verify(&f.data()[20..]) && !h.dont_fragment && h.identification != 0);
+        assert!(checksum::verify(&f.data()[20 + options.len()..]) && !h.dont_fragment && h.identification != 0);
         let want = etherparse::IcmpEchoHeader { id: 77, seq: 5 };
         assert_eq!((i.icmp_type(), i.payload()), (Icmpv4Type::EchoReply(want), &[1u8, 2, 3][..]));
     }
@@ -310,7 +325,7 @@ fn echo_replies() {
     // The second source is what a request to ff02::1 would get.
     for src in [packet.dst, ip("fe80::1")] {
         let mut f = Frame::from_slice(&v6);
-        echo_reply(&mut f, &packet, src).unwrap();
+        echo_reply(&mut f, &packet, src, 5).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv6(h)), Some(TransportSlice::Icmpv6(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
@@ -323,16 +338,17 @@ fn echo_replies() {
         // A reply is not answered.
         let again = Packet::parse(Family::Inet6, f.data()).unwrap();
         let mut f = Frame::from_slice(f.data());
-        assert_eq!(echo_reply(&mut f, &again, src), Err(DropReason::IcmpConsumed));
+        assert_eq!(echo_reply(&mut f, &again, src, 5), Err(DropReason::IcmpConsumed));
     }
 }
 
+/// Proves rfc1812-4.3.2.8, rfc4443-2.4-f.
 #[test]
 fn rates_and_bursts() {
     let s = IcmpSettings { error_rate: 10, error_burst: 3, echo_rate: 0, ..IcmpSettings::default() };
     let mut l = Limiter::default();
     let at = Instant::from_millis;
-    let mut count = |t: u64, kind| (0..10).filter(|_| l.allow(at(t), &s, kind)).count();
+    let mut count = |t: u64, kind| (0..10).filter(|_| l.allow(at(t), &s, kind, ip("192.0.2.9"))).count();
     assert_eq!(count(0, LimitKind::Error), 3, "a full bucket");
     assert_eq!(count(0, LimitKind::TooBig), 3, "one of its own");
     assert_eq!(count(99, LimitKind::Error), 0);
@@ -341,7 +357,9 @@ fn rates_and_bursts() {
     assert_eq!(count(100_000, LimitKind::Error), 3, "never more than the burst");
     assert_eq!(count(100_000, LimitKind::Echo), 0, "rate 0 is none");
     let mut l = Limiter::default();
-    let second = (0..1_000_000u64).filter(|i| l.allow(at(5) + Duration::from_micros(*i), &s, LimitKind::Error)).count();
+    let second = (0..1_000_000u64)
+        .filter(|i| l.allow(at(5) + Duration::from_micros(*i), &s, LimitKind::Error, ip("192.0.2.9")))
+        .count();
     assert_eq!(second, 3 + 9);
 }
 
@@ -363,6 +381,8 @@ fn port(id: u16, addrs: &[&str]) -> Arc<PortInfo> {
     })
 }
 
+/// Proves rfc1122-3.2.1.3-source, rfc1812-4.3.2.4-source, rfc4443-2.2-unicast, rfc4443-2.2-other, rfc6724-5-rule-1,
+/// rfc6724-5-rule-2, rfc6724-5-rule-5, rfc6724-5-rule-8, rfc7600-5.4, draft-v4-via-v6-4-source.
 #[test]
 fn sources_in_order_of_preference() {
     // ports' addresses, router id, ingress, sender, destination, expected source
@@ -449,7 +469,7 @@ proptest! {
         }
         if let Some(p) = parsed {
             let mut f = Frame::from_slice(&v);
-            let _ = echo_reply(&mut f, &p, p.dst);
+            let _ = echo_reply(&mut f, &p, p.dst, 5);
         }
     }
 }

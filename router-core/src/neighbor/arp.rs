@@ -117,7 +117,7 @@ fn sender_for(port: &PortInfo, target: Ipv4Addr) -> Option<Ipv4Addr> {
 }
 
 /// Puts an Ethernet header, with the port's VLAN tag if it has one, before the data.
-pub(super) fn push_link_header(
+pub(crate) fn push_link_header(
     out: &mut Frame,
     port: &PortInfo,
     dst: MacAddr,

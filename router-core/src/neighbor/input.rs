@@ -3,6 +3,7 @@
 use super::arp::Arp;
 use super::ndp::{self, Ndp};
 use super::nud::Evidence;
+use super::own::OwnAddresses;
 use super::table::{NeighborEvent, NeighborTable};
 use crate::addr::MacAddr;
 use crate::drop_reason::DropReason;
@@ -22,6 +23,8 @@ pub struct NdpReceived<'a> {
     pub data: &'a [u8],
     /// The link-layer source of its frame, where known: needed only to answer those who do not tell theirs.
     pub from: Option<MacAddr>,
+    /// Which of our addresses are tentative.
+    pub tentative: Option<&'a OwnAddresses>,
 }
 
 /// What became of a message.
@@ -57,6 +60,26 @@ pub fn write_solicit(
             question.write(out, port, unicast.unwrap_or(MacAddr::BROADCAST))
         }
         IpAddr::V6(target) => ndp::write_solicit(out, port, target, unicast),
+    }
+}
+
+/// Writes the question whether somebody else has our address (RFC 4862 5.4.2). IPv4 addresses are announced instead.
+pub fn write_probe(out: &mut Frame, port: &PortInfo, addr: IpAddr) -> Result<(), DropReason> {
+    match addr {
+        IpAddr::V4(_) => write_announcement(out, port, addr),
+        IpAddr::V6(target) => ndp::write_probe(out, port, target),
+    }
+}
+
+/// Tells everybody on the link of an own address: gratuitous ARP (RFC 5227 2.3), unsolicited neighbour advertisement
+/// (RFC 4861 7.2.6).
+pub fn write_announcement(out: &mut Frame, port: &PortInfo, addr: IpAddr) -> Result<(), DropReason> {
+    match addr {
+        IpAddr::V4(addr) => {
+            let announcement = Arp::announcement(port, addr).ok_or(DropReason::PortGone)?;
+            announcement.write(out, port, MacAddr::BROADCAST)
+        }
+        IpAddr::V6(addr) => ndp::write_advert(out, port, addr, None),
     }
 }
 
@@ -99,7 +122,11 @@ impl NeighborTable {
             };
             self.input(now, s, port.id, addr, evidence, out);
         }
-        if arp.request && for_us {
+        // RFC 1027 2.2, 2.4: not when the asker asks about itself.
+        let proxied = !arp.sender.is_unspecified()
+            && arp.sender != arp.target
+            && s.is_proxied(&port.name, &IpAddr::V4(arp.target));
+        if arp.request && (for_us || proxied) {
             let reply = arp.answer(port).ok_or(DropReason::PortGone)?;
             reply.write(answer, port, arp.sender_mac)?;
             return Ok(Outcome::Answer);
@@ -125,6 +152,17 @@ impl NeighborTable {
         if from.is_some() && from == port.mac {
             return Ok(Outcome::Ignored(DropReason::OwnSource));
         }
+        // Somebody else claims, or asks for, an address that we are not sure of yet (RFC 4862 5.4.3, 5.4.4).
+        let tentative = |a: Ipv6Addr| received.tentative.is_some_and(|own| own.is_tentative(port.id, &IpAddr::V6(a)));
+        if let Ndp::Solicit { src, target, mac } = message
+            && owns(target)
+            && tentative(target)
+        {
+            return match src.is_unspecified() {
+                true => Ok(Outcome::Conflict { addr: IpAddr::V6(target), mac: mac.or(from) }),
+                false => ignored,
+            };
+        }
         let mut learn = |table: &mut Self, src: Ipv6Addr, mac: Option<MacAddr>| {
             if let Some(mac) = mac.filter(|_| !src.is_unspecified() && !owns(src)) {
                 table.input(now, s, port.id, IpAddr::V6(src), Evidence::Source { mac, create: true }, out);
@@ -133,7 +171,13 @@ impl NeighborTable {
         match message {
             Ndp::Solicit { src, target, mac } => {
                 if !owns(target) {
-                    return ignored;
+                    // Duplicate detection of the one whom we stand in for must not fail because of us.
+                    let proxied = !src.is_unspecified() && s.is_proxied(&port.name, &IpAddr::V6(target));
+                    let to = mac.or_else(|| self.lookup(port.id, IpAddr::V6(src))).or(from);
+                    let (true, Some(to)) = (proxied && src != target, to) else { return ignored };
+                    learn(self, src, mac);
+                    ndp::write_proxy_advert(answer, port, target, (src, to))?;
+                    return Ok(Outcome::Answer);
                 }
                 if src.is_unspecified() {
                     ndp::write_advert(answer, port, target, None)?;

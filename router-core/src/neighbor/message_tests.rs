@@ -71,7 +71,7 @@ impl End {
             table.arp_input(NOW, &s, port, f.data(), &mut answer, events)
         } else {
             let packet = Packet::parse(Family::Inet6, f.data()).unwrap();
-            let received = NdpReceived { packet: &packet, data: f.data(), from: Some(link.src) };
+            let received = NdpReceived { packet: &packet, data: f.data(), from: Some(link.src), tentative: None };
             table.ndp_input(NOW, &s, port, &received, &mut answer, events)
         };
         (outcome, answer)
@@ -90,6 +90,7 @@ impl End {
     }
 }
 
+/// Proves rfc4861-7.2.3-ns, rfc826-reception-reply, rfc826-generation, rfc8504-5.4-nd.
 #[test]
 fn two_ends_find_each_other() {
     for (asks, answers) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "fe80::2"), ("fe80::1", "fe80::2")] {
@@ -121,6 +122,7 @@ fn a_port_without_ipv4_address_still_gets_answers() {
     assert_eq!(a.state("192.0.2.1"), Some(NudState::Reachable));
 }
 
+/// Proves rfc826-generation.
 #[test]
 fn arp_source_prefers_the_targets_link() {
     let p = port(1, None, &["10.0.0.1/24", "192.0.2.1/24"]);
@@ -134,6 +136,7 @@ fn arp_frame(p: &PortInfo, arp: Arp) -> Frame {
     f
 }
 
+/// Proves rfc826-reception-merge, rfc826-reception-add.
 #[test]
 fn rfc_826_who_is_remembered() {
     let h = host();
@@ -155,6 +158,7 @@ fn rfc_826_who_is_remembered() {
     assert_eq!(end.table.lookup(PortId(1), "192.0.2.2".parse().unwrap()), Some(moved.sender_mac));
 }
 
+/// Proves rfc5227-2.4-report.
 #[test]
 fn own_addresses_in_use_elsewhere_are_told() {
     let mut end = End::new(router());
@@ -173,6 +177,7 @@ fn own_addresses_in_use_elsewhere_are_told() {
     assert_eq!(end.receive(&f).0, Ok(Outcome::Ignored(DropReason::OwnSource)));
 }
 
+/// Proves rfc826-reception-form.
 #[test]
 fn malformed_arp() {
     let good = Arp::question(&host(), "192.0.2.1".parse().unwrap()).unwrap();
@@ -206,6 +211,8 @@ fn message(kind: u8, flags: u8, target: &str, options: &[u8]) -> Vec<u8> {
     m
 }
 
+/// Proves rfc4861-4.6-options, rfc4861-6.1.1-rs, rfc4861-6.1.2-ra, rfc4861-7.1.1-ns, rfc4861-7.1.2-na,
+/// rfc4861-7.1.1-hop, rfc6980-5-ignore.
 #[test]
 fn rfc_4861_7_1_validity() {
     const NS: u8 = 135;
@@ -268,6 +275,7 @@ fn rfc_4861_7_1_validity() {
     assert_eq!(Ndp::parse(&p, &v), Err(DropReason::NdpMalformed));
 }
 
+/// Proves rfc4291-2.7.1-solicited-node, rfc4861-7.2.4-na, rfc6980-5-send.
 #[test]
 fn written_messages_are_what_others_expect() {
     let r = router();
@@ -301,6 +309,7 @@ fn written_messages_are_what_others_expect() {
     assert_eq!(ndp::write_solicit(&mut f, &bare, v6("fe80::7"), None), Err(DropReason::NeighborFailed));
 }
 
+/// Proves rfc4861-7.2.4-dad.
 #[test]
 fn duplicate_address_detection_is_answered_to_all() {
     let mut end = End::new(router());
@@ -361,7 +370,7 @@ proptest! {
                 d[42..44].copy_from_slice(&sum.to_be_bytes());
             }
             if let Ok(packet) = Packet::parse(Family::Inet6, f.data()) {
-                let received = NdpReceived { packet: &packet, data: f.data(), from: None };
+                let received = NdpReceived { packet: &packet, data: f.data(), from: None, tentative: None };
                 let _ = end.table.ndp_input(NOW, &s, &end.port, &received, &mut answer, &mut end.events);
             }
         }

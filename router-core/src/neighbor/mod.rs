@@ -3,6 +3,7 @@
 //!
 //! - [`nud`]: the state machine of one neighbour, without table, timers or messages.
 //! - [`NeighborTable`]: the cache, packets that wait, deadlines, limits; it tells what is to be done as [`NeighborEvent`]s.
+//! - [`OwnAddresses`]: the router's own addresses: duplicate detection, announcements, defence.
 //! - [`arp`], [`ndp`]: reading, checking and writing messages.
 //! - [`NeighborTable::arp_input`], [`NeighborTable::ndp_input`]: from a received message to the cache and the answer.
 
@@ -11,11 +12,13 @@ pub mod arp;
 mod input;
 pub mod ndp;
 pub mod nud;
+mod own;
 mod table;
 
 pub use admin::{NeighError, Neighbor, SetMode};
-pub use input::{NdpReceived, Outcome, write_solicit};
+pub use input::{NdpReceived, Outcome, write_announcement, write_probe, write_solicit};
 pub use nud::Evidence;
+pub use own::{OwnAddresses, OwnEvent};
 pub use table::{NeighborEvent, NeighborTable, Resolution};
 
 #[cfg(test)]

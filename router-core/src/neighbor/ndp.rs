@@ -1,6 +1,6 @@
 //! Neighbour discovery messages (RFC 4861 4, 6.1, 7.1): reading with every check of the RFC, and writing.
 
-use super::arp::push_link_header;
+pub(crate) use super::arp::push_link_header;
 use crate::addr::MacAddr;
 use crate::checksum;
 use crate::drop_reason::DropReason;
@@ -186,7 +186,7 @@ pub fn write_solicit(
     let src = port.link_local().or_else(any).ok_or(DropReason::NeighborFailed)?;
     let dst = if unicast.is_some() { target } else { solicited_node(target) };
     let to = unicast.unwrap_or(MacAddr::for_ipv6_multicast(dst));
-    write(out, port, (src, dst, to), target, None)
+    write(out, port, (src, dst, to), target, Kind::Solicit)
 }
 
 /// Writes an advertisement of the own address `target` as an Ethernet frame from `port`, ready to be sent. `to` is who
@@ -202,41 +202,73 @@ pub fn write_advert(
         Some((addr, mac)) => (addr, mac, flags | NdiscNeighborFlags::SOLICITED),
         None => (ALL_NODES, MacAddr::for_ipv6_multicast(ALL_NODES), flags),
     };
-    write(out, port, (target, dst, mac), target, Some(flags))
+    write(out, port, (target, dst, mac), target, Kind::Advert(flags))
 }
 
-/// Writes either message: an advertisement when there are flags.
+/// Writes an advertisement on behalf of another host, whose packets we take (RFC 4861 7.2.8): without override, so that
+/// the host itself wins if it is there, and from an address of our own.
+pub fn write_proxy_advert(
+    out: &mut Frame,
+    port: &PortInfo,
+    target: Ipv6Addr,
+    (dst, mac): (Ipv6Addr, MacAddr),
+) -> Result<(), DropReason> {
+    let src = port.link_local().ok_or(DropReason::NeighborFailed)?;
+    let flags = NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::SOLICITED;
+    write(out, port, (src, dst, mac), target, Kind::Advert(flags))
+}
+
+/// Writes the question whether somebody else has the own address `target` (RFC 4862 5.4.2): from the unspecified address,
+/// without a link-layer address.
+pub fn write_probe(out: &mut Frame, port: &PortInfo, target: Ipv6Addr) -> Result<(), DropReason> {
+    let dst = solicited_node(target);
+    write(out, port, (Ipv6Addr::UNSPECIFIED, dst, MacAddr::for_ipv6_multicast(dst)), target, Kind::Probe)
+}
+
+/// What [`write`] writes.
+#[derive(Clone, Copy)]
+enum Kind {
+    Solicit,
+    Probe,
+    Advert(NdiscNeighborFlags),
+}
+
+/// Writes any of these messages.
 fn write(
     out: &mut Frame,
     port: &PortInfo,
     (src, dst, mac): (Ipv6Addr, Ipv6Addr, MacAddr),
     target: Ipv6Addr,
-    flags: Option<NdiscNeighborFlags>,
+    kind: Kind,
 ) -> Result<(), DropReason> {
     let own = port.mac.ok_or(DropReason::PortGone)?;
     let mut bytes = [0; ipv6::HEADER + LEN];
-    let (ip, message) = bytes.split_at_mut(ipv6::HEADER);
+    let len = if matches!(kind, Kind::Probe) { LEN - 8 } else { LEN };
+    let (ip, message) = bytes[..ipv6::HEADER + len].split_at_mut(ipv6::HEADER);
     ip[0] = 0x60;
-    ip[4..8].copy_from_slice(&[0, LEN as u8, protocol::ICMPV6, HOP_LIMIT]);
+    ip[4..8].copy_from_slice(&[0, len as u8, protocol::ICMPV6, HOP_LIMIT]);
     ip[8..24].copy_from_slice(&src.octets());
     ip[24..40].copy_from_slice(&dst.octets());
     let mut icmp = Icmpv6Packet::new_unchecked(&mut *message);
-    icmp.set_msg_type(if flags.is_some() { Icmpv6Message::NeighborAdvert } else { Icmpv6Message::NeighborSolicit });
-    if let Some(flags) = flags {
+    let (message_type, option_type) = match kind {
+        Kind::Advert(_) => (Icmpv6Message::NeighborAdvert, NdiscOptionType::TargetLinkLayerAddr),
+        Kind::Solicit | Kind::Probe => (Icmpv6Message::NeighborSolicit, NdiscOptionType::SourceLinkLayerAddr),
+    };
+    icmp.set_msg_type(message_type);
+    if let Kind::Advert(flags) = kind {
         icmp.set_neighbor_flags(flags);
     }
     icmp.set_target_addr(target);
-    let mut option = NdiscOption::new_unchecked(&mut message[24..]);
-    option.set_option_type(match flags {
-        Some(_) => NdiscOptionType::TargetLinkLayerAddr,
-        None => NdiscOptionType::SourceLinkLayerAddr,
-    });
-    option.set_data_len(1);
-    option.set_link_layer_addr(RawHardwareAddress::from_bytes(&own.0));
-    let sum = checksum::pseudo_v6(src, dst, protocol::ICMPV6, LEN as u32).bytes(message).finish();
+    if len == LEN {
+        let mut option = NdiscOption::new_unchecked(&mut message[24..]);
+        option.set_option_type(option_type);
+        option.set_data_len(1);
+        option.set_link_layer_addr(RawHardwareAddress::from_bytes(&own.0));
+    }
+    let sum = checksum::pseudo_v6(src, dst, protocol::ICMPV6, len as u32).bytes(message).finish();
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     out.reset();
-    if !out.set_data(&bytes) {
+    if !out.set_data(&bytes[..ipv6::HEADER + len]) {
         return Err(DropReason::NoFrame);
     }
     push_link_header(out, port, mac, ETHERTYPE_IPV6)

@@ -245,6 +245,7 @@ mod tests {
         Nud { state, mac, router: true, probes: 1, deadline: None }
     }
 
+    /// Proves rfc4861-7.2.5-na.
     #[test]
     fn rfc_4861_7_2_5_and_appendix_c_advertisements() {
         // state, address said, solicited, override, then: state, address, router flag taken over
@@ -289,6 +290,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc4861-7.2.3-ns.
     #[test]
     fn rfc_4861_7_2_3_solicitations_and_arp_requests() {
         for state in [Incomplete, Reachable, Stale, Delay, Probe, Failed] {
@@ -307,6 +309,7 @@ mod tests {
         }
     }
 
+    /// Proves rfc1122-2.3.2.1-flush, rfc4861-7.2.2-interval, rfc4861-7.3.3-probe.
     #[test]
     fn rfc_4861_7_3_3_timers() {
         let s = NeighborSettings::default();

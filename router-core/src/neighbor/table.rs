@@ -1,9 +1,11 @@
 //! The neighbour cache: bounded, driven by messages, packets and time; it tells what is to be done as events.
 
+use super::Neighbor;
 use super::nud::{Evidence, Expiry, Nud};
 use crate::addr::MacAddr;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
+use crate::journal::{Happened, Journal};
 use crate::port::PortId;
 use crate::settings::NeighborSettings;
 use crate::spec::NudState;
@@ -120,6 +122,7 @@ pub struct NeighborTable {
     stale: usize,
     statics: usize,
     random: u64,
+    pub(super) journal: Journal<(Happened, Neighbor)>,
 }
 
 impl NeighborTable {
@@ -134,6 +137,20 @@ impl NeighborTable {
             stale: 0,
             statics: 0,
             random: seed | 1,
+            journal: Journal::default(),
+        }
+    }
+
+    /// Changes of neighbours, to follow and to take.
+    pub fn journal(&mut self) -> &mut Journal<(Happened, Neighbor)> {
+        &mut self.journal
+    }
+
+    fn note(&mut self, happened: Happened, (port, addr): Key) {
+        if self.journal.is_on()
+            && let Some(n) = self.get(port, addr)
+        {
+            self.journal.write((happened, n));
         }
     }
 
@@ -426,6 +443,7 @@ impl NeighborTable {
         let (was, is) = (e.counted, e.nud.state());
         e.counted = is;
         let mac = e.nud.mac();
+        let new = e.nud.state() != was || mac != e.told;
         if mac != e.told {
             e.told = mac;
             out.push(NeighborEvent::Changed { port, addr, mac, used: Arc::clone(&e.used) });
@@ -438,6 +456,9 @@ impl NeighborTable {
             out.push(NeighborEvent::Release { port, addr, mac, frames });
         }
         self.count(was, is);
+        if new {
+            self.note(Happened::Changed, key);
+        }
         if self.stale > 0 && self.scan_at.is_none() {
             self.scan_at = Some(now + USE_POLL);
         }
@@ -466,6 +487,7 @@ impl NeighborTable {
 
     /// Takes an entry out and returns the frames that waited.
     pub(super) fn take_out(&mut self, key: Key, out: &mut Vec<NeighborEvent>) -> Vec<Frame> {
+        self.note(Happened::Removed, key);
         let Some(e) = self.entries.remove(&key) else { return Vec::new() };
         let (port, addr) = key;
         if let Some(at) = e.armed {

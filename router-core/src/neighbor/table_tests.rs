@@ -82,6 +82,7 @@ fn used_flag(events: &[NeighborEvent]) -> Arc<AtomicBool> {
         .unwrap()
 }
 
+/// Proves rfc1122-2.3.2.2-queue, rfc1812-3.3.2-arp, rfc4861-7.2.2-hold.
 #[test]
 fn packets_wait_and_go_in_order() {
     // RFC 1122 2.3.2.2 and RFC 4861 7.2.2.
@@ -110,6 +111,7 @@ fn packets_wait_and_go_in_order() {
     }
 }
 
+/// Proves rfc1122-2.3.2.1-flood, rfc4861-7.2.2-fail.
 #[test]
 fn silence_fails_all_who_wait_and_then_at_once() {
     let mut b = Bed::new(NeighborSettings::default());
@@ -134,6 +136,7 @@ fn silence_fails_all_who_wait_and_then_at_once() {
     assert_eq!(b.state(9), Some(NudState::Reachable));
 }
 
+/// Proves rfc4861-7.3.3-probe.
 #[test]
 fn use_by_workers_leads_to_probes() {
     let mut b = Bed::new(NeighborSettings::default());
@@ -168,6 +171,7 @@ fn use_by_workers_leads_to_probes() {
     assert!(lost(&events[3]) && matches!(events[4], NeighborEvent::Evicted { .. }));
 }
 
+/// Proves rfc1122-2.3.2.1-flush.
 #[test]
 fn unused_stale_entries_go() {
     let mut b = Bed::new(NeighborSettings::default());
@@ -182,6 +186,7 @@ fn unused_stale_entries_go() {
     assert!(b.t.is_empty(), "nobody asked");
 }
 
+/// Proves rfc6583-7.1-priority, rfc6583-7.2-queue.
 #[test]
 fn a_scan_does_not_hurt_those_who_are_known() {
     // RFC 6583: a limit on INCOMPLETE, a limit on all, and who has to go.
@@ -213,6 +218,7 @@ fn a_scan_does_not_hurt_those_who_are_known() {
     }
 }
 
+/// Proves rfc6583-7.3-gateways.
 #[test]
 fn gateways_are_found_during_a_scan() {
     // All limits reached, by addresses that never answer: INCOMPLETE, frames that wait, entries.
@@ -250,6 +256,7 @@ fn gateways_are_found_during_a_scan() {
     assert_eq!(b.state(9), Some(NudState::Reachable));
 }
 
+/// Proves rfc6583-7.2-queue.
 #[test]
 fn the_limit_of_all_waiting_frames() {
     let s = NeighborSettings { max_pending_total: 2, ..NeighborSettings::default() };

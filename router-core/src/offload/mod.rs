@@ -3,9 +3,11 @@
 //! Linux leaves both to the last hop before a wire (`virtio_net_hdr`). They pass through untouched where the egress port
 //! takes them, and are finished here, and only here, where it does not.
 
+mod detect;
 mod partial;
 mod segment;
 
+pub use detect::find_partial;
 pub use partial::{complete_checksum, make_partial};
 
 use crate::drop_reason::DropReason;

@@ -5,8 +5,8 @@ use crate::checksum::{self, Sum};
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, FramePool, Gso, GsoKind, PartialChecksum};
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
 /// TCP flags (RFC 9293 3.1).
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
@@ -113,7 +113,7 @@ struct Cut {
 }
 
 /// Offset and number of the upper-layer header behind the extension headers that may stand before a whole TCP or UDP.
-fn ipv6_transport(ip: &[u8]) -> Option<(usize, u8)> {
+pub(super) fn ipv6_transport(ip: &[u8]) -> Option<(usize, u8)> {
     let mut next = *ip.get(6)?;
     let mut at = 40;
     while matches!(next, 0 | 43 | 60) {

@@ -3,9 +3,11 @@
 //! Tables `local`, `main` and `default` share one prefix map and one compiled table (a *domain*): their candidates for
 //! a prefix compete directly, `local` first and `default` last. Every other table is a domain of its own.
 
+mod candidates;
 mod net_map;
 pub(crate) mod order;
 
+pub(crate) use candidates::Candidates;
 pub(crate) use net_map::{NetMap, host};
 
 use crate::fib::Fib;
@@ -52,11 +54,11 @@ impl Candidate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rank {
     /// `local` before `main` before `default`, in the order of Linux's rules.
-    table: u8,
+    pub(crate) table: u8,
     /// By origin: see [`preference`].
-    preference: u8,
+    pub(crate) preference: u8,
     /// What the operator or the routing protocol said; lower wins.
-    metric: u32,
+    pub(crate) metric: u32,
 }
 
 /// Preference by origin; lower wins. What is directly connected beats everything said about it from elsewhere (in the
@@ -75,7 +77,7 @@ pub(crate) struct Entry {
     pub(crate) dst: IpNet,
     pub(crate) domain: TableId,
     /// Best first.
-    pub(crate) candidates: Vec<Candidate>,
+    pub(crate) candidates: Candidates,
     /// Their paths in order, shared by all entries with the same.
     pub(crate) chain: ChainId,
     /// Neighbours in the list of the chain's entries.
@@ -117,7 +119,7 @@ impl Rib {
             entries.insert(Entry {
                 dst,
                 domain,
-                candidates: Vec::new(),
+                candidates: Candidates::None,
                 chain: NONE,
                 prev: NONE,
                 next: NONE,

@@ -1,6 +1,7 @@
 //! Ports and their addresses: adding, removing, up and down.
 
 use crate::addr::Family;
+use crate::journal::{Happened, Subject};
 use crate::port::{Medium, PortId, PortInfo};
 use crate::router::Router;
 use crate::time::Instant;
@@ -88,12 +89,16 @@ impl Router {
         };
         self.flush_neighbors(now, id, true, out);
         self.routing.remove_port(id);
+        self.note_addresses(Some(&info), None);
+        self.journal.write((Happened::Removed, Subject::Port(Arc::clone(&info))));
         self.ports.clear(id);
         self.port_names.remove(&info.name);
         self.free_ports.insert(id);
         self.tunnels.device_changed(&info.name);
         self.no_carrier.remove(&id);
+        self.duplicates.remove(&id);
         self.changed = true;
+        self.own_stale = true;
         Ok(())
     }
 
@@ -117,6 +122,10 @@ impl Router {
         info.up = info.admin_up && !self.no_carrier.contains(&id);
         if was_up && !info.up {
             self.flush_neighbors(now, id, false, out);
+            self.own.forget(id);
+        }
+        if !was_up && info.up {
+            info.addrs.extend(self.duplicates.remove(&id).unwrap_or_default());
         }
         self.put(info);
         Ok(())
@@ -170,10 +179,43 @@ impl Router {
     /// Puts new or changed facts into force.
     pub(super) fn put(&mut self, info: PortInfo) {
         let info = Arc::new(info);
+        self.note_port(&info);
         self.tunnels.device_changed(&info.name);
         self.ports.set(Arc::clone(&info));
         self.routing.set_port(info);
         self.changed = true;
+        self.own_stale = true;
+    }
+}
+
+impl Router {
+    /// Writes down what is new about a port, if anybody follows.
+    fn note_port(&mut self, info: &Arc<PortInfo>) {
+        if !self.journal.is_on() {
+            return;
+        }
+        let old = self.ports.get(info.id).map(Arc::clone);
+        let without_addrs = |p: &PortInfo| PortInfo { addrs: Vec::new(), ..p.clone() };
+        match &old {
+            None => self.journal.write((Happened::Added, Subject::Port(Arc::clone(info)))),
+            Some(o) if without_addrs(o) != without_addrs(info) => {
+                self.journal.write((Happened::Changed, Subject::Port(Arc::clone(info))));
+            }
+            Some(_) => {}
+        }
+        self.note_addresses(old.as_ref(), Some(info));
+    }
+
+    fn note_addresses(&mut self, old: Option<&Arc<PortInfo>>, new: Option<&Arc<PortInfo>>) {
+        let has = |p: Option<&Arc<PortInfo>>, a: &IpNet| p.is_some_and(|p| p.addrs.contains(a));
+        let each = |of: Option<&Arc<PortInfo>>, other: Option<&Arc<PortInfo>>, happened| {
+            let addrs = of.map(|p| p.addrs.clone()).unwrap_or_default();
+            let only = addrs.into_iter().filter(|a| !has(other, a));
+            let change = |a| of.map(|p| (happened, Subject::Address(Arc::clone(p), a)));
+            only.filter_map(change).collect::<Vec<_>>()
+        };
+        let changes = [each(old, new, Happened::Removed), each(new, old, Happened::Added)].concat();
+        changes.into_iter().for_each(|c| self.journal.write(c));
     }
 }
 

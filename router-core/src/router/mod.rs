@@ -3,24 +3,33 @@
 //! The caller hands in commands, facts about ports, punted frames and the present time; it gets back frames to send, the
 //! next deadline, and, from [`Router::commit`], a new snapshot for the workers whenever something changed.
 
+mod explain;
+mod explain_words;
 mod links;
+mod own;
 mod punts;
+mod translators;
 mod tunnels;
 
 pub use links::PortError;
+pub use translators::TranslatorInfo;
 pub use tunnels::{TunnelError, TunnelInfo};
 
 use crate::addr::MacAddr;
+use crate::advert::Adverts;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
-use crate::neighbor::{NeighborEvent, NeighborTable};
+use crate::journal::{Happened, Journal, Subject};
+use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
 use crate::tables::{PortTable, Tables};
 use crate::time::Instant;
+use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -39,17 +48,27 @@ pub struct Router {
     free_ports: BTreeSet<PortId>,
     next_port: PortId,
     tunnels: tunnels::Tunnels,
+    translators: BTreeMap<PortId, translators::TranslatorState>,
+    seed: u64,
     decap: DecapTable,
     reassembler: Reassembler,
-    worker: Worker,
+    worker: Worker<Tap>,
     tables: Arc<Tables>,
     changed: bool,
     next_ifindex: u32,
     events: Vec<NeighborEvent>,
     /// Gateways that did not answer, and when to ask again.
     lost_gateways: BTreeMap<(PortId, IpAddr), Instant>,
+    own: OwnAddresses,
+    adverts: Adverts,
+    /// Ports have changed since `own` looked at them.
+    own_stale: bool,
+    /// Addresses of ports that turned out to be somebody else's: tried again when the link comes up anew.
+    duplicates: BTreeMap<PortId, Vec<IpNet>>,
     /// Who else uses addresses of ours (RFC 5227 2.4, RFC 4862 5.4.4).
     conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
+    /// Ports, addresses and tunnels that changed.
+    journal: Journal<(Happened, Subject)>,
 }
 
 impl Router {
@@ -64,6 +83,7 @@ impl Router {
             routing: routing.tables(),
             decap: DecapTable::default(),
             settings: Arc::clone(&settings),
+            mapped_ports: Arc::new([]),
         });
         let mut router = Router {
             settings,
@@ -75,15 +95,22 @@ impl Router {
             free_ports: BTreeSet::new(),
             next_port: PortId(0),
             tunnels: tunnels::Tunnels::default(),
+            translators: BTreeMap::new(),
+            seed,
             decap: DecapTable::new(seed ^ 5),
             reassembler: Reassembler::new(Limits::default(), seed),
-            worker: Worker::new(counters, seed),
+            worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
             changed: true,
             next_ifindex: 1,
             events: Vec::new(),
             lost_gateways: BTreeMap::new(),
+            own: OwnAddresses::default(),
+            adverts: Adverts::new(seed),
+            own_stale: true,
+            duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
+            journal: Journal::default(),
         };
         let lo = PortInfo {
             id: PortId(0),
@@ -114,6 +141,7 @@ impl Router {
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = Arc::new(settings);
         self.changed = true;
+        self.own_stale = true;
     }
 
     /// Ports and tunnels.
@@ -136,9 +164,34 @@ impl Router {
         self.worker.counters()
     }
 
+    /// Who watches the packets that the control side treats itself. Nobody, until watches are added; put another one in
+    /// its place for a clock of your own.
+    pub fn tap(&mut self) -> &mut Tap {
+        self.worker.observer()
+    }
+
     /// Stations that use an address of ours, since the last call.
     pub fn take_conflicts(&mut self) -> Vec<(PortId, IpAddr, Option<MacAddr>)> {
         std::mem::take(&mut self.conflicts).into_iter().map(|((p, a), m)| (p, a, m)).collect()
+    }
+
+    /// Starts or stops writing down what changes.
+    pub fn follow(&mut self, on: bool) {
+        self.journal.follow(on);
+        self.neighbors.journal().follow(on);
+        self.routing.journal().follow(on);
+    }
+
+    /// What changed since the last call, and how many changes were too many to be kept: ports, addresses and tunnels, then
+    /// neighbours, then next-hop objects and routes, each in order. Nothing unless [`Router::follow`] was said.
+    pub fn take_changes(&mut self) -> (Vec<(Happened, Subject)>, u64) {
+        let (mut list, mut lost) = self.journal.take();
+        let (neighbors, more) = self.neighbors.journal().take();
+        list.extend(neighbors.into_iter().map(|(h, n)| (h, Subject::Neighbor(n))));
+        lost += more;
+        let (routes, more) = self.routing.journal().take();
+        list.extend(routes);
+        (list, lost + more)
     }
 
     /// The newest snapshot.
@@ -162,6 +215,7 @@ impl Router {
                 routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
                 decap: self.decap.clone(),
                 settings: Arc::clone(&self.settings),
+                mapped_ports: self.mapped_ports(),
             });
             publish(&self.tables);
         }
@@ -176,10 +230,21 @@ impl Router {
         self.settle_neighbors(now, out);
         self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
+        self.announce(now, out);
+        self.advertise(now, out);
+        self.poll_translators(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();
-        let deadlines = [self.neighbors.poll_at(), self.reassembler.poll_at(), self.tunnel_deadline(), gateways];
+        let deadlines = [
+            self.neighbors.poll_at(),
+            self.reassembler.poll_at(),
+            self.tunnel_deadline(),
+            self.translator_deadline(),
+            self.own.poll_at(),
+            self.adverts.poll_at(now),
+            gateways,
+        ];
         deadlines.into_iter().flatten().min()
     }
 }

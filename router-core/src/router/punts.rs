@@ -41,6 +41,9 @@ impl Router {
             PuntReason::Resolve { port, neighbor } => self.wait_for(now, frame, port, neighbor, out),
             PuntReason::Reassemble(packet) => self.reassemble(now, frame, &packet, out),
             PuntReason::IcmpError(packet) => self.icmp_error(now, frame, &packet, out),
+            PuntReason::Translate { port, packet, depth } => {
+                self.translate_punt(now, frame, &packet, port, depth, out);
+            }
         }
         self.settle_neighbors(now, out);
     }
@@ -163,13 +166,13 @@ impl Router {
     }
 
     /// Drops a frame and tells its sender where the rules ask for it.
-    fn refuse(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
+    pub(super) fn refuse(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
         let tables = Arc::clone(&self.tables);
         self.worker.launch_refusal(now, &tables, frame, reason, out);
     }
 
     /// Drops a frame.
-    fn end(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
+    pub(super) fn end(&mut self, now: Instant, frame: Frame, reason: DropReason, out: &mut Outbox) {
         let tables = Arc::clone(&self.tables);
         self.worker.discard(&mut Step { now, tables: &tables, out }, frame, reason);
     }
@@ -207,7 +210,7 @@ impl Router {
     }
 
     /// Held fragments are dropped.
-    fn unhold(&self, fragments: usize, reason: DropReason) {
+    pub(super) fn unhold(&self, fragments: usize, reason: DropReason) {
         let counters = self.worker.counters();
         counters.held.sub(fragments as u64);
         for _ in 0..fragments {
@@ -231,7 +234,7 @@ impl Router {
     }
 
     /// Sends an ICMP error that is not the answer to a drop reason.
-    fn report(&mut self, now: Instant, frame: &Frame, packet: &Packet, error: &IcmpError, out: &mut Outbox) {
+    pub(super) fn report(&mut self, now: Instant, frame: &Frame, packet: &Packet, error: &IcmpError, out: &mut Outbox) {
         let offender = Offender::of(packet, frame.data());
         if offender.may_be_answered_with(error) {
             let tables = Arc::clone(&self.tables);
@@ -278,9 +281,20 @@ impl Router {
         let outcome = match ndp {
             None => self.neighbors.arp_input(now, settings, &port, frame.data(), &mut answer, events),
             Some((packet, from)) => {
-                let received = NdpReceived { packet: &packet, data: frame.data(), from };
+                let tentative = Some(&self.own);
+                let received = NdpReceived { packet: &packet, data: frame.data(), from, tentative };
                 self.neighbors.ndp_input(now, settings, &port, &received, &mut answer, events)
             }
+        };
+        // A good solicitation, used or not: hosts that look for a router get one (RFC 4861 6.2.6).
+        let outcome = match outcome {
+            Ok(Outcome::Used | Outcome::Ignored(DropReason::LocalIgnored))
+                if self.adverts.is_active(port.id) && asks_for_routers(ndp.as_ref(), frame.data()) =>
+            {
+                self.adverts.solicited(now, port.id);
+                Ok(Outcome::Used)
+            }
+            other => other,
         };
         let counters = self.worker.counters();
         match outcome {
@@ -297,6 +311,9 @@ impl Router {
                 counters.delivered.add(1);
                 // Bounded: one per address of ours.
                 self.conflicts.insert((port.id, addr), mac);
+                if self.own.conflict(now, port.id, addr) {
+                    self.give_up(port.id, addr);
+                }
             }
             Ok(Outcome::Ignored(reason)) | Err(reason) => {
                 out.pool.put(answer);
@@ -342,4 +359,9 @@ impl Router {
         self.settle_neighbors(now, out);
         result
     }
+}
+
+/// Whether a neighbour discovery message is a router solicitation.
+fn asks_for_routers(ndp: Option<&(Packet, Option<MacAddr>)>, data: &[u8]) -> bool {
+    ndp.is_some_and(|(packet, _)| packet.transport(data).first() == Some(&133))
 }

@@ -4,6 +4,7 @@ use crate::addr::Family;
 use crate::decap::DecapKey;
 use crate::forward::tunnel::{IPV6_MIN_MTU, OVERHEAD};
 use crate::headers::protocol;
+use crate::journal::{Happened, Subject};
 use crate::object::{Encap, Object, ObjectId};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::router::links::check_name;
@@ -30,6 +31,8 @@ pub(super) struct Tunnel {
     learned: Option<(u32, Instant)>,
     /// What the data plane was last told.
     facts: Option<EncapFacts>,
+    /// Whether followers were last told that a route carries it.
+    told_carried: bool,
 }
 
 /// All tunnels, and which of them have to be looked at again.
@@ -184,8 +187,9 @@ impl Router {
         };
         let id = self.add_port(now, info)?;
         self.decap.insert(key, id);
-        self.tunnels.insert(id, Tunnel { spec, key, learned: None, facts: None });
+        self.tunnels.insert(id, Tunnel { spec, key, learned: None, facts: None, told_carried: false });
         self.refresh_tunnels(now);
+        self.note_tunnel(now, id, Happened::Added);
         Ok(id)
     }
 
@@ -196,15 +200,18 @@ impl Router {
         let Some(old) = self.tunnels.all.get(&id) else { return Err(TunnelError::Device(spec.name)) };
         self.decap.remove(&old.key);
         self.decap.insert(key, id);
-        self.tunnels.insert(id, Tunnel { spec, key, learned: None, facts: None });
+        let told_carried = old.told_carried;
+        self.tunnels.insert(id, Tunnel { spec, key, learned: None, facts: None, told_carried });
         self.changed = true;
         self.refresh_tunnels(now);
+        self.note_tunnel(now, id, Happened::Changed);
         Ok(())
     }
 
     /// Removes a tunnel with its addresses and routes.
     pub fn del_tunnel(&mut self, now: Instant, name: &str, out: &mut Outbox) -> Result<(), TunnelError> {
         let id = self.tunnel_by_name(name)?;
+        self.note_tunnel(now, id, Happened::Removed);
         if let Some(t) = self.tunnels.remove(id) {
             self.decap.remove(&t.key);
         }
@@ -215,13 +222,27 @@ impl Router {
 
     /// All tunnels, by index of their port.
     pub fn tunnels(&self, now: Instant) -> impl Iterator<Item = TunnelInfo> {
-        self.tunnels.all.iter().map(move |(id, t)| TunnelInfo {
+        self.tunnels.all.iter().map(move |(id, t)| self.tunnel_info(now, *id, t))
+    }
+
+    fn tunnel_info(&self, now: Instant, id: PortId, t: &Tunnel) -> TunnelInfo {
+        TunnelInfo {
             spec: t.spec.clone(),
-            id: *id,
-            mtu: self.ports.get(*id).map_or(0, |p| p.mtu),
+            id,
+            mtu: self.ports.get(id).map_or(0, |p| p.mtu),
             learned_mtu: t.learned.map(|(mtu, until)| (mtu, until.saturating_since(now))),
-            carried: self.routing.tunnel_carrier(*id).is_some(),
-        })
+            carried: self.routing.tunnel_carrier(id).is_some(),
+        }
+    }
+
+    /// Writes a change of a tunnel down, if anybody follows.
+    fn note_tunnel(&mut self, now: Instant, id: PortId, happened: Happened) {
+        if self.journal.is_on()
+            && let Some(t) = self.tunnels.all.get(&id)
+        {
+            let info = self.tunnel_info(now, id, t);
+            self.journal.write((happened, Subject::Tunnel(Box::new(info))));
+        }
     }
 
     fn tunnel_by_name(&self, name: &str) -> Result<PortId, TunnelError> {
@@ -276,14 +297,16 @@ impl Router {
                 return;
             }
             for id in std::mem::take(&mut self.tunnels.dirty) {
-                self.refresh_tunnel(id);
+                self.refresh_tunnel(now, id);
             }
         }
     }
 
-    fn refresh_tunnel(&mut self, id: PortId) {
-        let path = self.routing.tunnel_carrier(id).and_then(|o| self.path_mtu(o, 0));
+    fn refresh_tunnel(&mut self, now: Instant, id: PortId) {
+        let carrier = self.routing.tunnel_carrier(id);
+        let path = carrier.and_then(|o| self.path_mtu(o, 0));
         let Some(t) = self.tunnels.all.get_mut(&id) else { return };
+        let news = std::mem::replace(&mut t.told_carried, carrier.is_some()) != carrier.is_some();
         let outer = path.unwrap_or(1500);
         let outer = t.learned.map_or(outer, |(learned, _)| learned.min(outer));
         // RFC 4213 3.2.2: below 1300 the outer packet may be fragmented, so that the tunnel still carries 1280.
@@ -309,7 +332,9 @@ impl Router {
             table: spec.underlay_table.unwrap_or_default(),
             dev: spec.dev.as_ref().and_then(|d| self.port_names.get(d)).copied(),
         };
-        if t.facts.as_ref() != Some(&facts) {
+        let fresh = t.facts.is_none();
+        let changed = t.facts.as_ref() != Some(&facts);
+        if changed {
             t.facts = Some(facts.clone());
             self.routing.set_tunnel(id, facts);
         }
@@ -318,6 +343,9 @@ impl Router {
         {
             info.mtu = mtu;
             self.put(info);
+        }
+        if (changed && !fresh) || (!changed && news) {
+            self.note_tunnel(now, id, Happened::Changed);
         }
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Facts {
     pub(crate) neighbors: BTreeMap<(PortId, IpAddr), Neighbor>,
     pub(crate) next_hops: BTreeMap<u32, NextHopSpec>,
     pub(crate) forwarders: BTreeMap<Arc<str>, Arc<dyn Forwarder>>,
+    /// What stands behind the ports of translators.
+    pub(crate) translators: BTreeMap<PortId, Arc<dyn Forwarder>>,
 }
 
 impl Facts {

@@ -32,6 +32,7 @@
 //! it are gone.
 
 mod error;
+mod explain;
 pub(crate) mod facts;
 mod next_hops;
 pub(crate) mod objects;
@@ -45,11 +46,13 @@ mod tests;
 mod validate;
 
 pub use error::{GatewayFault, RouteError};
+pub use explain::{Candidacy, Choice, Cover, CoverVerdict, Recursion};
 pub use facts::EncapFacts;
 pub use show::{Cursor, PrefixSelect, RouteAnswer, RouteFilter};
 
 use crate::fib::{Fib, FibMemory};
 use crate::forward::Forwarder;
+use crate::journal::{Happened, Journal, Subject};
 use crate::next_hop::{Chain, ChainId, Path, PathId, PathKey};
 use crate::object::{Object, ObjectId};
 use crate::port::{PortId, TableId};
@@ -104,6 +107,8 @@ pub struct Routing {
     fib_writes: u64,
     /// FIB entries written since replaced nodes were last counted.
     written: usize,
+    /// Routes and next-hop objects that changed.
+    journal: Journal<(Happened, Subject)>,
 }
 
 impl Routing {
@@ -132,6 +137,7 @@ impl Routing {
             held: VecDeque::new(),
             fib_writes: 0,
             written: 0,
+            journal: Journal::default(),
         };
         r.make_domain(TableId::MAIN);
         r
@@ -141,6 +147,15 @@ impl Routing {
     /// routes added from now on.
     pub fn register_forwarder(&mut self, forwarder: Arc<dyn Forwarder>) {
         self.facts.forwarders.insert(Arc::from(forwarder.name()), forwarder);
+    }
+
+    /// Sets what stands behind the port of a translator, or takes it away.
+    pub fn set_translator(&mut self, port: PortId, forwarder: Option<Arc<dyn Forwarder>>) {
+        match forwarder {
+            Some(f) => _ = self.facts.translators.insert(port, f),
+            None => _ = self.facts.translators.remove(&port),
+        }
+        self.objects.refresh_port(port, &self.facts);
     }
 
     /// Names of the plugged-in forwarders.
@@ -157,6 +172,11 @@ impl Routing {
             Some((_, t)) => t.clone(),
             None => self.snapshot(),
         }
+    }
+
+    /// Changes of routes and next-hop objects, to follow and to take.
+    pub fn journal(&mut self) -> &mut Journal<(Happened, Subject)> {
+        &mut self.journal
     }
 
     /// An object as it will be in the next snapshot.

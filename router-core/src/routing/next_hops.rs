@@ -3,6 +3,7 @@
 use super::facts::Facts;
 use super::{RouteError, Routing};
 use crate::addr::Family;
+use crate::journal::{Happened, Subject};
 use crate::port::{PortId, TableId};
 use crate::spec::{NextHopKind, NextHopSpec, RouteOp, proto};
 
@@ -55,8 +56,10 @@ impl Routing {
         let mut spec = spec.clone();
         spec.proto.get_or_insert(proto::UNSPEC);
         let id = spec.id;
-        self.facts.next_hops.insert(id, spec);
+        self.facts.next_hops.insert(id, spec.clone());
         self.next_hop_changed(id);
+        let happened = if there { Happened::Changed } else { Happened::Added };
+        self.journal.write((happened, Subject::NextHop(spec)));
         Ok(())
     }
 
@@ -118,7 +121,9 @@ impl Routing {
             self.remove_routes_of(path);
         }
         let groups: Vec<u32> = self.groups_with(id).collect();
-        self.facts.next_hops.remove(&id);
+        if let Some(gone) = self.facts.next_hops.remove(&id) {
+            self.journal.write((Happened::Removed, Subject::NextHop(gone)));
+        }
         for group in groups {
             if let Some(NextHopKind::Group(members)) = self.facts.next_hops.get_mut(&group).map(|n| &mut n.kind) {
                 members.retain(|(m, _)| *m != id);
@@ -128,6 +133,9 @@ impl Routing {
                 }
             }
             self.next_hop_changed(group);
+            if let Some(left) = self.facts.next_hops.get(&group) {
+                self.journal.write((Happened::Changed, Subject::NextHop(left.clone())));
+            }
         }
         self.next_hop_changed(id);
     }

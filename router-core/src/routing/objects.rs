@@ -288,6 +288,10 @@ impl Objects {
                 Some(t) if t.outcome.looped => Object::Discard(DropReason::TunnelNesting),
                 _ => unusable,
             },
+            (PortKind::Translator, ..) => match facts.translators.get(&leaf.port) {
+                Some(t) if port.up => Object::Plugin(Plugin { forwarder: t.clone(), next: ObjectId::NO_ROUTE }),
+                _ => unusable,
+            },
             (_, Medium::Ip, _) => Object::Forward(Forward {
                 port: leaf.port,
                 mtu: cap(port.mtu),

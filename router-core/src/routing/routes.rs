@@ -6,9 +6,10 @@
 use super::show::RouteFilter;
 use super::{RouteError, Routing};
 use crate::addr::{Family, unmap};
+use crate::journal::{Happened, Subject};
 use crate::next_hop::{Hop, PathId, PathKey};
 use crate::port::{PortId, TableId};
-use crate::rib::{Candidate, EntryId};
+use crate::rib::{Candidate, Candidates, EntryId};
 use crate::spec::{RouteKind, RouteOp, RouteSpec, proto};
 use ipnet::IpNet;
 
@@ -51,6 +52,7 @@ impl Routing {
         self.hold_path(path);
         // Only where somebody's gateway lies within the prefix can the route lead back to itself.
         let looks_up = looks_up && self.tracked_within(table, &dst);
+        let mark = self.journal.mark();
         let result = self.check_resolved(path, spec.family()).and_then(|()| {
             let before = existing.filter(|_| looks_up).and_then(|e| self.rib.entries.get(e));
             let before = before.map(|e| e.candidates.clone()).unwrap_or_default();
@@ -65,6 +67,7 @@ impl Routing {
                 done = self.check_resolved(path, spec.family());
                 if done.is_err() {
                     self.restore(table, &dst, before.clone());
+                    self.journal.rewind(mark);
                 }
             }
             before.iter().for_each(|c| self.release_path(c.path));
@@ -75,7 +78,7 @@ impl Routing {
     }
 
     /// Puts the candidates of a prefix back as they were.
-    fn restore(&mut self, table: TableId, dst: &IpNet, before: Vec<Candidate>) {
+    fn restore(&mut self, table: TableId, dst: &IpNet, before: Candidates) {
         let Some(id) = self.rib.find(table, dst) else { return };
         before.iter().for_each(|c| self.hold_path(c.path));
         let Some(e) = self.rib.entries.get_mut(id) else { return };
@@ -221,13 +224,10 @@ impl Routing {
             true => e.candidates.partition_point(|c| c.rank() < rank),
             false => e.candidates.partition_point(|c| c.rank() <= rank),
         };
-        if e.candidates.is_empty() {
-            // Most prefixes have one candidate only.
-            e.candidates.reserve_exact(1);
-        }
         e.candidates.insert(place, new);
         self.rechain(id);
         self.revisit_within(domain, &dst, false);
+        self.note(Happened::Added, id, &new);
     }
 
     fn replace_candidate(&mut self, id: EntryId, place: usize, new: Candidate) {
@@ -240,15 +240,25 @@ impl Routing {
         self.rechain(id);
         self.release_path(old.path);
         self.revisit_within(domain, &dst, false);
+        self.note(Happened::Changed, id, &new);
+    }
+
+    /// Writes a change of a route down, if anybody follows.
+    fn note(&mut self, happened: Happened, id: EntryId, c: &Candidate) {
+        if self.journal.is_on() {
+            let info = Box::new(self.info(id, c));
+            self.journal.write((happened, Subject::Route(info)));
+        }
     }
 
     pub(super) fn remove_candidate(&mut self, id: EntryId, place: usize) {
         let Some(e) = self.rib.entries.get_mut(id) else { return };
         let (domain, dst) = (e.domain, e.dst);
-        if place >= e.candidates.len() {
-            return;
+        if let Some(c) = e.candidates.get(place).copied() {
+            self.note(Happened::Removed, id, &c);
         }
-        let old = e.candidates.remove(place);
+        let Some(e) = self.rib.entries.get_mut(id) else { return };
+        let Some(old) = e.candidates.remove(place) else { return };
         self.rechain(id);
         self.release_path(old.path);
         self.revisit_within(domain, &dst, false);

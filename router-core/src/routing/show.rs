@@ -228,7 +228,7 @@ impl Routing {
     }
 
     /// A route as shown: with every `dev` filled in.
-    fn info(&self, entry: EntryId, c: &Candidate) -> RouteInfo {
+    pub(super) fn info(&self, entry: EntryId, c: &Candidate) -> RouteInfo {
         let e = self.rib.entries.get(entry);
         let mut route = RouteSpec::new(e.map_or_else(|| Family::Inet.default_prefix(), |e| e.dst));
         (route.table, route.metric, route.proto) = (Some(c.table), Some(c.metric), Some(c.proto));

@@ -4,14 +4,17 @@
 use crate::drop_reason::DropReason;
 use crate::forward::local;
 use crate::frame::{Frame, Meta};
-use crate::icmp::{self, IcmpError, LimitKind, Offender};
+use crate::headers::ipv6_arrival;
+use crate::icmp::{self, Extension, IcmpError, LimitKind, Offender, Redirect};
+use crate::object::Forward;
+use crate::observe::{Cause, Observer, Stage, Withheld};
 use crate::packet::Packet;
 use crate::port::PortId;
-use crate::worker::route::is_own;
+use crate::worker::route::{is_own, millis};
 use crate::worker::{Job, Start, Step, Worker};
 use std::net::IpAddr;
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// Ends a packet as dropped and tells its sender where the reason and the rules ask for it. `param` is the MTU for
     /// [`DropReason::TooBig`].
     pub(crate) fn refuse(
@@ -45,26 +48,88 @@ impl Worker {
     /// Writes an ICMP error and puts it on the job list.
     pub(crate) fn send_error(&mut self, step: &mut Step<'_>, error: &IcmpError, about: &Offender<'_>, ingress: PortId) {
         let settings = &step.tables.settings;
-        if !self.limiter.allow(step.now, &settings.icmp, LimitKind::of(error)) {
-            return;
+        if !self.limiter.allow(step.now, &settings.icmp, LimitKind::of(error), about.src()) {
+            return self.withhold(error, Withheld::RateLimit);
         }
-        let Some(src) = icmp::error_source(about, ingress, &step.tables.ports, settings) else { return };
-        let Some(mut out) = step.out.pool.take() else { return };
-        if icmp::write_error(&mut out, error, src, about).is_err() {
+        let Some(src) = icmp::error_source(about, ingress, &step.tables.ports, settings) else {
+            return self.withhold(error, Withheld::NoSource);
+        };
+        let Some(mut out) = step.out.pool.take() else { return self.withhold(error, Withheld::NoFrame) };
+        let port = step.tables.ports.get(ingress).map(|p| &**p);
+        let extension = Extension::new(&settings.icmp, port, error.family());
+        if icmp::write_extended_error(&mut out, error, src, about, &extension).is_err() {
+            self.withhold(error, Withheld::NoFrame);
             return step.out.pool.put(out);
         }
+        self.note(&out, || Stage::Caused { what: Cause::Error(error), front: false });
         self.originate(step, out, about.src(), ingress);
     }
 
-    /// Answers an echo request in place.
-    pub(super) fn echo(&mut self, step: &mut Step<'_>, mut frame: Frame, packet: &Packet) {
-        if !self.limiter.allow(step.now, &step.tables.settings.icmp, LimitKind::Echo) {
+    /// An error that does not go out.
+    #[inline(always)]
+    fn withhold(&mut self, error: &IcmpError, why: Withheld) {
+        if O::ON {
+            self.observer.note(Stage::ErrorWithheld { error, why }, &Frame::default());
+        }
+    }
+
+    /// Ends a packet for one of our addresses as dropped, with the ICMPv6 parameter problem that the check of its
+    /// extension headers asks for.
+    pub(super) fn refuse_arrival(
+        &mut self,
+        step: &mut Step<'_>,
+        frame: Frame,
+        packet: &Packet,
+        why: ipv6_arrival::Refusal,
+    ) {
+        if let Some((code, pointer)) = why.answer.filter(|_| !is_own(&frame)) {
+            let offender = Offender::of(packet, frame.data());
+            let error = IcmpError::parameter_problem_v6(code, pointer);
+            if offender.may_be_answered_with(&error) {
+                self.send_error(step, &error, &offender, frame.meta.port);
+            }
+        }
+        self.discard(step, frame, why.reason);
+    }
+
+    /// Tells the sender of a packet that leaves by the port it came in of a better first hop (RFC 1812 5.2.7.2, RFC 4861
+    /// 8.2). The packet itself goes on.
+    pub(super) fn redirect(&mut self, step: &mut Step<'_>, frame: &Frame, packet: &Packet, hop: &Forward) {
+        let settings = &step.tables.settings.icmp;
+        let port = step.tables.ports.get(hop.port).filter(|_| settings.redirects && !frame.meta.ttl_taken);
+        let Some(redirect) = port.and_then(|port| icmp::redirect(port, packet, hop)) else { return };
+        let offender = Offender::of(packet, frame.data());
+        let error = match redirect {
+            Redirect::V4 { to, .. } => IcmpError::redirect_v4(to),
+            // For the rules on when to answer, it is like any other message about a packet.
+            Redirect::V6 { .. } => IcmpError::unreachable_v6(icmp::UnreachableV6::NoRoute),
+        };
+        if !offender.may_be_answered_with(&error)
+            || !self.limiter.allow(step.now, settings, LimitKind::Redirect, packet.src)
+        {
+            return;
+        }
+        let Some(mut out) = step.out.pool.take() else { return };
+        let written = match redirect {
+            Redirect::V4 { from, .. } => icmp::write_error(&mut out, &error, IpAddr::V4(from), &offender),
+            Redirect::V6 { from, to, mac } => icmp::write_redirect_v6(&mut out, &offender, (from, to, mac)),
+        };
+        match written {
+            Ok(()) => self.originate(step, out, packet.src, hop.port),
+            Err(_) => step.out.pool.put(out),
+        }
+    }
+
+    /// Answers an echo request in place, from `src`: the address that was asked, or an own one for a group.
+    pub(super) fn echo(&mut self, step: &mut Step<'_>, mut frame: Frame, packet: &Packet, src: IpAddr) {
+        if !self.limiter.allow(step.now, &step.tables.settings.icmp, LimitKind::Echo, packet.src) {
             return self.discard(step, frame, DropReason::RateLimited);
         }
         let ingress = frame.meta.port;
-        if let Err(reason) = icmp::echo_reply(&mut frame, packet, packet.dst) {
+        if let Err(reason) = icmp::echo_reply(&mut frame, packet, src, millis(step.now)) {
             return self.discard(step, frame, reason);
         }
+        self.note(&frame, || Stage::Caused { what: Cause::EchoReply, front: false });
         self.counters.answered.add(1);
         self.originate(step, frame, packet.src, ingress);
     }
@@ -73,9 +138,10 @@ impl Worker {
     pub(super) fn tcp_reset(&mut self, step: &mut Step<'_>, frame: Frame, packet: &Packet) {
         let ingress = frame.meta.port;
         let trusted = frame.meta.csum.is_some();
-        let allowed = self.limiter.allow(step.now, &step.tables.settings.icmp, LimitKind::Error);
+        let allowed = self.limiter.allow(step.now, &step.tables.settings.icmp, LimitKind::Error, packet.src);
         if allowed && let Some(mut out) = step.out.pool.take() {
             if local::tcp_reset(packet, frame.data(), trusted, &mut out) {
+                self.note(&out, || Stage::Caused { what: Cause::Reset, front: false });
                 self.originate(step, out, packet.src, ingress);
             } else {
                 step.out.pool.put(out);

@@ -5,14 +5,16 @@ use crate::drop_reason::DropReason;
 use crate::forward::{local, tunnel};
 use crate::frame::Frame;
 use crate::headers::ethernet::{self, Payload};
-use crate::headers::protocol;
+use crate::headers::{ipv6, ipv6_arrival, protocol};
 use crate::martian;
+use crate::neighbor::ndp;
+use crate::observe::{Cause, Observer, Stage};
 use crate::packet::{Fragment, Packet};
 use crate::port::{Medium, PortId, PortInfo, PortKind};
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use std::net::{IpAddr, Ipv4Addr};
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// Takes the link header off a received frame. Returns the job to do with the IP packet inside.
     pub(super) fn receive(&mut self, step: &mut Step<'_>, port: PortId, mut frame: Frame) -> Option<Job> {
         let Some(info) = step.tables.ports.get(port) else {
@@ -31,6 +33,7 @@ impl Worker {
                     return None;
                 }
                 Ok(link) => {
+                    self.note(&frame, || Stage::Link { src: link.src, group: link.group });
                     from = Some((link.src, link.group));
                     if let (true, Some(c)) = (link.group, self.counters.port(port)) {
                         c.rx_multicast.add(1);
@@ -90,6 +93,7 @@ impl Worker {
                 if frame.meta.gso.is_some() {
                     packet.wire_len = crate::offload::largest_segment(&frame, &packet);
                 }
+                self.note(&frame, || Stage::Parsed(&packet));
                 Some((frame, packet))
             }
             Err(reason) => {
@@ -105,8 +109,17 @@ impl Worker {
             self.discard(step, job.frame, DropReason::PortGone);
             return Ok(());
         };
-        if let Err(reason) = martian::check(&packet) {
-            self.discard(step, job.frame, reason);
+        match martian::check_with(&packet, step.tables.settings.martians) {
+            Ok(()) => {}
+            // A closed network that the operator has named: see `Settings::mapped_ports`.
+            Err(DropReason::MappedAddress) if step.tables.closed(job.frame.meta.port) => {}
+            Err(reason) => {
+                self.discard(step, job.frame, reason);
+                return Ok(());
+            }
+        }
+        if info.kind == PortKind::Tunnel && is_compatible(packet.src) {
+            self.discard(step, job.frame, DropReason::TunnelInnerSource);
             return Ok(());
         }
         if let Some(verdict) = special_destination(&packet, job.frame.data(), info) {
@@ -116,10 +129,18 @@ impl Worker {
                     self.punt(step, job.frame, PuntReason::Ndp { packet, from });
                 }
                 Special::Local => self.deliver(step, job, packet),
+                Special::Echo(src) => {
+                    if job.frame.meta.csum.is_none() && !local::checksum_ok(&packet, job.frame.data()) {
+                        self.discard(step, job.frame, DropReason::LocalChecksum);
+                    } else {
+                        self.echo(step, job.frame, &packet, src);
+                    }
+                }
                 Special::Drop(reason) => self.discard(step, job.frame, reason),
             }
             return Ok(());
         }
+        self.note(&job.frame, || Stage::Addresses);
         if info.kind == PortKind::RawIp {
             // The host's stack took it for one of its own addresses, which need not be ours.
             self.deliver(step, job, packet);
@@ -137,6 +158,7 @@ impl Worker {
         table: crate::port::TableId,
     ) -> Result<(), Stale> {
         let id = step.tables.lookup(table, &packet.dst);
+        self.note(&job.frame, || Stage::Lookup { table, dst: packet.dst, object: id });
         self.forward(step, job, packet, id)
     }
 
@@ -144,14 +166,22 @@ impl Worker {
     pub(super) fn deliver(&mut self, step: &mut Step<'_>, job: Job, packet: Packet) {
         let from = link_source(&job);
         let Job { mut frame, depth, .. } = job;
+        // Before all else of a destination's duties (RFC 8200 4): what the headers say decides what is behind them.
+        if packet.family == Family::Inet6
+            && usize::from(packet.l4) > ipv6::HEADER
+            && let Err(why) = ipv6_arrival::check(frame.data())
+        {
+            return self.refuse_arrival(step, frame, &packet, why);
+        }
         let verdict = local::classify(&packet, frame.data());
+        self.note(&frame, || Stage::Local(verdict));
         // A checksum that a local sender has not computed yet is as good as right; all others are looked at.
         let trusted = frame.meta.csum.is_some();
         if !trusted && packet.fragment == Fragment::None && !local::checksum_ok(&packet, frame.data()) {
             return self.discard(step, frame, DropReason::LocalChecksum);
         }
         match verdict {
-            local::Local::Echo => self.echo(step, frame, &packet),
+            local::Local::Echo => self.echo(step, frame, &packet, packet.dst),
             local::Local::TcpReset => self.tcp_reset(step, frame, &packet),
             local::Local::Ndp => self.punt(step, frame, PuntReason::Ndp { packet, from }),
             local::Local::Reassemble => self.punt(step, frame, PuntReason::Reassemble(packet)),
@@ -179,10 +209,17 @@ impl Worker {
                     c.rx_packets.add(1);
                     c.rx_bytes.add(frame.len() as u64);
                 }
+                self.note(&frame, || Stage::Decapsulated(tunnel));
+                self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
                 self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Input { link: None }) });
             }
         }
     }
+}
+
+/// An IPv4-compatible source (`::192.0.2.1`) must not come out of a tunnel (RFC 4213 3.6).
+fn is_compatible(addr: IpAddr) -> bool {
+    matches!(addr, IpAddr::V6(a) if a.segments()[..6] == [0; 6] && !a.is_unspecified())
 }
 
 /// Who sent the frame on its link, as far as known.
@@ -197,6 +234,8 @@ fn link_source(job: &Job) -> Option<MacAddr> {
 enum Special {
     Ndp,
     Local,
+    /// An echo request to a group of which we are: answered from this address.
+    Echo(IpAddr),
     Drop(DropReason),
 }
 
@@ -217,6 +256,10 @@ fn special_destination(p: &Packet, data: &[u8], port: &PortInfo) -> Option<Speci
                 && p.transport(data).first().is_some_and(|t| local::is_ndp(*t));
             Some(match d.octets()[1] & 0x0f {
                 0..=2 if ndp => Special::Ndp,
+                0..=2 if is_group_echo(p, data) && is_member(port, d) => match group_source(p, port) {
+                    Some(src) => Special::Echo(src),
+                    None => Special::Drop(DropReason::LocalIgnored),
+                },
                 0..=2 => Special::Drop(DropReason::LocalIgnored),
                 _ => Special::Drop(DropReason::MulticastNotForwarded),
             })
@@ -227,5 +270,29 @@ fn special_destination(p: &Packet, data: &[u8], port: &PortInfo) -> Option<Speci
             Some(if port.owns(&p.dst) { Special::Local } else { Special::Drop(DropReason::LinkLocalScope) })
         }
         _ => None,
+    }
+}
+
+/// An echo request that a group's members should answer (RFC 4443 4.2).
+fn is_group_echo(p: &Packet, data: &[u8]) -> bool {
+    let whole = p.proto == protocol::ICMPV6 && p.fragment == Fragment::None && usize::from(p.l4) == ipv6::HEADER;
+    whole && p.transport(data).first() == Some(&128)
+}
+
+/// The groups that every router is in (RFC 4291 2.8): all nodes, all routers, and those of its own addresses.
+fn is_member(port: &PortInfo, group: std::net::Ipv6Addr) -> bool {
+    let [.., last] = group.segments();
+    let well_known = group.segments()[1..7] == [0; 6] && matches!(last, 1 | 2);
+    let of_own = |a: IpAddr| matches!(a, IpAddr::V6(a) if ndp::solicited_node(a) == group);
+    well_known || port.addrs.iter().any(|n| of_own(n.addr()))
+}
+
+/// From where a group's echo request is answered: in the scope of the one who asked (RFC 4443 4.2, RFC 6724 5 rule 2).
+fn group_source(p: &Packet, port: &PortInfo) -> Option<IpAddr> {
+    let near = matches!(p.src, IpAddr::V6(a) if a.is_unicast_link_local());
+    let link_local = port.link_local().map(IpAddr::V6);
+    match port.global_addr(Family::Inet6) {
+        Some(global) if !near => Some(global),
+        _ => link_local,
     }
 }

@@ -19,6 +19,7 @@ use crate::drop_reason::DropReason;
 use crate::frame::{Frame, FramePool};
 use crate::icmp::{IcmpError, Limiter, Offender};
 use crate::object::{Forward, ObjectId};
+use crate::observe::{Observer, Punted, Silent, Stage};
 use crate::packet::Packet;
 use crate::port::{PortId, TableId};
 use crate::tables::Tables;
@@ -90,6 +91,16 @@ pub struct Punt {
 }
 
 impl Punt {
+    /// The frame.
+    pub fn frame(&self) -> &Frame {
+        &self.frame
+    }
+
+    /// Puts another frame with the same content in its place, and gives back the former.
+    pub fn replace_frame(&mut self, copy: Frame) -> Frame {
+        std::mem::replace(&mut self.frame, copy)
+    }
+
     /// Gives the frame back, for a runtime that cannot deliver the punt (see [`Worker::punt_refused`]).
     pub fn into_frame(self) -> Frame {
         self.frame
@@ -109,6 +120,8 @@ pub(crate) enum PuntReason {
     Reassemble(Packet),
     /// An ICMP error addressed to the router.
     IcmpError(Packet),
+    /// A packet about which the translator behind `port` must be asked first; `depth` as in [`Job`].
+    Translate { port: PortId, packet: Packet, depth: u8 },
 }
 
 /// Something to be done with a frame.
@@ -143,7 +156,9 @@ pub(crate) enum Start {
 }
 
 /// One worker's part of the data plane.
-pub struct Worker {
+///
+/// `O` watches its packets ([`crate::observe`]); by default nobody does.
+pub struct Worker<O = Silent> {
     counters: Arc<WorkerCounters>,
     flow_seed: u64,
     ident: u16,
@@ -151,6 +166,7 @@ pub struct Worker {
     jobs: VecDeque<Job>,
     pieces: Vec<Frame>,
     passes: Passes,
+    observer: O,
 }
 
 /// What every step of the pipeline needs beside the packet.
@@ -166,14 +182,46 @@ pub(crate) struct Stale(Job);
 impl Worker {
     /// A worker that counts into `counters`. `seed` decides which member a flow takes in groups.
     pub fn new(counters: Arc<WorkerCounters>, seed: u64) -> Self {
+        Worker::observed(counters, seed, Silent)
+    }
+}
+
+impl<O: Observer> Worker<O> {
+    /// A worker whose packets are watched.
+    pub fn observed(counters: Arc<WorkerCounters>, seed: u64, observer: O) -> Self {
         Worker {
             counters,
             flow_seed: seed,
             ident: (seed >> 17) as u16,
-            limiter: Limiter::default(),
+            limiter: Limiter::new(seed),
             jobs: VecDeque::with_capacity(2 * MAX_BATCH),
             pieces: Vec::with_capacity(64),
             passes: Passes::new(),
+            observer,
+        }
+    }
+
+    /// The same worker, with all its state, under another observer; and the one it had.
+    pub fn watch<P: Observer>(self, observer: P) -> (Worker<P>, O) {
+        let Worker { counters, flow_seed, ident, limiter, jobs, pieces, passes, observer: before } = self;
+        (Worker { counters, flow_seed, ident, limiter, jobs, pieces, passes, observer }, before)
+    }
+
+    /// Its observer.
+    pub fn observer(&mut self) -> &mut O {
+        &mut self.observer
+    }
+
+    /// What decides which member a flow takes.
+    pub(crate) fn flow_seed(&self) -> u64 {
+        self.flow_seed
+    }
+
+    /// Tells the observer; nothing at all without one.
+    #[inline(always)]
+    fn note<'s>(&mut self, frame: &Frame, stage: impl FnOnce() -> Stage<'s>) {
+        if O::ON {
+            self.observer.note(stage(), frame);
         }
     }
 
@@ -206,6 +254,9 @@ impl Worker {
         out: &mut Outbox,
     ) {
         self.count_received(port, batch);
+        if O::ON {
+            self.observer.received(now, port, batch);
+        }
         let Some(info) = first.ports.get(port) else {
             for mut frame in batch.drain(..) {
                 frame.meta.port = port;
@@ -229,9 +280,15 @@ impl Worker {
             }
             frame.meta.port = port;
             let tables = tables.get_or_insert_with(|| Arc::clone(first));
+            if O::ON {
+                self.observer.begin(now, port, &frame);
+            }
             let step = &mut Step { now, tables, out };
             if let Some(job) = self.receive(step, port, frame) {
                 self.run(now, source, tables, job, out);
+            }
+            if O::ON {
+                self.observer.end();
             }
         }
         self.count_sent(&mut sent);
@@ -258,6 +315,7 @@ impl Worker {
     ) {
         let mut next = Some(job);
         while let Some(mut job) = next {
+            self.note(&job.frame, || Stage::Job);
             // Another commit may land between the newer snapshot and the second look; many in a row would be a bug.
             let mut tries = 0;
             while let Err(Stale(again)) = self.step(&mut Step { now, tables, out }, job) {
@@ -283,7 +341,14 @@ impl Worker {
         out: &mut Outbox,
     ) {
         let mut tables = source.lend();
+        self.begin(now, &frame);
         self.run(now, source, &mut tables, Job::new(frame, start), out);
+        self.end();
+    }
+
+    /// Lets a packet that the control side has looked at go on where it was, not as a new one.
+    pub(crate) fn relaunch(&mut self, now: Instant, tables: &Arc<Tables>, job: Job, out: &mut Outbox) {
+        self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
     }
 
     /// Sends an IP packet through an adjacency that has just been resolved.
@@ -297,17 +362,21 @@ impl Worker {
     ) {
         // Pieces of the packet come back with this mark and take the same way; errors about it go their own.
         let mark = Start::Object(ObjectId::NO_ROUTE);
+        self.begin(now, &frame);
         let mut next = Some(Job::new(frame, mark));
         while let Some(job) = next {
             let Start::Object(ObjectId::NO_ROUTE) = job.start else {
-                return self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
+                self.run(now, &mut Fixed(Arc::clone(tables)), &mut Arc::clone(tables), job, out);
+                break;
             };
+            self.note(&job.frame, || Stage::Job);
             let step = &mut Step { now, tables, out };
             if let Some((frame, packet)) = self.parse_again(step, job.frame) {
                 self.forward_to(step, Job { frame, ..job }, packet, mark, hop);
             }
             next = self.jobs.pop_front();
         }
+        self.end();
     }
 
     /// Drops a packet that waited and tells its sender where the rules ask for it.
@@ -320,10 +389,13 @@ impl Worker {
         out: &mut Outbox,
     ) {
         let step = &mut Step { now, tables, out };
+        self.begin(now, &frame);
+        self.note(&frame, || Stage::Job);
         if let Some((frame, packet)) = self.parse_again(step, frame) {
             self.refuse(step, frame, &packet, reason, 0);
         }
         self.run_rest(now, tables, out);
+        self.end();
     }
 
     /// Sends an ICMP error about a packet.
@@ -338,6 +410,21 @@ impl Worker {
     ) {
         self.send_error(&mut Step { now, tables, out }, error, about, ingress);
         self.run_rest(now, tables, out);
+    }
+
+    /// Tells the observer of a packet that comes from no port's queue.
+    #[inline(always)]
+    fn begin(&mut self, now: Instant, frame: &Frame) {
+        if O::ON {
+            self.observer.begin(now, frame.meta.port, frame);
+        }
+    }
+
+    #[inline(always)]
+    fn end(&mut self) {
+        if O::ON {
+            self.observer.end();
+        }
     }
 
     /// Does the jobs that are on the list.
@@ -356,7 +443,9 @@ impl Worker {
 
     /// Ends a frame as dropped.
     pub(crate) fn discard(&mut self, step: &mut Step<'_>, frame: Frame, reason: DropReason) {
+        self.note(&frame, || Stage::Drop(reason));
         self.counters.count_drop(reason);
+        self.counters.last_drops.note(step.now, reason, frame.meta.port, frame.data());
         if let Some(p) = self.counters.port(frame.meta.port) {
             p.rx_dropped.add(1);
         }
@@ -365,6 +454,16 @@ impl Worker {
 
     /// Hands a frame to the control thread.
     fn punt(&mut self, step: &mut Step<'_>, frame: Frame, why: PuntReason) {
+        self.note(&frame, || {
+            Stage::Punt(match why {
+                PuntReason::Arp => Punted::Arp,
+                PuntReason::Ndp { .. } => Punted::Ndp,
+                PuntReason::Resolve { port, neighbor } => Punted::Resolve { port, neighbor },
+                PuntReason::Reassemble(_) => Punted::Reassemble,
+                PuntReason::IcmpError(_) => Punted::IcmpError,
+                PuntReason::Translate { .. } => Punted::Translate,
+            })
+        });
         self.counters.held.add(1);
         step.out.punts.push(Punt { frame, why });
     }

@@ -8,16 +8,24 @@ use crate::forward::tunnel::SixInFour;
 use crate::forward::via_inet6::ViaInet6;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
+use crate::headers::ipv4_options::{self, Stamp};
+use crate::headers::{ipv4, protocol};
 use crate::martian;
 use crate::object::{Forward, Object, ObjectId, Rewrite};
+use crate::observe::{Cause, Observer, Stage as Seen};
 use crate::packet::Packet;
-use crate::port::{Medium, PortCaps, PortId};
+use crate::port::{Medium, PortCaps, PortId, PortInfo};
+use crate::time::Instant;
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use crate::{checksum, fragment, offload};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Objects that one packet may pass in one go: groups, gleans, plug-ins and tunnels stacked on each other.
 const MAX_STACK: usize = 16;
+
+/// The longest IPv6 packet that is an IPv4 packet, too, once it has lost 20 bytes.
+const LONGEST_V4: u32 = 65_535 + 20;
 
 /// How a forwarder is embedded in the pipeline.
 #[derive(Clone, Copy)]
@@ -52,7 +60,7 @@ enum Next {
     Object(Job, Packet, ObjectId),
 }
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// Follows forwarding objects until the packet has ended.
     pub(super) fn forward(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, id: ObjectId) -> Result<(), Stale> {
         let tables = step.tables;
@@ -66,14 +74,18 @@ impl Worker {
                 self.discard(step, job.frame, DropReason::NextHopUnusable);
                 return Ok(());
             };
+            self.note(&job.frame, || Seen::Object(id, object));
             match object {
                 Object::Group(group) => {
                     let hash = flow::hash(&packet, job.frame.data(), self.flow_seed);
-                    let n = group.buckets.len().max(1);
-                    id = group.buckets.get(hash as usize % n).copied().unwrap_or(ObjectId::NO_ROUTE);
+                    let bucket = hash as usize % group.buckets.len().max(1);
+                    id = group.buckets.get(bucket).copied().unwrap_or(ObjectId::NO_ROUTE);
+                    self.note(&job.frame, || Seen::Member { hash, bucket, member: id });
                 }
                 Object::Glean(glean) => {
                     let known = tables.routing.adjacencies.get(glean.port, &packet.dst);
+                    let (port, neighbor, known_now) = (glean.port, packet.dst, known.is_some());
+                    self.note(&job.frame, || Seen::OnLink { port, neighbor, known: known_now });
                     match known {
                         _ if glean.mtu > 0 && packet.wire_len > glean.mtu => {
                             self.too_big(step, job, &packet, Start::Object(id), glean.mtu);
@@ -112,6 +124,10 @@ impl Worker {
                         self.discard(step, job.frame, DropReason::TunnelNesting);
                         return Ok(());
                     }
+                    if martian::is_mapped_packet(&packet) && !tables.closed(encap.tunnel) {
+                        self.discard(step, job.frame, DropReason::MappedAddress);
+                        return Ok(());
+                    }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = SixInFour { encap, ident: self.ident };
                     match self.carry_out(step, &forwarder, job, packet, Stage::at(id, encap.carrier)) {
@@ -121,6 +137,7 @@ impl Worker {
                                 c.tx_packets.add(1);
                                 c.tx_bytes.add(u64::from(packet.len));
                             }
+                            self.note(&j.frame, || Seen::Encapsulated(encap.tunnel));
                             // From here on it is a packet of ours: nobody outside is told about its fate.
                             j.frame.meta.port = PortId::NONE;
                             j.depth += 1;
@@ -147,6 +164,12 @@ impl Worker {
         };
         if !port.up {
             return self.refuse(step, job.frame, &packet, DropReason::NextHopUnusable, 0);
+        }
+        if martian::is_mapped_packet(&packet) && !step.tables.closed(hop.port) {
+            return self.discard(step, job.frame, DropReason::MappedAddress);
+        }
+        if hop.port == job.frame.meta.port && leaving(&packet).is_ok() {
+            self.redirect(step, &job.frame, &packet, hop);
         }
         let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
@@ -177,10 +200,30 @@ impl Worker {
             self.refuse(step, job.frame, &packet, reason, 0);
             return Next::Done;
         }
-        let cx = Context { now: step.now, tables: step.tables, next };
-        let verdict = forwarder.decide(&cx, &packet, job.frame.data());
+        self.ident = self.ident.wrapping_add(1);
+        let cx = Context { now: step.now, tables: step.tables, next, rehearsal: O::REHEARSAL, ident: self.ident };
+        let verdict = match forwarder.decide(&cx, &packet, job.frame.data()) {
+            Verdict::Consult { port, mtu } if job.frame.meta.admitted => Verdict::Again { port, mtu },
+            other => other,
+        };
+        self.note(&job.frame, || Seen::Decided { by: forwarder.name(), verdict });
+        let mut caps = caps;
         match verdict {
             Verdict::Transmit(_) | Verdict::Continue(_) => {}
+            Verdict::Again { .. } | Verdict::Consult { .. } if job.depth >= step.tables.settings.max_tunnel_nesting => {
+                self.discard(step, job.frame, DropReason::TunnelNesting);
+                return Next::Done;
+            }
+            // Checksums and super-frames pass: their metadata is translated, too.
+            Verdict::Again { mtu: None, .. } if matches!(packet.proto, protocol::TCP | protocol::UDP) => {
+                caps =
+                    PortCaps { partial_checksum: true, tso: packet.len <= LONGEST_V4, uso: packet.len <= LONGEST_V4 };
+            }
+            Verdict::Again { .. } => {}
+            Verdict::Consult { port, .. } => {
+                self.punt(step, job.frame, PuntReason::Translate { port, packet, depth: job.depth });
+                return Next::Done;
+            }
             Verdict::TooBig { mtu } => {
                 self.too_big(step, job, &packet, again, mtu);
                 return Next::Done;
@@ -210,6 +253,13 @@ impl Worker {
             frame.meta.ttl_taken = true;
             // The parse has seen a whole header and `leaving` a TTL above one: neither can fail.
             let _ = checksum::age(packet.family, frame.data_mut());
+            self.note(&frame, || Seen::Aged);
+            if packet.family == Family::Inet
+                && usize::from(packet.l4) > ipv4::MIN_HEADER
+                && let Verdict::Transmit(port) = verdict
+            {
+                record(step, &packet, frame.data_mut(), port);
+            }
         }
         if let Err(reason) = forwarder.apply(&cx, &packet, &mut frame) {
             self.discard(step, frame, reason);
@@ -224,7 +274,50 @@ impl Worker {
                 self.transmit(step, port, frame);
                 Next::Done
             }
+            Verdict::Again { port, mtu } => {
+                self.go_round(step, frame, &packet, port, mtu, depth + 1);
+                Next::Done
+            }
             _ => Next::Done,
+        }
+    }
+
+    /// A packet that has become another one, which goes round again as received from `port`. `was` is what it was.
+    fn go_round(
+        &mut self,
+        step: &mut Step<'_>,
+        mut frame: Frame,
+        was: &Packet,
+        port: PortId,
+        mtu: Option<u32>,
+        depth: u8,
+    ) {
+        frame.meta.port = port;
+        (frame.meta.admitted, frame.meta.joined) = (false, false);
+        if let Some(c) = self.counters.port(port) {
+            c.tx_packets.add(1);
+            c.tx_bytes.add(u64::from(was.len));
+            c.rx_packets.add(1);
+            c.rx_bytes.add(frame.len() as u64);
+        }
+        let start = Start::Input { link: None };
+        match mtu.filter(|mtu| frame.len() > *mtu as usize) {
+            None => {
+                self.note(&frame, || Seen::Caused { what: Cause::Translated, front: true });
+                self.jobs.push_front(Job { frame, start, depth });
+            }
+            Some(mtu) => {
+                let mut pieces = std::mem::take(&mut self.pieces);
+                let ident = u32::from(self.ident);
+                match fragment::fragment_ipv6(frame, mtu, ident, &mut step.out.pool, &mut pieces) {
+                    Ok(n) => {
+                        self.counters.originated.add(n as u64 - 1);
+                        self.enqueue(&mut pieces, Pieces { start, depth }, Cause::Fragment);
+                    }
+                    Err((frame, error)) => self.discard(step, frame, error.into()),
+                }
+                self.pieces = pieces;
+            }
         }
     }
 
@@ -240,7 +333,7 @@ impl Worker {
             Ok(_) if pieces.len() == 1 => pieces.pop(),
             Ok(_) => {
                 self.counters.originated.add(pieces.len() as u64 - 1);
-                self.enqueue(&mut pieces, cut);
+                self.enqueue(&mut pieces, cut, Cause::Segment);
                 None
             }
         };
@@ -249,9 +342,11 @@ impl Worker {
     }
 
     /// Puts pieces of a packet at the head of the job list, in order.
-    fn enqueue(&mut self, pieces: &mut Vec<Frame>, cut: Pieces) {
+    fn enqueue(&mut self, pieces: &mut Vec<Frame>, cut: Pieces, cause: fn(usize) -> Cause<'static>) {
         let Pieces { start, depth } = cut;
+        let all = pieces.len();
         while let Some(frame) = pieces.pop() {
+            self.note(&frame, || Seen::Caused { what: cause(all), front: true });
             self.jobs.push_front(Job { frame, start, depth });
         }
     }
@@ -268,6 +363,7 @@ impl Worker {
         if frame.meta.gso.is_some() || frame.meta.csum.is_some() {
             // The checksum covers the whole datagram: it must be right before the datagram is cut.
             let Some(frame) = self.prepare(step, frame, &PortCaps::default(), cut) else { return };
+            self.note(&frame, || Seen::Caused { what: Cause::Again, front: true });
             self.jobs.push_front(Job { frame, start: again, depth });
             return;
         }
@@ -283,7 +379,7 @@ impl Worker {
         match done {
             Ok(n) => {
                 self.counters.originated.add(n as u64 - 1);
-                self.enqueue(&mut pieces, cut);
+                self.enqueue(&mut pieces, cut, Cause::Fragment);
             }
             Err((frame, error)) => self.discard(step, frame, error.into()),
         }
@@ -317,15 +413,23 @@ impl Worker {
         };
         if info.medium == Medium::Ip {
             if info.kind == crate::port::PortKind::Tunnel {
-                // Through the tunnel's own object: found by the route of its link prefix.
-                let id = step.tables.lookup(info.table, &packet.dst);
-                self.jobs.push_front(Job { start: Start::Object(id), ..job });
+                // Through the tunnel's own object. A lookup would not do: every link has the same link-local prefix.
+                let own = |o: &Object| matches!(o, Object::Encap(e) if e.tunnel == port);
+                match step.tables.routing.objects.iter().find(|(_, o)| own(o)) {
+                    Some((id, _)) => {
+                        self.note(&job.frame, || Seen::Caused { what: Cause::Again, front: true });
+                        self.jobs.push_front(Job { start: Start::Object(id), ..job });
+                    }
+                    None => self.discard(step, job.frame, DropReason::NextHopUnusable),
+                }
                 return;
             }
             let hop = Forward { port, mtu: info.mtu, gateway: None, rewrite: Rewrite::NONE, used: Default::default() };
             return self.forward_to(step, job, *packet, Start::Link(port), &hop);
         }
-        match step.tables.routing.adjacencies.get(port, &packet.dst) {
+        let known = step.tables.routing.adjacencies.get(port, &packet.dst);
+        self.note(&job.frame, || Seen::OnLink { port, neighbor: packet.dst, known: known.is_some() });
+        match known {
             Some(hop) => self.forward_to(step, job, *packet, Start::Link(port), hop),
             None => self.punt(step, job.frame, PuntReason::Resolve { port, neighbor: packet.dst }),
         }
@@ -336,6 +440,7 @@ impl Worker {
         let Some(queue) = step.out.tx.get_mut(port.index()) else {
             return self.discard(step, frame, DropReason::PortGone);
         };
+        self.note(&frame, || Seen::Transmit(port));
         self.counters.transmitted.add(1);
         if let Some(c) = self.counters.port(port) {
             c.tx_packets.add(1);
@@ -348,6 +453,32 @@ impl Worker {
 /// Whether the router made this packet itself: no TTL is taken from it and no ICMP error tells about it.
 pub(super) fn is_own(frame: &Frame) -> bool {
     frame.meta.port == PortId::NONE
+}
+
+/// Milliseconds of the router's own clock.
+pub(super) fn millis(now: Instant) -> u32 {
+    (now.as_nanos() / 1_000_000) as u32
+}
+
+/// Writes into IPv4 options that record the way (RFC 1812 5.3.13.5 and 5.3.13.6): the address of the egress port, else
+/// any of ours, else the one that stands for all routers without.
+#[cold]
+fn record(step: &Step<'_>, packet: &Packet, data: &mut [u8], egress: PortId) {
+    let ports = &step.tables.ports;
+    let v4 = |p: &Arc<PortInfo>| match p.global_addr(Family::Inet) {
+        Some(IpAddr::V4(a)) => Some(a),
+        _ => None,
+    };
+    let settings = &step.tables.settings;
+    let own = ports.get(egress).and_then(v4).or(settings.router_id).or_else(|| ports.iter().find_map(v4));
+    let dummy = match settings.icmp.dummy_source {
+        IpAddr::V4(a) => a,
+        IpAddr::V6(_) => return,
+    };
+    let owns = |a| ports.iter().any(|p| p.owns(&IpAddr::V4(a)));
+    if let Some(header) = data.get_mut(..usize::from(packet.l4)) {
+        ipv4_options::stamp(header, Stamp { addr: own.unwrap_or(dummy), millis: millis(step.now) }, owns);
+    }
 }
 
 /// What every packet that leaves its link must pass: scope and TTL (RFC 1812 5.3.1, RFC 8200 3).

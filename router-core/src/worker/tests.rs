@@ -124,7 +124,14 @@ fn tables() -> Arc<Tables> {
         adjacencies,
         token: Arc::new(()),
     };
-    Arc::new(Tables { version: 1, ports, routing, decap, settings: Arc::new(Settings::default()) })
+    Arc::new(Tables {
+        version: 1,
+        ports,
+        routing,
+        decap,
+        settings: Arc::new(Settings::default()),
+        mapped_ports: Arc::new([]),
+    })
 }
 
 /// A frame from the host on port 0 around an IP packet.
@@ -182,6 +189,7 @@ fn once(frame: Frame) -> (Vec<(usize, Vec<u8>)>, Totals) {
     Bench::new().run(frame)
 }
 
+/// Proves rfc1812-5.3.1-ttl, rfc8200-3-hop-limit, draft-v4-via-v6-3-wire.
 #[test]
 fn forwarded_packets_are_rewritten_and_nothing_else_changes() {
     let rows: &[(&str, Vec<u8>)] = &[
@@ -207,6 +215,10 @@ fn forwarded_packets_are_rewritten_and_nothing_else_changes() {
     }
 }
 
+/// Proves rfc1122-3.2.2.1-protocol, rfc1122-3.3.6-broadcast, rfc1191-4-code, rfc1191-4-size,
+/// rfc1812-4.2.3.1-broadcast, rfc1812-4.3.3.4-time, rfc1812-4.3.3.6-broadcast, rfc1812-5.3.1-ttl, rfc1812-5.3.4-link,
+/// rfc1812-5.3.5.1-limited, rfc4213-3.2.2-too-big, rfc4213-3.6-peer, rfc4291-2.5.6-link-local, rfc4443-3.3-hop,
+/// rfc791-3.1-ttl, rfc8200-3-hop-limit, rfc8200-4.5-source, rfc8201-4-true.
 #[test]
 fn refused_packets_are_answered_as_their_reason_says() {
     // what, packet, drop reason, ICMP type and code that go back
@@ -251,6 +263,7 @@ fn refused_packets_are_answered_as_their_reason_says() {
     }
 }
 
+/// Proves draft-v4-via-v6-3-resolve.
 #[test]
 fn unresolved_gateways_hold_the_packet_unchanged() {
     for dst in ["203.0.114.7", "192.0.2.77"] {
@@ -268,6 +281,7 @@ fn unresolved_gateways_hold_the_packet_unchanged() {
     }
 }
 
+/// Proves rfc1812-4.2.2.7-fragment.
 #[test]
 fn rfc791_3_2_fragments_when_df_is_clear() {
     let packet = v4("198.51.100.7", 17, 64, false, &[5; 3000]);
@@ -283,6 +297,7 @@ fn rfc791_3_2_fragments_when_df_is_clear() {
     assert_eq!(payload, packet[20..]);
 }
 
+/// Proves rfc4213-3.3-hop-limit, rfc4213-3.5-header.
 #[test]
 fn rfc4213_encapsulates_and_decapsulates() {
     let inner = v6("2001:db8:2::7", 17, 64, &[9; 100]);
@@ -307,6 +322,7 @@ fn rfc4213_encapsulates_and_decapsulates() {
     assert_eq!(b.worker.counters().port(TUNNEL).unwrap().rx_packets.get(), 1);
 }
 
+/// Proves rfc1122-3.2.2.6-echo, rfc1812-4.2.2.9-ttl, rfc792-echo.
 #[test]
 fn echo_is_answered_with_the_same_data() {
     let mut icmp = vec![8, 0, 0, 0, 1, 2, 0, 1];

@@ -219,14 +219,14 @@ impl Port for DatalinkQueue {
 }
 
 /// GRO and LRO of a device, switched off where they can be and were on; switched on again at the end.
-struct MergingOff {
+pub(super) struct MergingOff {
     device: Option<Device>,
     gro: bool,
     lro: bool,
 }
 
 impl MergingOff {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let Ok(device) = Device::new(name) else { return MergingOff { device: None, gro: false, lro: false } };
         let gro = device.feature(Feature::GRO).is_ok_and(|v| v != 0) && device.set_feature(Feature::GRO, 0).is_ok();
         let flags = device.feature(Feature::FLAGS).unwrap_or(0);

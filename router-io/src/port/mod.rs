@@ -14,6 +14,7 @@ pub mod pcap_file;
 pub mod rawip;
 pub mod tun;
 pub mod vnet;
+pub mod xdp;
 
 #[cfg(test)]
 mod tests;
@@ -195,6 +196,17 @@ pub trait Port: Receive + Transmit + Send {
     fn take_overruns(&mut self) -> u64 {
         0
     }
+
+    /// Looking for frames costs no system call: a worker under load asks again and again before it sleeps.
+    fn polls_cheaply(&self) -> bool {
+        false
+    }
+
+    /// A worker takes the queue into service; its buffers come from `pool` from now on.
+    fn enter_service(&mut self, _pool: &mut FramePool) {}
+
+    /// The worker is about to close the queue.
+    fn leave_service(&mut self, _pool: &mut FramePool) {}
 }
 
 /// A frame from the pool. When frames have left for good (to the control thread, through a memory port), the pool makes

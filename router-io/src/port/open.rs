@@ -2,6 +2,8 @@
 
 use super::error::PortError;
 use super::pcap::{PcapPort, Timeline};
+use super::xdp::memory::Memories;
+use super::xdp::{self, XdpOptions};
 use super::{Port, datalink, memory, packet, rawip, tun};
 use crate::clock::VirtualClock;
 use crate::netlink::{KernelBlock, Netlink, NetlinkError};
@@ -43,6 +45,8 @@ pub struct PortConfig {
     pub admin_up: bool,
     /// `packet`, `datalink`: leave the device to the kernel too (by default the kernel is kept off it).
     pub share_with_kernel: bool,
+    /// `xdp`: how.
+    pub xdp: XdpOptions,
     /// `tun`: addresses of the host's side of the device.
     pub host_addrs: Vec<IpNet>,
     /// `rawip`: only packets to this address of the host.
@@ -70,6 +74,7 @@ impl PortConfig {
             promiscuous: false,
             admin_up: true,
             share_with_kernel: false,
+            xdp: XdpOptions::default(),
             host_addrs: Vec::new(),
             local: None,
             input: None,
@@ -89,6 +94,8 @@ pub type Guard = Box<dyn Send>;
 
 /// An opened port.
 pub struct OpenedPort {
+    /// How it moves packets: never [`PortKind::Auto`].
+    pub kind: PortKind,
     /// One queue per worker, at least one.
     pub queues: Vec<Box<dyn Port>>,
     /// What its frames look like.
@@ -130,6 +137,7 @@ impl OpenedPort {
     pub fn from_queues(queues: Vec<Box<dyn Port>>) -> Self {
         let medium = queues.first().map_or(Medium::Ip, |q| q.medium());
         OpenedPort {
+            kind: PortKind::Memory,
             caps: common_caps(&queues),
             queues,
             medium,
@@ -143,9 +151,8 @@ impl OpenedPort {
         }
     }
 
-    fn of_device<Q: Port + 'static>(port: &str, queues: Vec<Q>, facts: &Device) -> Result<Self, PortError> {
+    fn of_device(port: &str, queues: Vec<Box<dyn Port>>, facts: &Device) -> Result<Self, PortError> {
         let read = |e| PortError::system(port, "read the device's facts", super::error::NET_ADMIN, e);
-        let queues: Vec<Box<dyn Port>> = queues.into_iter().map(|q| Box::new(q) as Box<dyn Port>).collect();
         let mut opened = OpenedPort::from_queues(queues);
         opened.mac = facts.mac().map_err(read)?;
         opened.mtu = facts.mtu().map_err(read)?;
@@ -154,6 +161,11 @@ impl OpenedPort {
         opened.carrier = facts.link().map_err(read)?.1;
         Ok(opened)
     }
+}
+
+/// Queues of one kind as queues of any.
+fn boxed<Q: Port + 'static>(queues: Vec<Q>) -> Vec<Box<dyn Port>> {
+    queues.into_iter().map(|q| Box::new(q) as Box<dyn Port>).collect()
 }
 
 /// What all queues take.
@@ -167,6 +179,8 @@ fn common_caps(queues: &[Box<dyn Port>]) -> PortCaps {
 pub struct Opener {
     /// Times capture ports.
     pub clock: VirtualClock,
+    /// Memory that `xdp` ports share with the kernel.
+    memories: Memories,
     /// Devices from which the kernel is kept off, by index: several ports (VLANs) may use one device.
     blocks: BTreeMap<u32, Weak<KernelBlock>>,
 }
@@ -174,16 +188,61 @@ pub struct Opener {
 impl Opener {
     /// An opener whose capture ports follow `clock`.
     pub fn new(clock: VirtualClock) -> Self {
-        Opener { clock, blocks: BTreeMap::new() }
+        Opener { clock, memories: Memories::default(), blocks: BTreeMap::new() }
     }
 
     /// Opens a port with one queue for each of `workers`, in the calling thread's network namespace.
     pub fn open(&mut self, config: &PortConfig, workers: usize) -> Result<OpenedPort, PortError> {
-        let mut opened = open(config, workers, &self.clock)?;
-        if matches!(config.kind, PortKind::Packet | PortKind::Datalink) && !config.share_with_kernel {
+        let kind = match config.kind {
+            PortKind::Auto => return self.open_fastest(config, workers),
+            kind => kind,
+        };
+        let mut opened = match kind {
+            PortKind::Xdp => self.open_xdp(config, workers)?,
+            _ => open(config, workers, &self.clock)?,
+        };
+        opened.kind = kind;
+        if matches!(kind, PortKind::Packet | PortKind::Datalink) && !config.share_with_kernel {
             self.keep_kernel_off(config, &mut opened)?;
         }
         Ok(opened)
+    }
+
+    /// `xdp` where the device and our privileges allow it, `packet` otherwise; the log says which and why.
+    fn open_fastest(&mut self, config: &PortConfig, workers: usize) -> Result<OpenedPort, PortError> {
+        let device = config.device_name();
+        let as_kind = |kind| PortConfig { kind, ..config.clone() };
+        let possible = match config {
+            _ if config.vlan.is_some() => Err("several VLANs of a device cannot share AF_XDP".to_owned()),
+            _ if config.share_with_kernel => Err("AF_XDP leaves nothing to the kernel".to_owned()),
+            _ => xdp::can_be_xdp(device).map_err(str::to_owned),
+        };
+        let tried = possible.and_then(|()| self.open(&as_kind(PortKind::Xdp), workers).map_err(|e| e.to_string()));
+        match tried {
+            Ok(opened) => {
+                tracing::info!(port = %config.name, device, kind = "xdp", "chosen: the fastest here");
+                Ok(opened)
+            }
+            Err(reason) => {
+                let opened = self.open(&as_kind(PortKind::Packet), workers)?;
+                tracing::info!(port = %config.name, device, kind = "packet", not_xdp = reason, "chosen: the fastest here");
+                Ok(opened)
+            }
+        }
+    }
+
+    fn open_xdp(&mut self, config: &PortConfig, workers: usize) -> Result<OpenedPort, PortError> {
+        let refuse = |reason: &str| PortError::Config { port: config.name.clone(), reason: reason.to_owned() };
+        if config.share_with_kernel {
+            return Err(refuse(
+                "an xdp port takes every frame from the kernel; share_with_kernel needs kind = \"packet\"",
+            ));
+        }
+        let (name, device) = (config.name.as_str(), config.device_name());
+        let (queues, facts, guards) =
+            xdp::open(name, device, config.promiscuous, workers, config.xdp, &mut self.memories)?;
+        let queues = queues.into_iter().map(xdp::Queue::boxed).collect();
+        Ok(OpenedPort { guards, ..OpenedPort::of_device(name, queues, &facts)? })
     }
 
     /// Keeps the host's kernel from acting on the frames that the port receives.
@@ -211,24 +270,23 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
     match config.kind {
         PortKind::Tun => {
             let (queues, facts) = tun::open(name, device, config.mtu, workers)?;
-            let opened = OpenedPort::of_device(name, queues, &facts)?;
+            let opened = OpenedPort::of_device(name, boxed(queues), &facts)?;
             add_host_addrs(config, &opened)?;
             Ok(opened)
         }
         PortKind::Packet => {
             let (queues, facts) = packet::open(name, device, config.promiscuous, workers)?;
-            OpenedPort::of_device(name, queues, &facts)
+            OpenedPort::of_device(name, boxed(queues), &facts)
         }
         PortKind::Datalink => {
             let (queues, facts) = datalink::open(name, device, config.promiscuous, workers)?;
-            OpenedPort::of_device(name, queues, &facts)
+            OpenedPort::of_device(name, boxed(queues), &facts)
         }
         PortKind::RawIp => {
             let raw = rawip::RawIpConfig { local: config.local, device: config.device.clone() };
             let queues = rawip::open(name, &raw, workers)?;
             let mtu = queues.first().map_or(DEFAULT_MTU, rawip::RawIpQueue::mtu);
-            let queues = queues.into_iter().map(|q| Box::new(q) as Box<dyn Port>).collect();
-            Ok(OpenedPort { mtu, ..OpenedPort::from_queues(queues) })
+            Ok(OpenedPort { mtu, ..OpenedPort::from_queues(boxed(queues)) })
         }
         PortKind::Pcap => {
             let (input, output) = (config.input.as_deref(), config.output.as_deref());
@@ -247,7 +305,9 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             opened.guards.push(Box::new(far));
             Ok(opened)
         }
-        PortKind::Tunnel | PortKind::Loopback => Err(impossible("this kind has no device to open")),
+        PortKind::Tunnel | PortKind::Translator | PortKind::Loopback | PortKind::Xdp | PortKind::Auto => {
+            Err(impossible("this kind has no device to open"))
+        }
     }
 }
 

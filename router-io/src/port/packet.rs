@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
 const TP_STATUS_VLAN_TPID_VALID: u32 = 1 << 6;
-const TPID_8021Q: u16 = 0x8100;
+pub(super) const TPID_8021Q: u16 = 0x8100;
 
 /// One socket on a device.
 #[derive(Debug)]
@@ -75,6 +75,13 @@ pub fn open(
     }
     let queues = sockets.into_iter().map(|(fd, receives)| PacketQueue::new(fd, ifindex, receives)).collect();
     Ok((queues, facts))
+}
+
+/// A socket that only sends on the device `ifindex`.
+pub(super) fn open_sender(ifindex: u32) -> io::Result<PacketQueue> {
+    let fd = sys::socket()?;
+    sys::bind(&fd, ifindex, false)?;
+    Ok(PacketQueue::new(fd, ifindex, false))
 }
 
 impl PacketQueue {

@@ -125,7 +125,7 @@ fn prime_checksum(frame: &mut Frame, medium: Medium, field: u16) -> Result<(), M
 }
 
 /// Where the network header starts in an Ethernet frame, behind any VLAN tags.
-fn ethernet_payload(frame: &[u8]) -> Option<usize> {
+pub(super) fn ethernet_payload(frame: &[u8]) -> Option<usize> {
     let mut at = 12;
     loop {
         let ethertype = u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]);

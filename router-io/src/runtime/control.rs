@@ -2,6 +2,7 @@
 //! may still be reading.
 
 use super::ports::OpenPort;
+use super::watch::Watches;
 use crate::clock::{Clock, VirtualClock};
 use crate::netlink::LinkMonitor;
 use crate::port::open::Opener;
@@ -12,10 +13,12 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use router_core::counters::{PortTotals, Totals, WorkerCounters};
 use router_core::drop_reason::DropReason;
 use router_core::frame::{FramePool, MAX_FRAME};
+use router_core::journal::{Happened, Subject};
 use router_core::port::PortId;
 use router_core::router::Router;
 use router_core::tables::Tables;
 use router_core::time::{Duration, Instant};
+use router_core::trace::Tap;
 use router_core::worker::Outbox;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::BTreeMap;
@@ -65,6 +68,9 @@ pub enum Settled {
     No,
 }
 
+/// Is told what changed, in order, and how many changes were too many to be kept.
+pub type Watcher = Box<dyn FnMut(&Control, Vec<(Happened, Subject)>, u64) + Send>;
+
 /// The control side of a running router, lent to commands (see [`super::RouterHandle::call`]).
 pub struct Control {
     pub(super) router: Router,
@@ -74,6 +80,7 @@ pub struct Control {
     pub(super) ports: BTreeMap<PortId, OpenPort>,
     pub(super) opener: Opener,
     pub(super) links: Option<LinkMonitor>,
+    pub(super) watches: Watches,
     tables: Arc<ArcSwap<Tables>>,
     /// Former snapshots: freed here, once no worker holds them any more.
     retired: Vec<Arc<Tables>>,
@@ -84,17 +91,21 @@ pub struct Control {
     reports: Receiver<Report>,
     wake: Wake,
     stopping: bool,
+    watcher: Option<Watcher>,
 }
 
 impl Control {
     pub(super) fn new(parts: ControlParts) -> Self {
+        let (mut router, clock) = (parts.router, parts.clock.clone());
+        *router.tap() = Tap::new(Box::new(move || clock.now()));
         Control {
-            router: parts.router,
+            router,
             out: Outbox::new(parts.max_ports, FramePool::new(POOL, MAX_FRAME)),
             workers: parts.workers,
             ports: BTreeMap::new(),
             opener: Opener::new(parts.virtual_clock),
             links: None,
+            watches: Watches::default(),
             clock: parts.clock,
             tables: parts.tables,
             retired: Vec::new(),
@@ -105,6 +116,27 @@ impl Control {
             reports: parts.reports,
             wake: parts.wake,
             stopping: false,
+            watcher: None,
+        }
+    }
+
+    /// Calls `watcher` at the end of each turn in which something changed, on the control thread: it must not wait. None
+    /// ends that.
+    pub fn watch(&mut self, watcher: Option<Watcher>) {
+        self.router.follow(watcher.is_some());
+        self.watcher = watcher;
+    }
+
+    fn tell_watcher(&mut self) {
+        if self.watcher.is_none() {
+            return;
+        }
+        let (changes, lost) = self.router.take_changes();
+        if !(changes.is_empty() && lost == 0)
+            && let Some(mut watcher) = self.watcher.take()
+        {
+            watcher(self, changes, lost);
+            self.watcher = Some(watcher);
         }
     }
 
@@ -189,6 +221,7 @@ impl Control {
         let now = self.clock.now();
         self.deadline = self.router.poll(now, &mut self.out);
         self.commit();
+        self.tell_watcher();
         self.deliver();
         self.reclaim(now);
         self.out.pool.refill(SPARE_FRAMES);

@@ -85,7 +85,7 @@ impl Control {
     fn reopen(&mut self, link: &LinkInfo) {
         let lost = |p: &super::ports::OpenPort| {
             p.device_index.is_none()
-                && matches!(p.config.kind, PortKind::Packet | PortKind::Datalink)
+                && matches!(p.config.kind, PortKind::Packet | PortKind::Datalink | PortKind::Xdp | PortKind::Auto)
                 && p.config.device_name() == link.name
         };
         let ids: Vec<_> = self.ports.iter().filter(|(_, p)| lost(p)).map(|(id, p)| (*id, p.config.clone())).collect();

@@ -6,13 +6,15 @@ mod ports;
 pub mod privileges;
 pub mod replay;
 mod signals;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
-pub use control::{Control, Settled};
+pub use control::{Control, Settled, Watcher};
 pub use ports::ControlError;
 pub use signals::{Signal, Signals};
+pub use watch::{Capture, MAX_TRACED, Trace, Traced, WatchError};
 
 use crate::clock::{Clock, VirtualClock};
 use crate::sys::wake::Wake;
@@ -20,10 +22,12 @@ use crate::worker::{Worker, WorkerParts};
 use arc_swap::ArcSwap;
 use control::{Command, ControlParts, WorkerLink};
 use crossbeam_channel::{Sender, bounded, unbounded};
-use privileges::{Privilege, keep_only_and_tell};
+use privileges::{OF_PORTS, keep_only_and_tell};
 use router_core::counters::WorkerCounters;
 use router_core::router::Router;
 use router_core::settings::Settings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
@@ -41,7 +45,7 @@ const COMMANDS: usize = 256;
 /// How to run a router.
 #[derive(Clone, Debug)]
 pub struct RuntimeConfig {
-    /// Worker threads, at least one.
+    /// Worker threads, at least one. Several are pinned, each to a processor of its own, if there are enough.
     pub workers: usize,
     /// Room for ports and tunnels.
     pub max_ports: usize,
@@ -69,20 +73,26 @@ impl Runtime {
     /// the capabilities that they do not need ([`privileges`]); the calling thread keeps its own.
     pub fn start(config: RuntimeConfig) -> io::Result<Self> {
         let (control, workers, handle) = assemble(config, Clock::monotonic())?;
+        allow_pinned_memory();
         // From here on, dropping the runtime stops what has been started.
         let mut runtime = Runtime { handle, control: None, workers: Vec::new() };
         let builder = std::thread::Builder::new().name("control".to_owned());
         runtime.control = Some(builder.spawn(move || {
             let may_open_tun = || open_is_allowed(Path::new("/dev/net/tun"));
-            keep_only_and_tell("control", &[Privilege::NetRaw, Privilege::NetAdmin], may_open_tun);
+            keep_only_and_tell("control", &OF_PORTS, may_open_tun);
             control.run();
         })?);
+        let places = processors(workers.len());
         for (i, worker) in workers.into_iter().enumerate() {
             let name = format!("worker{i}");
+            let place = places.get(i).copied();
             let builder = std::thread::Builder::new().name(name.clone());
             let last_words = StopAtEnd(runtime.handle());
             runtime.workers.push(builder.spawn(move || {
                 let _last_words = last_words;
+                if let Some(processor) = place {
+                    stay_on(processor);
+                }
                 keep_only_and_tell(&name, &[], || true);
                 worker.run()
             })?);
@@ -143,6 +153,36 @@ impl Drop for StopAtEnd {
         if self.0.commands.try_send(Box::new(Control::stop)).is_ok() {
             self.0.wake.ring();
         }
+    }
+}
+
+/// Processors for so many workers, one each. None when there are fewer than that, and for a single worker: the scheduler
+/// keeps that away from processors that are busy with interrupts.
+fn processors(workers: usize) -> Vec<usize> {
+    if workers < 2 {
+        return Vec::new();
+    }
+    let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
+    let list: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|c| allowed.is_set(*c)).take(workers).collect();
+    if list.len() == workers { list } else { Vec::new() }
+}
+
+/// Pins the calling thread.
+fn stay_on(processor: usize) {
+    let mut set = CpuSet::new();
+    set.set(processor);
+    if let Err(e) = sched_setaffinity(None, &set) {
+        tracing::debug!(processor, error = %e, "cannot pin a worker");
+    }
+}
+
+/// Memory that `xdp` ports share with the kernel counts against a limit, which threads without capabilities cannot raise.
+fn allow_pinned_memory() {
+    let limit = getrlimit(Resource::Memlock);
+    let wish = |maximum| setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
+    // None is "unlimited". Where that is refused, as much as may be; the port says so if it is too little.
+    if wish(None).is_err() {
+        let _ = wish(limit.maximum);
     }
 }
 

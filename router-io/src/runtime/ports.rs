@@ -84,7 +84,7 @@ impl Control {
             id: PortId::NONE,
             name: config.name.clone(),
             ifindex: 0,
-            kind: config.kind,
+            kind: if config.kind == PortKind::Auto { opened.kind } else { config.kind },
             medium: opened.medium,
             mac: config.mac.or(opened.mac),
             mtu: config.mtu.unwrap_or(opened.mtu),

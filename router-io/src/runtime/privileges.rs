@@ -3,7 +3,7 @@
 //! Capabilities belong to threads, and a new thread has those of the one that started it. Once everything is open:
 //!
 //! - workers have none: an open socket or TUN device sends and receives without;
-//! - the control thread keeps CAP_NET_RAW and CAP_NET_ADMIN: ports are opened when a command adds them, when the
+//! - the control thread keeps CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF and CAP_IPC_LOCK: ports are opened when a command adds them, when the
 //!   configuration is read again, and when a device returns;
 //! - threads that read files keep what overrides file permissions only if they cannot do without.
 
@@ -19,6 +19,10 @@ pub enum Privilege {
     NetRaw,
     /// CAP_NET_ADMIN: TUN devices, promiscuous mode, keeping the kernel off a device.
     NetAdmin,
+    /// CAP_BPF: XDP programs.
+    Bpf,
+    /// CAP_IPC_LOCK: memory shared with the kernel beyond RLIMIT_MEMLOCK.
+    IpcLock,
 }
 
 impl fmt::Display for Privilege {
@@ -26,6 +30,8 @@ impl fmt::Display for Privilege {
         f.write_str(match self {
             Privilege::NetRaw => "CAP_NET_RAW",
             Privilege::NetAdmin => "CAP_NET_ADMIN",
+            Privilege::Bpf => "CAP_BPF",
+            Privilege::IpcLock => "CAP_IPC_LOCK",
         })
     }
 }
@@ -35,12 +41,17 @@ impl Privilege {
         match self {
             Privilege::NetRaw => Capability::CAP_NET_RAW,
             Privilege::NetAdmin => Capability::CAP_NET_ADMIN,
+            Privilege::Bpf => Capability::CAP_BPF,
+            Privilege::IpcLock => Capability::CAP_IPC_LOCK,
         }
     }
 }
 
 /// What lets a thread open files whose owner and mode do not.
 const FILES: [Capability; 3] = [Capability::CAP_DAC_OVERRIDE, Capability::CAP_DAC_READ_SEARCH, Capability::CAP_FOWNER];
+
+/// What opening ports may need.
+pub const OF_PORTS: [Privilege; 4] = [Privilege::NetRaw, Privilege::NetAdmin, Privilege::Bpf, Privilege::IpcLock];
 
 /// Takes from the calling thread, for good, every capability that is not in `keep`. Where `files_open` then says that
 /// the files it will need are out of reach, it keeps the capabilities for those, too. Returns what is left, by name.
@@ -83,10 +94,11 @@ fn list(privileges: &[Privilege], joint: &str) -> String {
 /// What ports of a kind need.
 pub fn needed(kind: PortKind) -> &'static [Privilege] {
     match kind {
-        PortKind::Packet | PortKind::Datalink => &[Privilege::NetRaw, Privilege::NetAdmin],
+        PortKind::Packet | PortKind::Datalink | PortKind::Auto => &[Privilege::NetRaw, Privilege::NetAdmin],
+        PortKind::Xdp => &[Privilege::NetRaw, Privilege::NetAdmin, Privilege::Bpf],
         PortKind::RawIp => &[Privilege::NetRaw],
         PortKind::Tun => &[Privilege::NetAdmin],
-        PortKind::Memory | PortKind::Pcap | PortKind::Tunnel | PortKind::Loopback => &[],
+        PortKind::Memory | PortKind::Pcap | PortKind::Tunnel | PortKind::Translator | PortKind::Loopback => &[],
     }
 }
 

@@ -29,6 +29,34 @@ pub struct Device {
     name: [u8; libc::IFNAMSIZ],
 }
 
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
+
+/// struct ethtool_channels.
+#[repr(C)]
+#[derive(Default)]
+struct EthtoolChannels {
+    cmd: u32,
+    max: [u32; 4],
+    rx: u32,
+    tx: u32,
+    other: u32,
+    combined: u32,
+}
+
+/// struct ethtool_drvinfo.
+#[repr(C)]
+struct EthtoolDriver {
+    cmd: u32,
+    driver: [u8; 32],
+    version: [u8; 32],
+    firmware: [u8; 32],
+    bus: [u8; 32],
+    rom: [u8; 32],
+    reserved: [u8; 12],
+    counts: [u32; 5],
+}
+
 #[repr(C)]
 struct EthtoolValue {
     cmd: u32,
@@ -129,6 +157,35 @@ impl Device {
         req.ifr_ifru.ifru_data = std::ptr::from_mut(&mut value).cast();
         self.ioctl(libc::SIOCETHTOOL as _, &mut req)?;
         Ok(value.data)
+    }
+
+    /// Receive queues in use; 1 where the driver does not say.
+    pub fn rx_queues(&self) -> u32 {
+        let mut channels = EthtoolChannels { cmd: ETHTOOL_GCHANNELS, ..EthtoolChannels::default() };
+        let mut req = self.request();
+        req.ifr_ifru.ifru_data = std::ptr::from_mut(&mut channels).cast();
+        match self.ioctl(libc::SIOCETHTOOL as _, &mut req) {
+            Ok(()) => (channels.rx + channels.combined).max(1),
+            Err(_) => 1,
+        }
+    }
+
+    /// Whether frames come from a wire: then none has an unfinished checksum. False for devices between this machine's own
+    /// stacks or guests (veth, TAP, virtio and the like), and where the driver does not say.
+    pub fn is_hardware(&self) -> bool {
+        const OF_GUESTS: [&[u8]; 5] = [b"virtio_net", b"vmxnet3", b"hv_netvsc", b"vif", b"ena"];
+        // SAFETY: a C struct of integers and arrays: all zero is a valid value.
+        let mut info: EthtoolDriver = unsafe { std::mem::zeroed() };
+        info.cmd = ETHTOOL_GDRVINFO;
+        let mut req = self.request();
+        req.ifr_ifru.ifru_data = std::ptr::from_mut(&mut info).cast();
+        if self.ioctl(libc::SIOCETHTOOL as _, &mut req).is_err() {
+            return false;
+        }
+        let text = |field: &[u8; 32]| field.iter().position(|b| *b == 0).unwrap_or(32);
+        let driver = &info.driver[..text(&info.driver)];
+        // A PCI address: 0000:00:03.0.
+        info.bus.contains(&b':') && !OF_GUESTS.contains(&driver)
     }
 
     /// The present word of an offload setting.

@@ -1,6 +1,7 @@
 //! System calls that no crate offers in a safe form, each behind a small safe function. All unsafe code of ports and
 //! workers lives here.
 
+pub mod bpf;
 pub mod cycles;
 pub mod device;
 pub mod mmsg;
@@ -9,3 +10,4 @@ pub mod packet;
 pub mod signal;
 pub mod tun;
 pub mod wake;
+pub mod xsk;

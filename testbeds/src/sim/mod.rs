@@ -195,6 +195,9 @@ impl Net {
         };
         let id = r.router.add_port(now, info).expect("port");
         r.commit(now);
+        // Until it has made sure that nobody else has its addresses and told everybody (nothing is linked to it yet).
+        self.flush(node);
+        self.run(Duration::from_secs(5));
         End { node, port: id.0 }
     }
 

@@ -148,6 +148,7 @@ fn down_devices_refuse_routes() {
     assert_eq!((e.exit_code(), RouteError::Exists.exit_code()), (1, 2));
 }
 
+/// Proves rfc1812-4.2.3.1-broadcast, rfc1812-5.2.1-local.
 #[test]
 fn own_addresses_make_routes() {
     let r = lab();

@@ -4,6 +4,7 @@ use super::*;
 use crate::addr::Family::{Inet, Inet6};
 use crate::spec::HopState;
 
+/// Proves rfc8950-4-next-hop, rfc8950-4-link-local, draft-v4-via-v6-3-route.
 #[test]
 fn next_hop_family_is_independent_of_the_route() {
     let mut r = lab();

@@ -29,7 +29,8 @@ pub(super) use send::Sent;
 use crate::addr::Family;
 use crate::fib::Lookup;
 use crate::frame::Frame;
-use crate::object::ObjectId;
+use crate::object::{Object, ObjectId};
+use crate::observe::Observer;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::tables::Tables;
 use crate::worker::{MAX_BATCH, Outbox, Worker};
@@ -146,13 +147,30 @@ fn room(list: &mut Vec<ObjectId>, n: usize) -> &mut [ObjectId] {
     &mut list[..n]
 }
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// The first three passes over a batch received from `port`: afterwards [`Passes::egress`] says where each frame
     /// goes, and those that do not go to the general path are ready to be sent.
     #[inline]
     pub(super) fn pass(&mut self, batch: &mut [Frame], port: &PortInfo, tables: &Tables, out: &Outbox) {
         self.passes.survey(port, batch);
         self.passes.look_up(batch, port, tables);
-        self.edit(batch, tables, out);
+        if O::ON {
+            self.leave_to_the_observer(batch, port, tables);
+        }
+        self.edit(batch, port.id, tables, out);
+    }
+
+    /// Sends what is watched through the general path, which tells of each step.
+    fn leave_to_the_observer(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
+        let tunnels = self.observer.follows_tunnels();
+        for at in 0..self.passes.lanes.len() {
+            let (Some(lane), Some(frame)) = (self.passes.lanes.get(at).copied(), batch.get(at)) else { continue };
+            let object = || self.passes.id(&lane).and_then(|id| tables.routing.objects.get(id));
+            let tunnel =
+                || lane.tunnel != PortId::NONE || matches!(object(), Some(Object::Encap(_) | Object::Group(_)));
+            if self.observer.follows(port.id, frame) || tunnels && tunnel() {
+                self.passes.lanes[at] = Lane::GENERAL;
+            }
+        }
     }
 }

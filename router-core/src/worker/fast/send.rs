@@ -8,6 +8,7 @@ use crate::flow;
 use crate::forward::tunnel::OVERHEAD;
 use crate::frame::Frame;
 use crate::object::{Encap, Forward, Group, Object, ObjectId};
+use crate::observe::Observer;
 use crate::packet::Packet;
 use crate::port::PortId;
 use crate::tables::Tables;
@@ -34,9 +35,9 @@ struct Target<'t> {
     encap: Option<&'t Encap>,
 }
 
-impl Worker {
+impl<O: Observer> Worker<O> {
     /// Edits every packet that the general path need not see.
-    pub(super) fn edit(&mut self, batch: &mut [Frame], tables: &Tables, out: &Outbox) {
+    pub(super) fn edit(&mut self, batch: &mut [Frame], ingress: PortId, tables: &Tables, out: &Outbox) {
         let Worker { passes, counters, ident, flow_seed, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
@@ -46,7 +47,7 @@ impl Worker {
             let lanes = passes.lanes.get(first..first + group.len()).unwrap_or_default();
             let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
             for (lane, frame) in lanes.iter().zip(group.iter()) {
-                targets.push(target(passes, lane, frame, tables, *flow_seed, out.tx.len()));
+                targets.push(target(passes, lane, frame, ingress, tables, *flow_seed, out.tx.len()));
             }
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
                 let (port, len) = match (target, lane.family) {
@@ -132,6 +133,7 @@ fn target<'t>(
     passes: &Passes,
     lane: &Lane,
     frame: &Frame,
+    ingress: PortId,
     tables: &'t Tables,
     flow_seed: u64,
     queues: usize,
@@ -160,6 +162,10 @@ fn target<'t>(
         }
         _ => return None,
     };
+    // Back by the port it came in: the sender may have to be told of a better way.
+    if hop.port == ingress && encap.is_none() && lane.tunnel == PortId::NONE && tables.settings.icmp.redirects {
+        return None;
+    }
     let overhead = if encap.is_some() { OVERHEAD } else { 0 };
     let up = tables.ports.get(hop.port).is_some_and(|p| p.up);
     let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;

@@ -1,0 +1,264 @@
+//! `duet bench wire`: a private lab, a device under test in it, a generator and a sink, and the measurements of RFC 2544
+//! and RFC 8219, beside the kernel's own forwarding in the same run. See `docs/benchmarking.md` for the method.
+
+mod dut;
+mod error;
+mod lab;
+mod measure;
+mod noise;
+mod plan;
+mod search;
+mod topology;
+
+pub(crate) use plan::WireArgs;
+
+use super::Progress;
+use super::report::{self, Cell, Ratio, Report, Roof, Series, Settings};
+use crate::grammar::{Failure, exit};
+use lab::{Lab, Setup};
+use measure::{Figures, Session};
+use plan::{Cpus, DutName, PathName};
+use router_io::lab::sandbox;
+use router_io::machine::Machine;
+use router_io::traffic::affinity;
+
+/// Above this share of a processor others disturb the figures.
+const FOREIGN: f64 = 0.05;
+
+/// What became of the run.
+pub(super) enum Outcome {
+    /// Measured, in the process inside the sandbox.
+    Done(Box<Report>),
+    /// This was the process outside; the other one has said everything and ended with this code.
+    Elsewhere(u8),
+}
+
+/// Runs the measurement, in a private lab. Call it from the main thread before any other exists.
+pub(super) fn run(args: &WireArgs) -> Result<Outcome, Failure> {
+    match sandbox::enter() {
+        Ok(sandbox::Side::Outside(code)) => Ok(Outcome::Elsewhere(u8::try_from(code).unwrap_or(1))),
+        Ok(sandbox::Side::Inside) => inside(args).map(|r| Outcome::Done(Box::new(r))),
+        Err(e) => {
+            let hint = "a private lab needs CAP_SYS_ADMIN and CAP_NET_ADMIN, or user namespaces; \"duet bench forward\" \
+                        measures in memory, without privileges";
+            Err(Failure::with_hint(exit::REFUSED, e.to_string(), hint))
+        }
+    }
+}
+
+fn inside(args: &WireArgs) -> Result<Report, Failure> {
+    let progress = Progress::new();
+    let available = affinity();
+    let cpus = Cpus::choose(&available, args)?;
+    let mut duts = args.duts.clone();
+    duts.extend(args.dut_exec.iter().map(|_| DutName::Exec));
+    let machine = Machine::read();
+    // This thread, too, belongs to the generator's side.
+    router_io::machine::pin(cpus.generator);
+    let mut report = Report {
+        bench: "wire".to_owned(),
+        schema: report::SCHEMA,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        commit: option_env!("DUET_COMMIT").unwrap_or("commit unknown").to_owned(),
+        date: now(),
+        command: std::env::args().collect(),
+        machine,
+        optimized: !cfg!(debug_assertions),
+        settings: settings(args, &cpus),
+        ..Report::default()
+    };
+    let mut session = Session {
+        args,
+        progress: &progress,
+        mismatches: Vec::new(),
+        noise: Vec::new(),
+        cpus: available.len(),
+        threads: Vec::new(),
+    };
+    for path in &args.paths {
+        one_path(&mut session, &mut report, *path, &duts, &cpus)?;
+    }
+    progress.0.finish_and_clear();
+    conclude(&mut report, &session, &cpus);
+    match session.mismatches.first() {
+        None => Ok(report),
+        Some(first) => {
+            let n = session.mismatches.len();
+            report
+                .warnings
+                .push(format!("counters disagree in {n} trials, so the figures are not to be believed: {first}"));
+            Ok(report)
+        }
+    }
+}
+
+fn one_path(
+    session: &mut Session<'_>,
+    report: &mut Report,
+    path: PathName,
+    duts: &[DutName],
+    cpus: &Cpus,
+) -> Result<(), Failure> {
+    let args = session.args;
+    let table = plan::routes(args, path, session.progress)?;
+    let setup = |path, dut| Setup {
+        path,
+        dut,
+        table: &table,
+        flows: args.flows,
+        workers: args.workers,
+        cpus,
+        exec: args.dut_exec.as_deref(),
+    };
+    session.progress.say("building the lab");
+    {
+        let mut alone = Lab::new(&setup(path, None))?;
+        report.settings.sink = alone.sink_name().to_owned();
+        for size in &args.sizes {
+            let mpps = report::round(session.roof(&mut alone, *size)? / 1e6);
+            report.roof.push(Roof { path: path.name().to_owned(), size: size.to_string(), mpps });
+        }
+    }
+    let mut labs = Vec::new();
+    for dut in duts {
+        session.progress.say(format!("{}: starting {}", path.name(), dut.name()));
+        // The kernel may lack the tunnel driver; plain IPv6 is what a tunnel is to be compared with anyway.
+        let real = if dut.is_kernel() && path.is_tunnel() { PathName::Native6 } else { path };
+        let mut lab = Lab::new(&setup(real, Some(*dut)))?;
+        session.threads.extend(lab.dut.iter().flat_map(|d| &d.threads));
+        lab.active(false);
+        labs.push(lab);
+    }
+    for size in &args.sizes {
+        let all = session.measure(&mut labs, path, *size)?;
+        let reference = reference(duts, &all);
+        for ((dut, lab), figures) in duts.iter().zip(&labs).zip(&all) {
+            let real = (lab.path != path).then(|| lab.path.name().to_owned());
+            let mut cell = cell(figures, reference.filter(|(name, _)| name != dut));
+            cell.path = path.name().to_owned();
+            cell.size = size.to_string();
+            cell.dut = dut.name().to_owned();
+            cell.instead = real;
+            cell.routes = table.len();
+            report.cells.push(cell);
+        }
+    }
+    Ok(())
+}
+
+/// What the others are compared with: the kernel on the same split of processors, or else the kernel.
+fn reference<'a>(duts: &[DutName], all: &'a [Figures]) -> Option<(DutName, &'a Figures)> {
+    let find = |wanted: DutName| duts.iter().position(|d| *d == wanted);
+    let at = find(DutName::KernelThreaded).or_else(|| find(DutName::Kernel))?;
+    Some((duts[at], all.get(at)?))
+}
+
+fn cell(f: &Figures, reference: Option<(DutName, &Figures)>) -> Cell {
+    let over = |mine: &[f64], theirs: &[f64]| {
+        Series::of(mine.to_vec()).zip(Series::of(theirs.to_vec())).and_then(|(a, b)| a.over(&b))
+    };
+    let ratio = reference.map(|(name, other)| Ratio {
+        to: name.name().to_owned(),
+        peak: over(&f.peak, &other.peak),
+        throughput: over(&f.throughput, &other.throughput),
+        tcp: over(&f.tcp, &other.tcp),
+    });
+    Cell {
+        peak: Series::of(f.peak.clone()),
+        throughput: Series::of(f.throughput.clone()),
+        ratio,
+        latency: f.latency(),
+        loss: f.loss.clone(),
+        burst: Series::of(f.burst.clone()),
+        reset: Series::of(f.reset.clone()),
+        tcp: Series::of(f.tcp.clone()),
+        generator_limited: f.limited,
+        ..Cell::default()
+    }
+}
+
+fn settings(args: &WireArgs, cpus: &Cpus) -> Settings {
+    let table = match (&args.table, args.routes) {
+        (Some(file), _) => format!("routes of {}", file.display()),
+        (None, 1) => "one route".to_owned(),
+        (None, n) => format!("{n} synthetic routes"),
+    };
+    Settings {
+        flows: args.flows,
+        table,
+        workers: args.workers,
+        seconds: args.time.as_secs_f64(),
+        repeat: args.repeat,
+        loss_percent: args.loss,
+        load_percent: args.load,
+        probes_per_second: args.probes,
+        generator_cpu: cpus.generator,
+        dut_cpus: cpus.dut.clone(),
+        generator: "AF_PACKET, sendmmsg".to_owned(),
+        sink: String::new(),
+    }
+}
+
+/// Noise, and what follows from it and from the machine.
+fn conclude(report: &mut Report, session: &Session<'_>, cpus: &Cpus) {
+    let n = session.noise.len().max(1) as f64;
+    let sum = |f: fn(&noise::Noise) -> f64| session.noise.iter().map(f).sum::<f64>() / n;
+    let percent = |x: f64| (x * 1000.0).round() / 10.0;
+    let worst = session.noise.iter().map(|x| x.foreign).fold(0.0, f64::max);
+    report.noise = report::Noise {
+        foreign_percent: percent(sum(|x| x.foreign)),
+        steal_percent: percent(sum(|x| x.steal)),
+        worst_foreign_percent: percent(worst),
+    };
+    let noise = report.noise;
+    let mut say = |text: String| report.warnings.push(text);
+    if worst > FOREIGN {
+        say(format!(
+            "other programs used {} % of a processor during the measurement, {} % in the worst repetition",
+            noise.foreign_percent, noise.worst_foreign_percent
+        ));
+    }
+    if noise.steal_percent > FOREIGN * 100.0 {
+        say(format!("the hypervisor took {} % of a processor's time away", noise.steal_percent));
+    }
+    if cpus.dut.contains(&cpus.generator) {
+        say("generator and device under test share a processor: rates say little".to_owned());
+    }
+    if cfg!(debug_assertions) {
+        say("built without optimisation: the figures say nothing about a release build".to_owned());
+    }
+}
+
+/// The present time as RFC 3339 has it, UTC, to the second.
+fn now() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, s) = (since / 86_400, since % 86_400);
+    let (year, month, day) = civil(days as i64);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", s / 3600, s / 60 % 60, s % 60)
+}
+
+/// Year, month and day of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
+fn civil(days: i64) -> (i64, i64, i64) {
+    // Counted from 0000-03-01, so that a leap day is the last of its year; 400 years have 146,097 days.
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for (days, date) in [(0, (1970, 1, 1)), (59, (1970, 3, 1)), (11_016, (2000, 2, 29)), (20_779, (2026, 11, 22))] {
+            assert_eq!(civil(days), date);
+        }
+        assert!(now().ends_with('Z') && now().len() == 20);
+    }
+}

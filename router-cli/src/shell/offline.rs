@@ -1,0 +1,148 @@
+//! A router made from a configuration alone: all its tables, none of its devices. Behind a socket of its own, so that every
+//! command works on it as on a running one.
+
+use crate::backend::RouterBackend;
+use crate::config::{Change, LinkLocal, Plan, PortPlan, Target, apply, diff};
+use crate::control::{Access, Limits, Op, Server, WireError};
+use crate::grammar::{Failure, exit};
+use ipnet::IpNet;
+use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind};
+use router_io::runtime::{Runtime, RuntimeConfig};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Room for ports and tunnels, as in a running router.
+const MAX_PORTS: usize = 16_384;
+/// MTU of a port whose device would say it.
+const MTU: u32 = 1500;
+
+/// See the module. Ends when dropped, and takes its socket with it.
+pub(crate) struct Offline {
+    // In this order: nobody may ask a router that is gone.
+    _server: Server,
+    _runtime: Runtime,
+    dir: PrivateDir,
+    /// The router's name.
+    pub name: String,
+}
+
+impl Offline {
+    /// Builds the router that `plan` describes.
+    pub fn start(plan: &Plan) -> Result<Offline, Failure> {
+        let failed = |e: std::io::Error| Failure::new(exit::REFUSED, format!("Cannot make a router in memory: {e}"));
+        let config = RuntimeConfig {
+            workers: 1,
+            max_ports: MAX_PORTS,
+            settings: plan.settings.clone(),
+            ..RuntimeConfig::default()
+        };
+        let runtime = Runtime::start(config).map_err(failed)?;
+        let backend = Arc::new(RouterBackend::new(runtime.handle(), &plan.router.name));
+        let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
+        apply(&WithoutDevices(&backend), &diff(&fresh, plan))?;
+        let dir = PrivateDir::new().map_err(failed)?;
+        let access = Access { mode: 0o600, ..Access::default() };
+        let limits = Limits { idle: std::time::Duration::from_secs(3600), ..Limits::default() };
+        let server = Server::start(&dir.socket(), &access, limits, backend)
+            .map_err(|e| Failure::new(exit::REFUSED, e.to_string()))?;
+        Ok(Offline { _server: server, _runtime: runtime, dir, name: plan.router.name.clone() })
+    }
+
+    /// The directory that its socket is in.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.0.clone()
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.socket()
+    }
+}
+
+/// A directory that only this user can look into.
+struct PrivateDir(PathBuf);
+
+impl PrivateDir {
+    fn new() -> std::io::Result<PrivateDir> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let base = std::env::var_os("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .filter(|p| p.is_dir())
+            .unwrap_or_else(std::env::temp_dir);
+        loop {
+            let n = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = base.join(format!("duet-offline-{}-{n}", std::process::id()));
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(PrivateDir(path)),
+                // Left by a process that was killed and had the same number.
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && n < 1000 => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("offline.sock")
+    }
+}
+
+impl Drop for PrivateDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.socket());
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// Ports are entered into the tables; no device is opened.
+struct WithoutDevices<'b>(&'b RouterBackend);
+
+impl Target for WithoutDevices<'_> {
+    fn change(&self, wanted: Change) -> Result<(), WireError> {
+        match wanted {
+            Change::PortAdd(plan) if plan.kind != PortKind::Loopback => {
+                self.0.add_port_without_device(port_info(&plan))
+            }
+            other => self.0.change(other),
+        }
+    }
+
+    fn changes(&self, ops: Vec<Op>) -> Result<(), (usize, WireError)> {
+        self.0.changes(ops)
+    }
+}
+
+fn port_info(plan: &PortPlan) -> PortInfo {
+    let mut addrs = plan.address.clone();
+    if let LinkLocal::Address(a) = plan.link_local {
+        addrs.extend(IpNet::new(a.into(), 64));
+    }
+    if let (PortKind::RawIp, Some(local)) = (plan.kind, plan.local) {
+        addrs.push(IpNet::from(local));
+    }
+    let medium = match plan.kind {
+        PortKind::Tun | PortKind::RawIp | PortKind::Tunnel | PortKind::Translator | PortKind::Loopback => Medium::Ip,
+        _ => Medium::Ethernet,
+    };
+    PortInfo {
+        id: PortId::NONE,
+        name: plan.name.clone(),
+        ifindex: 0,
+        kind: plan.kind,
+        medium,
+        mac: plan.mac,
+        mtu: plan.mtu.unwrap_or(MTU),
+        vlan: plan.vlan,
+        table: plan.table,
+        up: plan.up,
+        admin_up: plan.up,
+        caps: PortCaps::default(),
+        addrs,
+    }
+}
+
+/// Reads a configuration for a router without devices.
+pub(crate) fn load(file: &Path) -> Result<Plan, Failure> {
+    crate::run::load(file)
+}

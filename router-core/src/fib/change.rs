@@ -1,0 +1,226 @@
+//! A prefix comes, changes or goes: its way down through the nodes, which are rewritten on the way up.
+
+use super::arena::{FibFull, FibMemory};
+use super::edit::{Header, MAX_SKIP, Narrow, Slots};
+use super::node::{LEAF, SMALL, is_link};
+use super::record::{Present, has};
+
+/// What happens to a prefix.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    /// Its address, in the first bytes.
+    pub(super) net: [u8; 16],
+    /// Its bits: at least one.
+    pub(super) len: usize,
+    /// What the slots that it owns shall hold: an answer.
+    pub(super) entry: u32,
+    /// Whether it is there afterwards.
+    pub(super) stays: bool,
+}
+
+impl Change {
+    fn byte(&self, depth: usize) -> u8 {
+        self.net[depth & 15]
+    }
+
+    /// The byte within which it ends.
+    fn last(&self) -> usize {
+        (self.len - 1) / 8
+    }
+}
+
+/// Calls `f` for ranges of slots (start, end) that prefix `i` of a node owns: those that no longer prefix covers.
+pub(super) fn owned(i: usize, present: &Present, f: &mut impl FnMut(usize, usize)) {
+    let level = i.ilog2();
+    let (below, width) = (8 - level, 1usize << (8 - level));
+    let start = (i << below) - 256;
+    if level == 8 || !any_below(i, level, present) {
+        return f(start, start + width);
+    }
+    for child in [2 * i, 2 * i + 1] {
+        if !has(present, child) {
+            owned(child, present, f);
+        }
+    }
+}
+
+/// Whether a longer prefix lies within prefix `i` of `level` bits.
+fn any_below(i: usize, level: u32, present: &Present) -> bool {
+    (1..=8 - level).any(|k| {
+        let (from, n) = (i << k, 1usize << k);
+        match n {
+            64.. => present[from >> 6..(from + n) >> 6].iter().any(|w| *w != 0),
+            _ => present[from >> 6] >> (from & 63) & ((1 << n) - 1) != 0,
+        }
+    })
+}
+
+/// A change on its way through the nodes.
+pub(super) struct Edit<'a> {
+    pub(super) memory: &'a mut FibMemory,
+    pub(super) change: Change,
+    /// The depth at which nodes must be plain: those that a direct root leads to, of IPv4.
+    pub(super) plain: Option<usize>,
+    /// Prefixes that came (1) or went (-1).
+    pub(super) added: i32,
+}
+
+impl Edit<'_> {
+    /// The entry, which covers what the first `depth` bytes of the prefix cover, after the change.
+    pub(super) fn entry(&mut self, entry: u32, depth: usize) -> Result<u32, FibFull> {
+        if !is_link(entry) {
+            return if self.change.stays { self.fresh(entry, depth) } else { Ok(entry) };
+        }
+        let Some(header) = self.memory.lines().header(entry) else { return self.node(entry, depth) };
+        let (bytes, n) = header.bytes();
+        let last = self.change.last();
+        let agree = (0..n).take_while(|i| depth + i < last && self.change.byte(depth + i) == bytes[*i]).count();
+        if agree == n {
+            return self.node(entry, depth + n);
+        }
+        if !self.change.stays {
+            return Ok(entry);
+        }
+        let split = self.split(entry, header, agree)?;
+        self.node(split, depth + agree)
+    }
+
+    /// Nodes for a prefix where an answer was.
+    fn fresh(&mut self, entry: u32, depth: usize) -> Result<u32, FibFull> {
+        let (last, plain) = (self.change.last(), self.plain == Some(depth));
+        let gap = last - depth;
+        if gap > MAX_SKIP || (plain && gap > 0) {
+            let at = if plain { depth } else { depth + MAX_SKIP };
+            let child = self.fresh(entry, at + 1)?;
+            let mut slots = [entry; 256];
+            slots[usize::from(self.change.byte(at))] = child;
+            let header = Header::of(&self.change.net[depth..at], entry);
+            let record = self.memory.records.take().ok_or(FibFull)?;
+            return self.memory.build(header, &slots, record, plain);
+        }
+        let header = Header::of(&self.change.net[depth..last], entry);
+        let i = self.place(last);
+        let record = self.memory.records.take().ok_or(FibFull)?;
+        self.memory.records.mark(record, i, true);
+        self.added = 1;
+        let (old, new) = (entry & !LEAF, self.change.entry & !LEAF);
+        if old < SMALL && new < SMALL {
+            let mut narrow = Narrow::uniform(old as u16);
+            owned(i, &Present::default(), &mut |start, end| narrow.fill(start, end, new as u16));
+            return self.memory.build_narrow(header, &narrow, record);
+        }
+        let mut slots = [entry; 256];
+        owned(i, &Present::default(), &mut |start, end| slots[start..end].fill(self.change.entry));
+        self.memory.build(header, &slots, record, plain)
+    }
+
+    /// A node in place of one that skips more bytes than agree, above it.
+    fn split(&mut self, entry: u32, header: Header, agree: usize) -> Result<u32, FibFull> {
+        let (bytes, n) = header.bytes();
+        let below = self.memory.copy_with(entry, Header::of(&bytes[agree + 1..n], header.otherwise))?;
+        let mut slots = [header.otherwise; 256];
+        slots[usize::from(bytes[agree])] = below;
+        let record = self.memory.records.take().ok_or(FibFull)?;
+        self.memory.build(Header::of(&bytes[..agree], header.otherwise), &slots, record, false)
+    }
+
+    /// The number of the prefix in the node in which it ends.
+    fn place(&self, depth: usize) -> usize {
+        (1 << 8 | usize::from(self.change.byte(depth))) >> (8 * depth + 8 - self.change.len)
+    }
+
+    /// As [`Edit::entry`] for a node, the bytes that it skips being those of the prefix.
+    fn node(&mut self, entry: u32, depth: usize) -> Result<u32, FibFull> {
+        if self.change.len > 8 * depth + 8 {
+            return self.below(entry, depth);
+        }
+        let (i, record) = (self.place(depth), self.memory.lines().record(entry));
+        let there = self.memory.records.has(record, i);
+        if !there && !self.change.stays {
+            return Ok(entry);
+        }
+        let header = self.memory.lines().header(entry);
+        let present = self.memory.records.get(record);
+        let new = self.own(entry, i, &present, depth)?;
+        self.added = i32::from(self.change.stays) - i32::from(there);
+        if there != self.change.stays {
+            self.memory.records.mark(record, i, self.change.stays);
+        }
+        match new {
+            New::Narrow(narrow) => self.memory.rewrite_narrow(entry, header, &narrow, record),
+            New::Slots(slots) => self.memory.rewrite(entry, header, &slots, record, self.plain == Some(depth)),
+        }
+    }
+
+    /// As [`Edit::node`] for a prefix that ends further down.
+    fn below(&mut self, entry: u32, depth: usize) -> Result<u32, FibFull> {
+        let byte = self.change.byte(depth);
+        let old = self.memory.lines().slot(entry, byte);
+        let new = self.entry(old, depth + 1)?;
+        if new == old {
+            return Ok(entry);
+        }
+        if is_link(new) && is_link(old) {
+            self.memory.lines().relink(entry, byte, new);
+            return Ok(entry);
+        }
+        let mut slots = self.memory.lines().unpack(entry);
+        slots[usize::from(byte)] = new;
+        let (header, record) = (self.memory.lines().header(entry), self.memory.lines().record(entry));
+        self.memory.rewrite(entry, header, &slots, record, self.plain == Some(depth))
+    }
+
+    /// An entry that a shorter prefix covers, after the change of that one. `depth` is that of the entry.
+    pub(super) fn hand_down(&mut self, entry: u32, depth: usize) -> Result<u32, FibFull> {
+        if !is_link(entry) {
+            return Ok(self.change.entry);
+        }
+        let header = self.memory.lines().header(entry).map(|h| Header { otherwise: self.change.entry, ..h });
+        let depth = depth + header.map_or(0, |h| h.bytes().1);
+        let record = self.memory.lines().record(entry);
+        let present = self.memory.records.get(record);
+        match self.own(entry, 1, &present, depth)? {
+            New::Narrow(narrow) => self.memory.rewrite_narrow(entry, header, &narrow, record),
+            New::Slots(slots) => self.memory.rewrite(entry, header, &slots, record, self.plain == Some(depth)),
+        }
+    }
+
+    /// The slots of a node when those that belong to prefix `i` of it have their new entry.
+    fn own(&mut self, entry: u32, i: usize, present: &Present, depth: usize) -> Result<New, FibFull> {
+        let value = self.change.entry & !LEAF;
+        if value < SMALL
+            && let Some(mut narrow) = self.memory.lines().narrow(entry)
+        {
+            owned(i, present, &mut |start, end| narrow.fill(start, end, value as u16));
+            return Ok(New::Narrow(narrow));
+        }
+        let mut slots = self.memory.lines().unpack(entry);
+        let mut result = Ok(());
+        owned(i, present, &mut |start, end| {
+            let mut last = None;
+            for slot in &mut slots[start..end] {
+                // A run of answers has one fate.
+                if let (Some((from, to)), Ok(())) = (last, result)
+                    && *slot == from
+                {
+                    *slot = to;
+                    continue;
+                }
+                match self.hand_down(*slot, depth + 1) {
+                    Ok(new) => {
+                        last = Some((*slot, new));
+                        *slot = new;
+                    }
+                    Err(e) => result = Err(e),
+                }
+            }
+        });
+        result.map(|()| New::Slots(slots))
+    }
+}
+
+/// What a node will hold.
+enum New {
+    Narrow(Narrow),
+    Slots(Slots),
+}

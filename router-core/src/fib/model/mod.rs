@@ -1,0 +1,134 @@
+//! How changes are published, under a model checker: every order in which a reader's and the writer's memory accesses can
+//! fall, and every old value that the memory model lets a reader see, up to a number of preemptions.
+//!
+//! The engine is compiled again with the checker's atomics, in small memory. That the checker can see faults is shown by
+//! planting some: links published without order, the zero-length prefix read once, nodes used again too early.
+
+mod read_once;
+mod sound;
+mod unordered;
+
+use ipnet::IpNet;
+
+/// Sizes of the model's memory, and where it comes from.
+macro_rules! small_memory {
+    () => {
+        pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+        pub(super) const SEGMENT_LOG2: u32 = 8;
+        pub(super) const SEGMENT: usize = 1 << SEGMENT_LOG2;
+        pub(super) const SEGMENTS: usize = 2;
+        pub(super) const CONSTANT_NODES: u32 = 4;
+        pub(super) const DIRECT_FROM: u32 = u32::MAX;
+        pub(super) const DIRECT_FREE: usize = 0;
+
+        pub(super) fn segment() -> Option<Box<[AtomicU64; SEGMENT]>> {
+            let words: Box<[AtomicU64]> = std::iter::repeat_with(|| AtomicU64::new(0)).take(SEGMENT).collect();
+            words.try_into().ok()
+        }
+    };
+}
+
+/// The scenarios, on the engine of the module that calls this.
+macro_rules! scenarios {
+    () => {
+        use super::{Step, net};
+        use crate::object::ObjectId;
+        use arena::FibMemory;
+        use loom::sync::Arc;
+        use std::net::Ipv4Addr;
+        use trie::Trie;
+
+        fn step(trie: &Trie<Ipv4Addr>, memory: &mut FibMemory, step: &Step) {
+            let (prefix, value, cover) = *step;
+            let (octets, len) = net(prefix);
+            match value {
+                Some(v) => trie.insert(memory, &octets, len, ObjectId(v)).expect("room"),
+                None => trie.remove(memory, &octets, len, cover.map(|(l, v)| (l, ObjectId(v)))),
+            }
+        }
+
+        /// A reader looks `probe` up once while the writer makes `changes` to what `before` made. It must see one of
+        /// `allowed`. Each change is a snapshot; its nodes are used again when the reader is done, or at once if `early`.
+        fn check(before: &'static [Step], changes: &'static [Step], probe: &str, allowed: &'static [u32], early: bool) {
+            let probe: Ipv4Addr = probe.parse().expect("an address");
+            let mut model = loom::model::Builder::new();
+            model.preemption_bound = Some(3);
+            model.check(move || {
+                let mut memory = FibMemory::new();
+                let trie = Arc::new(Trie::<Ipv4Addr>::new(0));
+                before.iter().for_each(|s| step(&trie, &mut memory, s));
+                memory.seal(0);
+                memory.release(1);
+                let mut snapshot = Arc::new(());
+                let reader = {
+                    let (trie, lines, held) = (trie.clone(), memory.lines().clone(), snapshot.clone());
+                    loom::thread::spawn(move || {
+                        let single = trie.lookup(&lines, probe);
+                        let mut batch = [ObjectId(0)];
+                        trie.lookup_batch(&lines, &[probe], &mut batch);
+                        drop(held);
+                        (single.0, batch[0].0)
+                    })
+                };
+                for (seq, change) in (1..).zip(changes) {
+                    step(&trie, &mut memory, change);
+                    memory.seal(seq);
+                    if early || Arc::get_mut(&mut snapshot).is_some() {
+                        memory.release(seq + 1);
+                    }
+                }
+                let (single, batch) = reader.join().expect("the reader");
+                assert!(allowed.contains(&single) && allowed.contains(&batch), "{single} {batch}: not {allowed:?}");
+            });
+        }
+    };
+}
+
+pub(self) use {scenarios, small_memory};
+
+/// A prefix, its value or None to remove it, and then the longest prefix around it.
+type Step = (&'static str, Option<u32>, Option<(u8, u32)>);
+
+fn net(prefix: &str) -> ([u8; 4], u8) {
+    match prefix.parse() {
+        Ok(IpNet::V4(n)) => (n.network().octets(), n.prefix_len()),
+        _ => panic!("{prefix} is no IPv4 prefix"),
+    }
+}
+
+/// A node appears below an answer.
+const NEW_NODE: (&[Step], &[Step], &str, &[u32]) =
+    (&[("10.0.0.0/8", Some(1), None)], &[("10.1.2.0/24", Some(2), None)], "10.1.2.3", &[1, 2]);
+
+/// The zero-length prefix changes, then a prefix goes that hid it: its former value was never the answer.
+const UNCOVERED: (&[Step], &[Step], &str, &[u32]) = (
+    &[("0.0.0.0/0", Some(1), None), ("10.0.0.0/8", Some(3), None)],
+    &[("0.0.0.0/0", Some(2), None), ("10.0.0.0/8", None, Some((0, 2)))],
+    "10.1.2.3",
+    &[3, 2],
+);
+
+/// A prefix comes, then the zero-length prefix behind it changes.
+const COVERED: (&[Step], &[Step], &str, &[u32]) = (
+    &[("0.0.0.0/0", Some(1), None), ("11.0.0.0/8", Some(4), None)],
+    &[("10.0.0.0/8", Some(3), None), ("0.0.0.0/0", Some(2), None)],
+    "10.1.2.3",
+    &[1, 3],
+);
+
+/// A node is replaced, and another one is made that would take its place.
+const REUSED: (&[Step], &[Step], &str, &[u32]) = (
+    &[("10.1.2.0/24", Some(1), None), ("10.1.4.0/24", Some(1), None)],
+    &[("10.1.3.0/24", Some(2), None), ("11.1.2.0/23", Some(9), None), ("12.1.2.0/23", Some(9), None)],
+    "10.1.2.3",
+    &[1],
+);
+
+/// A value changes in place, in a node and for the bytes that it skips.
+const IN_PLACE: (&[Step], &[Step], &str, &[u32]) = (
+    &[("10.0.0.0/8", Some(1), None), ("10.1.2.0/24", Some(2), None)],
+    &[("10.1.2.0/24", Some(3), None), ("10.0.0.0/8", Some(4), None), ("10.1.2.0/24", None, Some((8, 4)))],
+    "10.1.2.3",
+    &[2, 3, 4],
+);

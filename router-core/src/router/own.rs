@@ -1,0 +1,80 @@
+//! The router's own addresses on its links: probed, announced, given up when they are somebody else's.
+
+use crate::advert::{Due, write_advert};
+use crate::neighbor::{OwnEvent, write_announcement, write_probe};
+use crate::port::PortId;
+use crate::router::Router;
+use crate::time::Instant;
+use crate::worker::{Outbox, Step};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+impl Router {
+    /// Sends what is due about own addresses.
+    pub(super) fn announce(&mut self, now: Instant, out: &mut Outbox) {
+        if std::mem::take(&mut self.own_stale) {
+            self.own.follow(now, &self.settings.neighbor, &self.ports);
+            self.adverts.follow(now, &self.settings.adverts, &self.ports);
+        }
+        let mut events = Vec::new();
+        self.own.poll(now, &self.settings.neighbor, &mut events);
+        for event in events {
+            let (OwnEvent::Probe(port, addr) | OwnEvent::Announce(port, addr)) = event;
+            let Some(info) = self.ports.get(port) else { continue };
+            let Some(mut frame) = out.pool.take() else { return };
+            let written = match event {
+                OwnEvent::Probe(..) => write_probe(&mut frame, info, addr),
+                OwnEvent::Announce(..) => write_announcement(&mut frame, info, addr),
+            };
+            if written.is_err() {
+                out.pool.put(frame);
+                continue;
+            }
+            self.worker.counters().originated.add(1);
+            let tables = Arc::clone(&self.tables);
+            self.worker.transmit(&mut Step { now, tables: &tables, out }, port, frame);
+        }
+    }
+
+    /// Sends the router advertisements that are due.
+    pub(super) fn advertise(&mut self, now: Instant, out: &mut Outbox) {
+        let (ports, own) = (&self.ports, &self.own);
+        let ready = |id| {
+            let link_local = ports.get(id).and_then(|p| p.link_local());
+            link_local.is_some_and(|a| !own.is_tentative(id, &IpAddr::V6(a)))
+        };
+        let due = self.adverts.poll(now, ready);
+        self.send_adverts(now, due, out);
+    }
+
+    /// Tells every LAN that this router is its default router no more. To be called once, before the ports are closed.
+    pub fn farewell(&mut self, now: Instant, out: &mut Outbox) {
+        let due = self.adverts.finish();
+        self.send_adverts(now, due, out);
+    }
+
+    fn send_adverts(&mut self, now: Instant, due: Vec<Due>, out: &mut Outbox) {
+        for Due { port, settings, last } in due {
+            let Some(info) = self.ports.get(port).filter(|p| p.up) else { continue };
+            let Some(mut frame) = out.pool.take() else { return };
+            if write_advert(&mut frame, info, &settings, last).is_err() {
+                out.pool.put(frame);
+                continue;
+            }
+            self.worker.counters().originated.add(1);
+            let tables = Arc::clone(&self.tables);
+            self.worker.transmit(&mut Step { now, tables: &tables, out }, port, frame);
+        }
+    }
+
+    /// Takes an address away that somebody else on the link has (RFC 4862 5.4.5).
+    pub(super) fn give_up(&mut self, port: PortId, addr: IpAddr) {
+        let Ok(info) = self.port(port) else { return };
+        let duplicates: Vec<_> = info.addrs.iter().filter(|n| n.addr() == addr).copied().collect();
+        for net in duplicates {
+            if self.del_addr(port, net).is_ok() {
+                self.duplicates.entry(port).or_default().push(net);
+            }
+        }
+    }
+}

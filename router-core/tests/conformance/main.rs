@@ -1,0 +1,11 @@
+//! Requirements of the RFCs, packet by packet, on a whole router: what goes in, what must come out. The ids are those of
+//! the pages in `docs/rfc`.
+
+mod errors;
+mod extensions;
+mod neighbors;
+mod options;
+mod plain;
+mod redirects;
+mod rig;
+mod tunnels;

@@ -1,0 +1,163 @@
+//! Own addresses on a link, and answers for others: RFC 4861, RFC 4862, RFC 5227, RFC 1027.
+
+use crate::rig::{HOST, LAN, LAN_ADDRS, OWN, Rig, WAN_ADDRS, ip, read_icmp};
+use router_core::addr::MacAddr;
+use router_core::headers::ethernet::ETHERTYPE_ARP;
+use router_core::port::PortId;
+use router_core::settings::{Proxy, Settings};
+use router_core::time::Duration;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// A neighbour discovery message in its frame. `option` is the link-layer address option's type.
+fn ndp(kind: u8, flags: u8, src: &str, dst: &str, target: &str, option: Option<u8>) -> Vec<u8> {
+    let v6 = |t: &str| t.parse::<Ipv6Addr>().expect("address");
+    let mut m = vec![kind, 0, 0, 0, flags, 0, 0, 0];
+    m.extend(v6(target).octets());
+    if let Some(option) = option {
+        m.extend([option, 1]);
+        m.extend(HOST.0);
+    }
+    let to = if v6(dst).is_multicast() { MacAddr::for_ipv6_multicast(v6(dst)) } else { OWN[1] };
+    crate::rig::frame_of(HOST, to, &crate::rig::icmp(src, dst, 255, &m))
+}
+
+fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let head = [0, 1, 8, 0, 6, 4, 0, 1];
+    [&[0xff; 6][..], &HOST.0, &[8, 6], &head, &HOST.0, &sender, &[0; 6], &target].concat()
+}
+
+fn is_arp(frame: &[u8]) -> bool {
+    frame[12..14] == ETHERTYPE_ARP.to_be_bytes()
+}
+
+/// Type and target of neighbour discovery messages on `LAN`, with the packet's source.
+fn discovery(sent: &[(PortId, Vec<u8>)]) -> Vec<(u8, IpAddr, IpAddr)> {
+    let on_lan = sent.iter().filter(|(port, f)| *port == LAN && !is_arp(f));
+    on_lan
+        .map(|(_, f)| {
+            let (p, m) = read_icmp(&f[14..]);
+            assert_eq!(p.ttl, 255);
+            (m[0], IpAddr::from(<[u8; 16]>::try_from(&m[8..24]).expect("target")), p.src)
+        })
+        .collect()
+}
+
+/// Proves rfc4862-5.4.2-probe, rfc4861-7.2.6: a probe from the unspecified address for each, then advertisements to all.
+/// Proves rfc8504-5.4-nd.
+#[test]
+fn own_addresses_are_probed_and_announced() {
+    let mut rig = Rig::just_started(Settings::default(), LAN_ADDRS, WAN_ADDRS);
+    let first = rig.pass(Duration::from_millis(10));
+    let (link_local, global) = (ip("fe80::1"), ip("2001:db8::1"));
+    let none = ip("::");
+    assert_eq!(discovery(&first), [(135, global, none), (135, link_local, none)]);
+    let solicited_node = first.iter().find(|(_, f)| !is_arp(f)).map(|(_, f)| f[..6].to_vec());
+    assert_eq!(solicited_node.as_deref(), Some(&[0x33, 0x33, 0xff, 0, 0, 1][..]));
+    let gratuitous: Vec<_> = first.iter().filter(|(p, f)| *p == LAN && is_arp(f)).collect();
+    assert_eq!(gratuitous.len(), 1, "rfc5227-2.3");
+    let body = &gratuitous[0].1[14..];
+    assert_eq!((&body[8..18], &body[24..28]), (&[&OWN[1].0[..], &[192, 0, 2, 1]].concat()[..], &[192, 0, 2, 1][..]));
+    let later = rig.pass(Duration::from_secs(60));
+    let told = discovery(&later);
+    assert_eq!(told.iter().filter(|t| **t == (136, global, global)).count(), 2);
+    assert_eq!(told.iter().filter(|t| **t == (136, link_local, link_local)).count(), 2);
+    assert_eq!(told.len(), 4);
+}
+
+/// Proves rfc4862-5.4-tentative, rfc4862-5.4.3, rfc4862-5.4.4, rfc4862-5.4.5-duplicate.
+#[test]
+fn tentative_addresses_do_not_answer_and_duplicates_are_given_up() {
+    let group = "ff02::1:ff00:1";
+    let question = ndp(135, 0, "2001:db8::2", group, "2001:db8::1", Some(1));
+    let probe = ndp(135, 0, "::", group, "2001:db8::1", None);
+    let claim = ndp(136, 0x20, "2001:db8::1", "ff02::1", "2001:db8::1", Some(2));
+    let owns = |rig: &Rig| rig.router.ports().get(LAN).expect("port").owns(&ip("2001:db8::1"));
+    for (what, frame, kept) in [("a question", &question, true), ("a probe", &probe, false), ("a claim", &claim, false)]
+    {
+        let mut rig = Rig::just_started(Settings::default(), LAN_ADDRS, WAN_ADDRS);
+        rig.pass(Duration::from_millis(10));
+        assert!(rig.frame(LAN, frame).is_empty(), "{what} gets no answer");
+        assert_eq!(owns(&rig), kept, "{what}");
+        assert_eq!(rig.router.take_conflicts().is_empty(), kept, "{what}");
+        // It is tried again when the link comes back.
+        rig.with(|r, now, out| r.set_link(now, LAN, None, Some(false), out)).expect("down");
+        rig.with(|r, now, out| r.set_link(now, LAN, None, Some(true), out)).expect("up");
+        assert!(owns(&rig), "{what}");
+        assert_eq!(rig.pass(Duration::from_millis(1)).iter().filter(|(p, _)| *p == LAN).count(), 3, "{what}");
+        // Once it is its own, questions and probes are answered, and claims are told, but nothing is given up.
+        rig.pass(Duration::from_secs(30));
+        let answer = discovery(&rig.frame(LAN, frame));
+        assert_eq!(answer.len(), usize::from(what != "a claim"), "{what}");
+        assert!(owns(&rig), "{what}");
+        assert_eq!(rig.router.take_conflicts().len(), usize::from(what == "a claim"), "{what}");
+    }
+}
+
+/// Proves rfc5227-2.4-c: the address stays, and is announced again, once in ten seconds.
+#[test]
+fn ipv4_addresses_are_defended() {
+    let mut rig = Rig::new(Settings::default());
+    rig.pass(Duration::from_secs(30));
+    let claim = arp_request([192, 0, 2, 1], [192, 0, 2, 1]);
+    let announced = |rig: &mut Rig| rig.frame(LAN, &claim).iter().filter(|(_, f)| is_arp(f)).count();
+    assert_eq!([announced(&mut rig), announced(&mut rig)], [1, 0]);
+    rig.pass(Duration::from_secs(10));
+    assert_eq!(announced(&mut rig), 1);
+    assert_eq!(rig.router.take_conflicts().len(), 1);
+    assert!(rig.router.ports().get(LAN).expect("port").owns(&ip("192.0.2.1")));
+}
+
+/// Proves rfc1027-2-proxy, rfc4861-7.2.8: only on the port that was named, only for the addresses that were named, never
+/// against the one whom we stand in for.
+#[test]
+fn answers_for_others_where_configured() {
+    let mut settings = Settings::default();
+    let proxy = |port: &str, net: &str| Proxy { port: port.into(), net: net.parse().expect("prefix") };
+    settings.neighbor.proxy =
+        vec![proxy("lan0", "192.0.2.128/25"), proxy("lan0", "2001:db8::8000/113"), proxy("wan0", "192.0.2.64/26")];
+    let mut rig = Rig::new(settings);
+    rig.pass(Duration::from_secs(30));
+    for (sender, target, answered) in [
+        ([192, 0, 2, 2], [192, 0, 2, 129], true),
+        ([192, 0, 2, 2], [192, 0, 2, 65], false),
+        ([192, 0, 2, 129], [192, 0, 2, 129], false),
+        ([0, 0, 0, 0], [192, 0, 2, 129], false),
+    ] {
+        let sent = rig.frame(LAN, &arp_request(sender, target));
+        assert_eq!(sent.len(), usize::from(answered), "{sender:?} {target:?}");
+        if let [(_, f)] = &sent[..] {
+            assert_eq!(f[20..22], [0, 2]);
+            assert_eq!(f[22..32], [&OWN[1].0[..], &target].concat());
+        }
+    }
+    for (src, target, answered) in [
+        ("2001:db8::2", "2001:db8::8001", true),
+        ("2001:db8::2", "2001:db8::7001", false),
+        ("::", "2001:db8::8001", false),
+    ] {
+        let tail = target.rsplit(':').next().expect("tail");
+        let option = (src != "::").then_some(1);
+        let sent = rig.frame(LAN, &ndp(135, 0, src, &format!("ff02::1:ff00:{tail}"), target, option));
+        assert_eq!(sent.len(), usize::from(answered), "{src} {target}");
+        if let [(_, f)] = &sent[..] {
+            let (p, m) = read_icmp(&f[14..]);
+            assert_eq!((p.src, p.dst, m[0]), (ip("fe80::1"), ip(src), 136));
+            assert_eq!(m[4], 0xc0, "router, solicited, not override");
+            assert_eq!(m[24..32], [&[2, 1][..], &OWN[1].0].concat());
+        }
+    }
+}
+
+/// Proves rfc4861-6.2.6-learn: a host that looks for routers is known from then on, but not known to be there.
+#[test]
+fn router_solicitations_teach() {
+    let mut rig = Rig::new(Settings::default());
+    let mut message = vec![133, 0, 0, 0, 0, 0, 0, 0, 1, 1];
+    message.extend(HOST.0);
+    let solicitation = crate::rig::icmp("fe80::77", "ff02::2", 255, &message);
+    let to = MacAddr::for_ipv6_multicast("ff02::2".parse().expect("group"));
+    rig.frame(LAN, &crate::rig::frame_of(HOST, to, &solicitation));
+    let known: Vec<_> = rig.router.neighbors().into_iter().filter(|n| n.addr == ip("fe80::77")).collect();
+    assert_eq!(known.len(), 1);
+    assert_eq!((known[0].mac, known[0].state), (Some(HOST), router_core::spec::NudState::Stale));
+}

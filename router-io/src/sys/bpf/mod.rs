@@ -1,0 +1,247 @@
+//! bpf(2): maps, programs and links, as far as ports and the bench need them. No compiler and no loader library: the
+//! programs are a few instructions each ([`insn`]), written out by [`xdp`].
+
+pub mod insn;
+pub mod xdp;
+
+use insn::Insn;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const MAP_CREATE: libc::c_int = 0;
+const MAP_LOOKUP_ELEM: libc::c_int = 1;
+const MAP_UPDATE_ELEM: libc::c_int = 2;
+const PROG_LOAD: libc::c_int = 5;
+const PROG_TEST_RUN: libc::c_int = 10;
+const LINK_CREATE: libc::c_int = 28;
+
+const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
+const MAP_TYPE_XSKMAP: u32 = 17;
+const PROG_TYPE_XDP: u32 = 6;
+const ATTACH_XDP: u32 = 37;
+
+/// The verifier's words are kept up to this length.
+const LOG: usize = 64 << 10;
+
+/// `union bpf_attr`, filled field by field at the offsets of `linux/bpf.h`. Larger than any member used here; the kernel
+/// accepts a longer one whose rest is zero.
+#[repr(C, align(8))]
+struct Attr([u8; 128]);
+
+impl Attr {
+    fn new() -> Self {
+        Attr([0; 128])
+    }
+
+    fn word(mut self, at: usize, value: u32) -> Self {
+        self.0[at..at + 4].copy_from_slice(&value.to_ne_bytes());
+        self
+    }
+
+    fn fd(self, at: usize, fd: BorrowedFd<'_>) -> Self {
+        self.word(at, fd.as_raw_fd() as u32)
+    }
+
+    /// A pointer, as a number: each caller keeps what it points to alive over the call.
+    fn pointer(mut self, at: usize, pointer: *const u8) -> Self {
+        self.0[at..at + 8].copy_from_slice(&(pointer.expose_provenance() as u64).to_ne_bytes());
+        self
+    }
+
+    fn read(&self, at: usize) -> u32 {
+        u32::from_ne_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    /// bpf(2).
+    ///
+    /// # Safety
+    /// Pointers in the attribute must be good for what the command does with them.
+    unsafe fn call(&mut self, command: libc::c_int) -> io::Result<libc::c_int> {
+        // SAFETY: pointer and size describe `self`; what it points to is the caller's promise.
+        let r = unsafe { libc::syscall(libc::SYS_bpf, command, self.0.as_mut_ptr(), self.0.len()) };
+        if r < 0 { Err(io::Error::last_os_error()) } else { Ok(r as libc::c_int) }
+    }
+
+    /// A command whose result is a new descriptor.
+    ///
+    /// # Safety
+    /// As for [`Attr::call`], and the command must be one that makes a descriptor.
+    unsafe fn call_for_fd(&mut self, command: libc::c_int) -> io::Result<OwnedFd> {
+        // SAFETY: the caller's promise; the kernel sets close-on-exec on every descriptor that bpf(2) makes.
+        Ok(unsafe { OwnedFd::from_raw_fd(self.call(command)?) })
+    }
+}
+
+/// A map whose values the kernel only takes (`XSKMAP`): index to socket.
+#[derive(Debug)]
+pub struct XskMap {
+    fd: OwnedFd,
+    entries: u32,
+}
+
+impl XskMap {
+    /// An empty map for `entries` receive queues.
+    pub fn new(entries: u32) -> io::Result<Self> {
+        Ok(XskMap { fd: create_map(MAP_TYPE_XSKMAP, 4, entries)?, entries })
+    }
+
+    /// Frames of receive queue `queue` go to `socket` from now on. The entry goes away when the socket is closed.
+    pub fn set(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let value = socket.as_raw_fd();
+        let mut attr = Attr::new()
+            .fd(0, self.fd.as_fd())
+            .pointer(8, std::ptr::from_ref(&queue).cast())
+            .pointer(16, std::ptr::from_ref(&value).cast());
+        // SAFETY: key and value are 4 bytes each, as the map was made, and live until the end of this function.
+        unsafe { attr.call(MAP_UPDATE_ELEM) }.map(drop)
+    }
+
+    /// Receive queues that it has room for.
+    pub fn entries(&self) -> u32 {
+        self.entries
+    }
+}
+
+/// An array of pairs (packets, bytes) with one copy per processor.
+#[derive(Debug)]
+pub struct CounterMap {
+    fd: OwnedFd,
+    entries: u32,
+    processors: usize,
+}
+
+/// A pair of counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of these frames, link header included.
+    pub bytes: u64,
+}
+
+impl CounterMap {
+    /// `entries` pairs, all zero.
+    pub fn new(entries: u32) -> io::Result<Self> {
+        let fd = create_map(MAP_TYPE_PERCPU_ARRAY, 16, entries)?;
+        Ok(CounterMap { fd, entries, processors: possible_processors()? })
+    }
+
+    /// The sum over all processors of pair `index`; zero beyond the end.
+    pub fn get(&self, index: u32) -> io::Result<Count> {
+        if index >= self.entries {
+            return Ok(Count::default());
+        }
+        let mut values = vec![[0u64; 2]; self.processors];
+        let mut attr = Attr::new()
+            .fd(0, self.fd.as_fd())
+            .pointer(8, std::ptr::from_ref(&index).cast())
+            .pointer(16, values.as_mut_ptr().cast::<u8>());
+        // SAFETY: the key is 4 bytes; the kernel writes 16 bytes for each possible processor.
+        unsafe { attr.call(MAP_LOOKUP_ELEM) }?;
+        Ok(values.iter().fold(Count::default(), |sum, [packets, bytes]| Count {
+            packets: sum.packets + packets,
+            bytes: sum.bytes + bytes,
+        }))
+    }
+}
+
+fn create_map(kind: u32, value_size: u32, entries: u32) -> io::Result<OwnedFd> {
+    let mut attr = Attr::new().word(0, kind).word(4, 4).word(8, value_size).word(12, entries);
+    // SAFETY: MAP_CREATE reads plain numbers and makes a descriptor.
+    unsafe { attr.call_for_fd(MAP_CREATE) }
+}
+
+/// Processors that the kernel reserves per-processor memory for: the end of a list such as `0-3` or `0,2-7`.
+fn possible_processors() -> io::Result<usize> {
+    let list = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
+    let last = list.trim().rsplit([',', '-']).next().and_then(|n| n.parse::<usize>().ok());
+    last.map(|n| n + 1).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// Why the kernel does not take a program.
+#[derive(Debug, thiserror::Error)]
+#[error("the kernel refuses the XDP program: {source}{}", if .log.is_empty() { String::new() } else { format!("\n{log}") })]
+pub struct LoadError {
+    /// Its answer: EPERM without CAP_BPF and CAP_NET_ADMIN.
+    pub source: io::Error,
+    /// The verifier's words, if it got that far.
+    pub log: String,
+}
+
+/// A loaded program of type XDP. It runs while it is attached.
+#[derive(Debug)]
+pub struct Program {
+    fd: OwnedFd,
+}
+
+/// How a program is attached to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    /// In the driver, before the kernel makes its own structures for a frame.
+    Native,
+    /// In the kernel's generic receive path: any driver, slower.
+    Generic,
+}
+
+/// A program on a device; taken away when dropped, and when the process dies.
+#[derive(Debug)]
+pub struct Link {
+    _fd: OwnedFd,
+    mode: AttachMode,
+}
+
+impl Link {
+    /// Where the program runs.
+    pub fn mode(&self) -> AttachMode {
+        self.mode
+    }
+}
+
+impl Program {
+    /// Loads `insns`. `frags`: it also copes with frames that lie in several buffers.
+    fn load(insns: &[Insn], frags: bool) -> Result<Self, LoadError> {
+        let license = c"Dual MIT/GPL";
+        let attempt = |log: &mut [u8]| {
+            let mut attr = Attr::new()
+                .word(0, PROG_TYPE_XDP)
+                .word(4, insns.len() as u32)
+                .pointer(8, insns.as_ptr().cast())
+                .pointer(16, license.as_ptr().cast())
+                .word(44, if frags { 1 << 5 } else { 0 })
+                .word(68, ATTACH_XDP);
+            if !log.is_empty() {
+                attr = attr.word(24, 1).word(28, log.len() as u32).pointer(32, log.as_mut_ptr());
+            }
+            // SAFETY: instructions, licence and log live over the call, and the lengths are theirs.
+            unsafe { attr.call_for_fd(PROG_LOAD) }
+        };
+        attempt(&mut []).map(|fd| Program { fd }).map_err(|source| {
+            let mut log = vec![0; LOG];
+            // Only to hear why.
+            let _ = attempt(&mut log);
+            let end = log.iter().position(|b| *b == 0).unwrap_or(0);
+            LoadError { source, log: String::from_utf8_lossy(&log[..end]).trim_end().to_owned() }
+        })
+    }
+
+    /// Attaches to the device `ifindex` of the calling thread's network namespace. Errors: EBUSY when another program is
+    /// attached already, EOPNOTSUPP when the driver knows no XDP ([`AttachMode::Native`]), EPERM without CAP_NET_ADMIN.
+    pub fn attach(&self, ifindex: u32, mode: AttachMode) -> io::Result<Link> {
+        let flag = match mode {
+            AttachMode::Generic => 1 << 1,
+            AttachMode::Native => 1 << 2,
+        };
+        let mut attr = Attr::new().fd(0, self.fd.as_fd()).word(4, ifindex).word(8, ATTACH_XDP).word(12, flag);
+        // SAFETY: LINK_CREATE reads plain numbers and makes a descriptor.
+        Ok(Link { _fd: unsafe { attr.call_for_fd(LINK_CREATE) }?, mode })
+    }
+
+    /// Runs the program once over `frame` (at least 14 bytes), without any device: its answer (an `XDP_` action).
+    pub fn test_run(&self, frame: &[u8]) -> io::Result<u32> {
+        let mut attr =
+            Attr::new().fd(0, self.fd.as_fd()).word(8, frame.len() as u32).pointer(16, frame.as_ptr()).word(32, 1);
+        // SAFETY: the kernel reads `frame.len()` bytes of `frame`.
+        unsafe { attr.call(PROG_TEST_RUN) }?;
+        Ok(attr.read(4))
+    }
+}

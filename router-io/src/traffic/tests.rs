@@ -1,0 +1,122 @@
+//! Generators and sink against each other over a wire of their own.
+
+use super::generator::{Offer, Pace, ProbePlan, Transmitter};
+use super::live::LiveTx;
+use super::packet_tx::PacketTx;
+use super::*;
+use crate::lab::Net;
+use crate::sandbox_test;
+use router_core::addr::MacAddr;
+use std::io;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+const READY: Duration = Duration::from_secs(5);
+
+fn wire() -> Net {
+    let mut net = Net::new();
+    net.hosts(&["gen", "sink"]).unwrap();
+    net.link(("gen", "eth0"), ("sink", "eth0")).unwrap();
+    net.wait_ready(READY).unwrap();
+    net.host("sink").unwrap().run(|| napi::set_gro("eth0", true)).unwrap();
+    net
+}
+
+fn udp(dport: u16, flow: u16) -> Udp {
+    Udp {
+        dst_mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        src_mac: MacAddr([2, 0, 0, 0, 0, 2]),
+        src: [198, 18, 0, 2].into(),
+        dst: [198, 19, 0, 2].into(),
+        sport: 1024 + flow,
+        dport,
+        ttl: 64,
+    }
+}
+
+fn frames(lens: &[usize]) -> FrameSet {
+    let mut set = FrameSet::default();
+    for flow in 0..250u16 {
+        set.push(&udp(LOAD_PORT, flow).frame(lens[usize::from(flow) % lens.len()], &[], None));
+    }
+    set
+}
+
+fn settled(sink: &Sink, want: u64) -> Counts {
+    let deadline = Instant::now() + READY;
+    loop {
+        let counts = sink.counts().unwrap();
+        if counts.load + counts.probes >= want || Instant::now() > deadline {
+            return counts;
+        }
+    }
+}
+
+type Open = fn(u32) -> io::Result<Box<dyn Transmitter>>;
+
+fn back_ends() -> [(&'static str, Open); 2] {
+    [("packet", |i| Ok(Box::new(PacketTx::open(i)?))), ("live", |i| Ok(Box::new(LiveTx::open(i)?)))]
+}
+
+sandbox_test! {
+    fn every_frame_is_counted_and_every_probe_timed() {
+        let net = wire();
+        let (a, b) = (net.host("gen").unwrap(), net.host("sink").unwrap());
+        let [to, from] = [b, a].map(|h| h.netlink().link_index("eth0").unwrap());
+        let sink = match b.run(|| Sink::open(to, &Layout::udp4())) {
+            Ok(sink) => sink,
+            Err(e) => return eprintln!("SKIPPED: every_frame_is_counted_and_every_probe_timed: {e}"),
+        };
+        let mut device = b.run(|| counters::Reader::open("eth0")).unwrap();
+        for (name, open) in back_ends() {
+            for lens in [&[60][..], &[60, 566, 1514]] {
+                let (before, device_before) = (sink.counts().unwrap(), device.read().unwrap());
+                let set = frames(lens);
+                let sent = a.run(|| {
+                    let mut g = Generator::new(open(from).unwrap());
+                    g.load(&set).unwrap();
+                    let probes = Some(ProbePlan { udp: udp(PROBE_PORT, 0), len: 60, outer: None, rate: 500.0 });
+                    let pace = Pace::Rate(50_000.0);
+                    let offer = Offer { pace, time: Duration::from_millis(100), frames: None, probes };
+                    g.run(&offer, &AtomicBool::new(false)).unwrap()
+                });
+                let all = sent.load + u64::from(sent.probes);
+                settled(&sink, before.load + before.probes + all);
+                let got = sink.counts().unwrap().since(before);
+                assert_eq!((got.load, got.probes), (sent.load, u64::from(sent.probes)), "{name} {lens:?} {sent:?}");
+                assert_eq!(device.read().unwrap().since(device_before).rx_packets, got.frames(), "{name}");
+                let longest = *lens.iter().max().unwrap() as u64;
+                assert!(got.bytes >= got.load * 60 && got.bytes <= got.load * longest);
+                assert!(lens.len() == 1 || got.bytes > got.load * 600, "{name}: {got:?}");
+                let delays = Delays::of(&sink.take_delays(sent.probes).unwrap());
+                assert_eq!((delays.sent, delays.received), (delays.sent, u64::from(sent.probes)), "{name}");
+                assert!(delays.p50 > 0 && delays.p50 < 1_000_000_000, "{delays:?}");
+                assert_eq!(Delays::of(&sink.take_delays(sent.probes).unwrap()).received, 0);
+            }
+        }
+    }
+}
+
+sandbox_test! {
+    #[ignore = "a measurement: what generator and sink can do back to back"]
+    fn roof() {
+        let net = wire();
+        let (a, b) = (net.host("gen").unwrap(), net.host("sink").unwrap());
+        let [to, from] = [b, a].map(|h| h.netlink().link_index("eth0").unwrap());
+        let sink = b.run(|| Sink::open(to, &Layout::udp4())).unwrap();
+        for (name, open) in back_ends() {
+            for len in [60, 1514] {
+                let before = sink.counts().unwrap();
+                let sent = a.run(|| {
+                    pin_thread_of(rustix::thread::gettid().as_raw_nonzero().get() as u32, &[0]).unwrap();
+                    let mut g = Generator::new(open(from).unwrap());
+                    g.load(&frames(&[len])).unwrap();
+                    let offer = Offer { pace: Pace::Max, time: Duration::from_secs(1), frames: None, probes: None };
+                    g.run(&offer, &AtomicBool::new(false)).unwrap()
+                });
+                let got = sink.counts().unwrap().since(before);
+                println!("NOTE: {name} {len}: sent {:.3} Mpps, counted {} of {}", sent.rate() / 1e6, got.load, sent.load);
+            }
+        }
+    }
+}
