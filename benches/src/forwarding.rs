@@ -85,14 +85,14 @@ impl Path {
 #[derive(Debug, thiserror::Error)]
 pub enum Void {
     /// Not every packet went out.
-    #[error("only {transmitted} of {received} packets went out: {totals}")]
+    #[error("only {transmitted} of {received} packets went out; dropped: {dropped}")]
     Lost {
         /// Packets that went in.
         received: u64,
         /// Packets that came out.
         transmitted: u64,
-        /// The account of all packets.
-        totals: String,
+        /// How many others for which reason.
+        dropped: String,
     },
     /// The account of packets does not add up.
     #[error("the account of packets does not add up: {0}")]
@@ -189,7 +189,9 @@ pub fn measure_on(
     totals.check().map_err(|e| Void::Account(format!("{e:?}")))?;
     if totals.transmitted != totals.received {
         let (received, transmitted) = (totals.received, totals.transmitted);
-        return Err(Void::Lost { received, transmitted, totals: format!("{totals:?}") });
+        let reasons: Vec<_> = totals.dropped.iter().map(|(why, n)| format!("{why} {n}")).collect();
+        let dropped = if reasons.is_empty() { "none, they went elsewhere".into() } else { reasons.join(", ") };
+        return Err(Void::Lost { received, transmitted, dropped });
     }
     Ok(Forwarded { packet, allocations: allocated })
 }
