@@ -67,12 +67,13 @@ fn one_route(path: Path) -> (Bed, Packets) {
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let quick = words.iter().any(|a| a == "--test");
-    let select = words.into_iter().filter(|a| !a.starts_with("--")).collect();
+    let select: Vec<String> = words.into_iter().filter(|a| !a.starts_with("--")).collect();
     let plan = match quick {
         true => Plan { runs: 1, time: Duration::from_millis(5) },
         false => Plan { runs: 5, time: Duration::from_millis(300) },
     };
-    let mut bench = Bench { report: Report::new("forward", quick), plan, select };
+    let report = Report::new("forward", quick || !select.is_empty());
+    let mut bench = Bench { report, plan, select };
     println!("{:<60} {:>11} {:>11} {:>11}  input copy not counted", "path", "min", "median", "max");
     for (what, path) in [
         ("IPv4, one route", Path::Native4),
@@ -116,7 +117,7 @@ fn watched(bench: &mut Bench, bed: &Bed, packets: &Packets) {
         tap.learn_ports(&bed.router.tables());
         tap.add(Watch { id: 1, filter: filter(), wanted });
         let worker = Worker::observed(Arc::new(WorkerCounters::new(8)), 1, tap);
-        let done = forwarding::measure_by(worker, bed, packets, MAX_BATCH, bench.plan, || 0);
+        let done = forwarding::measure_by(worker, &bed.router.tables(), bed.now, packets, MAX_BATCH, bench.plan, || 0);
         let ns = done.unwrap_or_else(|e| panic!("{what}: {e}")).packet;
         let unit = format!("clocks per packet; {:.1} ns, {:.2} Mpps", ns.median, ns.rates().median);
         let clocks = ns.map(|ns| bench.machine_clocks(ns));

@@ -197,18 +197,21 @@ fn workers(report: &mut Report, plan: Plan, quick: bool) {
     let bed = path.bed(&table).expect("bed");
     for n in [1_000, if quick { 4096 } else { 1 << 20 }] {
         let packets = path.packets(&Pattern::Prefix.destinations(&table, n));
+        let (tables, now) = (bed.router.tables(), bed.now);
         let mut one = 0.0;
         for count in [1, 2] {
             let together = Barrier::new(count);
             let each: Vec<Spread> = std::thread::scope(|s| {
                 let threads: Vec<_> = (0..count)
                     .map(|cpu| {
-                        let (bed, packets, together) = (&bed, &packets, &together);
+                        let (tables, packets, together) = (&tables, &packets, &together);
                         s.spawn(move || {
                             // Where there is only one processor they share it, and the figure shows it.
                             pin(cpu);
                             together.wait();
-                            forwarding::measure(bed, packets, MAX_BATCH, plan, || 0).expect("forwarded").packet
+                            forwarding::measure_on(tables, now, packets, MAX_BATCH, plan, || 0)
+                                .expect("forwarded")
+                                .packet
                         })
                     })
                     .collect();

@@ -7,6 +7,7 @@ use router_core::counters::{Totals, WorkerCounters};
 use router_core::frame::{Frame, FramePool};
 use router_core::observe::Observer;
 use router_core::port::PortId;
+use router_core::tables::Tables;
 use router_core::worker::{Fixed, MAX_BATCH, Outbox, Worker};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -85,14 +86,14 @@ impl Path {
 #[derive(Debug, thiserror::Error)]
 pub enum Void {
     /// Not every packet went out.
-    #[error("only {transmitted} of {received} packets went out: {totals}")]
+    #[error("only {transmitted} of {received} packets went out; dropped: {dropped}")]
     Lost {
         /// Packets that went in.
         received: u64,
         /// Packets that came out.
         transmitted: u64,
-        /// The account of all packets.
-        totals: String,
+        /// How many others for which reason.
+        dropped: String,
     },
     /// The account of packets does not add up.
     #[error("the account of packets does not add up: {0}")]
@@ -109,7 +110,7 @@ pub struct Forwarded {
 }
 
 /// Sends packets through one worker in batches of `batch` and measures. Each packet is copied into the buffer that was
-/// used longest ago, one of [`BUFFERS`], as the rings of a port give them out. The copy of a packet into its buffer is measured alone and taken off.
+/// used longest ago, one of [`BUFFERS`], as the rings of a port give them out. The clock stands still meanwhile.
 ///
 /// `allocations` counts calls of the allocator, for those who watch; `|| 0` for others.
 ///
@@ -122,24 +123,41 @@ pub fn measure(
     plan: Plan,
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
-    let ports = bed.router.tables().ports.iter().count().max(8);
-    measure_by(Worker::new(Arc::new(WorkerCounters::new(ports)), 1), bed, packets, batch, plan, allocations)
+    measure_on(&bed.router.tables(), bed.now, packets, batch, plan, allocations)
 }
 
-/// As [`measure`], by a worker of the caller's, such as one that is watched.
+/// As [`measure`] on a router's snapshot, which other threads may use at the same time.
+///
+/// # Errors
+/// As [`measure`].
+pub fn measure_on(
+    tables: &Arc<Tables>,
+    now: router_core::time::Instant,
+    packets: &Packets,
+    batch: usize,
+    plan: Plan,
+    allocations: impl Fn() -> u64,
+) -> Result<Forwarded, Void> {
+    let ports = tables.ports.iter().count().max(8);
+    let worker = Worker::new(Arc::new(WorkerCounters::new(ports)), 1);
+    measure_by(worker, tables, now, packets, batch, plan, allocations)
+}
+
+/// As [`measure_on`], by a worker of the caller's, such as one that is watched.
 ///
 /// # Errors
 /// As [`measure`].
 pub fn measure_by<O: Observer>(
     mut worker: Worker<O>,
-    bed: &Bed,
+    tables: &Arc<Tables>,
+    now: router_core::time::Instant,
     packets: &Packets,
     batch: usize,
     plan: Plan,
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
     let size = batch.clamp(1, MAX_BATCH);
-    let mut source = Fixed(bed.router.tables());
+    let mut source = Fixed(Arc::clone(tables));
     let counters = Arc::clone(worker.counters());
     let mut out = Outbox::new(8, FramePool::new(BUFFERS, 2048));
     (0..8).for_each(|port| out.make_room(PortId(port)));
@@ -174,7 +192,7 @@ pub fn measure_by<O: Observer>(
         let before = allocations();
         let start = Instant::now();
         for batch in batches {
-            worker.process(bed.now, &mut source, PortId(1), batch, &mut out);
+            worker.process(now, &mut source, PortId(1), batch, &mut out);
             // All of them go out of one port.
             for queue in out.tx.iter_mut().filter(|q| !q.is_empty()) {
                 std::mem::swap(batch, queue);
@@ -188,7 +206,9 @@ pub fn measure_by<O: Observer>(
     totals.check().map_err(|e| Void::Account(format!("{e:?}")))?;
     if totals.transmitted != totals.received {
         let (received, transmitted) = (totals.received, totals.transmitted);
-        return Err(Void::Lost { received, transmitted, totals: format!("{totals:?}") });
+        let reasons: Vec<_> = totals.dropped.iter().map(|(why, n)| format!("{why} {n}")).collect();
+        let dropped = if reasons.is_empty() { "none, they went elsewhere".into() } else { reasons.join(", ") };
+        return Err(Void::Lost { received, transmitted, dropped });
     }
     Ok(Forwarded { packet, allocations: allocated })
 }

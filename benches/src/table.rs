@@ -2,7 +2,7 @@
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -42,7 +42,10 @@ pub enum TableError {
     },
 }
 
-/// Reads a table, gzipped (`.gz`) or not: lines of `prefix next-hop-number`, the number from 1 to 255, or of a prefix
+/// The longest line: a wrong file must not fill the memory.
+const MAX_LINE: usize = 4096;
+
+/// Reads a table, gzipped (by its name in `.gz` or its first bytes) or not: lines of `prefix next-hop-number`, the number from 1 to 255, or of a prefix
 /// alone, which stands for next hop 1. Empty lines and those that begin with `#` are passed over. `keep` chooses.
 ///
 /// # Errors
@@ -50,21 +53,30 @@ pub enum TableError {
 pub fn read(path: &Path, keep: impl Fn(&IpNet) -> bool) -> Result<Table, TableError> {
     let name = || path.display().to_string();
     let io = |error| TableError::Io { file: name(), error };
-    let file = std::fs::File::open(path).map_err(io)?;
-    let reader: Box<dyn std::io::Read> = if path.extension().is_some_and(|e| e == "gz") {
-        Box::new(flate2::read::GzDecoder::new(file))
-    } else {
-        Box::new(file)
-    };
+    let mut file = BufReader::new(std::fs::File::open(path).map_err(io)?);
+    let named = path.extension().is_some_and(|e| e == "gz");
+    let zipped = named || file.fill_buf().map_err(io)?.starts_with(&[0x1f, 0x8b]);
+    // Several zipped files one behind the other are one, as for gunzip.
+    let mut reader: Box<dyn BufRead> =
+        if zipped { Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(file))) } else { Box::new(file) };
     let mut table = Table::new();
-    for (i, line) in BufReader::new(reader).lines().enumerate() {
-        let line = line.map_err(io)?;
-        if line.trim().is_empty() || line.starts_with('#') {
-            continue;
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        let n = (&mut *reader).take(MAX_LINE as u64).read_until(b'\n', &mut line).map_err(io)?;
+        if n == 0 {
+            break;
         }
-        let (net, hop) = parse_line(&line).map_err(|why| {
-            let text = line.chars().take(60).filter(|c| !c.is_control()).collect();
-            TableError::Line { file: name(), line: i + 1, why, text }
+        let text = String::from_utf8_lossy(&line);
+        let understood = match text.trim() {
+            _ if n == MAX_LINE => Err("a line without end"),
+            "" => continue,
+            t if t.starts_with('#') => continue,
+            t => parse_line(t),
+        };
+        let (net, hop) = understood.map_err(|why| {
+            let text = text.chars().take(60).filter(|c| !c.is_control()).collect();
+            TableError::Line { file: name(), line: number, why, text }
         })?;
         if keep(&net) {
             table.push((net, hop));
@@ -202,6 +214,24 @@ mod tests {
         ] {
             assert_eq!(parse_line(line), Err(why), "{line}");
         }
+    }
+
+    #[test]
+    fn zipped_files_are_known_by_their_bytes_and_read_to_the_end() {
+        let zipped = |text: &str| {
+            let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            std::io::Write::write_all(&mut gz, text.as_bytes()).unwrap();
+            gz.finish().unwrap()
+        };
+        let path = std::env::temp_dir().join(format!("duet-table-{}", std::process::id()));
+        let two = [zipped("# a\n10.0.0.0/8 7\n"), zipped("\n2001:db8::/32\n")].concat();
+        for (bytes, want) in
+            [(&two[..], Some(2)), (&two[..two.len() - 9], None), (b"10.0.0.0/8", Some(1)), (b"", Some(0))]
+        {
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(read(&path, |_| true).ok().map(|t| t.len()), want);
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]

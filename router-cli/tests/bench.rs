@@ -69,13 +69,15 @@ fn wrong_input_has_one_clear_line_and_a_code() {
     let gz = write("bad.gz", b"not gzip at all");
     let binary = write("binary", b"\xff\xfe\n");
     let own = write("own", b"192.0.2.1/32 1\n");
+    let endless = write("endless", &[b'1'; 100_000]);
     let cases = [
         ("bench lookup --table /nonexistent".into(), 1, "/nonexistent: No such file or directory (os error 2)".into()),
         (format!("bench lookup --table {bad}"), 1, format!("{bad}:2: host bits are set: \"10.0.0.1/8 1\"")),
         (format!("bench lookup --table {v4} --family 6"), 1, format!("{v4}: no IPv6 route in it")),
         (format!("bench forward --path native6 --table {v4}"), 1, format!("{v4}: no IPv6 route in it")),
         (format!("bench lookup --table {gz}"), 1, format!("{gz}: invalid gzip header")),
-        (format!("bench lookup --table {binary}"), 1, format!("{binary}: stream did not contain valid UTF-8")),
+        (format!("bench lookup --table {binary}"), 1, format!("{binary}:1: not a prefix: ")),
+        (format!("bench lookup --table {endless}"), 1, format!("{endless}:1: a line without end: ")),
         (format!("bench forward --path native4 --table {own} {SHORT}"), 2, "only 0 of ".into()),
         ("bench lookup --pattern random".into(), 1, "error: invalid value 'random' for '--pattern <NAME>'".into()),
         ("bench forward --path ipip".into(), 1, "error: invalid value 'ipip' for '--path <NAME>'".into()),

@@ -29,7 +29,7 @@ pub(super) fn run(args: &ForwardArgs, progress: &Progress) -> Result<Report, Fai
         match e {
             Void::Lost { .. } => {
                 let hint = "the table holds addresses that no router forwards: its own (192.0.2.0/24, 100.64.0.0/16, \
-                            2001:db8::/64, fd00::/64), multicast or reserved ones; take them out";
+                            2001:db8::/64, fd00::/64), multicast or reserved ones, or nothing but a default route; take them out";
                 Failure::with_hint(exit::REFUSED, line, hint)
             }
             Void::Account(_) => Failure::new(exit::REFUSED, line),

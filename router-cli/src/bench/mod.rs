@@ -65,7 +65,7 @@ enum What {
 
 #[derive(Args, Clone, Debug)]
 struct Common {
-    /// Routes to load: lines of PREFIX [NEXT-HOP-NUMBER 1..255], gzipped if the name ends in .gz; without it a synthetic
+    /// Routes to load: lines of PREFIX [NEXT-HOP-NUMBER 1..255], gzipped or not; without it a synthetic
     /// table
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,

@@ -99,7 +99,8 @@ impl Reason {
         let head = &data[..data.len().min(HEAD)];
         place.at.store(now, Relaxed);
         let link = u64::from(has_link_header(reason));
-        let facts = (data.len() as u64) << 41 | (head.len() as u64) << 33 | link << 32 | u64::from(port.0);
+        // A frame has less than 2^21 bytes, a head less than 2^10.
+        let facts = (data.len() as u64) << 43 | (head.len() as u64) << 33 | link << 32 | u64::from(port.0);
         place.facts.store(facts, Relaxed);
         for (word, bytes) in place.head.iter().zip(head.chunks(8)) {
             let mut b = [0; 8];
@@ -123,9 +124,9 @@ impl Place {
         if self.seq.load(Relaxed) != before {
             return None;
         }
-        head.truncate((facts >> 33 & 0xff) as usize);
+        head.truncate((facts >> 33 & 0x3ff) as usize);
         let (port, link) = (PortId(facts as u32), facts >> 32 & 1 == 1);
-        Some(LastDrop { at, port, len: (facts >> 41) as u32, link, head })
+        Some(LastDrop { at, port, len: (facts >> 43) as u32, link, head })
     }
 }
 
