@@ -1,16 +1,16 @@
-//! What grows: 1,000 routing tables, millions of routes, two workers.
+//! What grows: 1,000 routing tables, millions of routes, 100,000 tunnels, two workers.
 //!
 //! `cargo bench --bench scale`; `-- --test` runs everything once, shortly. Other words select parts: `tables`, `routes`,
-//! `workers`.
+//! `tunnels`, `workers`.
 
-use benches::bed::{Bed, Via, route};
+use benches::bed::{Bed, Packets, Via, route};
 use benches::forwarding::{self, Path};
 use benches::lookups::{self, Compiled};
 use benches::measure::{Plan, Spread};
 use benches::pattern::Pattern;
 use benches::report::Report;
 use benches::table::{self, Random, Table};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use router_core::fib::Lookup;
 use router_core::object::ObjectId;
 use router_core::port::TableId;
@@ -18,6 +18,7 @@ use router_core::worker::MAX_BATCH;
 use router_io::counting_alloc::CountingAlloc;
 use router_io::machine::{pin, thread_time};
 use serde_json::json;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -42,6 +43,11 @@ fn main() {
         let (n4, n6) = if quick { (20_000, 10_000) } else { (2_000_000, 1_000_000) };
         routes(&mut report, plan, "IPv4", &table::synthetic_v4(n4, 14));
         routes(&mut report, plan, "IPv6", &table::synthetic_v6(n6, 16));
+    }
+    if wanted("tunnels") {
+        for n in if quick { [1, 100, 1_000] } else { [1, 10_000, 100_000] } {
+            tunnels(&mut report, plan, n);
+        }
     }
     if wanted("workers") {
         workers(&mut report, plan, quick);
@@ -92,6 +98,59 @@ fn tables(report: &mut Report, plan: Plan, n: u32) {
     });
     let more = json!({ "tables": n, "bytes_per_table": each, "fib_bytes_per_table": fib });
     rates(report, &format!("{n} tables with ten routes, one lookup in a random one"), ns, more);
+}
+
+/// Many 6in4 tunnels, each with a /48 behind it: what they cost to add and to have, while a route changes and per packet.
+fn tunnels(report: &mut Report, plan: Plan, n: u32) {
+    let peer = |i: u32| Ipv4Addr::from_bits(0x1400_0000 + i);
+    let behind = |i: u32| Ipv6Addr::from_bits((0x2400_0000_0000 + u128::from(i)) << 80);
+    let mut bed = Bed::new().expect("bed");
+    bed.route(&route("20.0.0.0/8".parse().expect("prefix"), 1, Via::Own)).expect("route");
+    bed.commit();
+    // Each one is in force before the next is made, as a server adds them.
+    let (start, before) = (thread_time(), ALLOC.bytes_in_use());
+    for i in 0..n {
+        bed.add_tunnel(format!("t{}", i + 1), peer(i)).expect("tunnel");
+        let mut to = route(IpNet::V6(Ipv6Net::new_assert(behind(i), 48)), 1, Via::Tunnel);
+        to.hops[0].dev = Some(format!("t{}", i + 1));
+        bed.route(&to).expect("route");
+        bed.commit();
+    }
+    let seconds = (thread_time() - start).as_secs_f64();
+    let each = (ALLOC.bytes_in_use() - before) / u64::from(n);
+    let adds = f64::from(n) / seconds;
+    println!("{n} tunnels with a route each: {adds:.0} added per second of processor time, {each} bytes each");
+    let more = json!({ "tunnels": n, "adds_per_second": adds, "bytes_per_tunnel": each });
+
+    // A route that no tunnel depends on changes.
+    let mut hop = 0;
+    let commit = benches::measure::per_item(plan.runs, plan.time, || {
+        hop = hop % 200 + 1;
+        bed.route(&route("198.18.0.0/24".parse().expect("prefix"), hop, Via::Own)).expect("route");
+        bed.commit();
+        1
+    });
+    let what = |what: &str| format!("{n} tunnels, {what}");
+    report.row(&what("one other route changed and committed"), commit, "nanoseconds", more.clone());
+
+    // As many packets as fit into the second-level cache would hide the tunnels.
+    let mut r = Random(33);
+    let asked: Vec<u32> = (0..(1 << 18).min(n as usize * 64)).map(|_| r.below(n as usize) as u32).collect();
+    let into: Vec<_> = asked.iter().map(|i| IpAddr::V6((behind(*i).to_bits() | 7).into())).collect();
+    let out_of = vec![IpAddr::V6("2001:db8:2::7".parse().expect("address")); asked.len()];
+    bed.route(&route("2001:db8:2::/48".parse().expect("prefix"), 1, Via::Own)).expect("route");
+    bed.commit();
+    for (way, packets) in
+        [("encapsulate", Packets::udp(&into)), ("decapsulate", Packets::from_peers(&out_of, |i| peer(asked[i])))]
+    {
+        let done = forwarding::measure(&bed, &packets, MAX_BATCH, plan, || ALLOC.allocations() + ALLOC.frees());
+        let done = done.unwrap_or_else(|e| panic!("{way}: {e}"));
+        assert_eq!(done.allocations, 0, "{way}: the fast path allocated");
+        let clocks = done.packet.map(|ns| report.machine.clocks(ns).unwrap_or_default());
+        let mut more = more.clone();
+        more["ns_per_packet"] = json!(done.packet);
+        report.row(&what(way), clocks, "clocks per packet", more);
+    }
 }
 
 /// As many routes as the Internet may have some day.

@@ -137,13 +137,21 @@ impl Bed {
     }
 
     fn tunnel(&mut self) -> Result<(), Refused> {
-        let [local, remote] = TUNNEL.map(IpAddr::V4);
-        self.route(&route(IpNet::from(remote), 1, Via::Own))?;
+        let [_, remote] = TUNNEL;
+        self.route(&route(IpNet::from(IpAddr::V4(remote)), 1, Via::Own))?;
+        self.add_tunnel("t0".into(), remote).map(|_| ())
+    }
+
+    /// Adds a 6in4 tunnel from our end to that of a peer.
+    ///
+    /// # Errors
+    /// See [`Router::add_tunnel`].
+    pub fn add_tunnel(&mut self, name: String, remote: Ipv4Addr) -> Result<PortId, Refused> {
         let spec = TunnelSpec {
-            name: "t0".into(),
+            name,
             mode: TunnelMode::SixInFour,
-            local,
-            remote,
+            local: IpAddr::V4(TUNNEL[0]),
+            remote: IpAddr::V4(remote),
             ttl: None,
             ttl_inherit: false,
             tos: None,
@@ -152,7 +160,7 @@ impl Bed {
             dev: None,
             underlay_table: None,
         };
-        self.router.add_tunnel(self.now, spec, vec![]).map(|_| ()).map_err(refused("the tunnel"))
+        self.router.add_tunnel(self.now, spec, vec![]).map_err(refused("the tunnel"))
     }
 }
 
@@ -192,6 +200,12 @@ impl Packets {
 
     /// 6in4 packets from the tunnel's peer that hold UDP packets to these IPv6 destinations.
     pub fn in_tunnel(destinations: &[IpAddr]) -> Self {
+        Self::from_peers(destinations, |_| TUNNEL[1])
+    }
+
+    /// As [`Packets::in_tunnel`], number `i` from the peer that `peer(i)` names.
+    pub fn from_peers(destinations: &[IpAddr], peer: impl Fn(usize) -> Ipv4Addr) -> Self {
+        let mut i = 0;
         Self::collect(destinations, |d| {
             let inner = traffic::udp(d, HOST_MAC.0, IN_MAC.0);
             let mut outer = traffic::udp(IpAddr::V4(TUNNEL[0]), HOST_MAC.0, IN_MAC.0);
@@ -200,17 +214,21 @@ impl Packets {
             let len = (outer.len() - 14) as u16;
             outer[16..18].copy_from_slice(&len.to_be_bytes());
             outer[23] = 41;
-            outer[26..30].copy_from_slice(&TUNNEL[1].octets());
+            outer[26..30].copy_from_slice(&peer(i).octets());
+            i += 1;
             router_core::checksum::fill_ipv4_header(&mut outer[14..]);
             outer
         })
     }
 
-    fn collect(destinations: &[IpAddr], make: impl Fn(IpAddr) -> Vec<u8>) -> Self {
-        let len = destinations.first().map_or(0, |d| make(*d).len());
-        let mut bytes = Vec::with_capacity(len * destinations.len());
-        destinations.iter().for_each(|d| bytes.extend(make(*d)));
-        Packets { bytes, len }
+    fn collect(destinations: &[IpAddr], mut make: impl FnMut(IpAddr) -> Vec<u8>) -> Self {
+        let mut packets = Packets::default();
+        for d in destinations {
+            let packet = make(*d);
+            packets.len = packet.len();
+            packets.bytes.extend(packet);
+        }
+        packets
     }
 
     /// How many.

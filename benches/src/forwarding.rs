@@ -122,7 +122,8 @@ pub fn measure(
     plan: Plan,
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
-    measure_by(Worker::new(Arc::new(WorkerCounters::new(8)), 1), bed, packets, batch, plan, allocations)
+    let ports = bed.router.tables().ports.iter().count().max(8);
+    measure_by(Worker::new(Arc::new(WorkerCounters::new(ports)), 1), bed, packets, batch, plan, allocations)
 }
 
 /// As [`measure`], by a worker of the caller's, such as one that is watched.
@@ -138,8 +139,8 @@ pub fn measure_by<O: Observer>(
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
     let size = batch.clamp(1, MAX_BATCH);
-    let counters = Arc::clone(worker.counters());
     let mut source = Fixed(bed.router.tables());
+    let counters = Arc::clone(worker.counters());
     let mut out = Outbox::new(8, FramePool::new(BUFFERS, 2048));
     (0..8).for_each(|port| out.make_room(PortId(port)));
     // Each list is a batch, and the queue that it ends in becomes a batch in its place. A pool would give out the frames

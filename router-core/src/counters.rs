@@ -119,7 +119,7 @@ impl WorkerCounters {
     /// The counters of one port, if there is room for it.
     #[inline]
     pub fn port(&self, id: crate::port::PortId) -> Option<&PortCounters> {
-        self.ports.get(usize::from(id.0)).map(|p| &**p)
+        self.ports.get(id.index()).map(|p| &**p)
     }
 }
 

@@ -28,11 +28,17 @@ impl TableId {
 
 /// A port's or tunnel's index: small, reused after removal, the same in every snapshot that holds the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortId(pub u16);
+pub struct PortId(pub u32);
 
 impl PortId {
     /// No port: a packet that the router made itself.
-    pub const NONE: PortId = PortId(u16::MAX);
+    pub const NONE: PortId = PortId(u32::MAX);
+
+    /// As an index into lists by port.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 impl Default for PortId {

@@ -4,6 +4,7 @@
 //! it are updated in place by atomic stores.
 
 mod adjacency_map;
+mod chunked;
 mod object_table;
 mod routing_tables;
 
@@ -15,6 +16,7 @@ use crate::decap::DecapTable;
 use crate::object::ObjectId;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
+use chunked::Chunked;
 use std::sync::Arc;
 
 /// See the module. Field by field, each cheap to clone.
@@ -49,51 +51,42 @@ impl Tables {
     }
 }
 
-/// Ports by index. A snapshot of few and seldom changing entries, copied on change.
+/// Ports and tunnels by index. A copy is cheap, and so is a change.
 #[derive(Clone, Default, Debug)]
-pub struct PortTable(Arc<[Option<Arc<PortInfo>>]>);
+pub struct PortTable(Chunked<Arc<PortInfo>>);
 
 impl PortTable {
     /// The port with this index.
     #[inline]
     pub fn get(&self, id: PortId) -> Option<&Arc<PortInfo>> {
-        self.0.get(usize::from(id.0))?.as_ref()
+        self.0.get(id.index())
     }
 
-    /// The port with this name.
+    /// The port with this name. Looks at all of them.
     pub fn by_name(&self, name: &str) -> Option<&Arc<PortInfo>> {
         self.iter().find(|p| p.name == name)
     }
 
     /// All ports, by index.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<PortInfo>> {
-        self.0.iter().flatten()
+        self.0.iter().map(|(_, p)| p)
+    }
+
+    /// Sets a port, at `info.id`.
+    pub fn set(&mut self, info: Arc<PortInfo>) {
+        self.0.set(info.id.index(), Some(info));
+    }
+
+    /// Takes a port out.
+    pub fn clear(&mut self, id: PortId) {
+        self.0.set(id.index(), None);
     }
 
     /// A table with this port set (at `info.id`).
     pub fn with(&self, info: Arc<PortInfo>) -> PortTable {
-        let mut v = self.0.to_vec();
-        let i = usize::from(info.id.0);
-        if v.len() <= i {
-            v.resize(i + 1, None);
-        }
-        v[i] = Some(info);
-        PortTable(v.into())
-    }
-
-    /// A table without the port of this index.
-    pub fn without(&self, id: PortId) -> PortTable {
-        let mut v = self.0.to_vec();
-        if let Some(slot) = v.get_mut(usize::from(id.0)) {
-            *slot = None;
-        }
-        PortTable(v.into())
-    }
-
-    /// The lowest free index.
-    pub fn free_id(&self) -> Option<PortId> {
-        let i = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
-        u16::try_from(i).ok().map(PortId).filter(|p| *p != PortId::NONE)
+        let mut table = self.clone();
+        table.set(info);
+        table
     }
 
     /// Every table that some port looks packets up in, without duplicates.

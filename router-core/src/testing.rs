@@ -6,7 +6,7 @@ use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 /// An Ethernet port that is up, with the given addresses, MTU 1500 and MAC `02:00:00:00:ff:<id>`.
 pub fn port(id: u16, name: &str, addrs: &[&str]) -> PortInfo {
     PortInfo {
-        id: PortId(id),
+        id: PortId(id.into()),
         name: name.into(),
         ifindex: u32::from(id) + 1,
         kind: PortKind::Memory,

@@ -197,7 +197,7 @@ impl Worker {
                 self.take_news();
             }
             for event in &events {
-                if let Ok(id) = u16::try_from(event.data.u64()) {
+                if let Ok(id) = u32::try_from(event.data.u64()) {
                     any |= self.serve(PortId(id));
                 }
             }
@@ -247,14 +247,14 @@ impl Worker {
         // Not a fold that stops at the first: each port gets its batch.
         let mut any = false;
         for i in 0..self.queues.len() {
-            any |= self.serve(PortId(i as u16));
+            any |= self.serve(PortId(i as u32));
         }
         any
     }
 
     /// Receives one batch from a port and carries it through to the end. True: there were frames.
     fn serve(&mut self, id: PortId) -> bool {
-        let Some(Some(queue)) = self.queues.get_mut(usize::from(id.0)) else { return false };
+        let Some(Some(queue)) = self.queues.get_mut(id.index()) else { return false };
         self.tables.refresh();
         let now = self.clock.now();
         let mut report = RecvReport::default();
@@ -285,7 +285,7 @@ impl Worker {
             if self.out.tx[i].is_empty() {
                 continue;
             }
-            let id = PortId(i as u16);
+            let id = PortId(i as u32);
             let mut frames = std::mem::take(&mut self.out.tx[i]);
             self.send(id, &mut frames);
             // The emptied list goes back, with its memory.
@@ -313,7 +313,7 @@ impl Worker {
 
     /// Sends frames through a port's queue and empties the list.
     fn send(&mut self, id: PortId, frames: &mut Vec<Frame>) {
-        match self.queues.get_mut(usize::from(id.0)) {
+        match self.queues.get_mut(id.index()) {
             Some(Some(queue)) => {
                 self.core.sent(&self.clock, id, frames);
                 queue.send_batch(frames, &mut self.out.pool, &mut self.sent);
@@ -364,7 +364,7 @@ impl Worker {
 
     fn add_queue(&mut self, id: PortId, mut queue: Box<dyn Port>) {
         self.close_queue(id);
-        let index = usize::from(id.0);
+        let index = id.index();
         if self.queues.len() <= index {
             self.queues.resize_with(index + 1, || None);
         }
@@ -384,7 +384,7 @@ impl Worker {
 
     fn close_queue(&mut self, id: PortId) {
         self.mute(id);
-        if let Some(mut queue) = self.queues.get_mut(usize::from(id.0)).and_then(Option::take) {
+        if let Some(mut queue) = self.queues.get_mut(id.index()).and_then(Option::take) {
             queue.leave_service(&mut self.out.pool);
         }
     }
@@ -392,7 +392,7 @@ impl Worker {
     /// Stops polling a queue: it is closed or useless, and its fd may stay readable for ever.
     fn mute(&mut self, id: PortId) {
         self.cheap.retain(|cheap| *cheap != id);
-        if let Some(Some(queue)) = self.queues.get(usize::from(id.0))
+        if let Some(Some(queue)) = self.queues.get(id.index())
             && let Some(fd) = queue.fd()
         {
             let _ = epoll::delete(&self.epoll, fd);

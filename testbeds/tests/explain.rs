@@ -366,7 +366,7 @@ impl Bench {
         let mut sent = Vec::new();
         for (i, list) in self.out.tx.iter_mut().enumerate() {
             for frame in list.drain(..) {
-                let name = self.router.ports().get(PortId(i as u16)).map_or_else(String::new, |p| p.name.clone());
+                let name = self.router.ports().get(PortId(i as u32)).map_or_else(String::new, |p| p.name.clone());
                 sent.push((name, Bytes(frame.data().to_vec())));
                 self.out.pool.put(frame);
             }

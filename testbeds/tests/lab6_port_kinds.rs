@@ -44,7 +44,7 @@ impl Tap {
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
         let thread = host.thread("tap", move || {
-            let (mut queues, _) = packet::open("tap", "eth0", false, 1).unwrap();
+            let (mut queues, _) = packet::open("tap", "eth0", Default::default(), 1).unwrap();
             let mut pool = FramePool::new(512, router_core::frame::MAX_FRAME);
             let (mut seen, mut batch) = (Seen::default(), Vec::new());
             while !ended.load(Ordering::Acquire) {

@@ -1,6 +1,7 @@
 //! `duet bench`: how fast this machine looks up and forwards. In memory, by the very code that routes, without privilege,
 //! port or running router; and on wires of a private lab, beside the kernel.
 
+mod compare;
 mod forward;
 mod lookup;
 pub(crate) mod report;
@@ -17,8 +18,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use ipnet::IpNet;
 use router_io::machine;
+use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,7 +33,16 @@ const ROUTES: [usize; 2] = [900_000, 170_000];
 #[derive(Args, Clone, Debug)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    /// "wire" in two minutes: the main table
+    #[arg(long)]
+    quick: bool,
+    /// With --quick: write the figures to FILE as comma-separated values
+    #[arg(long, value_name = "FILE", requires = "quick")]
+    csv: Option<PathBuf>,
+    /// With --quick: write a report with charts to FILE
+    #[arg(long, value_name = "FILE", requires = "quick")]
+    html: Option<PathBuf>,
     /// Print JSON
     #[arg(short, long, global = true)]
     json: bool,
@@ -48,6 +59,8 @@ enum What {
     Forward(ForwardArgs),
     /// Packets on wires, in a private lab, beside the kernel's own forwarding: throughput, loss, latency (RFC 2544, RFC 8219)
     Wire(Box<wire::WireArgs>),
+    /// What changed beyond noise between two results of "duet bench wire -j"
+    Compare(compare::CompareArgs),
 }
 
 #[derive(Args, Clone, Debug)]
@@ -140,14 +153,28 @@ enum PathArg {
 
 /// Runs `duet bench`.
 pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
-    if let What::Wire(a) = &args.what {
-        return wire(a, args);
-    }
     let progress = Progress::new();
     let report = match &args.what {
-        What::Lookup(a) => lookup::run(a, &progress),
-        What::Forward(a) => forward::run(a, &progress),
-        What::Wire(_) => return Ok(ExitCode::SUCCESS),
+        Some(What::Lookup(a)) if !args.quick => lookup::run(a, &progress),
+        Some(What::Forward(a)) if !args.quick => forward::run(a, &progress),
+        Some(What::Compare(a)) if !args.quick => {
+            return compare::run(a, args.json, args.pretty).map(|()| ExitCode::SUCCESS);
+        }
+        // It starts this program again, so no thread of a progress display may exist.
+        Some(What::Wire(a)) => {
+            drop(progress);
+            return wire(a.as_ref().clone(), args);
+        }
+        None if args.quick => {
+            drop(progress);
+            let quick = wire::WireArgs { csv: args.csv.clone(), html: args.html.clone(), ..wire::WireArgs::quick() };
+            return wire(quick, args);
+        }
+        None => {
+            let hint = "say lookup, forward, wire or compare, or --quick; \"duet bench --help\" explains them";
+            return Err(Failure::with_hint(exit::USAGE, "duet bench: nothing to measure", hint));
+        }
+        Some(_) => return Err(Failure::new(exit::USAGE, "--quick belongs to \"duet bench\" and \"duet bench wire\"")),
     };
     progress.0.finish_and_clear();
     let mut out = std::io::stdout().lock();
@@ -155,18 +182,42 @@ pub(crate) fn run(args: &BenchArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn wire(wire_args: &wire::WireArgs, args: &BenchArgs) -> Result<ExitCode, Failure> {
+fn wire(wire_args: wire::WireArgs, args: &BenchArgs) -> Result<ExitCode, Failure> {
+    // Said before a long measurement, not after it.
+    let open = |file: &Option<PathBuf>| match file {
+        None => Ok(None),
+        Some(f) => File::options().create(true).append(true).open(f).map(Some).map_err(|e| unwritable(f, &e)),
+    };
+    let mut files = [open(&wire_args.csv)?, open(&wire_args.html)?];
+    let names = [wire_args.csv.clone(), wire_args.html.clone()];
     let report = match wire::run(wire_args)? {
         wire::Outcome::Elsewhere(code) => return Ok(ExitCode::from(code)),
         wire::Outcome::Done(report) => report,
     };
+    let texts = [report::csv::text as fn(&report::Report) -> String, report::html::page];
+    for ((file, name), text) in files.iter_mut().zip(&names).zip(texts) {
+        if let (Some(file), Some(name)) = (file, name) {
+            let written = file.set_len(0).and_then(|()| file.write_all(text(&report).as_bytes()));
+            written.map_err(|e| unwritable(name, &e))?;
+        }
+    }
     let mut out = std::io::stdout().lock();
     match (args.json, args.pretty) {
         (_, true) => writeln!(out, "{}", serde_json::to_string_pretty(&report).unwrap_or_default())?,
         (true, _) => writeln!(out, "{}", serde_json::to_string(&report).unwrap_or_default())?,
         _ => report::text::print(&mut out, &report)?,
     }
-    Ok(ExitCode::SUCCESS)
+    match &report.mismatch {
+        None => Ok(ExitCode::SUCCESS),
+        Some(text) => {
+            let hint = "the figures are not to be believed; was something else sending on these devices?";
+            Err(Failure::with_hint(exit::REFUSED, format!("Error: {text}"), hint))
+        }
+    }
+}
+
+fn unwritable(file: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(exit::USAGE, format!("{}: {error}", file.display()))
 }
 
 /// What is under way, on a terminal only.

@@ -171,7 +171,7 @@ pub(crate) fn rehearse(
     frame: Frame,
     fails: impl Fn(PortId, IpAddr) -> bool,
 ) -> Vec<Record> {
-    let ports = tables.ports.iter().map(|p| usize::from(p.id.0) + 1).max().unwrap_or(0);
+    let ports = tables.ports.iter().map(|p| p.id.index() + 1).max().unwrap_or(0);
     // The smallest pieces that any port asks for, and some answers.
     let least = tables.ports.iter().map(|p| p.mtu as usize).min().unwrap_or(1280).clamp(68, 1280) - 60;
     let segment = frame.meta.gso.map_or(least, |g| usize::from(g.size).clamp(1, least));

@@ -365,7 +365,7 @@ fn rates_and_bursts() {
 
 fn port(id: u16, addrs: &[&str]) -> Arc<PortInfo> {
     Arc::new(PortInfo {
-        id: PortId(id),
+        id: PortId(id.into()),
         name: format!("p{id}"),
         ifindex: u32::from(id) + 1,
         kind: PortKind::Memory,
@@ -422,7 +422,11 @@ fn sources_in_order_of_preference() {
             _ => panic!("one family per row"),
         }
         let offender = Offender::refused(&bytes, false).unwrap();
-        assert_eq!(error_source(&offender, PortId(*ingress), &table, &settings), want.map(ip), "{src} to {dst}");
+        assert_eq!(
+            error_source(&offender, PortId((*ingress).into()), &table, &settings),
+            want.map(ip),
+            "{src} to {dst}"
+        );
     }
 }
 

@@ -20,7 +20,7 @@ const NOW: Instant = Instant::from_millis(1000);
 
 fn port(n: u8, vlan: Option<u16>, addrs: &[&str]) -> PortInfo {
     PortInfo {
-        id: PortId(u16::from(n)),
+        id: PortId(u32::from(n)),
         name: format!("p{n}"),
         ifindex: u32::from(n),
         kind: PortKind::Memory,

@@ -16,7 +16,7 @@ use crate::packet::Packet;
 use crate::port::PortCaps;
 
 /// Makes `frame`, whose data starts at the IP header, fit for a port with `caps`, appends the result to `out`, and
-/// returns how many frames that are.
+/// returns how many frames that are. A super-frame may lie in IP tunnels: then each segment gets their headers, too.
 ///
 /// Frames that the port takes as they are pass untouched. A super-frame becomes as many frames as it has segments: the
 /// frame itself and others from `pool`, all with its metadata.
@@ -39,7 +39,9 @@ pub fn prepare(
                 GsoKind::TcpV4 | GsoKind::TcpV6 => caps.tso,
                 GsoKind::UdpL4 => caps.uso,
             };
-            if takes && caps.partial_checksum {
+            // No port takes a super-frame in a tunnel: virtio_net_hdr cannot say that there is one.
+            let in_tunnel = segment::Layout::of(frame.data()).is_some_and(|l| l.in_tunnel());
+            if takes && caps.partial_checksum && !in_tunnel {
                 make_partial(&mut frame).map(|()| 1)
             } else {
                 segment::segment(&mut frame, gso, caps.partial_checksum, pool, out).map(|n| n + 1)
@@ -58,11 +60,12 @@ pub fn prepare(
 }
 
 /// Length in bytes of the largest IP packet that will leave because of this frame: the packet itself, or the largest
-/// segment of a super-frame. MTU checks look at this. The frame's data starts at the IP header.
+/// segment of a super-frame. MTU checks look at this. The frame's data starts at the IP header; a super-frame in a tunnel has
+/// a pending checksum, which says where its transport header is.
 #[inline]
 pub fn largest_segment(frame: &Frame, packet: &Packet) -> u32 {
     let Some(gso) = frame.meta.gso else { return packet.len };
-    let l4 = usize::from(packet.l4);
+    let l4 = frame.meta.csum.map_or(usize::from(packet.l4), |c| usize::from(c.start));
     let header = match gso.kind {
         GsoKind::TcpV4 | GsoKind::TcpV6 => frame.data().get(l4 + 12).map_or(20, |b| usize::from(b >> 4) * 4),
         GsoKind::UdpL4 => 8,

@@ -12,9 +12,19 @@ const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
 
-/// Where things lie in a TCP or UDP packet.
+/// Tunnels around a packet that are looked through.
+const OUTERS: usize = 3;
+const IPV4: u8 = 4;
+const IPV6: u8 = 41;
+
+/// Where things lie in a TCP or UDP packet, which may lie in IP tunnels (RFC 2003, RFC 4213, RFC 2473).
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
+    /// Where the outer headers begin, and whether each is IPv4; the first `outers` of them.
+    outer: [(usize, bool); OUTERS],
+    outers: usize,
+    /// Where the innermost IP header begins.
+    ip: usize,
     l4: usize,
     /// First payload byte.
     payload: usize,
@@ -24,27 +34,44 @@ pub(super) struct Layout {
 
 impl Layout {
     /// None when the bytes are not TCP or UDP over IP, unfragmented, with whole headers.
-    pub(super) fn of(ip: &[u8]) -> Option<Layout> {
-        let (v4, l4, proto) = match ip.first()? >> 4 {
-            4 => {
-                let n = checksum::ipv4_header_len(ip)?;
-                let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
-                (true, n, (!fragment).then_some(ip[9])?)
-            }
-            6 => {
-                let (l4, proto) = ipv6_transport(ip)?;
-                (false, l4, proto)
-            }
-            _ => return None,
-        };
-        let header = match proto {
-            TCP => usize::from(ip.get(l4 + 12)? >> 4) * 4,
-            UDP => 8,
-            _ => return None,
-        };
-        let minimum = if proto == TCP { 20 } else { 8 };
-        let payload = l4 + header;
-        (header >= minimum && payload <= ip.len()).then_some(Layout { l4, payload, proto, v4 })
+    pub(super) fn of(data: &[u8]) -> Option<Layout> {
+        let (mut outer, mut outers, mut at) = ([(0, false); OUTERS], 0, 0);
+        loop {
+            let ip = data.get(at..)?;
+            let (v4, n, proto) = match ip.first()? >> 4 {
+                4 => {
+                    let n = checksum::ipv4_header_len(ip)?;
+                    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0;
+                    (true, n, (!fragment).then_some(ip[9])?)
+                }
+                6 => {
+                    let (n, proto) = ipv6_transport(ip)?;
+                    (false, n, proto)
+                }
+                _ => return None,
+            };
+            let l4 = at + n;
+            let header = match proto {
+                TCP => usize::from(data.get(l4 + 12)? >> 4) * 4,
+                UDP => 8,
+                IPV4 | IPV6 => {
+                    *outer.get_mut(outers)? = (at, v4);
+                    outers += 1;
+                    at = l4;
+                    continue;
+                }
+                _ => return None,
+            };
+            let minimum = if proto == TCP { 20 } else { 8 };
+            let payload = l4 + header;
+            let whole = header >= minimum && payload <= data.len();
+            return whole.then_some(Layout { outer, outers, ip: at, l4, payload, proto, v4 });
+        }
+    }
+
+    /// Whether the packet lies in a tunnel.
+    pub(super) fn in_tunnel(&self) -> bool {
+        self.outers > 0
     }
 
     fn fits(&self, kind: GsoKind) -> bool {
@@ -62,7 +89,7 @@ impl Layout {
     /// Writes the transport checksum of a packet that ends at `end`: finished, or the bare pseudo-header sum.
     pub(super) fn write_checksum(&self, data: &mut [u8], end: usize, finished: bool) {
         let len = (end - self.l4) as u32;
-        let addrs = if self.v4 { 12..20 } else { 8..40 };
+        let addrs = if self.v4 { self.ip + 12..self.ip + 20 } else { self.ip + 8..self.ip + 40 };
         let pseudo = Sum::of(&data[addrs]).word(u16::from(self.proto)).long(len);
         let at = self.l4 + usize::from(self.partial().offset);
         let value = if finished {
@@ -77,15 +104,10 @@ impl Layout {
     /// Corrects all headers of segment number `i`, whose bytes with `n` payload bytes are `data`.
     fn finish(&self, data: &mut [u8], i: usize, n: usize, cut: Cut) {
         let end = self.payload + n;
-        let ip = &mut *data;
-        if self.v4 {
-            let id = u16::from_be_bytes([ip[4], ip[5]]).wrapping_add(i as u16);
-            ip[2..4].copy_from_slice(&(end as u16).to_be_bytes());
-            ip[4..6].copy_from_slice(&id.to_be_bytes());
-            checksum::fill_ipv4_header(ip);
-        } else {
-            ip[4..6].copy_from_slice(&((end - 40) as u16).to_be_bytes());
+        for (at, v4) in &self.outer[..self.outers] {
+            finish_ip(&mut data[*at..], *v4, end - at, i);
         }
+        finish_ip(&mut data[self.ip..], self.v4, end - self.ip, i);
         let l4 = &mut data[self.l4..];
         if self.proto == TCP {
             let seq = u32::from_be_bytes([l4[4], l4[5], l4[6], l4[7]]).wrapping_add((i * cut.size) as u32);
@@ -100,6 +122,18 @@ impl Layout {
             l4[4..6].copy_from_slice(&((end - self.l4) as u16).to_be_bytes());
         }
         self.write_checksum(data, end, !cut.partial);
+    }
+}
+
+/// Corrects the IP header of segment number `i`, which is `len` bytes long from this header on.
+fn finish_ip(ip: &mut [u8], v4: bool, len: usize, i: usize) {
+    if v4 {
+        let id = u16::from_be_bytes([ip[4], ip[5]]).wrapping_add(i as u16);
+        ip[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        ip[4..6].copy_from_slice(&id.to_be_bytes());
+        checksum::fill_ipv4_header(ip);
+    } else {
+        ip[4..6].copy_from_slice(&((len - 40) as u16).to_be_bytes());
     }
 }
 

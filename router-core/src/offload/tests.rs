@@ -110,6 +110,61 @@ fn a_finished_super_frame_gets_its_pending_checksum_back() {
     assert_eq!((out[0].data(), out[0].meta), (pending.data(), pending.meta));
 }
 
+/// `inner` behind an outer header of either family, as a tunnel puts it there; a pending checksum moves along.
+fn in_tunnel(mut inner: Frame, inner_v6: bool, outer_v6: bool) -> Frame {
+    let (len, proto) = (inner.len(), if inner_v6 { 41 } else { 4 });
+    if outer_v6 {
+        let room = inner.push_front(40).unwrap();
+        room[..40].fill(0);
+        room[0] = 0x60;
+        room[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+        (room[6], room[7], room[8], room[24]) = (proto, 64, 0xfd, 0xfd);
+    } else {
+        let room = inner.push_front(20).unwrap();
+        room[..20].copy_from_slice(&[0x45, 0, 0, 0, 1, 0, 0, 0, 64, proto, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+        room[2..4].copy_from_slice(&(len as u16 + 20).to_be_bytes());
+        crate::checksum::fill_ipv4_header(room);
+    }
+    inner
+}
+
+#[test]
+fn cutting_behind_a_tunnel_is_the_same_as_before_it() {
+    for kind in [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::UdpL4] {
+        for outer in [&[false][..], &[true], &[false, true], &[true, false]] {
+            let payload: Vec<u8> = (0..5001u32).map(|i| (i * i / 7) as u8).collect();
+            let wrap = |mut f: Frame| {
+                let mut v6 = kind == GsoKind::TcpV6;
+                for outer_v6 in outer {
+                    f = in_tunnel(f, v6, *outer_v6);
+                    v6 = *outer_v6;
+                }
+                f
+            };
+            let want: Vec<Frame> =
+                segment_all(super_frame(kind, &payload, 1000), &NO_CAPS).into_iter().map(wrap).collect();
+            // Even for a port that takes super-frames: not in tunnels.
+            let mut got = segment_all(wrap(super_frame(kind, &payload, 1000)), &ALL_CAPS);
+            assert_eq!(got.len(), want.len());
+            for (i, (got, want)) in got.iter_mut().zip(&want).enumerate() {
+                complete_checksum(got).unwrap();
+                let (got, mut want) = (got.data().to_vec(), want.data().to_vec());
+                // The outer identification counts on with the segments.
+                let mut at = 0;
+                for outer_v6 in outer.iter().rev() {
+                    let ip = &mut want[at..];
+                    if !outer_v6 {
+                        ip[5] = i as u8;
+                        crate::checksum::fill_ipv4_header(ip);
+                    }
+                    at += if *outer_v6 { 40 } else { 20 };
+                }
+                assert_eq!(got, want, "{kind:?} {outer:?} segment {i}");
+            }
+        }
+    }
+}
+
 #[test]
 fn metadata_that_does_not_fit_is_refused_and_the_frame_comes_back() {
     let mut pool = FramePool::new(2, 2000);

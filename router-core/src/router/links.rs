@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// Longest port name in bytes, as Linux's IFNAMSIZ less the final zero.
 pub const MAX_NAME: usize = 15;
 
+/// Ports and tunnels at most: what a worker's lists by index can sensibly hold.
+const MAX_PORTS: u32 = 1 << 20;
+
 /// Why a port or address command was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PortError {
@@ -52,11 +55,14 @@ impl Router {
     /// the one made from its MAC (RFC 4291 2.5.6), because neighbour discovery needs one.
     pub fn add_port(&mut self, _now: Instant, mut info: PortInfo) -> Result<PortId, PortError> {
         check_name(&info.name)?;
-        if self.ports.by_name(&info.name).is_some() {
+        if self.port_names.contains_key(&info.name) {
             return Err(PortError::Exists(info.name));
         }
-        let limit = usize::from(PortId::NONE.0);
-        let id = self.ports.free_id().filter(|id| usize::from(id.0) < limit).ok_or(PortError::Full)?;
+        let id = match self.free_ports.first() {
+            Some(id) => *id,
+            None if self.next_port.0 < MAX_PORTS => self.next_port,
+            None => return Err(PortError::Full),
+        };
         for a in &info.addrs {
             check_assignable(a)?;
         }
@@ -65,6 +71,10 @@ impl Router {
             info.addrs.extend(IpNet::new(IpAddr::V6(mac.link_local()), 64).ok());
         }
         check_mtu(info.mtu, &info.addrs)?;
+        if !self.free_ports.remove(&id) {
+            self.next_port.0 += 1;
+        }
+        self.port_names.insert(info.name.clone(), id);
         info.id = id;
         info.ifindex = self.next_ifindex;
         self.next_ifindex += 1;
@@ -74,16 +84,17 @@ impl Router {
 
     /// Removes a port with its routes and neighbours. Frames that waited for its neighbours are dropped.
     pub fn remove_port(&mut self, now: Instant, id: PortId, out: &mut Outbox) -> Result<(), PortError> {
-        if self.ports.get(id).is_none() {
+        let Some(info) = self.ports.get(id).cloned() else {
             return Err(PortError::Unknown(format!("#{}", id.0)));
-        }
+        };
         self.flush_neighbors(now, id, true, out);
         self.routing.remove_port(id);
-        if let Some(gone) = self.ports.get(id).map(Arc::clone) {
-            self.note_addresses(Some(&gone), None);
-            self.journal.write((Happened::Removed, Subject::Port(gone)));
-        }
-        self.ports = self.ports.without(id);
+        self.note_addresses(Some(&info), None);
+        self.ports.clear(id);
+        self.port_names.remove(&info.name);
+        self.free_ports.insert(id);
+        self.tunnels.device_changed(&info.name);
+        self.journal.write((Happened::Removed, Subject::Port(info)));
         self.no_carrier.remove(&id);
         self.duplicates.remove(&id);
         self.changed = true;
@@ -130,9 +141,7 @@ impl Router {
         let mut info = self.port(id)?;
         check_mtu(mtu, &info.addrs)?;
         info.mtu = mtu;
-        if let Some(t) = self.tunnels.get_mut(&id) {
-            t.spec.mtu = Some(mtu);
-        }
+        self.tunnels.set_mtu(id, mtu);
         self.put(info);
         Ok(())
     }
@@ -171,7 +180,8 @@ impl Router {
     pub(super) fn put(&mut self, info: PortInfo) {
         let info = Arc::new(info);
         self.note_port(&info);
-        self.ports = self.ports.with(Arc::clone(&info));
+        self.tunnels.device_changed(&info.name);
+        self.ports.set(Arc::clone(&info));
         self.routing.set_port(info);
         self.changed = true;
         self.own_stale = true;

@@ -30,7 +30,7 @@ use crate::time::Instant;
 use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -39,10 +39,15 @@ pub struct Router {
     settings: Arc<Settings>,
     ports: PortTable,
     /// Whether the device behind a port has carrier; absent means yes.
-    no_carrier: std::collections::BTreeSet<PortId>,
+    no_carrier: BTreeSet<PortId>,
     routing: Routing,
     neighbors: NeighborTable,
-    tunnels: BTreeMap<PortId, tunnels::Tunnel>,
+    /// Ports and tunnels by name.
+    port_names: HashMap<String, PortId>,
+    /// Indexes of former ports, and the first that was never used.
+    free_ports: BTreeSet<PortId>,
+    next_port: PortId,
+    tunnels: tunnels::Tunnels,
     translators: BTreeMap<PortId, translators::TranslatorState>,
     seed: u64,
     decap: DecapTable,
@@ -86,7 +91,10 @@ impl Router {
             no_carrier: Default::default(),
             routing,
             neighbors: NeighborTable::new(seed),
-            tunnels: BTreeMap::new(),
+            port_names: HashMap::new(),
+            free_ports: BTreeSet::new(),
+            next_port: PortId(0),
+            tunnels: tunnels::Tunnels::default(),
             translators: BTreeMap::new(),
             seed,
             decap: DecapTable::new(seed ^ 5),

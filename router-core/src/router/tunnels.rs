@@ -14,10 +14,14 @@ use crate::spec::{TunnelMode, TunnelSpec};
 use crate::time::{Duration, Instant};
 use crate::worker::Outbox;
 use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// How long a path MTU learned from an ICMP error is believed (RFC 1191 6.3, RFC 8201 4: ten minutes).
 const PMTU_LIFETIME: Duration = Duration::from_secs(600);
+
+/// Tunnels that may carry each other, at most: what an object's MTU is followed through.
+const MAX_STACK: u8 = 8;
 
 /// A tunnel as the control side keeps it.
 pub(super) struct Tunnel {
@@ -29,6 +33,87 @@ pub(super) struct Tunnel {
     facts: Option<EncapFacts>,
     /// Whether followers were last told that a route carries it.
     told_carried: bool,
+}
+
+/// All tunnels, and which of them have to be looked at again.
+#[derive(Default)]
+pub(super) struct Tunnels {
+    all: BTreeMap<PortId, Tunnel>,
+    /// Their parameters, underlay or path MTU may have changed.
+    dirty: BTreeSet<PortId>,
+    /// When learned path MTUs are forgotten.
+    expiry: BTreeSet<(Instant, PortId)>,
+    /// Those bound to a device, by its name.
+    by_dev: BTreeMap<String, BTreeSet<PortId>>,
+}
+
+impl Tunnels {
+    /// Adds a tunnel, or puts another one in its place.
+    fn insert(&mut self, id: PortId, tunnel: Tunnel) {
+        self.remove(id);
+        if let Some(dev) = &tunnel.spec.dev {
+            self.by_dev.entry(dev.clone()).or_default().insert(id);
+        }
+        self.all.insert(id, tunnel);
+        self.dirty.insert(id);
+    }
+
+    fn remove(&mut self, id: PortId) -> Option<Tunnel> {
+        let tunnel = self.all.remove(&id)?;
+        self.dirty.remove(&id);
+        if let Some((_, until)) = tunnel.learned {
+            self.expiry.remove(&(until, id));
+        }
+        if let Some(dev) = &tunnel.spec.dev
+            && let Some(ids) = self.by_dev.get_mut(dev)
+        {
+            ids.remove(&id);
+            if ids.is_empty() {
+                self.by_dev.remove(dev);
+            }
+        }
+        Some(tunnel)
+    }
+
+    /// A port of this name came, changed or went.
+    pub(super) fn device_changed(&mut self, name: &str) {
+        if let Some(ids) = self.by_dev.get(name) {
+            self.dirty.extend(ids);
+        }
+    }
+
+    /// Fixes the MTU of a tunnel, if it is one.
+    pub(super) fn set_mtu(&mut self, id: PortId, mtu: u32) {
+        if let Some(t) = self.all.get_mut(&id) {
+            t.spec.mtu = Some(mtu);
+            self.dirty.insert(id);
+        }
+    }
+
+    /// Remembers a path MTU for a while; a larger one than is known is not news.
+    fn learn(&mut self, now: Instant, id: PortId, mtu: u32) {
+        let Some(t) = self.all.get_mut(&id) else { return };
+        if t.learned.is_some_and(|(known, _)| mtu > known) {
+            return;
+        }
+        let until = now + PMTU_LIFETIME;
+        if let Some((_, old)) = t.learned.replace((mtu, until)) {
+            self.expiry.remove(&(old, id));
+        }
+        self.expiry.insert((until, id));
+        self.dirty.insert(id);
+    }
+
+    /// Forgets path MTUs that are too old.
+    fn forget(&mut self, now: Instant) {
+        while let Some((until, id)) = self.expiry.first().copied().filter(|(until, _)| *until <= now) {
+            self.expiry.remove(&(until, id));
+            if let Some(t) = self.all.get_mut(&id) {
+                t.learned = None;
+            }
+            self.dirty.insert(id);
+        }
+    }
 }
 
 /// A tunnel as shown.
@@ -72,15 +157,6 @@ pub enum TunnelError {
     Device(String),
 }
 
-impl Tunnel {
-    /// Remembers a path MTU for a while; a larger one than is known is not news.
-    fn learn(&mut self, now: Instant, mtu: u32) {
-        if self.learned.is_none_or(|(known, _)| mtu <= known) {
-            self.learned = Some((mtu, now + PMTU_LIFETIME));
-        }
-    }
-}
-
 impl Router {
     /// Adds a tunnel and its addresses.
     pub fn add_tunnel(&mut self, now: Instant, spec: TunnelSpec, addrs: Vec<IpNet>) -> Result<PortId, TunnelError> {
@@ -121,10 +197,11 @@ impl Router {
     pub fn change_tunnel(&mut self, now: Instant, spec: TunnelSpec) -> Result<(), TunnelError> {
         let id = self.tunnel_by_name(&spec.name)?;
         let key = self.check_tunnel(&spec, Some(id))?;
-        let Some(t) = self.tunnels.get_mut(&id) else { return Err(TunnelError::Device(spec.name)) };
-        self.decap.remove(&t.key);
+        let Some(old) = self.tunnels.all.get(&id) else { return Err(TunnelError::Device(spec.name)) };
+        self.decap.remove(&old.key);
         self.decap.insert(key, id);
-        *t = Tunnel { spec, key, learned: None, facts: None, told_carried: t.told_carried };
+        let told_carried = old.told_carried;
+        self.tunnels.insert(id, Tunnel { spec, key, learned: None, facts: None, told_carried });
         self.changed = true;
         self.refresh_tunnels(now);
         self.note_tunnel(now, id, Happened::Changed);
@@ -135,7 +212,7 @@ impl Router {
     pub fn del_tunnel(&mut self, now: Instant, name: &str, out: &mut Outbox) -> Result<(), TunnelError> {
         let id = self.tunnel_by_name(name)?;
         self.note_tunnel(now, id, Happened::Removed);
-        if let Some(t) = self.tunnels.remove(&id) {
+        if let Some(t) = self.tunnels.remove(id) {
             self.decap.remove(&t.key);
         }
         self.routing.remove_tunnel(id);
@@ -145,7 +222,7 @@ impl Router {
 
     /// All tunnels, by index of their port.
     pub fn tunnels(&self, now: Instant) -> impl Iterator<Item = TunnelInfo> {
-        self.tunnels.iter().map(move |(id, t)| self.tunnel_info(now, *id, t))
+        self.tunnels.all.iter().map(move |(id, t)| self.tunnel_info(now, *id, t))
     }
 
     fn tunnel_info(&self, now: Instant, id: PortId, t: &Tunnel) -> TunnelInfo {
@@ -161,7 +238,7 @@ impl Router {
     /// Writes a change of a tunnel down, if anybody follows.
     fn note_tunnel(&mut self, now: Instant, id: PortId, happened: Happened) {
         if self.journal.is_on()
-            && let Some(t) = self.tunnels.get(&id)
+            && let Some(t) = self.tunnels.all.get(&id)
         {
             let info = self.tunnel_info(now, id, t);
             self.journal.write((happened, Subject::Tunnel(Box::new(info))));
@@ -169,8 +246,8 @@ impl Router {
     }
 
     fn tunnel_by_name(&self, name: &str) -> Result<PortId, TunnelError> {
-        let port = self.ports.by_name(name).filter(|p| p.kind == PortKind::Tunnel);
-        port.map(|p| p.id).ok_or_else(|| TunnelError::Device(name.to_owned()))
+        let id = self.port_names.get(name).filter(|id| self.tunnels.all.contains_key(id));
+        id.copied().ok_or_else(|| TunnelError::Device(name.to_owned()))
     }
 
     fn check_tunnel(&self, spec: &TunnelSpec, own: Option<PortId>) -> Result<DecapKey, TunnelError> {
@@ -193,7 +270,7 @@ impl Router {
             return Err(TunnelError::Mtu(mtu));
         }
         if let Some(dev) = &spec.dev
-            && (*dev == spec.name || self.ports.by_name(dev).is_none())
+            && (*dev == spec.name || !self.port_names.contains_key(dev))
         {
             return Err(TunnelError::Device(dev.clone()));
         }
@@ -209,68 +286,72 @@ impl Router {
     }
 
     /// Tells the data plane about each tunnel whose MTU or parameters have changed: because of a command, another
-    /// underlay route, a link's MTU, an ICMP error, or because what was learned is too old.
+    /// underlay route, a link's MTU, an ICMP error, or because what was learned is too old. Looks only at those that such
+    /// a change concerns.
     pub(super) fn refresh_tunnels(&mut self, now: Instant) {
-        for id in self.tunnels.keys().copied().collect::<Vec<_>>() {
-            let carrier = self.routing.tunnel_carrier(id);
-            let path = carrier.and_then(|o| self.path_mtu(o, 0));
-            let Some(t) = self.tunnels.get_mut(&id) else { continue };
-            let news = std::mem::replace(&mut t.told_carried, carrier.is_some()) != carrier.is_some();
-            if t.learned.is_some_and(|(_, until)| until <= now) {
-                t.learned = None;
+        self.tunnels.forget(now);
+        for _ in 0..MAX_STACK {
+            // A tunnel's new MTU is news for those that it carries.
+            self.tunnels.dirty.append(&mut self.routing.take_moved_tunnels());
+            if self.tunnels.dirty.is_empty() {
+                return;
             }
-            let outer = path.unwrap_or(1500);
-            let outer = t.learned.map_or(outer, |(learned, _)| learned.min(outer));
-            // RFC 4213 3.2.2: below 1300 the outer packet may be fragmented, so that the tunnel still carries 1280.
-            let fits = outer >= IPV6_MIN_MTU + OVERHEAD;
-            let dynamic = outer.saturating_sub(OVERHEAD).max(IPV6_MIN_MTU);
-            let mtu = match (t.spec.mtu, t.spec.nopmtudisc) {
-                (Some(fixed), true) => fixed,
-                (Some(fixed), false) => fixed.min(dynamic),
-                // RFC 4213 3.2.1: a static tunnel MTU is 1280 unless configured.
-                (None, true) => IPV6_MIN_MTU,
-                (None, false) => dynamic,
-            };
-            let spec = &t.spec;
-            let facts = EncapFacts {
-                mode: spec.mode,
-                local: spec.local,
-                remote: spec.remote,
-                ttl: if spec.ttl_inherit {
-                    None
-                } else {
-                    Some(spec.ttl.unwrap_or(crate::forward::tunnel::DEFAULT_TTL))
-                },
-                tos: spec.tos,
-                df: fits && !spec.nopmtudisc,
-                mtu,
-                table: spec.underlay_table.unwrap_or_default(),
-                dev: spec.dev.as_ref().and_then(|d| self.ports.by_name(d)).map(|p| p.id),
-            };
-            if t.facts.as_ref() == Some(&facts) {
-                if news {
-                    self.note_tunnel(now, id, Happened::Changed);
-                }
-                continue;
+            for id in std::mem::take(&mut self.tunnels.dirty) {
+                self.refresh_tunnel(now, id);
             }
-            let fresh = t.facts.is_none();
+        }
+    }
+
+    fn refresh_tunnel(&mut self, now: Instant, id: PortId) {
+        let carrier = self.routing.tunnel_carrier(id);
+        let path = carrier.and_then(|o| self.path_mtu(o, 0));
+        let Some(t) = self.tunnels.all.get_mut(&id) else { return };
+        let carried = std::mem::replace(&mut t.told_carried, carrier.is_some());
+        let mut news = carried != carrier.is_some();
+        let outer = path.unwrap_or(1500);
+        let outer = t.learned.map_or(outer, |(learned, _)| learned.min(outer));
+        // RFC 4213 3.2.2: below 1300 the outer packet may be fragmented, so that the tunnel still carries 1280.
+        let fits = outer >= IPV6_MIN_MTU + OVERHEAD;
+        let dynamic = outer.saturating_sub(OVERHEAD).max(IPV6_MIN_MTU);
+        let mtu = match (t.spec.mtu, t.spec.nopmtudisc) {
+            (Some(fixed), true) => fixed,
+            (Some(fixed), false) => fixed.min(dynamic),
+            // RFC 4213 3.2.1: a static tunnel MTU is 1280 unless configured.
+            (None, true) => IPV6_MIN_MTU,
+            (None, false) => dynamic,
+        };
+        let spec = &t.spec;
+        let ttl = spec.ttl.unwrap_or(crate::forward::tunnel::DEFAULT_TTL);
+        let facts = EncapFacts {
+            mode: spec.mode,
+            local: spec.local,
+            remote: spec.remote,
+            ttl: (!spec.ttl_inherit).then_some(ttl),
+            tos: spec.tos,
+            df: fits && !spec.nopmtudisc,
+            mtu,
+            table: spec.underlay_table.unwrap_or_default(),
+            dev: spec.dev.as_ref().and_then(|d| self.port_names.get(d)).copied(),
+        };
+        if t.facts.as_ref() != Some(&facts) {
+            news |= t.facts.is_some();
             t.facts = Some(facts.clone());
             self.routing.set_tunnel(id, facts);
-            if let Ok(mut info) = self.port(id)
-                && info.mtu != mtu
-            {
-                info.mtu = mtu;
-                self.put(info);
-            }
-            if !fresh {
-                self.note_tunnel(now, id, Happened::Changed);
-            }
+        }
+        if let Ok(mut info) = self.port(id)
+            && info.mtu != mtu
+        {
+            info.mtu = mtu;
+            self.put(info);
+        }
+        if news {
+            self.note_tunnel(now, id, Happened::Changed);
         }
     }
 
     /// The MTU of what an object leads to, in bytes; the least of a group's members.
     fn path_mtu(&self, id: ObjectId, depth: u8) -> Option<u32> {
-        if depth > 8 {
+        if depth > MAX_STACK {
             return None;
         }
         match self.routing.object(id)? {
@@ -286,7 +367,7 @@ impl Router {
 
     /// When the next learned path MTU is forgotten.
     pub(super) fn tunnel_deadline(&self) -> Option<Instant> {
-        self.tunnels.values().filter_map(|t| t.learned).map(|(_, until)| until).min()
+        self.tunnels.expiry.first().map(|(until, _)| *until)
     }
 
     /// An ICMPv4 "fragmentation needed" came for us about an outer packet of a tunnel (RFC 4213 3.2.2, RFC 1191 4): its
@@ -300,12 +381,12 @@ impl Router {
         }
         let addr = |at: usize| IpAddr::V4(Ipv4Addr::new(h[at], h[at + 1], h[at + 2], h[at + 3]));
         let key = DecapKey { proto: protocol::IPV6, table, local: addr(12), remote: addr(16) };
-        let Some(t) = self.decap.get(&key).and_then(|id| self.tunnels.get_mut(&id)) else { return false };
+        let Some(id) = self.decap.get(&key).filter(|id| self.tunnels.all.contains_key(id)) else { return false };
         let sent = u32::from(u16::from_be_bytes([h[2], h[3]]));
         // RFC 1191 5: an old router says 0; take the next lower plateau.
         let mtu = if mtu == 0 { plateau_below(sent) } else { u32::from(mtu) };
         // RFC 1191 6.3 and common sense: never below what every path carries, never above what was sent.
-        t.learn(now, mtu.clamp(68, sent.max(68)));
+        self.tunnels.learn(now, id, mtu.clamp(68, sent.max(68)));
         self.refresh_tunnels(now);
         true
     }
@@ -313,8 +394,9 @@ impl Router {
     /// The host's own stack, which carries the outer packets of some tunnels, knows that those to `remote` may have
     /// `mtu` bytes at most. Follow with [`Router::commit`].
     pub fn learn_host_path_mtu(&mut self, now: Instant, remote: IpAddr, mtu: u32) {
-        for t in self.tunnels.values_mut().filter(|t| t.spec.remote == remote) {
-            t.learn(now, mtu.max(68));
+        let all = self.tunnels.all.iter().filter(|(_, t)| t.spec.remote == remote);
+        for id in all.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.tunnels.learn(now, id, mtu.max(68));
         }
         self.refresh_tunnels(now);
     }

@@ -13,7 +13,7 @@ use crate::port::{Medium, PortId, PortKind};
 use crate::resolve::{Leaf, Share};
 use crate::tables::ObjectTable;
 use foldhash::fast::FixedState;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -57,6 +57,9 @@ pub(crate) struct Objects {
     /// The mark of ports without neighbours, which nobody reads.
     unread: Arc<AtomicBool>,
     changed: bool,
+    /// Objects that carry a tunnel; the tunnels whose carrier was rendered since somebody asked.
+    carriers: HashMap<ObjectId, PortId, FixedState>,
+    moved: BTreeSet<PortId>,
     free: Vec<ObjectId>,
     /// Freed, but FIB entries not yet written may still point here.
     freed: Vec<ObjectId>,
@@ -74,6 +77,8 @@ impl Objects {
             by_link: BTreeMap::new(),
             unread: Arc::default(),
             changed: true,
+            carriers: HashMap::with_hasher(FixedState::with_seed(seed ^ 4)),
+            moved: BTreeSet::new(),
             free: Vec::new(),
             freed: Vec::new(),
             lingering: Vec::new(),
@@ -153,6 +158,7 @@ impl Objects {
     /// Frees an object. Its number stays out of use until no reader can meet it any more.
     pub(crate) fn free(&mut self, id: ObjectId) {
         if !Self::is_constant(id) && self.unset(id).is_some() {
+            self.carriers.remove(&id);
             self.freed.push(id);
         }
     }
@@ -226,7 +232,21 @@ impl Objects {
         ids.into_iter().for_each(|id| self.render(id, facts));
     }
 
+    /// From now on [`Objects::take_moved`] names the tunnel when this object changes.
+    pub(crate) fn watch(&mut self, carrier: ObjectId, tunnel: PortId) {
+        self.carriers.insert(carrier, tunnel);
+        self.moved.insert(tunnel);
+    }
+
+    /// Tunnels whose carrier may have another content than at the last call.
+    pub(crate) fn take_moved(&mut self) -> BTreeSet<PortId> {
+        std::mem::take(&mut self.moved)
+    }
+
     fn render(&mut self, id: ObjectId, facts: &Facts) {
+        if let Some(tunnel) = self.carriers.get(&id) {
+            self.moved.insert(*tunnel);
+        }
         let Some(Some(slot)) = self.slots.get(id.0 as usize) else { return };
         let object = match &slot.def {
             Def::Fixed(o) => o.clone(),

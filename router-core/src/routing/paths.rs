@@ -8,7 +8,7 @@ use crate::next_hop::{Chain, ChainId, MAX_CHAIN, Path, PathId, PathKey};
 use crate::object::{Object, ObjectId};
 use crate::port::{PortId, TableId};
 use crate::resolve::{Dep, Outcome, Resolver, Root, fixed_object};
-use crate::rib::EntryId;
+use crate::rib::{Candidate, EntryId};
 use crate::tables::domain_of;
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -220,12 +220,12 @@ impl Routing {
             return self.set_chain(id, e.chain, &[only.path]);
         }
         let mut paths: Vec<PathId> = Vec::with_capacity(e.candidates.len().min(MAX_CHAIN));
-        let (usable, waiting): (Vec<_>, Vec<_>) = match e.candidates.len() > MAX_CHAIN {
-            // Too many for one chain: those that work now come first.
-            true => e.candidates.iter().partition(|c| self.paths.get(c.path).is_some_and(|p| p.outcome.usable())),
-            false => (e.candidates.iter().collect(), Vec::new()),
-        };
-        for c in usable.into_iter().chain(waiting) {
+        // Too many for one chain: those that work now come first. Thousands may be: every link has fe80::/64.
+        let many = e.candidates.len() > MAX_CHAIN;
+        let usable = |c: &&Candidate| self.paths.get(c.path).is_some_and(|p| p.outcome.usable());
+        let first = e.candidates.iter().filter(|c| !many || usable(c));
+        let others = e.candidates.iter().filter(|c| many && !usable(c));
+        for c in first.chain(others) {
             if paths.len() == MAX_CHAIN {
                 break;
             }

@@ -13,6 +13,7 @@ use crate::rib::Candidate;
 use crate::spec::{RouteKind, proto};
 use crate::tables::domain_of;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -93,6 +94,7 @@ impl Routing {
             None => {
                 let unusable = Def::Fixed(Object::Discard(DropReason::NextHopUnusable));
                 let carrier = self.objects.make(unusable, &self.facts);
+                self.objects.watch(carrier, id);
                 let tunnel = Tunnel { facts, outcome: Outcome::default(), deps: Vec::new(), carrier };
                 self.facts.tunnels.insert(id, tunnel);
             }
@@ -113,6 +115,11 @@ impl Routing {
     /// The object that carries a tunnel's outer packets; None while its peer cannot be reached, or only through itself.
     pub fn tunnel_carrier(&self, id: PortId) -> Option<ObjectId> {
         self.facts.tunnels.get(&id).filter(|t| t.outcome.usable()).map(|t| t.carrier)
+    }
+
+    /// Tunnels whose carrier has changed since the last call, or may have: another one, or another MTU on its way.
+    pub fn take_moved_tunnels(&mut self) -> BTreeSet<PortId> {
+        self.objects.take_moved()
     }
 
     /// Whether a tunnel is unused because its peer is reached through itself.

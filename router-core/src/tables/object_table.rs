@@ -1,50 +1,27 @@
-//! Forwarding objects by index, as a persistent vector: copying the table is one reference count, changing an object
-//! copies one chunk and the spine, and only if a snapshot still shares them.
+//! Forwarding objects by index.
 
+use super::chunked::Chunked;
 use crate::object::{Object, ObjectId};
-use std::sync::Arc;
 
-const CHUNK_LOG2: u32 = 6;
-const CHUNK: usize = 1 << CHUNK_LOG2;
-
-type Chunk = [Option<Object>; CHUNK];
-
-/// See the module.
+/// See the module. A copy is cheap, and so is a change.
 #[derive(Clone, Debug, Default)]
-pub struct ObjectTable {
-    spine: Arc<[Arc<Chunk>]>,
-}
+pub struct ObjectTable(Chunked<Object>);
 
 impl ObjectTable {
     /// The object with this index; None when this snapshot is older than the object: take the newest one then.
     #[inline]
     pub fn get(&self, id: ObjectId) -> Option<&Object> {
-        self.spine.get((id.0 >> CHUNK_LOG2) as usize)?.get(id.0 as usize % CHUNK)?.as_ref()
+        self.0.get(id.0 as usize)
     }
 
     /// All objects with their index.
     pub fn iter(&self) -> impl Iterator<Item = (ObjectId, &Object)> {
-        let slots = self.spine.iter().flat_map(|c| c.iter());
-        slots.enumerate().filter_map(|(i, o)| Some((ObjectId(i as u32), o.as_ref()?)))
+        self.0.iter().map(|(i, o)| (ObjectId(i as u32), o))
     }
 
     /// Sets or clears an object.
     pub fn set(&mut self, id: ObjectId, object: Option<Object>) {
-        let index = (id.0 >> CHUNK_LOG2) as usize;
-        if index >= self.spine.len() {
-            if object.is_none() {
-                return;
-            }
-            // Doubling keeps growth cheap on average: all new places share one empty chunk.
-            let empty: Arc<Chunk> = Arc::new(std::array::from_fn(|_| None));
-            let len = (index + 1).next_power_of_two();
-            self.spine = self.spine.iter().cloned().chain(std::iter::repeat(empty)).take(len).collect();
-        }
-        if let Some(chunk) = Arc::make_mut(&mut self.spine).get_mut(index)
-            && let Some(slot) = Arc::make_mut(chunk).get_mut(id.0 as usize % CHUNK)
-        {
-            *slot = object;
-        }
+        self.0.set(id.0 as usize, object);
     }
 }
 

@@ -99,7 +99,7 @@ impl Reason {
         let head = &data[..data.len().min(HEAD)];
         place.at.store(now, Relaxed);
         let link = u64::from(has_link_header(reason));
-        let facts = (data.len() as u64) << 32 | (head.len() as u64) << 17 | link << 16 | u64::from(port.0);
+        let facts = (data.len() as u64) << 41 | (head.len() as u64) << 33 | link << 32 | u64::from(port.0);
         place.facts.store(facts, Relaxed);
         for (word, bytes) in place.head.iter().zip(head.chunks(8)) {
             let mut b = [0; 8];
@@ -123,9 +123,9 @@ impl Place {
         if self.seq.load(Relaxed) != before {
             return None;
         }
-        head.truncate((facts >> 17 & 0x7fff) as usize);
-        let (port, link) = (PortId(facts as u16), facts >> 16 & 1 == 1);
-        Some(LastDrop { at, port, len: (facts >> 32) as u32, link, head })
+        head.truncate((facts >> 33 & 0xff) as usize);
+        let (port, link) = (PortId(facts as u32), facts >> 32 & 1 == 1);
+        Some(LastDrop { at, port, len: (facts >> 41) as u32, link, head })
     }
 }
 

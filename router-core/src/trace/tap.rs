@@ -100,13 +100,13 @@ pub struct Captured<'a> {
 }
 
 /// Takes captured packets, or counts them as lost; never waits.
-pub trait CaptureSink: Send {
+pub trait CaptureSink: Send + Sync {
     /// A packet.
     fn push(&mut self, packet: &Captured<'_>);
 }
 
 /// Takes records of followed packets, or counts them as lost; never waits.
-pub trait TraceSink: Send {
+pub trait TraceSink: Send + Sync {
     /// A record.
     fn push(&mut self, record: StepRecord);
 }
@@ -246,7 +246,7 @@ pub const MAX_WATCHES: usize = 32;
 pub struct Tap {
     watches: Vec<Watch>,
     /// Reads a clock for the time of each step.
-    clock: Box<dyn Fn() -> Instant + Send>,
+    clock: Box<dyn Fn() -> Instant + Send + Sync>,
     /// Some watch copies inner or outer packets.
     tunnels: bool,
     /// Which watches follow the packet at hand, bit by bit.
@@ -266,7 +266,7 @@ impl fmt::Debug for Tap {
 
 impl Tap {
     /// A tap that watches nothing yet. `clock` tells the time of each step.
-    pub fn new(clock: Box<dyn Fn() -> Instant + Send>) -> Self {
+    pub fn new(clock: Box<dyn Fn() -> Instant + Send + Sync>) -> Self {
         Tap {
             watches: Vec::new(),
             clock,
@@ -307,7 +307,7 @@ impl Tap {
     pub fn learn_ports(&mut self, tables: &Tables) {
         self.bare.clear();
         for p in tables.ports.iter() {
-            let i = usize::from(p.id.0);
+            let i = p.id.index();
             if self.bare.len() <= i {
                 self.bare.resize(i + 1, true);
             }
@@ -316,7 +316,7 @@ impl Tap {
     }
 
     fn ethernet(&self, port: PortId) -> bool {
-        self.bare.get(usize::from(port.0)).is_some_and(|bare| !bare)
+        self.bare.get(port.index()).is_some_and(|bare| !bare)
     }
 
     fn refresh(&mut self) {

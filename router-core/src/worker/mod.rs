@@ -77,7 +77,7 @@ impl Outbox {
 
     /// Makes room for a batch to a port, so that the fast path finds it: most of the indexes are never used.
     pub fn make_room(&mut self, port: PortId) {
-        if let Some(list) = self.tx.get_mut(usize::from(port.0)) {
+        if let Some(list) = self.tx.get_mut(port.index()) {
             list.reserve(MAX_BATCH.saturating_sub(list.len()));
         }
     }

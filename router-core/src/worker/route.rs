@@ -4,7 +4,7 @@ use crate::addr::Family;
 use crate::drop_reason::DropReason;
 use crate::flow;
 use crate::forward::native::Native;
-use crate::forward::tunnel::SixInFour;
+use crate::forward::tunnel::{OVERHEAD, SixInFour};
 use crate::forward::via_inet6::ViaInet6;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
@@ -42,6 +42,15 @@ impl Stage {
     /// A stage behind which there is no port: all offloads are done before it.
     fn at(id: ObjectId, next: ObjectId) -> Self {
         Stage { again: Start::Object(id), caps: PortCaps::default(), next }
+    }
+
+    /// A tunnel that adds `overhead` bytes. A super-frame goes in whole, and is cut behind it, outer headers and all, in one
+    /// go: what is decided here is the same for all segments.
+    fn tunnel(id: ObjectId, next: ObjectId, frame: &Frame, overhead: u32) -> Self {
+        const WHOLE: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true };
+        let fits = frame.len() as u32 + overhead <= u32::from(u16::MAX);
+        let caps = if frame.meta.gso.is_some() && fits { WHOLE } else { PortCaps::default() };
+        Stage { caps, ..Stage::at(id, next) }
     }
 }
 
@@ -130,7 +139,8 @@ impl<O: Observer> Worker<O> {
                     }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = SixInFour { encap, ident: self.ident };
-                    match self.carry_out(step, &forwarder, job, packet, Stage::at(id, encap.carrier)) {
+                    let stage = Stage::tunnel(id, encap.carrier, &job.frame, OVERHEAD);
+                    match self.carry_out(step, &forwarder, job, packet, stage) {
                         Next::Done => return Ok(()),
                         Next::Object(mut j, p, next) => {
                             if let Some(c) = self.counters.port(encap.tunnel) {
@@ -244,9 +254,24 @@ impl<O: Observer> Worker<O> {
         // Checksums and segments that the next port cannot do are done now, on the still unedited packet.
         let Job { mut frame, depth, .. } = job;
         if frame.meta.csum.is_some() || frame.meta.gso.is_some() {
-            match self.prepare(step, frame, &caps, Pieces { start: again, depth }) {
-                Some(f) => frame = f,
+            let cut = Pieces { start: again, depth };
+            match self.prepare(step, frame, &caps) {
                 None => return Next::Done,
+                Some(f) => frame = f,
+            }
+            if !self.pieces.is_empty() {
+                // What an explanation shows, and what records its way, is each segment's own.
+                let plain = packet.family == Family::Inet6 || usize::from(packet.l4) == ipv4::MIN_HEADER;
+                let Verdict::Transmit(port) = verdict else {
+                    self.requeue(frame, cut);
+                    return Next::Done;
+                };
+                if O::REHEARSAL || !plain {
+                    self.requeue(frame, cut);
+                    return Next::Done;
+                }
+                self.transmit_pieces(step, forwarder, &cx, (frame, packet), takes_ttl, port);
+                return Next::Done;
             }
         }
         if takes_ttl {
@@ -321,24 +346,61 @@ impl<O: Observer> Worker<O> {
         }
     }
 
-    /// Completes checksums and cuts super-frames that `caps` cannot take. One frame goes on at once; several become jobs.
-    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps, cut: Pieces) -> Option<Frame> {
-        let mut pieces = std::mem::take(&mut self.pieces);
-        let result = offload::prepare(frame, caps, &mut step.out.pool, &mut pieces);
-        let only = match result {
+    /// Completes checksums and cuts super-frames that `caps` cannot take. Returns the first piece, and leaves any others in
+    /// `self.pieces`, in order.
+    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps) -> Option<Frame> {
+        debug_assert!(self.pieces.is_empty());
+        match offload::prepare(frame, caps, &mut step.out.pool, &mut self.pieces) {
             Err((frame, reason)) => {
                 self.discard(step, frame, reason);
                 None
             }
-            Ok(_) if pieces.len() == 1 => pieces.pop(),
-            Ok(_) => {
-                self.counters.originated.add(pieces.len() as u64 - 1);
-                self.enqueue(&mut pieces, cut, Cause::Segment);
-                None
+            Ok(n) => {
+                self.counters.originated.add(n as u64 - 1);
+                Some(self.pieces.remove(0))
             }
-        };
+        }
+    }
+
+    /// Puts the first piece of a packet, and the others, at the head of the job list.
+    fn requeue(&mut self, first: Frame, cut: Pieces) {
+        if self.pieces.is_empty() {
+            self.note(&first, || Seen::Caused { what: Cause::Again, front: true });
+            self.jobs.push_front(Job { frame: first, start: cut.start, depth: cut.depth });
+            return;
+        }
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.insert(0, first);
+        self.enqueue(&mut pieces, cut, Cause::Segment);
         self.pieces = pieces;
-        only
+    }
+
+    /// Applies what was decided for a super-frame to each of its segments. Nothing in the decision depends on which one it
+    /// is: its MTU was that of the largest.
+    fn transmit_pieces(
+        &mut self,
+        step: &mut Step<'_>,
+        forwarder: &(impl Forwarder + ?Sized),
+        cx: &Context<'_>,
+        (first, packet): (Frame, Packet),
+        takes_ttl: bool,
+        port: PortId,
+    ) {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        self.note(&first, || Seen::Caused { what: Cause::Segment(pieces.len() + 1), front: true });
+        for mut frame in std::iter::once(first).chain(pieces.drain(..)) {
+            let len = frame.len() as u32;
+            let packet = Packet { len, wire_len: len, ..packet };
+            if takes_ttl {
+                frame.meta.ttl_taken = true;
+                let _ = checksum::age(packet.family, frame.data_mut());
+            }
+            match forwarder.apply(cx, &packet, &mut frame) {
+                Ok(()) => self.transmit(step, port, frame),
+                Err(reason) => self.discard(step, frame, reason),
+            }
+        }
+        self.pieces = pieces;
     }
 
     /// Puts pieces of a packet at the head of the job list, in order.
@@ -362,10 +424,8 @@ impl<O: Observer> Worker<O> {
         let cut = Pieces { start: again, depth };
         if frame.meta.gso.is_some() || frame.meta.csum.is_some() {
             // The checksum covers the whole datagram: it must be right before the datagram is cut.
-            let Some(frame) = self.prepare(step, frame, &PortCaps::default(), cut) else { return };
-            self.note(&frame, || Seen::Caused { what: Cause::Again, front: true });
-            self.jobs.push_front(Job { frame, start: again, depth });
-            return;
+            let Some(frame) = self.prepare(step, frame, &PortCaps::default()) else { return };
+            return self.requeue(frame, cut);
         }
         let mut pieces = std::mem::take(&mut self.pieces);
         let pool = &mut step.out.pool;
@@ -437,7 +497,7 @@ impl<O: Observer> Worker<O> {
 
     /// Hands a finished frame to its egress port.
     pub(crate) fn transmit(&mut self, step: &mut Step<'_>, port: PortId, frame: Frame) {
-        let Some(queue) = step.out.tx.get_mut(usize::from(port.0)) else {
+        let Some(queue) = step.out.tx.get_mut(port.index()) else {
             return self.discard(step, frame, DropReason::PortGone);
         };
         self.note(&frame, || Seen::Transmit(port));

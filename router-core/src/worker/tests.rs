@@ -436,7 +436,7 @@ proptest::proptest! {
         let other = general(&mut slow, Frame::from_slice(&bytes));
         proptest::prop_assert_eq!(one, other);
         proptest::prop_assert_eq!(fast.out.punts.len(), slow.out.punts.len());
-        let counts = |b: &Bench, p: u16| {
+        let counts = |b: &Bench, p: u32| {
             crate::counters::PortTotals::sum(PortId(p), [&**b.worker.counters()])
         };
         for p in 0..3 {

@@ -155,7 +155,7 @@ impl Rig {
         let mut sent = Vec::new();
         for (port, queue) in self.out.tx.iter_mut().enumerate() {
             for f in queue.drain(..) {
-                sent.push((PortId(port as u16), f.data().to_vec()));
+                sent.push((PortId(port as u32), f.data().to_vec()));
                 self.out.pool.put(f);
             }
         }

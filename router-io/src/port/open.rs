@@ -1,6 +1,7 @@
 //! Opening a port as configured: any kind, one queue per worker, with the facts about its device.
 
 use super::error::PortError;
+use super::packet::PacketOptions;
 use super::pcap::{PcapPort, Timeline};
 use super::xdp::memory::Memories;
 use super::xdp::{self, XdpOptions};
@@ -45,6 +46,8 @@ pub struct PortConfig {
     pub admin_up: bool,
     /// `packet`, `datalink`: leave the device to the kernel too (by default the kernel is kept off it).
     pub share_with_kernel: bool,
+    /// `packet`: send past the queueing discipline of the device.
+    pub qdisc_bypass: bool,
     /// `xdp`: how.
     pub xdp: XdpOptions,
     /// `tun`: addresses of the host's side of the device.
@@ -74,6 +77,7 @@ impl PortConfig {
             promiscuous: false,
             admin_up: true,
             share_with_kernel: false,
+            qdisc_bypass: false,
             xdp: XdpOptions::default(),
             host_addrs: Vec::new(),
             local: None,
@@ -81,6 +85,10 @@ impl PortConfig {
             output: None,
             medium: Medium::Ethernet,
         }
+    }
+
+    fn packet_options(&self) -> PacketOptions {
+        PacketOptions { promiscuous: self.promiscuous, qdisc_bypass: self.qdisc_bypass }
     }
 
     /// The name of the device, the port's own by default.
@@ -275,7 +283,7 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             Ok(opened)
         }
         PortKind::Packet => {
-            let (queues, facts) = packet::open(name, device, config.promiscuous, workers)?;
+            let (queues, facts) = packet::open(name, device, config.packet_options(), workers)?;
             OpenedPort::of_device(name, boxed(queues), &facts)
         }
         PortKind::Datalink => {

@@ -1,7 +1,8 @@
 //! `packet`: Ethernet frames of a network device by AF_PACKET, one socket per worker.
 //!
 //! Super-frames and unfinished checksums pass in both directions (PACKET_VNET_HDR), VLAN tags that the kernel took out
-//! come back from the auxiliary data, copies of what this host sends are ignored. The socket sees frames beside the
+//! come back from the auxiliary data, copies of what this host sends are ignored. Frames come through a mapped ring; those too
+//! long for a slot by recvmmsg, in turn. They leave by sendmmsg. The socket sees frames beside the
 //! host's own stack, not instead of it; [`crate::netlink::KernelBlock`] keeps that from acting on them.
 
 use super::error::{NET_RAW, PortError};
@@ -9,7 +10,9 @@ use super::vnet;
 use super::{BATCH, Port, PortEvent, Receive, RecvError, RecvReport, SendError, SendReport, Transmit, take_frame};
 use crate::sys::device::Device;
 use crate::sys::mmsg::{self, Outgoing, Received};
+use crate::sys::opt;
 use crate::sys::packet as sys;
+use crate::sys::packet_ring::{RxRing, Slot};
 use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool};
 use router_core::port::{Medium, PortCaps};
@@ -20,18 +23,34 @@ const TP_STATUS_VLAN_VALID: u32 = 1 << 4;
 const TP_STATUS_VLAN_TPID_VALID: u32 = 1 << 6;
 pub(super) const TPID_8021Q: u16 = 0x8100;
 
+/// The socket is asked for an error after so many looks into an empty ring.
+const EMPTY_LOOKS: u32 = 32;
+
 /// One socket on a device.
 #[derive(Debug)]
 pub struct PacketQueue {
     fd: OwnedFd,
     ifindex: u32,
     receives: bool,
+    /// None: frames come by recvmmsg.
+    ring: Option<RxRing>,
     rx: mmsg::Receiver,
     tx: mmsg::Sender,
     /// Frames lent to the next receive call.
     lent: Vec<Frame>,
     /// How many frames the next call asks for: follows the load, so that a quiet port does not borrow a whole batch.
     want: usize,
+    /// Looks into an empty ring.
+    empty: u32,
+}
+
+/// What a configuration may say about a `packet` port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketOptions {
+    /// Receive frames for all stations.
+    pub promiscuous: bool,
+    /// Send past the queueing discipline of the device.
+    pub qdisc_bypass: bool,
 }
 
 /// Opens `queues` sockets on `device`. With more than one, the kernel spreads flows over them (PACKET_FANOUT); where it
@@ -39,7 +58,7 @@ pub struct PacketQueue {
 pub fn open(
     port: &str,
     device: &str,
-    promiscuous: bool,
+    options: PacketOptions,
     queues: usize,
 ) -> Result<(Vec<PacketQueue>, Device), PortError> {
     let failed = |action: String, e: io::Error| match e.raw_os_error() {
@@ -56,6 +75,14 @@ pub fn open(
     let mut group = None;
     for i in 0..queues.max(1) {
         let fd = sys::socket().map_err(|e| failed(format!("open a packet socket on {device}"), e))?;
+        if options.qdisc_bypass {
+            sys::bypass_qdisc(&fd).map_err(|e| failed("bypass the queueing discipline".to_owned(), e))?;
+        }
+        // Made before the socket hears anything, so that nothing waits in its queue that is not in the ring.
+        let ring = match i == 0 || group.is_some() {
+            true => RxRing::new(&fd).inspect_err(|e| tracing::debug!(port, error = %e, "no receive ring")).ok(),
+            false => None,
+        };
         let mut receives = i == 0;
         sys::bind(&fd, ifindex, i == 0).map_err(|e| failed(format!("bind a packet socket to {device}"), e))?;
         if i == 0 && queues > 1 {
@@ -67,13 +94,14 @@ pub fn open(
                 sys::bind(&fd, ifindex, false).map_err(|e| failed(format!("bind a packet socket to {device}"), e))?;
             }
         }
-        sockets.push((fd, receives));
+        sockets.push((fd, receives, ring));
     }
-    if promiscuous {
+    if options.promiscuous {
         let what = || format!("set {device} promiscuous");
         sys::set_promiscuous(&sockets[0].0, ifindex).map_err(|e| failed(what(), e))?;
     }
-    let queues = sockets.into_iter().map(|(fd, receives)| PacketQueue::new(fd, ifindex, receives)).collect();
+    let queues =
+        sockets.into_iter().map(|(fd, receives, ring)| PacketQueue::new(fd, ifindex, receives, ring)).collect();
     Ok((queues, facts))
 }
 
@@ -81,13 +109,13 @@ pub fn open(
 pub(super) fn open_sender(ifindex: u32) -> io::Result<PacketQueue> {
     let fd = sys::socket()?;
     sys::bind(&fd, ifindex, false)?;
-    Ok(PacketQueue::new(fd, ifindex, false))
+    Ok(PacketQueue::new(fd, ifindex, false, None))
 }
 
 impl PacketQueue {
-    fn new(fd: OwnedFd, ifindex: u32, receives: bool) -> Self {
+    fn new(fd: OwnedFd, ifindex: u32, receives: bool, ring: Option<RxRing>) -> Self {
         let (rx, tx) = (mmsg::Receiver::new(BATCH), mmsg::Sender::new(BATCH));
-        PacketQueue { fd, ifindex, receives, rx, tx, lent: Vec::with_capacity(BATCH), want: 32 }
+        PacketQueue { fd, ifindex, receives, ring, rx, tx, lent: Vec::with_capacity(BATCH), want: 32, empty: 0 }
     }
 
     /// One recvmmsg into `frames`: how many datagrams came.
@@ -138,13 +166,96 @@ fn stripped_tag(control: &[u8]) -> Option<(u16, u16)> {
     let (_, _, aux) = mmsg::control_messages(control)
         .find(|(level, kind, data)| *level == libc::SOL_PACKET && *kind == sys::PACKET_AUXDATA && data.len() >= 20)?;
     let status = u32::from_ne_bytes([aux[0], aux[1], aux[2], aux[3]]);
-    let (tci, tpid) = (u16::from_ne_bytes([aux[16], aux[17]]), u16::from_ne_bytes([aux[18], aux[19]]));
+    tag(status, u16::from_ne_bytes([aux[16], aux[17]]), u16::from_ne_bytes([aux[18], aux[19]]))
+}
+
+/// TPID and TCI of a tag that the kernel took out, if the status bits say that there was one.
+fn tag(status: u32, tci: u16, tpid: u16) -> Option<(u16, u16)> {
     let tpid = if status & TP_STATUS_VLAN_TPID_VALID != 0 { tpid } else { TPID_8021Q };
     (status & TP_STATUS_VLAN_VALID != 0).then_some((tpid, tci))
 }
 
+/// Completes a frame whose bytes have been copied from a slot.
+fn finish_slot(frame: &mut Frame, slot: &Slot<'_>) -> Result<(), RecvError> {
+    if slot.data.len() < slot.len || !frame.set_data(slot.data) {
+        return Err(RecvError::Malformed);
+    }
+    vnet::to_meta(slot.prefix, frame, Medium::Ethernet).map_err(|_| RecvError::Malformed)?;
+    match tag(slot.status, slot.tci, slot.tpid) {
+        None => Ok(()),
+        Some((TPID_8021Q, tci)) => {
+            frame.meta.vlan_tci = Some(tci);
+            Ok(())
+        }
+        Some((tpid, tci)) if vnet::insert_vlan_tag(frame, tpid, tci) => Ok(()),
+        Some(_) => Err(RecvError::Malformed),
+    }
+}
+
+impl PacketQueue {
+    /// One frame from the ring or, where a slot says so, from the socket's queue.
+    fn recv_slot(&mut self, frame: &mut Frame) -> Option<Result<bool, RecvError>> {
+        let ring = self.ring.as_mut()?;
+        let Some(slot) = ring.peek() else { return Some(self.ring_error()) };
+        let elsewhere = slot.elsewhere();
+        let done = if elsewhere { Ok(()) } else { finish_slot(frame, &slot) };
+        ring.release();
+        Some(match done {
+            Ok(()) if elsewhere => match self.receive(std::slice::from_mut(frame)) {
+                Ok(0) => Err(RecvError::Malformed),
+                Ok(_) => finish(frame, &self.rx.get(0)),
+                Err(e) => Err(e),
+            },
+            Ok(()) => Ok(true),
+            Err(e) => Err(e),
+        })
+    }
+
+    /// What stands behind an empty ring: nothing, as a rule, and the answer costs a system call, so not every time.
+    fn ring_error(&mut self) -> Result<bool, RecvError> {
+        self.empty = self.empty.wrapping_add(1);
+        if !self.empty.is_multiple_of(EMPTY_LOOKS) {
+            return Ok(false);
+        }
+        match opt::get::<i32>(self.fd.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or(0) {
+            libc::ENETDOWN => Err(RecvError::Event(self.down_or_gone())),
+            libc::ENODEV | libc::ENXIO => Err(RecvError::Event(PortEvent::Vanished)),
+            _ => Ok(false),
+        }
+    }
+
+    fn recv_ring(&mut self, max: usize, pool: &mut FramePool, batch: &mut Vec<Frame>, report: &mut RecvReport) {
+        let before = batch.len();
+        while batch.len() - before < max {
+            let Some(mut frame) = take_frame(pool) else { break };
+            match self.recv_slot(&mut frame) {
+                Some(Ok(true)) => {
+                    batch.push(frame);
+                    continue;
+                }
+                None | Some(Ok(false)) => {
+                    pool.put(frame);
+                    break;
+                }
+                Some(Err(RecvError::Malformed)) => {
+                    report.malformed += 1;
+                    pool.put(frame);
+                }
+                Some(Err(RecvError::Event(e))) => {
+                    pool.put(frame);
+                    report.event = Some(e);
+                    break;
+                }
+            }
+        }
+    }
+}
+
 impl Receive for PacketQueue {
     fn recv(&mut self, frame: &mut Frame) -> Result<bool, RecvError> {
+        if let Some(outcome) = self.recv_slot(frame) {
+            return outcome;
+        }
         loop {
             if self.receive(std::slice::from_mut(frame))? == 0 {
                 return Ok(false);
@@ -157,6 +268,9 @@ impl Receive for PacketQueue {
     }
 
     fn recv_batch(&mut self, max: usize, pool: &mut FramePool, batch: &mut Vec<Frame>, report: &mut RecvReport) {
+        if self.ring.is_some() {
+            return self.recv_ring(max, pool, batch, report);
+        }
         let end = batch.len() + max;
         while batch.len() < end {
             let want = self.want.min(end - batch.len()).min(BATCH);
@@ -272,6 +386,10 @@ impl Port for PacketQueue {
 
     fn medium(&self) -> Medium {
         Medium::Ethernet
+    }
+
+    fn polls_cheaply(&self) -> bool {
+        self.ring.is_some()
     }
 
     fn take_overruns(&mut self) -> u64 {

@@ -254,7 +254,7 @@ impl Control {
     /// stay in order.
     fn deliver(&mut self) {
         for (i, frames) in self.out.tx.iter_mut().enumerate().filter(|(_, frames)| !frames.is_empty()) {
-            let id = PortId(i as u16);
+            let id = PortId(i as u32);
             let worker = &self.workers[i % self.workers.len()];
             match worker.news.try_send(News::Send(id, std::mem::take(frames))) {
                 Ok(()) => worker.wake.ring(),

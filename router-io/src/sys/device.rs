@@ -15,6 +15,8 @@ pub struct Feature {
 impl Feature {
     /// Generic receive offload: the kernel merges received TCP segments.
     pub const GRO: Feature = Feature { get: 0x2b, set: 0x2c };
+    /// TCP segmentation offload, all kinds: the device takes super-segments for sending.
+    pub const TSO: Feature = Feature { get: 0x1e, set: 0x1f };
     /// The flag word that holds, among others, LRO.
     pub const FLAGS: Feature = Feature { get: 0x25, set: 0x26 };
 }

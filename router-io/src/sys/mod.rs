@@ -7,6 +7,7 @@ pub mod device;
 pub mod mmsg;
 pub mod opt;
 pub mod packet;
+pub mod packet_ring;
 pub mod signal;
 pub mod tun;
 pub mod wake;

@@ -10,6 +10,7 @@ pub const PACKET_AUXDATA: i32 = 8;
 const PACKET_STATISTICS: i32 = 6;
 const PACKET_VNET_HDR: i32 = 15;
 const PACKET_FANOUT: i32 = 18;
+const PACKET_QDISC_BYPASS: i32 = 20;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
 const PACKET_ADD_MEMBERSHIP: i32 = 1;
 const PACKET_MR_PROMISC: u16 = 1;
@@ -53,6 +54,11 @@ pub fn socket() -> io::Result<OwnedFd> {
         }
     }
     Ok(fd)
+}
+
+/// Sends past the device's queueing discipline and classifiers.
+pub fn bypass_qdisc(fd: &OwnedFd) -> io::Result<()> {
+    opt::set(fd.as_fd(), libc::SOL_PACKET, PACKET_QDISC_BYPASS, &1i32)
 }
 
 /// Binds to a device. `receive` false: the socket only sends.

@@ -52,8 +52,18 @@ pub enum Op {
     Sub = 0x10,
     /// and
     And = 0x50,
+    /// unsigned quotient
+    Div = 0x30,
+    /// *
+    Mul = 0x20,
+    /// <<
+    Shl = 0x60,
+    /// unsigned >>
+    Shr = 0x70,
     /// unsigned remainder
     Mod = 0x90,
+    /// exclusive or
+    Xor = 0xa0,
     /// =
     Mov = 0xb0,
 }
@@ -163,6 +173,12 @@ impl Code {
     pub fn place(&mut self, label: Label) -> &mut Self {
         self.labels[label.0] = Some(self.words.len());
         self
+    }
+
+    /// Jump to the label.
+    pub fn jump(&mut self, to: Label) -> &mut Self {
+        self.jumps.push((self.words.len(), to));
+        self.push(0x05, R0, R0, 0, 0)
     }
 
     /// Jump to the label if `dst cond imm`.

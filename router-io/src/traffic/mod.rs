@@ -12,6 +12,7 @@ mod cpu;
 pub mod frames;
 pub mod generator;
 pub mod insn;
+mod kick;
 pub mod live;
 pub mod napi;
 pub mod packet_tx;
@@ -21,7 +22,7 @@ pub mod tcp;
 
 pub use cpu::{affinity, pin_process, pin_thread_of};
 pub use frames::{Encapsulation, FrameSet, Udp};
-pub use generator::{Generator, Offer, Pace, ProbePlan, Sent, Taken, Transmitter};
+pub use generator::{Engine, Generator, Offer, Pace, ProbePlan, Sent, Taken, Transmitter};
 pub use probe::{Delays, Probe};
 pub use sink::{Counts, Layout, Sink, SinkError};
 

@@ -7,10 +7,15 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Switches GRO of a device of the calling thread's namespace on or off. A veth receives in NAPI while GRO is on, and only
-/// then takes redirected XDP frames without having a program of its own.
+/// Switches GRO of a device of the calling thread's namespace on or off. A veth has NAPI while GRO is on.
 pub fn set_gro(device: &str, on: bool) -> io::Result<()> {
     Device::new(device)?.set_feature(Feature::GRO, u32::from(on))
+}
+
+/// Switches TCP segmentation offload of a device of the calling thread's namespace on or off. A veth whose other end has NAPI
+/// goes past it with everything that GRO could not merge, so with UDP, while TSO is on.
+pub fn set_tso(device: &str, on: bool) -> io::Result<()> {
+    Device::new(device)?.set_feature(Feature::TSO, u32::from(on))
 }
 
 /// Moves receive processing of a device of the calling thread's namespace into kernel threads. The calling thread gets a

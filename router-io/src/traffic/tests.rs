@@ -1,7 +1,7 @@
 //! Generators and sink against each other over a wire of their own.
 
-use super::generator::{Offer, Pace, ProbePlan, Transmitter};
-use super::live::LiveTx;
+use super::generator::{Engine, Offer, Pace, ProbePlan};
+use super::live::Live;
 use super::packet_tx::PacketTx;
 use super::*;
 use crate::lab::Net;
@@ -52,10 +52,13 @@ fn settled(sink: &Sink, want: u64) -> Counts {
     }
 }
 
-type Open = fn(u32) -> io::Result<Box<dyn Transmitter>>;
+type Open = fn(u32) -> io::Result<Box<dyn Engine>>;
 
 fn back_ends() -> [(&'static str, Open); 2] {
-    [("packet", |i| Ok(Box::new(PacketTx::open(i)?))), ("live", |i| Ok(Box::new(LiveTx::open(i)?)))]
+    [
+        ("packet", |i| Ok(Box::new(Generator::new(Box::new(PacketTx::open(i)?))))),
+        ("live", |i| Ok(Box::new(Live::open(i)?))),
+    ]
 }
 
 sandbox_test! {
@@ -73,11 +76,10 @@ sandbox_test! {
                 let (before, device_before) = (sink.counts().unwrap(), device.read().unwrap());
                 let set = frames(lens);
                 let sent = a.run(|| {
-                    let mut g = Generator::new(open(from).unwrap());
-                    g.load(&set).unwrap();
-                    let probes = Some(ProbePlan { udp: udp(PROBE_PORT, 0), len: 60, outer: None, rate: 500.0 });
+                    let mut g = open(from).unwrap();
+                    g.load(&set, Some(ProbePlan { udp: udp(PROBE_PORT, 0), len: 60, outer: None, rate: 500.0 })).unwrap();
                     let pace = Pace::Rate(50_000.0);
-                    let offer = Offer { pace, time: Duration::from_millis(100), frames: None, probes };
+                    let offer = Offer { pace, time: Duration::from_millis(100), frames: None, probes: true };
                     g.run(&offer, &AtomicBool::new(false)).unwrap()
                 });
                 let all = sent.load + u64::from(sent.probes);
@@ -90,9 +92,40 @@ sandbox_test! {
                 assert!(lens.len() == 1 || got.bytes > got.load * 600, "{name}: {got:?}");
                 let delays = Delays::of(&sink.take_delays(sent.probes).unwrap());
                 assert_eq!((delays.sent, delays.received), (delays.sent, u64::from(sent.probes)), "{name}");
+                let due = sent.seconds * 50_000.0;
+                assert!(sent.load > 0 && (sent.load + sent.late) as f64 <= due + 2.0, "{name} {sent:?}");
+                assert!((2..=51).contains(&sent.probes), "{name} {sent:?}");
                 assert!(delays.p50 > 0 && delays.p50 < 1_000_000_000, "{delays:?}");
                 assert_eq!(Delays::of(&sink.take_delays(sent.probes).unwrap()).received, 0);
             }
+        }
+    }
+}
+
+sandbox_test! {
+    fn bursts_end_by_count_and_runs_by_request() {
+        let net = wire();
+        let (a, b) = (net.host("gen").unwrap(), net.host("sink").unwrap());
+        let [to, from] = [b, a].map(|h| h.netlink().link_index("eth0").unwrap());
+        let sink = match b.run(|| Sink::open(to, &Layout::udp4())) {
+            Ok(sink) => sink,
+            Err(e) => return eprintln!("SKIPPED: bursts_end_by_count_and_runs_by_request: {e}"),
+        };
+        for (name, open) in back_ends() {
+            let before = sink.counts().unwrap();
+            let (burst, stopped) = a.run(|| {
+                let mut g = open(from).unwrap();
+                g.load(&frames(&[60]), None).unwrap();
+                let long = Duration::from_secs(100);
+                let offer = Offer { pace: Pace::Max, time: long, frames: Some(1000), probes: false };
+                let burst = g.run(&offer, &AtomicBool::new(false)).unwrap();
+                let offer = Offer { pace: Pace::Rate(1000.0), frames: None, ..offer };
+                (burst, g.run(&offer, &AtomicBool::new(true)).unwrap())
+            });
+            assert_eq!(burst.load, 1000, "{name}");
+            assert!(stopped.load < 1000 && stopped.seconds < 50.0, "{name} {stopped:?}");
+            settled(&sink, before.load + burst.load + stopped.load);
+            assert_eq!(sink.counts().unwrap().since(before).load, burst.load + stopped.load, "{name}");
         }
     }
 }
@@ -109,9 +142,9 @@ sandbox_test! {
                 let before = sink.counts().unwrap();
                 let sent = a.run(|| {
                     pin_thread_of(rustix::thread::gettid().as_raw_nonzero().get() as u32, &[0]).unwrap();
-                    let mut g = Generator::new(open(from).unwrap());
-                    g.load(&frames(&[len])).unwrap();
-                    let offer = Offer { pace: Pace::Max, time: Duration::from_secs(1), frames: None, probes: None };
+                    let mut g = open(from).unwrap();
+                    g.load(&frames(&[len]), None).unwrap();
+                    let offer = Offer { pace: Pace::Max, time: Duration::from_secs(1), frames: None, probes: false };
                     g.run(&offer, &AtomicBool::new(false)).unwrap()
                 });
                 let got = sink.counts().unwrap().since(before);

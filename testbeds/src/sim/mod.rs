@@ -29,7 +29,7 @@ pub struct End {
     /// Index of the node.
     pub node: usize,
     /// Router: the port's id. Host: always 0.
-    pub port: u16,
+    pub port: u32,
 }
 
 /// A router of the simulation.
@@ -302,7 +302,7 @@ impl Net {
                 r.commit(self.now);
                 for (port, queue) in r.out.tx.iter_mut().enumerate() {
                     for frame in queue.drain(..) {
-                        sent.push((port as u16, frame.data().to_vec()));
+                        sent.push((port as u32, frame.data().to_vec()));
                         r.out.pool.put(frame);
                     }
                 }

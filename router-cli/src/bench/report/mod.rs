@@ -1,5 +1,10 @@
 //! The result of a run: what is written as JSON and read again by `duet bench compare`.
 
+mod chart;
+pub(crate) mod csv;
+pub(crate) mod html;
+#[cfg(test)]
+pub(crate) mod sample;
 pub(crate) mod text;
 
 use router_io::machine::Machine;
@@ -31,6 +36,9 @@ pub(crate) struct Report {
     pub roof: Vec<Roof>,
     pub cells: Vec<Cell>,
     pub noise: Noise,
+    /// What the kernel's counters say against the figures: then they are not to be believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mismatch: Option<String>,
     /// What a reader should know before believing the figures.
     pub warnings: Vec<String>,
 }

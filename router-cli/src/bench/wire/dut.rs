@@ -32,15 +32,15 @@ pub(super) struct Dut {
 
 impl Dut {
     /// Starts it in the hosts `dut` (and `dut2`) of a wired lab.
-    pub fn start(name: DutName, net: &Net, setup: &Setup<'_>) -> Result<Dut, WireError> {
+    pub fn start(name: DutName, net: &Net, setup: &Setup) -> Result<Dut, WireError> {
         let mut dut = Dut { name, routers: Vec::new(), exec: None, threads: Vec::new() };
         match name {
             DutName::Kernel => kernel(net, setup)?,
             DutName::KernelThreaded => {
                 kernel(net, setup)?;
-                dut.threads = threaded(net.host("dut")?, &setup.cpus.dut)?;
+                dut.threads = threaded(net, &setup.cpus.dut)?;
             }
-            DutName::Packet => {
+            DutName::Packet | DutName::Xdp => {
                 for (role, host) in setup.path.roles().iter().zip(["dut", "dut2"]) {
                     dut.routers.push(duet(name, net.host(host)?, *role, setup)?);
                 }
@@ -49,6 +49,31 @@ impl Dut {
             DutName::Devices => {}
         }
         Ok(dut)
+    }
+
+    /// Starts it again, as after a crash: processes are killed; the kernel's devices go down and up. Ends when it has all
+    /// its routes back.
+    pub fn restart(&mut self, net: &Net, setup: &Setup) -> Result<(), WireError> {
+        for mut router in std::mem::take(&mut self.routers) {
+            router.process().kill().map_err(WireError::system("kill the router"))?;
+        }
+        if let Some(mut exec) = self.exec.take() {
+            for pid in noise::family(exec.id()) {
+                if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+            }
+            exec.kill().map_err(WireError::system("kill the command"))?;
+        }
+        if self.name.is_kernel() {
+            for dev in ["left", "right"] {
+                net.set_up("dut", dev, false)?;
+                net.set_up("dut", dev, true)?;
+            }
+            net.wait_ready(APPEAR)?;
+        }
+        *self = Dut::start(self.name, net, setup)?;
+        Ok(())
     }
 
     /// How long it may take until it forwards.
@@ -82,7 +107,7 @@ fn gateway(path: PathName, role: Role, hop: u8) -> Option<IpAddr> {
 }
 
 /// The kernel of host `dut` with the path's addresses and routes.
-fn kernel(net: &Net, setup: &Setup<'_>) -> Result<(), WireError> {
+fn kernel(net: &Net, setup: &Setup) -> Result<(), WireError> {
     let path = setup.path;
     net.kernel_router("dut")?;
     let host = net.host("dut")?;
@@ -90,10 +115,18 @@ fn kernel(net: &Net, setup: &Setup<'_>) -> Result<(), WireError> {
     for setting in ["net.ipv4.icmp_msgs_per_sec", "net.ipv4.icmp_msgs_burst"] {
         host.set_sysctl(setting, "2147483647")?;
     }
-    for (dev, addr) in path.router(Role::First).addrs {
-        net.addr("dut", dev, &addr)?;
+    let plan = path.router(Role::First);
+    for (dev, addr) in plan.addrs {
+        match net.addr("dut", dev, &addr) {
+            // IPv4 addresses survive a device that goes down and up.
+            Err(router_io::lab::LabError::Netlink { source, .. }) if source.is_exists() => {}
+            other => other?,
+        }
     }
     net.wait_ready(Duration::from_secs(5))?;
+    for route in plan.extra {
+        net.route("dut", &route)?;
+    }
     let routes: Vec<KernelRoute> = setup
         .table
         .iter()
@@ -105,7 +138,10 @@ fn kernel(net: &Net, setup: &Setup<'_>) -> Result<(), WireError> {
 }
 
 /// Moves the receive processing of `left` to a kernel thread on the device's processors.
-fn threaded(host: &Host, cpus: &[usize]) -> Result<Vec<u32>, WireError> {
+fn threaded(net: &Net, cpus: &[usize]) -> Result<Vec<u32>, WireError> {
+    let host = net.host("dut")?;
+    // Else the frames of the test go past NAPI.
+    net.host("gen")?.run(|| napi::set_tso("eth0", false)).map_err(WireError::system("switch TSO of eth0 off"))?;
     let before = napi::threads("left", Duration::ZERO);
     host.run(|| napi::set_gro("left", true)).map_err(WireError::system("switch GRO of left on"))?;
     host.run(|| napi::set_threaded("left")).map_err(WireError::system("set threaded NAPI of left"))?;
@@ -126,7 +162,7 @@ fn threaded(host: &Host, cpus: &[usize]) -> Result<Vec<u32>, WireError> {
 }
 
 /// A Duet process with the path's configuration and routes.
-fn duet(name: DutName, host: &Arc<Host>, role: Role, setup: &Setup<'_>) -> Result<Instance, WireError> {
+fn duet(name: DutName, host: &Arc<Host>, role: Role, setup: &Setup) -> Result<Instance, WireError> {
     let dir = sandbox::private_dir().map_err(WireError::system("make a directory"))?;
     // Several labs exist at once.
     let dir = dir.join(format!("{}-{}", name.name(), setup.path.name()));
@@ -134,7 +170,7 @@ fn duet(name: DutName, host: &Arc<Host>, role: Role, setup: &Setup<'_>) -> Resul
     let config = topology::duet_config(setup.path, role, name, setup.workers);
     let instance = Instance::start(&this_program(), host, &dir, &config)?;
     if role == Role::First || setup.path == PathName::Dual {
-        load(&instance, setup.path, role, setup.table)?;
+        load(&instance, setup.path, role, &setup.table)?;
     }
     pin_process(instance.pid(), &setup.cpus.dut, "worker").map_err(WireError::system("choose Duet's processors"))?;
     Ok(instance)
@@ -159,9 +195,9 @@ fn load(instance: &Instance, path: PathName, role: Role, table: &Table) -> Resul
 }
 
 /// The user's command.
-fn command(host: &Arc<Host>, setup: &Setup<'_>) -> Result<Process, WireError> {
+fn command(host: &Arc<Host>, setup: &Setup) -> Result<Process, WireError> {
     let mut c = Command::new("sh");
-    c.arg("-c").arg(setup.exec.unwrap_or("true"));
+    c.arg("-c").arg(setup.exec.as_deref().unwrap_or("true"));
     let cpus: Vec<String> = setup.cpus.dut.iter().map(usize::to_string).collect();
     c.env("DUT_LEFT", "left").env("DUT_RIGHT", "right").env("DUT_PATH", setup.path.name());
     c.env("DUT_CPUS", cpus.join(",")).env("DUT_LEFT_ADDRESS", LEFT4.to_string()).env("DUT_GENERATOR", GEN4.to_string());

@@ -5,13 +5,13 @@ use super::super::report::{Latency, LossPoint, Series};
 use super::error::WireError;
 use super::lab::{Lab, Trial};
 use super::noise::{self, Ticks};
-use super::plan::{Measure, PathName, SizeName, WireArgs};
+use super::plan::{DutName, Measure, PathName, SizeName, WireArgs};
 use super::search::Search;
 use router_io::traffic::{Delays, Offer, Pace};
 use std::time::Duration;
 
-/// Share of the answer within which the throughput search ends.
-const RESOLUTION: f64 = 0.01;
+/// Share of the answer within which searches end; the second one where time is short.
+const RESOLUTION: [f64; 2] = [0.01, 0.02];
 /// The loss curve's points, as shares of the greatest rate that any device under test forwards.
 const CURVE: &[f64] = &[0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0];
 /// The longest burst that is tried: two seconds of a million frames per second (RFC 2544 26.4 wants trials of 2 s).
@@ -63,7 +63,7 @@ impl Session<'_> {
     pub fn measure(&mut self, labs: &mut [Lab], path: PathName, size: SizeName) -> Result<Vec<Figures>, WireError> {
         let mut figures = vec![Figures::default(); labs.len()];
         for lab in labs.iter_mut() {
-            self.progress.say(format!("{} {size}: {} forwards", path.name(), name(lab)));
+            self.progress.say(format!("{} {size}: {} forwards", path.name(), lab.name()));
             lab.prepare(size, self.args.probes)?;
         }
         for measure in &self.args.measures {
@@ -72,7 +72,8 @@ impl Session<'_> {
                 Measure::Latency => self.latency(labs, &mut figures, path, size)?,
                 Measure::Loss => self.loss(labs, &mut figures, path, size)?,
                 Measure::Burst => self.burst(labs, &mut figures, path, size)?,
-                Measure::Reset | Measure::Tcp => {}
+                Measure::Reset => self.reset(labs, &mut figures, path, size)?,
+                Measure::Tcp => self.tcp(labs, &mut figures, path)?,
             }
         }
         Ok(figures)
@@ -90,7 +91,7 @@ impl Session<'_> {
             let before = self.ticks();
             for k in 0..labs.len() {
                 let i = (round + k) % labs.len();
-                self.progress.say(format!("{what}: {}, {} of {repeat}", name(&labs[i]), round + 1));
+                self.progress.say(format!("{what}: {}, {} of {repeat}", labs[i].name(), round + 1));
                 labs[i].active(true);
                 let done = f(self, &mut labs[i], i);
                 labs[i].active(false);
@@ -100,6 +101,10 @@ impl Session<'_> {
             self.noise.push(noise);
         }
         Ok(())
+    }
+
+    fn resolution(&self) -> f64 {
+        RESOLUTION[usize::from(self.args.quick)]
     }
 
     fn ticks(&self) -> Ticks {
@@ -112,20 +117,20 @@ impl Session<'_> {
     fn trial(&mut self, lab: &mut Lab, offer: &Offer) -> Result<Trial, WireError> {
         let t = lab.trial(offer)?;
         if let Some(text) = &t.mismatch {
-            self.mismatches.push(format!("{} {}: {text}", name(lab), lab.path.name()));
+            self.mismatches.push(format!("{} {}: {text}", lab.name(), lab.setup.path.name()));
         }
         Ok(t)
     }
 
     fn offer(&self, pace: Pace) -> Offer {
-        Offer { pace, time: self.args.time, frames: None, probes: None }
+        Offer { pace, time: self.args.trial_time(), frames: None, probes: false }
     }
 
     /// Generator and sink back to back.
     pub fn roof(&mut self, lab: &mut Lab, size: SizeName) -> Result<f64, WireError> {
         self.progress.say(format!("generator and sink back to back, {size}"));
         lab.prepare(size, self.args.probes)?;
-        let time = self.args.time.min(Duration::from_millis(500));
+        let time = self.args.trial_time().min(Duration::from_millis(500));
         Ok(self.trial(lab, &Offer { time, ..self.offer(Pace::Max) })?.forwarded)
     }
 
@@ -138,14 +143,18 @@ impl Session<'_> {
     ) -> Result<(), WireError> {
         let what = format!("{} {size}: throughput", path.name());
         let allowed = self.args.loss / 100.0;
-        self.rounds(labs, &what, self.args.repeat, |s, lab, i| {
+        self.rounds(labs, &what, self.args.repetitions(), |s, lab, i| {
             let greatest = s.trial(lab, &s.offer(Pace::Max))?;
             figures[i].peak.push(greatest.forwarded / 1e6);
             // A sender that is slowed down by the device under test itself is no bottleneck.
-            let inline = lab.dut.as_ref().is_some_and(|d| d.name == super::plan::DutName::Kernel);
+            let inline = lab.setup.dut == Some(DutName::Kernel);
             figures[i].limited |= !inline && greatest.loss() < 0.005;
             // No more than that can get through; the search ends within its resolution of the answer all the same.
-            let mut search = Search::new(greatest.forwarded.min(greatest.offered) * 1.02, RESOLUTION);
+            let upper = greatest.forwarded.min(greatest.offered) * 1.02;
+            let mut search = match figures[i].throughput.last() {
+                Some(last) => Search::around(last * 1e6, upper, s.resolution()),
+                None => Search::new(upper, s.resolution()),
+            };
             while let Some(rate) = search.next() {
                 let t = s.trial(lab, &s.offer(Pace::Rate(rate)))?;
                 search.record(rate, t.offered, t.loss() <= allowed);
@@ -170,9 +179,8 @@ impl Session<'_> {
             f.load = rate * self.args.load / 100.0;
         }
         let what = format!("{} {size}: latency", path.name());
-        self.rounds(labs, &what, self.args.repeat, |s, lab, i| {
-            let mut offer = s.offer(Pace::Rate(figures[i].load));
-            offer.probes = lab.probe();
+        self.rounds(labs, &what, self.args.repetitions(), |s, lab, i| {
+            let offer = Offer { probes: true, ..s.offer(Pace::Rate(figures[i].load)) };
             figures[i].delays.extend(s.trial(lab, &offer)?.delays);
             Ok(())
         })
@@ -203,7 +211,7 @@ impl Session<'_> {
             let what = format!("{} {size}: loss at {:.0} %", path.name(), share * 100.0);
             self.rounds(labs, &what, 1, |s, lab, i| {
                 let t = s.trial(lab, &s.offer(Pace::Rate(top * share)))?;
-                let seconds = s.args.time.as_secs_f64();
+                let seconds = s.args.trial_time().as_secs_f64();
                 figures[i].loss.push(LossPoint {
                     offered_mpps: super::super::report::round(t.offered / 1e6),
                     forwarded_mpps: super::super::report::round(t.received as f64 / seconds / 1e6),
@@ -223,8 +231,8 @@ impl Session<'_> {
         size: SizeName,
     ) -> Result<(), WireError> {
         let what = format!("{} {size}: bursts", path.name());
-        self.rounds(labs, &what, self.args.repeat, |s, lab, i| {
-            let mut search = Search::new(LONGEST_BURST, RESOLUTION);
+        self.rounds(labs, &what, self.args.repetitions(), |s, lab, i| {
+            let mut search = Search::new(LONGEST_BURST, s.resolution());
             while let Some(frames) = search.next() {
                 let offer = Offer { frames: Some(frames as u64), time: Duration::from_secs(10), ..s.offer(Pace::Max) };
                 let t = s.trial(lab, &offer)?;
@@ -234,8 +242,37 @@ impl Session<'_> {
             Ok(())
         })
     }
-}
 
-fn name(lab: &Lab) -> &'static str {
-    lab.dut.as_ref().map_or("generator and sink", |d| d.name.name())
+    fn reset(
+        &mut self,
+        labs: &mut [Lab],
+        figures: &mut [Figures],
+        path: PathName,
+        size: SizeName,
+    ) -> Result<(), WireError> {
+        let mut rates = Vec::new();
+        for (lab, f) in labs.iter_mut().zip(figures.iter()) {
+            let known = Series::of(f.throughput.clone()).map(|s| s.median * 1e6).filter(|r| *r > 0.0);
+            rates.push(0.5 * if let Some(rate) = known { rate } else { self.greatest(lab)? });
+        }
+        let what = format!("{} {size}: restart", path.name());
+        self.rounds(labs, &what, self.args.repetitions(), |_, lab, i| {
+            if lab.setup.dut != Some(DutName::Devices) {
+                figures[i].reset.push(lab.restart(rates[i])?);
+            }
+            Ok(())
+        })
+    }
+
+    fn tcp(&mut self, labs: &mut [Lab], figures: &mut [Figures], path: PathName) -> Result<(), WireError> {
+        let what = format!("{}: TCP", path.name());
+        self.rounds(labs, &what, self.args.repetitions(), |s, lab, i| {
+            // Its NAPI thread sees no super-segments: the sender's TSO is off for it.
+            if lab.setup.dut != Some(DutName::KernelThreaded) {
+                let time = s.args.trial_time().max(Duration::from_millis(500));
+                figures[i].tcp.extend(lab.tcp(time)?.map(|r| r.bits() / 1e9));
+            }
+            Ok(())
+        })
+    }
 }

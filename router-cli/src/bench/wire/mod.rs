@@ -15,12 +15,13 @@ pub(crate) use plan::WireArgs;
 use super::Progress;
 use super::report::{self, Cell, Ratio, Report, Roof, Series, Settings};
 use crate::grammar::{Failure, exit};
-use lab::{Lab, Setup};
+use lab::{Devices, Lab, Setup};
 use measure::{Figures, Session};
-use plan::{Cpus, DutName, PathName};
+use plan::{Cpus, DutName, PathName, SizeName};
 use router_io::lab::sandbox;
 use router_io::machine::Machine;
 use router_io::traffic::affinity;
+use std::sync::Arc;
 
 /// Above this share of a processor others disturb the figures.
 const FOREIGN: f64 = 0.05;
@@ -33,11 +34,16 @@ pub(super) enum Outcome {
     Elsewhere(u8),
 }
 
-/// Runs the measurement, in a private lab. Call it from the main thread before any other exists.
-pub(super) fn run(args: &WireArgs) -> Result<Outcome, Failure> {
+/// Runs the measurement, in a private lab or on devices of this machine. Call it from the main thread before any other
+/// exists.
+pub(super) fn run(mut args: WireArgs) -> Result<Outcome, Failure> {
+    args.complete();
+    if args.tx.is_some() {
+        return inside(&args).map(|r| Outcome::Done(Box::new(r)));
+    }
     match sandbox::enter() {
         Ok(sandbox::Side::Outside(code)) => Ok(Outcome::Elsewhere(u8::try_from(code).unwrap_or(1))),
-        Ok(sandbox::Side::Inside) => inside(args).map(|r| Outcome::Done(Box::new(r))),
+        Ok(sandbox::Side::Inside) => inside(&args).map(|r| Outcome::Done(Box::new(r))),
         Err(e) => {
             let hint = "a private lab needs CAP_SYS_ADMIN and CAP_NET_ADMIN, or user namespaces; \"duet bench forward\" \
                         measures in memory, without privileges";
@@ -50,7 +56,11 @@ fn inside(args: &WireArgs) -> Result<Report, Failure> {
     let progress = Progress::new();
     let available = affinity();
     let cpus = Cpus::choose(&available, args)?;
+    let devices = devices(args)?;
     let mut duts = args.duts.clone();
+    if duts.is_empty() {
+        duts = vec![DutName::Kernel, DutName::KernelThreaded, DutName::Packet, DutName::Xdp];
+    }
     duts.extend(args.dut_exec.iter().map(|_| DutName::Exec));
     let machine = Machine::read();
     // This thread, too, belongs to the generator's side.
@@ -76,20 +86,25 @@ fn inside(args: &WireArgs) -> Result<Report, Failure> {
         threads: Vec::new(),
     };
     for path in &args.paths {
-        one_path(&mut session, &mut report, *path, &duts, &cpus)?;
+        one_path(&mut session, &mut report, *path, &duts, &cpus, devices.as_ref())?;
     }
     progress.0.finish_and_clear();
     conclude(&mut report, &session, &cpus);
-    match session.mismatches.first() {
-        None => Ok(report),
-        Some(first) => {
-            let n = session.mismatches.len();
-            report
-                .warnings
-                .push(format!("counters disagree in {n} trials, so the figures are not to be believed: {first}"));
-            Ok(report)
-        }
+    if let Some(first) = session.mismatches.first() {
+        report.mismatch = Some(format!("counters disagree in {} trials: {first}", session.mismatches.len()));
     }
+    Ok(report)
+}
+
+/// The devices of --tx and --rx.
+fn devices(args: &WireArgs) -> Result<Option<Devices>, Failure> {
+    let (Some(tx), Some(rx), Some(gateway)) = (&args.tx, &args.rx, &args.gateway) else { return Ok(None) };
+    let wrong = |_| Failure::new(exit::USAGE, format!("--gateway: \"{gateway}\" is not a link-layer address"));
+    if let Some(path) = args.paths.iter().find(|p| p.is_error() || p.is_tunnel()) {
+        let hint = "the device under test is yours, and one of native4, native6, via-inet6";
+        return Err(Failure::with_hint(exit::USAGE, format!("--tx cannot measure {}", path.name()), hint));
+    }
+    Ok(Some(Devices { tx: tx.clone(), rx: rx.clone(), gateway: gateway.parse().map_err(wrong)? }))
 }
 
 fn one_path(
@@ -98,47 +113,61 @@ fn one_path(
     path: PathName,
     duts: &[DutName],
     cpus: &Cpus,
+    devices: Option<&Devices>,
 ) -> Result<(), Failure> {
     let args = session.args;
-    let table = plan::routes(args, path, session.progress)?;
+    let table = Arc::new(plan::routes(args, path, session.progress)?);
     let setup = |path, dut| Setup {
         path,
         dut,
-        table: &table,
+        table: Arc::clone(&table),
         flows: args.flows,
         workers: args.workers,
-        cpus,
-        exec: args.dut_exec.as_deref(),
+        cpus: cpus.clone(),
+        exec: args.dut_exec.clone(),
+        generator: args.generator,
+        devices: devices.cloned(),
     };
-    session.progress.say("building the lab");
-    {
-        let mut alone = Lab::new(&setup(path, None))?;
-        report.settings.sink = alone.sink_name().to_owned();
-        for size in &args.sizes {
+    let sizes = if path == PathName::IcmpTooBig { &[SizeName::Bytes(1518)][..] } else { &args.sizes };
+    if devices.is_none() {
+        session.progress.say("building the lab");
+        let mut alone = Lab::new(setup(path, None))?;
+        for size in sizes {
             let mpps = report::round(session.roof(&mut alone, *size)? / 1e6);
             report.roof.push(Roof { path: path.name().to_owned(), size: size.to_string(), mpps });
         }
     }
-    let mut labs = Vec::new();
+    let (mut labs, mut names) = (Vec::new(), Vec::new());
     for dut in duts {
         session.progress.say(format!("{}: starting {}", path.name(), dut.name()));
         // The kernel may lack the tunnel driver; plain IPv6 is what a tunnel is to be compared with anyway.
         let real = if dut.is_kernel() && path.is_tunnel() { PathName::Native6 } else { path };
-        let mut lab = Lab::new(&setup(real, Some(*dut)))?;
+        let mut lab = match Lab::new(setup(real, Some(*dut))) {
+            Ok(lab) => lab,
+            // What nobody asked for by name may be missing on this machine.
+            Err(e) if args.duts.is_empty() && *dut != DutName::Exec => {
+                report.warnings.push(format!("{} left out: {e}", dut.name()));
+                continue;
+            }
+            Err(e) => return Err(e.into()),
+        };
         session.threads.extend(lab.dut.iter().flat_map(|d| &d.threads));
+        report.settings.sink = lab.sink_name().to_owned();
+        report.settings.generator = lab.generator_name().to_owned();
         lab.active(false);
         labs.push(lab);
+        names.push(*dut);
     }
-    for size in &args.sizes {
+    for size in sizes {
         let all = session.measure(&mut labs, path, *size)?;
-        let reference = reference(duts, &all);
-        for ((dut, lab), figures) in duts.iter().zip(&labs).zip(&all) {
-            let real = (lab.path != path).then(|| lab.path.name().to_owned());
+        let reference = reference(&names, &all);
+        for ((dut, lab), figures) in names.iter().zip(&labs).zip(&all) {
             let mut cell = cell(figures, reference.filter(|(name, _)| name != dut));
+            let real = lab.setup.path;
+            cell.instead = (real != path).then(|| real.name().to_owned());
             cell.path = path.name().to_owned();
             cell.size = size.to_string();
             cell.dut = dut.name().to_owned();
-            cell.instead = real;
             cell.routes = table.len();
             report.cells.push(cell);
         }
@@ -161,7 +190,7 @@ fn cell(f: &Figures, reference: Option<(DutName, &Figures)>) -> Cell {
         to: name.name().to_owned(),
         peak: over(&f.peak, &other.peak),
         throughput: over(&f.throughput, &other.throughput),
-        tcp: over(&f.tcp, &other.tcp),
+        tcp: None,
     });
     Cell {
         peak: Series::of(f.peak.clone()),
@@ -187,14 +216,14 @@ fn settings(args: &WireArgs, cpus: &Cpus) -> Settings {
         flows: args.flows,
         table,
         workers: args.workers,
-        seconds: args.time.as_secs_f64(),
-        repeat: args.repeat,
+        seconds: args.trial_time().as_secs_f64(),
+        repeat: args.repetitions(),
         loss_percent: args.loss,
         load_percent: args.load,
         probes_per_second: args.probes,
         generator_cpu: cpus.generator,
         dut_cpus: cpus.dut.clone(),
-        generator: "AF_PACKET, sendmmsg".to_owned(),
+        generator: String::new(),
         sink: String::new(),
     }
 }

@@ -12,33 +12,22 @@ use std::time::Duration;
 /// Arguments of `duet bench wire`.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WireArgs {
-    /// Ways of forwarding
-    #[arg(long = "path", value_enum, value_name = "NAME", value_delimiter = ',', default_value = "native4")]
+    /// Ways of forwarding [default: native4]
+    #[arg(long = "path", value_enum, value_name = "NAME", value_delimiter = ',')]
     pub paths: Vec<PathName>,
     /// Frame sizes in bytes with check sequence, 64 to 1518, or "imix"; RFC 2544 9.1 has 64,128,256,512,1024,1280,1518
-    #[arg(long = "size", value_name = "BYTES", value_delimiter = ',', default_value = "64")]
+    /// [default: 64]
+    #[arg(long = "size", value_name = "BYTES", value_delimiter = ',')]
     pub sizes: Vec<SizeName>,
-    /// Devices under test
-    #[arg(
-        long = "dut",
-        value_enum,
-        value_name = "NAME",
-        value_delimiter = ',',
-        default_value = "kernel,kernel-threaded,packet"
-    )]
+    /// Devices under test [default: kernel,kernel-threaded,packet,xdp]
+    #[arg(long = "dut", value_enum, value_name = "NAME", value_delimiter = ',')]
     pub duts: Vec<DutName>,
     /// A command to measure, too, run by sh in the namespace between the devices "left" and "right"; see
     /// docs/benchmarking.md for its environment
     #[arg(long, value_name = "CMD")]
     pub dut_exec: Option<String>,
-    /// What to measure
-    #[arg(
-        long = "measure",
-        value_enum,
-        value_name = "NAME",
-        value_delimiter = ',',
-        default_value = "throughput,latency"
-    )]
+    /// What to measure [default: throughput,latency]
+    #[arg(long = "measure", value_enum, value_name = "NAME", value_delimiter = ',')]
     pub measures: Vec<Measure>,
     /// Routes to load: lines of PREFIX [NEXT-HOP-NUMBER 1..255], gzipped if the name ends in .gz
     #[arg(long, value_name = "FILE")]
@@ -52,12 +41,12 @@ pub(crate) struct WireArgs {
     /// Forwarding threads of Duet
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: u16,
-    /// Time of one trial in seconds; RFC 2544 24 wants 60
-    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
-    pub time: Duration,
-    /// Repetitions, interleaved between the devices under test
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
-    pub repeat: u16,
+    /// Time of one trial in seconds; RFC 2544 24 wants 60 [default: 1]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub time: Option<Duration>,
+    /// Repetitions, interleaved between the devices under test [default: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub repeat: Option<u16>,
     /// Frames that may be lost in a trial of the throughput search, in percent; RFC 2544 26.1 wants 0
     #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = percent)]
     pub loss: f64,
@@ -67,6 +56,9 @@ pub(crate) struct WireArgs {
     /// Probes per second beside the load
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub probes: u32,
+    /// How frames are made
+    #[arg(long, value_enum, value_name = "NAME", default_value = "auto")]
+    pub generator: GeneratorName,
     /// Processor of generator and sink
     #[arg(long, value_name = "N")]
     pub generator_cpu: Option<usize>,
@@ -91,6 +83,48 @@ pub(crate) struct WireArgs {
     /// Write a report with charts to FILE, one self-contained page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+}
+
+impl WireArgs {
+    /// All defaults.
+    pub fn quick() -> WireArgs {
+        #[derive(clap::Parser)]
+        struct Alone {
+            #[command(flatten)]
+            wire: WireArgs,
+        }
+        <Alone as clap::Parser>::parse_from(["duet", "--quick"]).wire
+    }
+
+    /// Fills in what was not said.
+    pub fn complete(&mut self) {
+        fn or<T: Clone>(list: &mut Vec<T>, default: &[T]) {
+            if list.is_empty() {
+                list.extend_from_slice(default);
+            }
+        }
+        use PathName::{Encap, Native4, Native6, ViaInet6};
+        let (paths, time): (&[PathName], f64) =
+            if self.quick { (&[Native4, Native6, ViaInet6, Encap], 0.15) } else { (&[Native4], 1.0) };
+        if self.tx.is_some() {
+            self.duts = vec![DutName::Devices];
+        }
+        or(&mut self.paths, paths);
+        or(&mut self.sizes, &[SizeName::Bytes(64)]);
+        or(&mut self.measures, &[Measure::Throughput, Measure::Latency]);
+        self.time.get_or_insert(Duration::from_secs_f64(time));
+        self.repeat.get_or_insert(5);
+    }
+
+    /// Time of one trial.
+    pub fn trial_time(&self) -> Duration {
+        self.time.unwrap_or(Duration::from_secs(1))
+    }
+
+    /// Repetitions.
+    pub fn repetitions(&self) -> u16 {
+        self.repeat.unwrap_or(5)
+    }
 }
 
 /// The ways of forwarding.
@@ -169,6 +203,9 @@ pub(crate) enum DutName {
     /// Duet with ports of kind "packet"
     #[value(name = "packet")]
     Packet,
+    /// Duet with ports of kind "xdp"
+    #[value(name = "xdp")]
+    Xdp,
     /// The command of --dut-exec
     #[value(skip)]
     Exec,
@@ -184,6 +221,7 @@ impl DutName {
             DutName::Kernel => "kernel",
             DutName::KernelThreaded => "kernel-threaded",
             DutName::Packet => "packet",
+            DutName::Xdp => "xdp",
             DutName::Exec => "exec",
             DutName::Devices => "devices",
         }
@@ -197,6 +235,7 @@ impl DutName {
     pub fn port_kind(self) -> Option<&'static str> {
         match self {
             DutName::Packet => Some("packet"),
+            DutName::Xdp => Some("xdp"),
             _ => None,
         }
     }
@@ -217,6 +256,17 @@ pub(crate) enum Measure {
     Reset,
     /// One TCP stream through the router
     Tcp,
+}
+
+/// The generators.
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GeneratorName {
+    /// "live" in a private lab where the kernel can, else "packet"
+    Auto,
+    /// XDP on live frames: many times as fast as a router, needs Linux 5.18
+    Live,
+    /// An AF_PACKET socket
+    Packet,
 }
 
 /// A frame size.

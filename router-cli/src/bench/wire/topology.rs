@@ -72,13 +72,35 @@ impl PathName {
         if self == PathName::Dual { &[Role::First, Role::Second] } else { &[Role::First] }
     }
 
-    /// MTU of the link from the (last) router to the sink, and of all others.
-    pub(super) fn mtus(self) -> (u32, u32) {
+    /// MTU of the links from the generator, between two routers, to the sink: where outer headers are on the way they
+    /// must fit, whatever the inner frame's size.
+    pub(super) fn mtus(self) -> [u32; 3] {
         match self {
-            // Outer headers must fit, whatever the inner frame's size.
-            PathName::Encap | PathName::Decap | PathName::Dual => (1600, 1600),
-            PathName::IcmpTooBig => (1280, 1500),
-            _ => (1500, 1500),
+            PathName::Encap => [1500, 1500, 1600],
+            PathName::Decap => [1600, 1500, 1500],
+            PathName::Dual => [1500, 1600, 1500],
+            PathName::IcmpTooBig => [1500, 1500, 1280],
+            _ => [1500; 3],
+        }
+    }
+
+    /// Routes of the generator's and the sink's kernel, for TCP.
+    pub(super) fn host_routes(self) -> [(&'static str, String); 4] {
+        let back = if self == PathName::ViaInet6 { format!("inet6 {RIGHT6}") } else { RIGHT4.to_string() };
+        [
+            ("gen", format!("0.0.0.0/0 via {LEFT4}")),
+            ("gen", format!("::/0 via {LEFT6}")),
+            ("sink", format!("0.0.0.0/0 via {back}")),
+            ("sink", format!("::/0 via {RIGHT6}")),
+        ]
+    }
+
+    /// Where the sink's TCP listens, if a stream can go this way: two ends of a tunnel are needed.
+    pub(super) fn tcp(self) -> Option<IpAddr> {
+        match self {
+            PathName::Native4 | PathName::ViaInet6 => Some(sink4(0).into()),
+            PathName::Native6 | PathName::Dual => Some(sink6(0).into()),
+            _ => None,
         }
     }
 
@@ -119,6 +141,7 @@ impl PathName {
                 plan.addrs = left.to_vec();
                 plan.addrs.push(a("right", MIDDLE4[0].into()));
                 plan.tunnel = Some((MIDDLE4[0], MIDDLE4[1]));
+                plan.extra = vec!["2001:2:0:1::/64 dev t0".to_owned()];
             }
             (PathName::Dual, Role::Second) => {
                 plan.addrs = right.to_vec();
@@ -139,6 +162,7 @@ impl PathName {
                 if self == PathName::ViaInet6 {
                     // No IPv4 on the way out.
                     plan.addrs.retain(|(dev, addr)| *dev == "left" || addr.contains(':'));
+                    plan.extra = vec![format!("198.19.0.0/24 via inet6 {}", sink6(0))];
                 }
             }
         }

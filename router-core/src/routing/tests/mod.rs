@@ -21,7 +21,7 @@ pub(super) fn port(id: PortId, name: &str, medium: Medium, addrs: &[&str]) -> Po
     PortInfo {
         id,
         name: name.into(),
-        ifindex: u32::from(id.0) + 1,
+        ifindex: id.0 + 1,
         kind: if medium == Medium::Ip { PortKind::Tun } else { PortKind::Memory },
         medium,
         mac: (medium == Medium::Ethernet).then_some(MacAddr([2, 0, 0, 0, 0, id.0 as u8])),

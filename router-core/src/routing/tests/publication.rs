@@ -196,8 +196,8 @@ fn carry_out(r: &mut Routing, step: &Step) {
             let _ = r.route(RouteOp::Add, &spec(&format!("{kind} {} metric {metric}", NETS[*net])));
         }
         Step::Link(p, up) => {
-            let old = r.facts.port(PortId(*p)).cloned();
-            let fresh = ports().into_iter().find(|i| i.id == PortId(*p));
+            let old = r.facts.port(PortId((*p).into())).cloned();
+            let fresh = ports().into_iter().find(|i| i.id == PortId((*p).into()));
             let info = old.map(|o| PortInfo::clone(&o)).or(fresh);
             if let Some(mut info) = info {
                 info.up = *up;
@@ -233,7 +233,7 @@ fn carry_out(r: &mut Routing, step: &Step) {
             let op = if *what == 1 { RouteOp::Delete } else { RouteOp::Replace };
             let _ = r.next_hop(op, &NextHopSpec { id: *id, kind, proto: None });
         }
-        Step::Remove(p) => r.remove_port(PortId(*p)),
+        Step::Remove(p) => r.remove_port(PortId((*p).into())),
     }
 }
 
@@ -481,7 +481,7 @@ fn thousands_of_tunnels() {
     let start = std::time::Instant::now();
     let n = 3000u32;
     for i in 0..n {
-        let id = PortId(100 + i as u16);
+        let id = PortId(100 + i);
         let mut info =
             port(id, &format!("t{i}"), Medium::Ip, &[&format!("2001:db8:{i:x}:f::1/64"), &format!("fe80::{i:x}:1/64")]);
         info.kind = PortKind::Tunnel;

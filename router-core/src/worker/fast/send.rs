@@ -87,7 +87,7 @@ impl<O: Observer> Worker<O> {
     #[inline]
     pub(in crate::worker) fn queue_all(&self, batch: &mut Vec<Frame>, out: &mut Outbox) -> bool {
         let mut all = self.passes.all;
-        let Some(queue) = out.tx.get_mut(usize::from(all.port.0)).filter(|_| all.port != PortId::NONE) else {
+        let Some(queue) = out.tx.get_mut(all.port.index()).filter(|_| all.port != PortId::NONE) else {
             return false;
         };
         // Neither list is to lose the room for a whole batch.
@@ -120,7 +120,7 @@ impl<O: Observer> Worker<O> {
         }
         sent.packets += 1;
         sent.bytes += frame.len() as u64;
-        if let Some(queue) = out.tx.get_mut(usize::from(port.0)) {
+        if let Some(queue) = out.tx.get_mut(port.index()) {
             queue.push(frame);
         }
     }
@@ -171,7 +171,7 @@ fn target<'t>(
     let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
     // A port's MTU may be one more than the longest packet (Linux's loopback).
     let fits = lane.len + overhead <= hop.mtu && (encap.is_none() || lane.len + overhead <= u32::from(u16::MAX));
-    (up && room && fits && usize::from(hop.port.0) < queues).then_some(Target { hop, encap })
+    (up && room && fits && hop.port.index() < queues).then_some(Target { hop, encap })
 }
 
 /// The member of a group that the packet's flow has.
