@@ -1,5 +1,6 @@
 //! The command line: clap for the program's own commands, iproute2's words for everything else.
 
+use crate::command::sample::By;
 use crate::command::{self, Session, run_batch_file, unexpected};
 use crate::control::{Answer, Op, find_socket};
 use crate::grammar::{Failure, Options, exit, parse_command, parse_options, usage};
@@ -86,6 +87,12 @@ enum Sub {
         /// Which router, which form
         #[command(flatten)]
         common: Common,
+        /// Traffic of routes or next hops instead, from a sample of packets
+        #[arg(value_parser = ["route", "nexthop"])]
+        of: Option<String>,
+        /// How long to measure that
+        #[arg(default_value = "3", requires = "of")]
+        seconds: f64,
         /// Rates, again and again, every second or as often as said
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
         watch: Option<f64>,
@@ -360,7 +367,11 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Graph(args) => crate::graph::run(&args),
         Sub::Top(args) => crate::top::run(&args),
         Sub::Monitor(args) => crate::monitor::run(&args),
-        Sub::Stats { common, watch } => with_session(common, |s| command::drops::stats(s, watch)),
+        Sub::Stats { common, of: None, watch, .. } => with_session(common, |s| command::drops::stats(s, watch)),
+        Sub::Stats { common, of: Some(of), seconds, .. } => {
+            let by = if of == "route" { By::Route } else { By::NextHop };
+            with_session(common, |s| command::sample::stats(s, by, seconds))
+        }
         Sub::Drops { common, all, watch } => with_session(common, |s| command::drops::drops(s, all, watch)),
         Sub::Version(common) => version(common),
         Sub::Route(w) => words_of("route", w),

@@ -239,9 +239,13 @@ impl State {
                 self.nexthops.retain(|_, n| !select.matches(n));
                 Ok(Answer::Count((before - self.nexthops.len()) as u64))
             }
-            Op::Explain(_) | Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceClear | Op::Drops => {
-                Err(WireError::new("failed", "Error: no packets here.", ""))
-            }
+            Op::Explain(_)
+            | Op::Capture(_)
+            | Op::TraceAdd(_)
+            | Op::TraceShow
+            | Op::TraceDelete(_)
+            | Op::TraceClear
+            | Op::Drops => Err(WireError::new("failed", "Error: no packets here.", "")),
             Op::Stats => Ok(Answer::Stats(Box::default())),
             Op::Version => Ok(Answer::Version(VersionInfo {
                 version: env!("CARGO_PKG_VERSION").into(),

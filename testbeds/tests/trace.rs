@@ -105,6 +105,19 @@ sandbox_test! {
             seen.push_str(&String::from_utf8_lossy(&buffer[..n]));
         }
         assert!(seen.contains("rx pps") && seen.contains("right"), "{seen}");
+        // The traffic of routes and next hops, while it is asked for.
+        for (of, want) in [("route", "192.0.2.128/25"), ("nexthop", "192.0.2.130 dev right")] {
+            let words = format!("stats {of} 1 -j");
+            let asked = Watching::start(PROGRAM, r1, &words).unwrap();
+            let mut asked = asked;
+            while !asked.ended() {
+                ping(&bed, 3);
+            }
+            let (out, errors) = asked.end().unwrap();
+            let text = String::from_utf8(out.stdout).unwrap();
+            assert!(out.status.success() && text.contains(want), "{text}{errors}");
+        }
+        assert!(r1.duet("trace").unwrap().starts_with("Nothing is traced"));
         let stats = r1.duet("stats").unwrap();
         assert!(stats.contains("worker0") && stats.contains("control"), "{stats}");
         bed.finish().unwrap();

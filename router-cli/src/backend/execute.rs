@@ -78,6 +78,10 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         }
         Op::TraceAdd(select) => inspect::trace_add(c, &select),
         Op::TraceShow => Ok(Answer::Traces(inspect::traces(c))),
+        Op::TraceDelete(id) => match c.clear_trace(id) {
+            true => Ok(Answer::Done),
+            false => Err(WireError::not_found("\"duet trace show\" lists the traces")),
+        },
         Op::TraceClear => Ok(Answer::Count(c.clear_traces() as u64)),
         Op::Drops => Ok(Answer::Drops(inspect::drops(c))),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),

@@ -6,6 +6,7 @@ pub(crate) mod capture;
 pub(crate) mod drops;
 pub(crate) mod explain;
 mod restore;
+pub(crate) mod sample;
 pub(crate) mod trace;
 
 pub use batch::run_batch_file;

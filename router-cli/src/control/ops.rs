@@ -129,6 +129,9 @@ pub enum Op {
     /// What was followed.
     #[serde(rename = "trace.show")]
     TraceShow,
+    /// End and forget one trace.
+    #[serde(rename = "trace.del")]
+    TraceDelete(u64),
     /// End and forget all traces; answers with their number.
     #[serde(rename = "trace.clear")]
     TraceClear,
@@ -231,7 +234,7 @@ impl Op {
     /// Whether it needs the right to change the router although it changes nothing that a batch could hold: it shows the
     /// contents of other people's packets.
     pub fn is_inspection(&self) -> bool {
-        matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceClear)
+        matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceDelete(_) | Op::TraceClear)
     }
 }
 

@@ -23,7 +23,7 @@ pub use out::{Out, OutState, Paint};
 pub use remedy::remedy;
 pub use route::{NextHops, get, route, route_line};
 pub use rule::rules;
-pub use stats::{DropRow, drops, rates, stats};
+pub use stats::{DropRow, Sample, drops, rates, samples, stats};
 pub use translate::translators;
 pub use tree::Node;
 pub use tunnel::tunnels;

@@ -200,6 +200,46 @@ pub fn drops(out: &mut Out<'_>, rows: &[DropRow], all: bool) -> io::Result<()> {
     out.end()
 }
 
+/// Traffic of one route or next hop.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Which.
+    pub what: String,
+    /// Packets followed.
+    pub packets: u64,
+    /// Packets per second.
+    pub rate: f64,
+    /// Bits per second.
+    pub bits: f64,
+}
+
+/// Traffic by route or next hop, from a sample of `all` packets in so many seconds.
+pub fn samples(out: &mut Out<'_>, head: &str, list: &[Sample], all: u64, seconds: f64) -> io::Result<()> {
+    out.begin()?;
+    if out.is_json() {
+        for s in list {
+            out.object(None)?;
+            out.json_word(head, &s.what)?;
+            out.json_num("packets", s.packets)?;
+            out.json_word("rate", format_args!("{:.1}", s.rate))?;
+            out.json_word("bits", format_args!("{:.1}", s.bits))?;
+            out.end_object()?;
+        }
+        return out.end();
+    }
+    out.text(format_args!("{all} packets in {seconds:.1} s\n"))?;
+    if !list.is_empty() {
+        let mut t = table(&["packets", "share", "pps", "bit/s", head]);
+        for s in list {
+            let share = format!("{:.1}%", 100.0 * s.packets as f64 / all.max(1) as f64);
+            t.add_row([s.packets.to_string(), share, rate(s.rate), rate(s.bits), s.what.clone()]);
+        }
+        align(&mut t, 0..4);
+        print(out, &t)?;
+    }
+    out.end()
+}
+
 /// Milliseconds as people say it.
 fn ago(ms: u64) -> String {
     match ms {

@@ -130,6 +130,14 @@ impl Control {
         &self.watches.traces
     }
 
+    /// Ends and forgets one trace; false if there is none of this number.
+    pub fn clear_trace(&mut self, id: u64) -> bool {
+        let before = self.watches.traces.len();
+        self.watches.traces.retain(|t| t.id != id);
+        self.unwatch(id);
+        self.watches.traces.len() < before
+    }
+
     /// Ends and forgets all traces; says how many there were.
     pub fn clear_traces(&mut self) -> usize {
         let traces = std::mem::take(&mut self.watches.traces);
