@@ -49,8 +49,9 @@ fn refused(line: impl std::fmt::Display) -> Failure {
 
 /// `duet run FILE`.
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let plan = load(&args.file)?;
+    let mut plan = load(&args.file)?;
     log_to_stderr(args)?;
+    config::discover(&mut plan).map_err(refused)?;
     if plan.ports.values().any(|p| p.kind == PortKind::Pcap) {
         return replay(&plan);
     }
@@ -153,8 +154,9 @@ struct Reloader {
 impl Reloader {
     fn reload(&self) -> Result<String, WireError> {
         let mut old = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
-        let new =
-            config::load(&self.file).map_err(|e| WireError::new("invalid", e.to_string(), "nothing was changed"))?;
+        let unchanged = |line: String| WireError::new("invalid", line, "nothing was changed");
+        let mut new = config::load(&self.file).map_err(|e| unchanged(e.to_string()))?;
+        config::discover(&mut new).map_err(|e| unchanged(e.to_string()))?;
         let steps = diff(&old, &new);
         let target: &dyn Target = &*self.target;
         apply(target, &steps).map_err(|e| WireError {

@@ -5,6 +5,7 @@
 
 mod check;
 mod diff;
+mod discover;
 mod lines;
 mod order;
 mod parse;
@@ -14,6 +15,7 @@ mod reader;
 mod translate;
 
 pub use diff::{Change, Step, Target, apply, diff};
+pub(crate) use discover::discover;
 pub use plan::{LinkLocal, Plan, PortPlan, RouterPlan, TunnelPlan};
 pub(crate) use problem::nearest;
 pub use problem::{ConfigError, Problem};

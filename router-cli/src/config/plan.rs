@@ -25,6 +25,8 @@ pub struct Plan {
     pub tunnels: BTreeMap<String, TunnelPlan>,
     /// `[translate.NAME]`, by name.
     pub translators: BTreeMap<String, TranslatorSpec>,
+    /// Translators whose prefix is still to be asked for (`prefix = "auto"`).
+    pub discover: Vec<String>,
     /// Names of ports and tunnels in the order of the file, which is the order in which they are opened.
     pub order: Vec<String>,
     /// `[nexthop]`, by number.

@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::problem::Problems;
 use super::reader::{Section, Value};
 use router_core::addr::parse_addr;
-use router_core::translate::{Filtering, TranslateMode, TranslatorSpec, UdpZero};
+use router_core::translate::{Filtering, Prefix, TranslateMode, TranslatorSpec, UdpZero};
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -28,9 +28,17 @@ pub(super) fn translators(value: &Value<'_>, plan: &mut Plan, places: &mut Place
             );
         }
         let mut t = TranslatorSpec::new(name, mode.map_or(TranslateMode::Siit, |(m, _)| m));
-        let own =
-            |text: &str| text.parse().map_err(|e: <router_core::translate::Prefix as FromStr>::Err| e.to_string());
-        t.prefix = s.parsed("prefix", "a prefix", "\"64:ff9b::/96\"", problems, own).map(|(p, _)| p);
+        let own = |text: &str| text.parse().map_err(|e: <Prefix as FromStr>::Err| e.to_string());
+        let auto = s.value("prefix").filter(|v| v.get_ref().as_str() == Some("auto")).map(|v| v.span());
+        match auto {
+            Some(_) if t.mode == TranslateMode::Clat => plan.discover.push(name.to_owned()),
+            Some(span) => problems.add(
+                span,
+                format!("prefix in [translate.{name}]: \"auto\" asks for another one's NAT64, which only a clat needs"),
+                "write the prefix itself",
+            ),
+            None => t.prefix = s.parsed("prefix", "a prefix", "\"64:ff9b::/96\"", problems, own).map(|(p, _)| p),
+        }
         t.map = list(&mut s, "map", "[\"192.0.2.0/28 = 2001:db8:aa::/124\"]", problems);
         t.pool = list(&mut s, "pool", "[\"198.51.100.1-198.51.100.9 ports 1024-65535\"]", problems);
         for (text, span) in s.texts("error_source", "[\"192.0.2.1\"]", problems) {
@@ -106,6 +114,11 @@ pub(super) fn check(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
     let place = |name: &str| places.translators.iter().find(|(n, _)| n == name).map_or(0..0, |(_, span)| span.clone());
     let closed = !plan.settings.mapped_ports.is_empty();
     for (name, t) in &plan.translators {
+        // What is to be asked for is checked as if it were there.
+        let mut t = t.clone();
+        if plan.discover.contains(name) {
+            t.prefix = Some(Prefix::WELL_KNOWN);
+        }
         if let Err(e) = t.check(closed) {
             problems.add(place(name), format!("[translate.{name}]: {e}"), remedy(&e));
         }

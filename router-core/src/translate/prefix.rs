@@ -80,6 +80,17 @@ impl Prefix {
         Ipv6Net::new_assert(Ipv6Addr::from_bits(self.bits), self.len)
     }
 
+    /// The prefix that represents one of ipv4only.arpa's addresses, 192.0.0.170 and 192.0.0.171, by `addr` (RFC 7050 3):
+    /// the longest that can be read into it. None when there is none.
+    pub fn of_well_known_address(addr: Ipv6Addr) -> Option<Prefix> {
+        [96, 64, 56, 48, 40, 32].into_iter().find_map(|len| {
+            let net = Ipv6Net::new(addr, len).ok()?.trunc();
+            let prefix = Prefix::new(net).ok()?;
+            let v4 = prefix.extract(addr)?;
+            matches!(v4.octets(), [192, 0, 0, 170 | 171]).then_some(prefix)
+        })
+    }
+
     /// Whether it is [`Prefix::MAPPED`].
     pub fn is_mapped(&self) -> bool {
         *self == Prefix::MAPPED
@@ -255,6 +266,22 @@ mod tests {
         // 2001:db8:122:344::/96 made neutral by its sixth word; a /64 shifts the address by one byte.
         assert!(p("2001:db8:0:0:0:d246::/96").is_checksum_neutral());
         assert!(!p("2001:db8:d246::/64").is_checksum_neutral());
+    }
+
+    #[test]
+    fn rfc7050_3_prefix_of_a_synthesized_address() {
+        let wka = Ipv4Addr::new(192, 0, 0, 170);
+        for text in [
+            "2001:db8::/32",
+            "2001:db8:100::/40",
+            "2001:db8:122::/48",
+            "2001:db8:122:300::/56",
+            "2001:db8:122:344::/64",
+            "64:ff9b::/96",
+        ] {
+            assert_eq!(Prefix::of_well_known_address(p(text).embed(wka)), Some(p(text)), "{text}");
+        }
+        assert_eq!(Prefix::of_well_known_address("2001:db8::1".parse().unwrap()), None);
     }
 
     #[test]
