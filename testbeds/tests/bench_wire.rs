@@ -40,8 +40,16 @@ fn json(args: &[&str]) -> Option<Value> {
 fn json_is_complete_and_files_are_written() {
     let dir = tempfile::tempdir().unwrap();
     let [csv, html, report] = ["a.csv", "a.html", "a.json"].map(|n| dir.path().join(n).display().to_string());
-    let args =
-        ["--measure", "throughput,latency,loss,burst,reset,tcp", "--dut", "kernel,packet", "--csv", &csv, "--html", &html];
+    let args = [
+        "--measure",
+        "throughput,latency,loss,burst,reset,tcp",
+        "--dut",
+        "kernel,packet",
+        "--csv",
+        &csv,
+        "--html",
+        &html,
+    ];
     let Some(v) = json(&args) else { return };
     for key in ["bench", "schema", "version", "commit", "date", "command", "machine", "settings", "roof", "noise"] {
         assert!(!v[key].is_null(), "{key}: {v}");
