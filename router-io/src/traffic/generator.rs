@@ -244,7 +244,7 @@ mod tests {
         fn send(&mut self, count: usize) -> io::Result<Taken> {
             let mut log = self.log.lock().unwrap();
             log.push(count);
-            let idle = self.stingy && log.len() % 2 == 0;
+            let idle = self.stingy && log.len().is_multiple_of(2);
             Ok(Taken { taken: if idle { 0 } else { count }, refused: 0 })
         }
         fn send_now(&mut self, frame: &[u8]) -> io::Result<bool> {

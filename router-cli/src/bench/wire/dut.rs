@@ -83,8 +83,9 @@ impl Dut {
     }
 
     /// How long it may take until it forwards.
-    pub fn patience(&self) -> Duration {
-        Duration::from_secs(if self.exec.is_some() { 60 } else { 10 })
+    pub fn patience(&mut self) -> Duration {
+        let running = self.exec.as_mut().is_some_and(|p| matches!(p.try_wait(), Ok(None)));
+        Duration::from_secs(if running { 60 } else { 10 })
     }
 
     /// What it wrote.

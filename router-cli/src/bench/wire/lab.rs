@@ -203,8 +203,7 @@ impl Lab {
 
     /// Sends every flow's frames until all of them come through: neighbours are resolved, tables are warm.
     fn check(&mut self, frames: u64) -> Result<(), WireError> {
-        let patience = self.dut.as_ref().map_or(READY, Dut::patience);
-        let deadline = Instant::now() + patience;
+        let begin = Instant::now();
         let time = Duration::from_secs_f64(frames as f64 / CHECK_RATE * 2.0) + Duration::from_millis(20);
         let offer = Offer { pace: Pace::Rate(CHECK_RATE), time, frames: Some(frames), probes: false };
         loop {
@@ -212,7 +211,8 @@ impl Lab {
             if last.sent > 0 && last.received >= last.sent {
                 return Ok(());
             }
-            if Instant::now() > deadline {
+            let patience = self.dut.as_mut().map_or(READY, Dut::patience);
+            if begin.elapsed() > patience {
                 let log = self.dut.as_ref().map(Dut::log).filter(|l| !l.is_empty());
                 return Err(WireError::NoPath {
                     dut: self.name(),
