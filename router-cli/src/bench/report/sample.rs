@@ -71,6 +71,7 @@ pub(crate) fn report() -> Report {
             cell("imix", "xdp", 1.8, 6.0),
         ],
         noise: Noise { foreign_percent: 1.0, steal_percent: 0.0, worst_foreign_percent: 2.0 },
+        mismatch: None,
         warnings: vec!["a warning <of> sorts".to_owned()],
     }
 }
