@@ -4,7 +4,6 @@ use crate::command::sample::By;
 use crate::command::{self, Session, run_batch_file, unexpected};
 use crate::control::{Answer, Op, find_socket};
 use crate::grammar::{Failure, Options, exit, parse_command, parse_options, usage};
-use crate::output;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;

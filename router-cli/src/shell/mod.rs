@@ -251,7 +251,8 @@ impl Shell {
             Resolved::Builtin(name, args) => self.builtin(&name, &args, pipeline),
             Resolved::Own(mut words) => {
                 if pipeline.json {
-                    words.push("--json".into());
+                    // In front, where every command of the program takes options.
+                    words.insert(0, "-j".into());
                 }
                 let terminal = self.terminal;
                 let mut out = self.sink(pipeline);
