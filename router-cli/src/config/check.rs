@@ -64,6 +64,9 @@ fn ports(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
                 "it takes every frame from the kernel; use kind = \"packet\"",
             );
         }
+        if !matches!(p.kind, PortKind::Packet | PortKind::Auto) && p.qdisc_bypass {
+            wrong(format!("of kind {} has qdisc_bypass", p.kind), "it belongs to kind = \"packet\"");
+        }
         if !matches!(p.kind, PortKind::Xdp | PortKind::Auto) && p.xdp != XdpOptions::default() {
             wrong(
                 format!("of kind {} has xdp_mode, zero_copy or busy_poll", p.kind),

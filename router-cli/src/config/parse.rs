@@ -279,6 +279,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         p.promisc = s.boolean("promisc", problems).unwrap_or(p.promisc);
         p.up = s.boolean("up", problems).unwrap_or(p.up);
         p.share_with_kernel = s.boolean("share_with_kernel", problems).unwrap_or(p.share_with_kernel);
+        p.qdisc_bypass = s.boolean("qdisc_bypass", problems).unwrap_or(p.qdisc_bypass);
         p.xdp = xdp(&mut s, problems);
         p.host_address = s.interface_addrs("host_address", problems);
         p.local = s.addr("local", "\"198.51.100.7\"", problems).map(|(a, _)| a);

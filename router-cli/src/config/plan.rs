@@ -102,6 +102,8 @@ pub struct PortPlan {
     pub up: bool,
     /// Leave the device to the kernel too.
     pub share_with_kernel: bool,
+    /// `packet`: send past the queueing discipline of the device.
+    pub qdisc_bypass: bool,
     /// `xdp`, `auto`: how AF_XDP is used.
     pub xdp: XdpOptions,
     /// Addresses of the host's side of a TUN device.
@@ -130,6 +132,7 @@ impl PortPlan {
             promisc: false,
             up: true,
             share_with_kernel: false,
+            qdisc_bypass: false,
             xdp: XdpOptions::default(),
             host_address: Vec::new(),
             local: None,

@@ -172,6 +172,17 @@ impl Device {
         }
     }
 
+    /// Sets the number of receive and of transmit queues.
+    #[cfg(test)]
+    pub fn set_queues(&self, count: u32) -> io::Result<()> {
+        const ETHTOOL_SCHANNELS: u32 = 0x3d;
+        let mut channels =
+            EthtoolChannels { cmd: ETHTOOL_SCHANNELS, rx: count, tx: count, ..EthtoolChannels::default() };
+        let mut req = self.request();
+        req.ifr_ifru.ifru_data = std::ptr::from_mut(&mut channels).cast();
+        self.ioctl(libc::SIOCETHTOOL as _, &mut req)
+    }
+
     /// Whether frames come from a wire: then none has an unfinished checksum. False for devices between this machine's own
     /// stacks or guests (veth, TAP, virtio and the like), and where the driver does not say.
     pub fn is_hardware(&self) -> bool {

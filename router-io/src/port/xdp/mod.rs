@@ -17,7 +17,7 @@ pub use open::{XdpMode, XdpOptions, can_be_xdp, open};
 
 use super::packet::{self, PacketQueue};
 use super::vnet;
-use super::{Port, PortEvent, Receive, RecvError, RecvReport, SendError, SendReport, Transmit};
+use super::{Port, Receive, RecvError, RecvReport, SendError, SendReport, Transmit};
 use crate::sys::xsk::{Kick, Socket};
 use memory::{PER_QUEUE, RING, Shared};
 use router_core::drop_reason::DropReason;
@@ -289,7 +289,7 @@ pub enum Queue {
     /// Sockets of its own.
     Xdp(XdpQueue),
     /// Only sends.
-    Sender(PacketQueue),
+    Sender(Box<PacketQueue>),
 }
 
 impl Queue {
@@ -297,7 +297,7 @@ impl Queue {
     pub fn boxed(self) -> Box<dyn Port> {
         match self {
             Queue::Xdp(q) => Box::new(q),
-            Queue::Sender(q) => Box::new(q),
+            Queue::Sender(q) => q,
         }
     }
 }

@@ -142,7 +142,7 @@ pub fn open(
     for lanes in lanes {
         opened.push(if lanes.is_empty() {
             let sender = packet::open_sender(ifindex);
-            Queue::Sender(sender.map_err(|e| PortError::system(port, "open a packet socket", NET_RAW, e))?)
+            Queue::Sender(Box::new(sender.map_err(|e| PortError::system(port, "open a packet socket", NET_RAW, e))?))
         } else {
             let queue = XdpQueue::new(lanes, partial);
             Queue::Xdp(queue.map_err(|e| PortError::system(port, "make a set of sockets", NET_RAW, e))?)
@@ -189,9 +189,10 @@ fn bind_error(port: &str, device: &str, e: BindError) -> PortError {
         ),
         BindError::Memory(e) => PortError::system(port, "share memory with the kernel", NET_RAW, e),
         BindError::Bind(e) => match e.raw_os_error() {
-            Some(libc::EBUSY) => unsupported(
+            // EINVAL: a socket with the same umem has it.
+            Some(libc::EBUSY | libc::EINVAL) => unsupported(
                 format!("take a receive queue of {device}"),
-                "another AF_XDP program has it; end that, or use kind = \"packet\"",
+                "another AF_XDP program or port has it; end that, or use kind = \"packet\"",
             ),
             Some(libc::EOPNOTSUPP) => unsupported(
                 format!("bind to {device} without copies"),
@@ -263,7 +264,7 @@ mod unit {
             (attach_error("p", "eth1", os(libc::ENOSPC)), "ethtool -L"),
             (attach_error("p", "eth1", os(libc::EPERM)), "CAP_BPF"),
             (load_error("p", "eth1", os(libc::EPERM)), "CAP_BPF"),
-            (bind_error("p", "eth1", BindError::Bind(os(libc::EBUSY))), "another AF_XDP program"),
+            (bind_error("p", "eth1", BindError::Bind(os(libc::EBUSY))), "another AF_XDP program or port"),
             (bind_error("p", "eth1", BindError::Bind(os(libc::EOPNOTSUPP))), "zero_copy"),
             (bind_error("p", "eth1", BindError::Memory(os(libc::ENOBUFS))), "ulimit -l"),
             (bind_error("p", "eth1", BindError::Socket(os(libc::EAFNOSUPPORT))), "CONFIG_XDP_SOCKETS"),

@@ -1,5 +1,5 @@
-//! bpf(2): maps, programs and links, as far as ports and the bench need them. No compiler and no loader library: the
-//! programs are a few instructions each ([`insn`]), written out by [`xdp`].
+//! bpf(2): maps, programs and links, as far as ports need them. No compiler and no loader library: the program is a few
+//! instructions ([`insn`]), written out by [`xdp`].
 
 pub mod insn;
 pub mod xdp;
@@ -9,13 +9,12 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const MAP_CREATE: libc::c_int = 0;
-const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
+#[cfg(test)]
 const PROG_TEST_RUN: libc::c_int = 10;
 const LINK_CREATE: libc::c_int = 28;
 
-const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const MAP_TYPE_XSKMAP: u32 = 17;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
@@ -48,6 +47,7 @@ impl Attr {
         self
     }
 
+    #[cfg(test)]
     fn read(&self, at: usize) -> u32 {
         u32::from_ne_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
     }
@@ -76,13 +76,14 @@ impl Attr {
 #[derive(Debug)]
 pub struct XskMap {
     fd: OwnedFd,
-    entries: u32,
 }
 
 impl XskMap {
     /// An empty map for `entries` receive queues.
     pub fn new(entries: u32) -> io::Result<Self> {
-        Ok(XskMap { fd: create_map(MAP_TYPE_XSKMAP, 4, entries)?, entries })
+        let mut attr = Attr::new().word(0, MAP_TYPE_XSKMAP).word(4, 4).word(8, 4).word(12, entries);
+        // SAFETY: MAP_CREATE reads plain numbers and makes a descriptor.
+        Ok(XskMap { fd: unsafe { attr.call_for_fd(MAP_CREATE) }? })
     }
 
     /// Frames of receive queue `queue` go to `socket` from now on. The entry goes away when the socket is closed.
@@ -95,67 +96,6 @@ impl XskMap {
         // SAFETY: key and value are 4 bytes each, as the map was made, and live until the end of this function.
         unsafe { attr.call(MAP_UPDATE_ELEM) }.map(drop)
     }
-
-    /// Receive queues that it has room for.
-    pub fn entries(&self) -> u32 {
-        self.entries
-    }
-}
-
-/// An array of pairs (packets, bytes) with one copy per processor.
-#[derive(Debug)]
-pub struct CounterMap {
-    fd: OwnedFd,
-    entries: u32,
-    processors: usize,
-}
-
-/// A pair of counters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Count {
-    /// Frames.
-    pub packets: u64,
-    /// Bytes of these frames, link header included.
-    pub bytes: u64,
-}
-
-impl CounterMap {
-    /// `entries` pairs, all zero.
-    pub fn new(entries: u32) -> io::Result<Self> {
-        let fd = create_map(MAP_TYPE_PERCPU_ARRAY, 16, entries)?;
-        Ok(CounterMap { fd, entries, processors: possible_processors()? })
-    }
-
-    /// The sum over all processors of pair `index`; zero beyond the end.
-    pub fn get(&self, index: u32) -> io::Result<Count> {
-        if index >= self.entries {
-            return Ok(Count::default());
-        }
-        let mut values = vec![[0u64; 2]; self.processors];
-        let mut attr = Attr::new()
-            .fd(0, self.fd.as_fd())
-            .pointer(8, std::ptr::from_ref(&index).cast())
-            .pointer(16, values.as_mut_ptr().cast::<u8>());
-        // SAFETY: the key is 4 bytes; the kernel writes 16 bytes for each possible processor.
-        unsafe { attr.call(MAP_LOOKUP_ELEM) }?;
-        Ok(values.iter().fold(Count::default(), |sum, [packets, bytes]| Count {
-            packets: sum.packets + packets,
-            bytes: sum.bytes + bytes,
-        }))
-    }
-}
-
-fn create_map(kind: u32, value_size: u32, entries: u32) -> io::Result<OwnedFd> {
-    let mut attr = Attr::new().word(0, kind).word(4, 4).word(8, value_size).word(12, entries);
-    // SAFETY: MAP_CREATE reads plain numbers and makes a descriptor.
-    unsafe { attr.call_for_fd(MAP_CREATE) }
-}
-
-/// Processors that the kernel reserves per-processor memory for: the end of a list such as `0-3` or `0,2-7`.
-fn possible_processors() -> io::Result<usize> {
-    let list = std::fs::read_to_string("/sys/devices/system/cpu/possible")?;
-    let last = list.trim().rsplit([',', '-']).next().and_then(|n| n.parse::<usize>().ok());
-    last.map(|n| n + 1).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
 /// Why the kernel does not take a program.
@@ -187,19 +127,10 @@ pub enum AttachMode {
 #[derive(Debug)]
 pub struct Link {
     _fd: OwnedFd,
-    mode: AttachMode,
-}
-
-impl Link {
-    /// Where the program runs.
-    pub fn mode(&self) -> AttachMode {
-        self.mode
-    }
 }
 
 impl Program {
-    /// Loads `insns`. `frags`: it also copes with frames that lie in several buffers.
-    fn load(insns: &[Insn], frags: bool) -> Result<Self, LoadError> {
+    fn load(insns: &[Insn]) -> Result<Self, LoadError> {
         let license = c"Dual MIT/GPL";
         let attempt = |log: &mut [u8]| {
             let mut attr = Attr::new()
@@ -207,7 +138,6 @@ impl Program {
                 .word(4, insns.len() as u32)
                 .pointer(8, insns.as_ptr().cast())
                 .pointer(16, license.as_ptr().cast())
-                .word(44, if frags { 1 << 5 } else { 0 })
                 .word(68, ATTACH_XDP);
             if !log.is_empty() {
                 attr = attr.word(24, 1).word(28, log.len() as u32).pointer(32, log.as_mut_ptr());
@@ -233,9 +163,10 @@ impl Program {
         };
         let mut attr = Attr::new().fd(0, self.fd.as_fd()).word(4, ifindex).word(8, ATTACH_XDP).word(12, flag);
         // SAFETY: LINK_CREATE reads plain numbers and makes a descriptor.
-        Ok(Link { _fd: unsafe { attr.call_for_fd(LINK_CREATE) }?, mode })
+        Ok(Link { _fd: unsafe { attr.call_for_fd(LINK_CREATE) }? })
     }
 
+    #[cfg(test)]
     /// Runs the program once over `frame` (at least 14 bytes), without any device: its answer (an `XDP_` action).
     pub fn test_run(&self, frame: &[u8]) -> io::Result<u32> {
         let mut attr =

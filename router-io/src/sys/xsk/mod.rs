@@ -13,7 +13,7 @@ mod umem;
 #[cfg(test)]
 mod tests;
 
-pub use socket::{BindError, BindOptions, BusyPoll, CopyMode, Kick, Socket, Statistics};
+pub use socket::{BindError, BindOptions, BusyPoll, CopyMode, Kick, Socket};
 pub use umem::{Umem, UmemConfig};
 
 /// Bytes that the kernel leaves free before a received frame (XDP_PACKET_HEADROOM).

@@ -198,11 +198,6 @@ impl Socket {
         })
     }
 
-    /// The memory that it shares.
-    pub fn umem(&self) -> &Umem {
-        &self.fd.umem
-    }
-
     /// Whether the driver reads and writes the umem itself.
     pub fn zero_copy(&self) -> bool {
         self.zero_copy
@@ -219,6 +214,7 @@ impl Socket {
     }
 
     /// Frames that were given for sending and did not come back yet.
+    #[cfg(test)]
     pub fn sending(&self) -> usize {
         self.sending
     }
@@ -358,11 +354,6 @@ impl Socket {
             return Vec::new();
         }
         std::mem::take(&mut lent.frames).into_iter().filter(Frame::has_memory).collect()
-    }
-
-    /// Whether received frames wait.
-    pub fn is_readable(&mut self) -> bool {
-        self.rx.ready(1) > 0
     }
 
     /// Wakes the driver if it waits for frames in the fill ring, and lets it poll the device where busy polling is on.
