@@ -80,6 +80,10 @@ fn every_drop_reason_and_its_answers() {
         (Ipv6Extension, 40, None, Some((4, 0, 40))),
         (Ipv6RoutingHeader, 42, None, Some((4, 0, 42))),
         (NoLocalService, 0, Some((3, 3, 0)), Some((1, 4, 0))),
+        (TranslateSource, 0, None, Some((1, 5, 0))),
+        (TranslateDestination, 0, Some((3, 1, 0)), Some((1, 3, 0))),
+        (TranslateTableFull, 0, None, Some((1, 3, 0))),
+        (TranslatePoolEmpty, 0, None, Some((1, 3, 0))),
     ];
     let (v4, v6) = (udp(Family::Inet, 100), udp(Family::Inet6, 100));
     let facts = |e: IcmpError| (e.kind(), e.code(), e.word());
