@@ -61,7 +61,7 @@ impl Router {
         };
         let id = self.add_port(now, info)?;
         // Unlike seeds of hashes alone, this one also decides ports: no two translators share it.
-        let seed = self.seed ^ u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x6e61_7436_34;
+        let seed = self.seed ^ u64::from(id.0).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x006e_6174_3634;
         let nat64 = match spec.mode {
             TranslateMode::Nat64 => Nat64::new(&spec, seed).map(Box::new),
             TranslateMode::Siit | TranslateMode::Clat => None,

@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn what_is_refused() {
         use EamError as E;
-        let rows: &[(&str, fn(&E) -> bool)] = &[
+        type Row = (&'static str, fn(&E) -> bool);
+        let rows: &[Row] = &[
             ("192.0.2.0/24 = 2001:db8::/121", |e| matches!(e, E::Room(_))),
             ("192.0.2.1/24 = 2001:db8::/96", |e| matches!(e, E::HostBits(_))),
             ("192.0.2.1", |e| matches!(e, E::Text(_))),

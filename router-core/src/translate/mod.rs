@@ -246,14 +246,14 @@ impl Mapping {
 }
 
 impl Looking<'_> {
-    fn to_v6(&self, e: &Ends4) -> Result<Ends6, Refusal> {
+    fn to_v6(self, e: &Ends4) -> Result<Ends6, Refusal> {
         match self.mapping {
             Mapping::Stateless(s) => s.to_v6(e, self.look.hairpin, false),
             Mapping::Nat64(n) => n.to_v6(e, self.look),
         }
     }
 
-    fn to_v4(&self, e: &Ends6) -> Result<Ends4, Refusal> {
+    fn to_v4(self, e: &Ends6) -> Result<Ends4, Refusal> {
         match self.mapping {
             Mapping::Stateless(s) => s.to_v4(e, false),
             Mapping::Nat64(n) => n.to_v4(e, self.look),

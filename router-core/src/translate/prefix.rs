@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn what_cannot_be_a_prefix() {
         use PrefixError as E;
-        let rows: &[(&str, fn(&E) -> bool)] = &[
+        type Row = (&'static str, fn(&E) -> bool);
+        let rows: &[Row] = &[
             ("2001:db8::/33", |e| matches!(e, E::Length(33))),
             ("2001:db8::/128", |e| matches!(e, E::Length(128))),
             ("2001:db8::1/96", |e| matches!(e, E::HostBits(_))),

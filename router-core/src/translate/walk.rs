@@ -110,7 +110,8 @@ mod tests {
         let routing = |next, left| [next, 0, 4, left, 0, 0, 0, 0];
         let fragment = |next, field: u16| [next, 0, (field >> 8) as u8, field as u8, 0, 0, 0, 9];
         let two = |a: [u8; 8], b: [u8; 8]| [a, b].concat();
-        let rows: Vec<(&str, u8, Vec<u8>, Result<(u8, usize), R>)> = vec![
+        type Row = (&'static str, u8, Vec<u8>, Result<(u8, usize), R>);
+        let rows: Vec<Row> = vec![
             ("none", 17, vec![], Ok((17, 40))),
             ("hop-by-hop", 0, options(6).to_vec(), Ok((6, 48))),
             ("destination options twice", 60, two(options(60), options(6)), Ok((6, 56))),
