@@ -114,6 +114,7 @@ fn no_tun() -> bool {
 }
 
 sandbox_test! {
+    /// Proves rfc6877-6-464xlat.
     fn rfc6877_clat_on_a_tun_and_nat64_behind_it() {
         if no_tun() {
             return;

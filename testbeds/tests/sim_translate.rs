@@ -68,6 +68,7 @@ fn sessions(net: &mut Net, r: usize) -> u64 {
     net.r(r).router.translators().filter_map(|t| t.nat64).map(|n| n.sessions).sum()
 }
 
+/// Proves rfc6146-1.2-reach.
 #[test]
 fn rfc6146_an_ipv6_host_reaches_an_ipv4_host() {
     let (mut net, r, six, four) = bed();
@@ -90,6 +91,7 @@ fn rfc6146_an_ipv6_host_reaches_an_ipv4_host() {
     assert_eq!(net.r(r).totals().held, 0);
 }
 
+/// Proves rfc6146-3.5.1-udp.
 #[test]
 fn rfc6146_udp_mapping_is_one_for_all_peers_and_open_for_answers() {
     let (mut net, r, six, four) = bed();
@@ -155,6 +157,7 @@ fn rfc6146_3_8_hairpin() {
     net.check();
 }
 
+/// Proves rfc7757-3.2-both.
 #[test]
 fn rfc7757_explicit_map_both_ways() {
     let (mut net, r, six, four) = bed();
@@ -175,6 +178,7 @@ fn rfc7757_explicit_map_both_ways() {
     net.check();
 }
 
+/// Proves rfc7915-4.2-path-mtu.
 #[test]
 fn rfc7915_errors_and_path_mtu_across() {
     let (mut net, r, six, four) = bed();
@@ -214,6 +218,7 @@ fn rfc7915_errors_and_path_mtu_across() {
     net.check();
 }
 
+/// Proves rfc7915-4-least.
 #[test]
 fn rfc7915_4_long_packets_without_df_arrive_in_fragments_of_the_least_mtu() {
     let (mut net, r, six, four) = bed();
@@ -238,6 +243,7 @@ fn rfc7915_4_long_packets_without_df_arrive_in_fragments_of_the_least_mtu() {
 }
 
 /// four - clat router - plat router - server: the middle has IPv6 alone.
+/// Proves rfc6877-6-464xlat.
 #[test]
 fn rfc6877_464xlat() {
     let mut net = Net::default();
@@ -272,6 +278,7 @@ fn rfc6877_464xlat() {
     net.check();
 }
 
+/// Proves rfc2765-2.1-mapped.
 #[test]
 fn rfc2765_mapped_space_only_in_a_closed_network() {
     let mut s = spec("map", TranslateMode::Siit, "::ffff:0:0/96");

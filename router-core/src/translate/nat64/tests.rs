@@ -275,6 +275,7 @@ proptest! {
     }
 }
 
+/// Proves rfc6146-3.5-none.
 #[test]
 fn rfc6146_3_5_what_never_gets_a_session() {
     let mut nat = Nat64::new(&spec(Filtering::EndpointIndependent, "1024-65535"), 1).unwrap();
