@@ -107,9 +107,9 @@ fn watched(bench: &mut Bench, bed: &Bed, packets: &Packets) {
     for (what, wanted) in [
         ("drops", Wanted::Capture { points: [Point::Drop].into_iter().collect(), snap: 96, sink: Box::new(Nowhere) }),
         ("other packets", Wanted::Capture { points, snap: 96, sink: Box::new(Nowhere) }),
-        ("a trace of others", Wanted::Trace { left: Arc::new(AtomicI64::new(1)), sink: Box::new(Nowhere) }),
+        ("others by a trace", Wanted::Trace { left: Arc::new(AtomicI64::new(1)), sink: Box::new(Nowhere) }),
     ] {
-        let what = format!("IPv4, one route, while somebody captures {what}").replace("captures a trace", "follows");
+        let what = format!("IPv4, one route, while somebody watches {what}");
         if !bench.wanted(&what) {
             continue;
         }

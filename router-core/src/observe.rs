@@ -154,6 +154,8 @@ pub enum Cause<'a> {
     Segment(usize),
     /// An ICMP error about it.
     Error(&'a IcmpError),
+    /// A redirect that tells its sender of a better first hop; the packet itself goes on.
+    Redirect,
     /// The echo reply to it.
     EchoReply,
     /// The TCP reset that answers it.

@@ -379,6 +379,8 @@ impl Bench {
     fn really(&mut self, port: PortId, frame: Frame, refusals: bool) -> Outcome {
         let counters = Arc::new(WorkerCounters::new(MAX_PORTS));
         let mut worker = Worker::new(counters.clone(), SEED);
+        // Frames that wait for neighbours are not there any more.
+        self.out.pool.refill(256);
         worker.process(self.now, &mut Fixed(self.router.tables()), port, &mut vec![frame], &mut self.out);
         let punts = std::mem::take(&mut self.out.punts);
         let kept = Some(punts.len()).filter(|_| !refusals);

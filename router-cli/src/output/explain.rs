@@ -97,6 +97,7 @@ impl Printer<'_> {
                 Role::Fragment { .. } => "fragment",
                 Role::Segment { .. } => "segment",
                 Role::IcmpError | Role::EchoReply | Role::TcpReset => "answer",
+                Role::Redirect => "redirect",
             };
             let reply = pass.steps.iter().find(|s| matches!(s, Step::Reply { .. }));
             if let (Role::IcmpError, Some(step)) = (child.role, reply) {

@@ -145,6 +145,8 @@ pub enum Role {
     },
     /// The ICMP error about it.
     IcmpError,
+    /// The redirect that tells its sender of a better first hop.
+    Redirect,
     /// The answer to its echo request.
     EchoReply,
     /// The answer to its TCP segment.

@@ -110,6 +110,7 @@ impl Observer for Recorder {
                     Cause::Fragment(of) => Role::Fragment { index: 0, of },
                     Cause::Segment(of) => Role::Segment { index: 0, of },
                     Cause::Error(_) => Role::IcmpError,
+                    Cause::Redirect => Role::Redirect,
                     Cause::EchoReply => Role::EchoReply,
                     Cause::Reset => Role::TcpReset,
                 };

@@ -514,6 +514,7 @@ impl Observer for Tap {
             Stage::Caused { what, .. } => match what {
                 Cause::Fragment(n) | Cause::Segment(n) => (Event::Cut(n as u32), false),
                 Cause::Error(_) => (Event::Answered("ICMP error"), false),
+                Cause::Redirect => (Event::Answered("redirect"), false),
                 Cause::EchoReply => (Event::Answered("echo reply"), false),
                 Cause::Reset => (Event::Answered("TCP reset"), false),
                 Cause::Translated => (Event::Translated, true),

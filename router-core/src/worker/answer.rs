@@ -118,7 +118,10 @@ impl<O: Observer> Worker<O> {
             Redirect::V6 { from, to, mac } => icmp::write_redirect_v6(&mut out, &offender, (from, to, mac)),
         };
         match written {
-            Ok(()) => self.originate(step, out, packet.src, hop.port),
+            Ok(()) => {
+                self.note(&out, || Stage::Caused { what: Cause::Redirect, front: false });
+                self.originate(step, out, packet.src, hop.port);
+            }
             Err(_) => step.out.pool.put(out),
         }
     }

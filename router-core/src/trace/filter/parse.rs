@@ -324,12 +324,10 @@ fn layer_of(word: &str) -> Option<Layer> {
 }
 
 fn fits_layer(layer: Layer, net: &IpNet) -> bool {
-    match (layer, net) {
-        (Layer::Any | Layer::Ip | Layer::Arp | Layer::Rarp, IpNet::V4(_)) | (Layer::Any | Layer::Ip6, IpNet::V6(_)) => {
-            true
-        }
-        _ => false,
-    }
+    matches!(
+        (layer, net),
+        (Layer::Any | Layer::Ip | Layer::Arp | Layer::Rarp, IpNet::V4(_)) | (Layer::Any | Layer::Ip6, IpNet::V6(_))
+    )
 }
 
 /// A prefix, or as tcpdump has it one to three bytes of an IPv4 address: `10`, `192.168`.
