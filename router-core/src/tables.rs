@@ -53,13 +53,27 @@ impl Tables {
 
 /// Ports and tunnels by index. A copy is cheap, and so is a change.
 #[derive(Clone, Default, Debug)]
-pub struct PortTable(Chunked<Arc<PortInfo>>);
+pub struct PortTable(Chunked<Slot>);
+
+/// A port, and beside the reference what every packet asks for.
+#[derive(Clone, Debug)]
+struct Slot {
+    info: Arc<PortInfo>,
+    table: TableId,
+    up: bool,
+}
 
 impl PortTable {
     /// The port with this index.
     #[inline]
     pub fn get(&self, id: PortId) -> Option<&Arc<PortInfo>> {
-        self.0.get(id.index())
+        self.0.get(id.index()).map(|s| &s.info)
+    }
+
+    /// The table of a port that is up; None for any other.
+    #[inline]
+    pub fn table_if_up(&self, id: PortId) -> Option<TableId> {
+        self.0.get(id.index()).filter(|s| s.up).map(|s| s.table)
     }
 
     /// The port with this name. Looks at all of them.
@@ -69,12 +83,12 @@ impl PortTable {
 
     /// All ports, by index.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<PortInfo>> {
-        self.0.iter().map(|(_, p)| p)
+        self.0.iter().map(|(_, s)| &s.info)
     }
 
     /// Sets a port, at `info.id`.
     pub fn set(&mut self, info: Arc<PortInfo>) {
-        self.0.set(info.id.index(), Some(info));
+        self.0.set(info.id.index(), Some(Slot { table: info.table, up: info.up, info }));
     }
 
     /// Takes a port out.

@@ -33,6 +33,12 @@ impl<T: Clone> Chunked<T> {
         self.spine.get(index >> CHUNK_LOG2)?.get(index % CHUNK)?.as_ref()
     }
 
+    /// Places that there is memory for.
+    #[inline]
+    pub(super) fn places(&self) -> usize {
+        self.spine.len() << CHUNK_LOG2
+    }
+
     /// All that is there, with its index.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let slots = self.spine.iter().flat_map(|c| c.iter());

@@ -14,6 +14,12 @@ impl ObjectTable {
         self.0.get(id.0 as usize)
     }
 
+    /// Places that there is memory for: how far apart objects may lie.
+    #[inline]
+    pub fn places(&self) -> usize {
+        self.0.places()
+    }
+
     /// All objects with their index.
     pub fn iter(&self) -> impl Iterator<Item = (ObjectId, &Object)> {
         self.0.iter().map(|(i, o)| (ObjectId(i as u32), o))

@@ -69,6 +69,8 @@ pub(super) struct Passes {
     ids6: Vec<ObjectId>,
     /// Packets that may come out of a tunnel.
     tunneled: Vec<u16>,
+    /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
+    peers: Vec<PortId>,
     /// Places in `ids6` of packets whose tunnel belongs to another table than the port.
     elsewhere: Vec<(u16, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.
@@ -87,6 +89,7 @@ impl Passes {
             ids4: vec![ObjectId::NO_ROUTE; MAX_BATCH],
             ids6: vec![ObjectId::NO_ROUTE; MAX_BATCH],
             tunneled: Vec::with_capacity(MAX_BATCH),
+            peers: Vec::with_capacity(MAX_BATCH),
             elsewhere: Vec::with_capacity(MAX_BATCH),
             egress: Vec::with_capacity(MAX_BATCH),
             all: Sent::default(),

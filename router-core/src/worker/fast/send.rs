@@ -4,6 +4,7 @@ use super::tunnel::wrap;
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::age;
+use crate::counters::WorkerCounters;
 use crate::flow;
 use crate::forward::tunnel::OVERHEAD;
 use crate::frame::Frame;
@@ -18,6 +19,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Packets whose objects are fetched before the first of them is edited, so that cache misses overlap.
 const GROUP: usize = 64;
+
+/// Objects that fit into the second-level cache, with their tunnels' counters.
+const NEAR: usize = 1024;
 
 /// Frames of one egress port that are counted together.
 #[derive(Clone, Copy, Default)]
@@ -41,10 +45,14 @@ impl<O: Observer> Worker<O> {
         let Worker { passes, counters, ident, flow_seed, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
+        let far = tables.routing.objects.places() > NEAR;
         // In a register: read back from memory it would be waited for, packet by packet.
         let mut last_ident = *ident;
         for group in batch.chunks_mut(GROUP) {
             let lanes = passes.lanes.get(first..first + group.len()).unwrap_or_default();
+            if far {
+                fetch(passes, lanes, tables, counters);
+            }
             let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
             for (lane, frame) in lanes.iter().zip(group.iter()) {
                 targets.push(target(passes, lane, frame, ingress, tables, *flow_seed, out.tx.len()));
@@ -126,6 +134,28 @@ impl<O: Observer> Worker<O> {
     }
 }
 
+/// Fetches what [`target`] and the edits need of many objects, in short passes, so that many cache misses are under way
+/// at once.
+fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCounters) {
+    let objects = &tables.routing.objects;
+    let mut next: ArrayVec<(ObjectId, PortId), GROUP> = ArrayVec::new();
+    for lane in lanes {
+        next.push(match passes.id(lane).and_then(|id| objects.get(id)) {
+            Some(Object::Encap(encap)) => (encap.carrier, encap.tunnel),
+            _ => (ObjectId::NO_ROUTE, lane.tunnel),
+        });
+    }
+    let mut sum = 0;
+    for (carrier, tunnel) in next {
+        if let Some(Object::Forward(hop)) = objects.get(carrier) {
+            sum += u64::from(hop.mtu);
+        }
+        sum += counters.port(tunnel).map_or(0, |c| c.tx_packets.get());
+    }
+    // The values do not matter; that they were loaded does.
+    std::hint::black_box(sum);
+}
+
 /// Where a packet goes: straight, to a host on the link, or into a tunnel. None: to the general path. Nothing that is
 /// checked here can fail later.
 #[inline]
@@ -167,7 +197,7 @@ fn target<'t>(
         return None;
     }
     let overhead = if encap.is_some() { OVERHEAD } else { 0 };
-    let up = tables.ports.get(hop.port).is_some_and(|p| p.up);
+    let up = tables.ports.table_if_up(hop.port).is_some();
     let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
     // A port's MTU may be one more than the longest packet (Linux's loopback).
     let fits = lane.len + overhead <= hop.mtu && (encap.is_none() || lane.len + overhead <= u32::from(u16::MAX));
@@ -193,7 +223,7 @@ fn destination(passes: &Passes, lane: &Lane) -> Option<IpAddr> {
 
 /// For a packet out of a tunnel: combines the ECN marks and counts it in. The outer header goes with the link header.
 #[inline]
-fn leave_tunnel(frame: &mut Frame, lane: &Lane, counters: &crate::counters::WorkerCounters) {
+fn leave_tunnel(frame: &mut Frame, lane: &Lane, counters: &WorkerCounters) {
     if lane.tunnel == PortId::NONE {
         return;
     }

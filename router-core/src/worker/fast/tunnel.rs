@@ -8,7 +8,7 @@ use crate::forward::tunnel::{Inner, OVERHEAD, inner_ecn};
 use crate::frame::Frame;
 use crate::headers::protocol;
 use crate::object::{Encap, Forward, Object};
-use crate::port::{PortId, PortInfo, TableId};
+use crate::port::{PortId, PortInfo};
 use crate::tables::Tables;
 
 impl Passes {
@@ -19,25 +19,33 @@ impl Passes {
         if tables.settings.max_tunnel_nesting == 0 {
             return;
         }
-        // Packets of one tunnel often come together.
-        let (mut last, mut known): (u64, Option<(PortId, TableId)>) = (0, None);
+        self.peers.clear();
+        // First who sent them: a short pass, so that many searches are under way at once. Packets of one tunnel often come
+        // together.
+        let (mut last, mut known) = (0, None);
         for i in &self.tunneled {
+            let tunnel = self.lanes.get(usize::from(*i)).and_then(|lane| {
+                let id = self.ids4.get(usize::from(lane.at))?;
+                if !matches!(tables.routing.objects.get(*id)?, Object::Local) {
+                    return None;
+                }
+                let h = outer_header(batch.get(usize::from(*i))?, lane)?;
+                let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
+                if ends != last {
+                    (last, known) = (ends, peers.find_v4(ends));
+                }
+                known
+            });
+            self.peers.push(tunnel.unwrap_or(PortId::NONE));
+        }
+        for (i, tunnel) in self.tunneled.iter().zip(&self.peers) {
+            let Some(table) = tables.ports.table_if_up(*tunnel) else { continue };
             let Some(lane) = self.lanes.get_mut(usize::from(*i)) else { continue };
-            let id = self.ids4.get(usize::from(lane.at));
-            if !id.and_then(|id| tables.routing.objects.get(*id)).is_some_and(|o| matches!(o, Object::Local)) {
-                continue;
-            }
             let Some(data) = batch.get(usize::from(*i)).map(Frame::data) else { continue };
             let Some(packet) = data.get(usize::from(lane.l2)..usize::from(lane.l2) + lane.len as usize) else {
                 continue;
             };
             let Some((h, carried)) = packet.split_first_chunk::<{ OVERHEAD as usize }>() else { continue };
-            let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
-            if ends != last {
-                let tunnel = peers.find_v4(ends).and_then(|id| tables.ports.get(id)).filter(|t| t.up);
-                (last, known) = (ends, tunnel.map(|t| (t.id, t.table)));
-            }
-            let Some((tunnel, table)) = known else { continue };
             let Some((len, dst)) = plain_v6(carried) else { continue };
             let tclass = (carried[0] << 4) | (carried[1] >> 4);
             let Ok(ecn) = inner_ecn(tclass, h[1]) else { continue };
@@ -49,7 +57,7 @@ impl Passes {
                 l2: lane.l2 + OVERHEAD as u16,
                 carried: carried.len() as u16,
                 len,
-                tunnel,
+                tunnel: *tunnel,
             };
             self.v6.push(dst);
             if table != port.table {
@@ -57,6 +65,10 @@ impl Passes {
             }
         }
     }
+}
+
+fn outer_header<'f>(frame: &'f Frame, lane: &Lane) -> Option<&'f [u8; OVERHEAD as usize]> {
+    frame.data().get(usize::from(lane.l2)..)?.first_chunk()
 }
 
 /// Takes one from the TTL and puts a tunnel's outer header and the link header in place of what was in front. The caller
