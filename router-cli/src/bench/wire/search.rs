@@ -104,7 +104,8 @@ mod tests {
         #[test]
         fn finds_the_threshold_of_a_lossy_device(limit in 1000.0..3e6f64, upper in 1000.0..3e6f64) {
             let (answer, trials) = search(upper, |rate| (rate, rate <= limit));
-            prop_assert!(trials <= 16);
+            // A threshold far below the bound takes a halving for each power of two, and seven more.
+            prop_assert!(trials <= 24);
             if limit >= upper {
                 prop_assert_eq!((answer, trials), (upper, 1));
             } else {
