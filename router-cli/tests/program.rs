@@ -243,7 +243,7 @@ fn completion_files_and_manual_pages_know_every_command() {
     let list = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     let commands: Vec<&str> = list
         .lines()
-        .filter_map(|l| l.strip_prefix("  ")?.split_whitespace().next())
+        .filter_map(|l| l.strip_prefix("  ").filter(|l| !l.starts_with(' '))?.split_whitespace().next())
         .filter(|w| w.chars().all(|c| c.is_ascii_lowercase()))
         .collect();
     for wanted in ["run", "shell", "monitor", "top", "doctor", "graph", "route", "completion", "man"] {

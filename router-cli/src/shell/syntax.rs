@@ -429,7 +429,7 @@ pub(crate) fn own(program: &clap::Command) -> Vec<Node> {
     program
         .get_subcommands()
         .filter(|c| !NOT_HERE.contains(&c.get_name()) && !known.iter().any(|n| n.word == c.get_name()))
-        .map(|c| from_clap(c))
+        .map(from_clap)
         .collect()
 }
 
