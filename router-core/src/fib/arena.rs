@@ -114,7 +114,8 @@ pub struct FibMemory {
     sealed: VecDeque<(u64, usize)>,
     sealed_runs: usize,
     pub(super) records: Records,
-    /// Room to take nodes apart in.
+    /// Room to take nodes apart in: two KiB each, taken out and put back, never moved.
+    #[allow(clippy::vec_box)]
     scratch: Vec<Box<Runs>>,
     /// The records of nodes that direct roots hide, by table and slot.
     pub(super) hidden: BTreeMap<u64, u32>,

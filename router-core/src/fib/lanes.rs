@@ -1,18 +1,15 @@
 //! The lookups of a batch on their way through nodes of any kind, each somewhere else, all one node further in each round.
 //!
-//! Neighbours in a batch have nothing in common, so whatever is a branch here is one mispredicted. Each round sorts the
-//! lookups by the kind of their next node, and each kind has a loop of its own.
+//! Neighbours in a batch have nothing in common, so whatever is a branch here is often mispredicted: whether a value is an
+//! answer or leads on is none, nor whether a lookup is done.
 
 use super::arena::Reader;
-use super::node::{Address, DENSE, INDEX, LEAF, SMALL, agrees, half, is_link, otherwise, place, skipped, value};
+use super::node::{Address, DENSE, INDEX, LEAF, SKIP, SMALL, agrees, half, is_link, otherwise, place, skipped, value};
 use crate::object::ObjectId;
 
 /// Lookups of a batch that go through the stages together: enough to overlap all misses, few enough to stay in the
 /// first-level cache.
 pub(super) const GROUP: usize = 32;
-
-/// Kinds of nodes that have a list: plain, dense, skipping bytes.
-const KINDS: usize = 3;
 
 /// See the module.
 pub(super) struct Lanes {
@@ -22,9 +19,8 @@ pub(super) struct Lanes {
     part: [u64; GROUP],
     /// Bytes of its address that led there.
     used: [u8; GROUP],
-    /// Lookups that are not at an answer yet, by kind.
-    lists: [[u8; GROUP]; KINDS],
-    active: [usize; KINDS],
+    /// How many are not at an answer yet.
+    active: usize,
 }
 
 /// The object of an answer, where the zero-length prefix has the answer `default`.
@@ -37,82 +33,69 @@ pub(super) fn object(answer: u32, default: u64) -> ObjectId {
 impl Lanes {
     #[inline(always)]
     pub(super) fn new() -> Self {
-        Lanes {
-            entry: [LEAF; GROUP],
-            part: [0; GROUP],
-            used: [0; GROUP],
-            lists: [[0; GROUP]; KINDS],
-            active: [0; KINDS],
-        }
+        Lanes { entry: [LEAF; GROUP], part: [0; GROUP], used: [0; GROUP], active: 0 }
     }
 
     /// Begins a lookup at an entry.
     #[inline(always)]
     pub(super) fn begin<A: Address>(&mut self, i: usize, address: A, entry: u32, used: u8) {
         self.part[i] = address.high();
-        self.set(i, entry, used);
-    }
-
-    /// A lookup is at another entry.
-    #[inline(always)]
-    fn set(&mut self, i: usize, entry: u32, used: u8) {
         self.entry[i] = entry;
         self.used[i] = used;
-        // LEAF, SKIP and DENSE are the highest bits.
-        let kind = entry >> 29;
-        for (k, is) in [kind == 0, kind == 1, kind >> 1 == 1].into_iter().enumerate() {
-            let n = &mut self.active[k];
-            self.lists[k][*n & (GROUP - 1)] = i as u8;
-            *n += usize::from(is);
-        }
+        self.active += usize::from(is_link(entry));
     }
 
-    /// One round after the other, until all are at an answer.
+    /// One round after the other, until all are at an answer. Those that are done make a dry step in the node that knows no
+    /// route: a list of the others would make each step wait for the one before, as its places depend on what was found.
     #[inline(always)]
     pub(super) fn run<A: Address>(&mut self, lines: Reader<'_>, dst: &[A]) {
-        loop {
-            let (lists, [plain, dense, skip]) = (self.lists, std::mem::take(&mut self.active));
-            if plain + dense + skip == 0 {
-                return;
-            }
-            for i in list(&lists[0], plain) {
-                let (node, used) = (self.entry[i] & INDEX, self.used[i]);
-                let value = value(lines, place(lines, node, self.byte(i)));
-                // All ones for the place of an entry; otherwise word 0 is loaded, which is near.
-                let wide = ((value << 16) as i32 >> 31) as u32;
-                let entry = half(lines, node, value & wide & (SMALL - 1));
-                self.go_on(i, entry & wide | (LEAF | value) & !wide, used + 1, dst);
-            }
-            for i in list(&lists[1], dense) {
-                let (node, used) = (self.entry[i] & INDEX, self.used[i]);
-                let entry = half(lines, node, self.byte(i));
-                self.go_on(i, entry, used + 1, dst);
-            }
-            for i in list(&lists[2], skip) {
-                let (node, used) = (self.entry[i] & INDEX, self.used[i]);
-                let kind = self.entry[i] & DENSE;
-                let skipped = skipped(lines, node);
-                let Some(address) = dst.get(i) else { return };
-                // The same node without the bytes it skips, in the next round.
-                let same = agrees(address.window(u32::from(used)), skipped);
-                let entry = if same { node | kind } else { otherwise(lines, node) };
-                self.go_on(i, entry, used + (skipped as u8 & 7), dst);
+        let n = dst.len().min(GROUP);
+        let mut active = self.active;
+        while active > 0 {
+            active = 0;
+            for (i, address) in dst[..n].iter().enumerate() {
+                let (link, used) = (self.entry[i], self.used[i]);
+                // Neither an answer nor a plain node.
+                let entry = if link as i32 >= DENSE as i32 {
+                    self.rare(lines, i, *address)
+                } else {
+                    // All ones for an answer.
+                    let done = ((link as i32) >> 31) as u32;
+                    let node = link & !done;
+                    let byte = u32::from((self.part[i] >> ((!used << 3) & 63)) as u8);
+                    let value = value(lines, place(lines, node, byte));
+                    // All ones for the place of an entry; otherwise word 0 is loaded, which is near.
+                    let wide = ((value << 16) as i32 >> 31) as u32;
+                    let entry = half(lines, node, value & wide & (SMALL - 1));
+                    self.used[i] = used.wrapping_add(1);
+                    if A::BYTES > 8 && used == 7 {
+                        self.part[i] = address.low();
+                    }
+                    let entry = entry & wide | (LEAF | value) & !wide;
+                    entry & !done | link & done
+                };
+                self.entry[i] = entry;
+                active += usize::from(is_link(entry));
             }
         }
     }
 
-    /// The byte of its address that a lookup is at.
-    #[inline(always)]
-    fn byte(&self, i: usize) -> u32 {
-        u32::from((self.part[i] >> ((!self.used[i] << 3) & 63)) as u8)
-    }
-
-    #[inline(always)]
-    fn go_on<A: Address>(&mut self, i: usize, entry: u32, used: u8, dst: &[A]) {
-        if A::BYTES > 8 && used >= 8 && is_link(entry) {
-            self.part[i] = dst.get(i).map_or(0, |a| a.low());
-        }
-        self.set(i, entry, used);
+    /// The entry that a node leads to that skips bytes (then it is the node without them) or is dense.
+    #[inline(never)]
+    fn rare<A: Address>(&mut self, lines: Reader<'_>, i: usize, address: A) -> u32 {
+        let (link, used) = (self.entry[i], self.used[i]);
+        let node = link & INDEX;
+        let (entry, used) = if link & SKIP != 0 {
+            let skipped = skipped(lines, node);
+            let same = agrees(address.window(u32::from(used)), skipped);
+            let entry = if same { link & !SKIP } else { otherwise(lines, node) };
+            (entry, used + (skipped as u8 & 7))
+        } else {
+            (half(lines, node, address.byte(u32::from(used))), used + 1)
+        };
+        self.used[i] = used;
+        self.part[i] = if A::BYTES > 8 && used >= 8 { address.low() } else { address.high() };
+        entry
     }
 
     /// The objects found. Says whether some needed the zero-length prefix, whose answer is `default`.
@@ -126,10 +109,4 @@ impl Lanes {
         }
         least == 0
     }
-}
-
-/// The first `n` of a list.
-#[inline(always)]
-fn list(list: &[u8; GROUP], n: usize) -> impl Iterator<Item = usize> {
-    list.iter().take(n).map(|i| usize::from(*i) & (GROUP - 1))
 }

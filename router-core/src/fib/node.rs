@@ -82,10 +82,10 @@ pub(super) trait Address: Copy {
     #[inline(always)]
     fn window(self, i: u32) -> u64 {
         if Self::BYTES <= 8 {
-            return self.high() << (i * 8 & 63);
+            return self.high() << ((i * 8) & 63);
         }
         let all = u128::from(self.high()) << 64 | u128::from(self.low());
-        ((all << (i * 8 & 127)) >> 64) as u64
+        ((all << ((i * 8) & 127)) >> 64) as u64
     }
 }
 
@@ -153,7 +153,7 @@ pub(super) fn place(lines: Reader<'_>, node: u32, slot: u32) -> usize {
 #[inline(always)]
 pub(super) fn value(lines: Reader<'_>, place: usize) -> u32 {
     let word = lines.load(place / VALUES, Acquire);
-    u32::from((word >> (place * 16 & 63)) as u16)
+    u32::from((word >> ((place * 16) & 63)) as u16)
 }
 
 /// The entry that a value of a node stands for.
@@ -166,7 +166,7 @@ pub(super) fn entry_of(lines: Reader<'_>, node: u32, value: u32) -> u32 {
 #[inline(always)]
 pub(super) fn half(lines: Reader<'_>, node: u32, i: u32) -> u32 {
     let word = lines.load((node + i / 2) as usize, Acquire);
-    (word >> (i * 32 & 32)) as u32
+    (word >> ((i * 32) & 32)) as u32
 }
 
 /// The bytes that a node skips, from the highest on, and their number in the lowest byte.
