@@ -66,6 +66,8 @@ pub struct Meta {
     pub joined: bool,
     /// The control side has agreed to its translation.
     pub admitted: bool,
+    /// Whether its sender is to be told of a better way has been decided already.
+    pub redirected: bool,
 }
 
 impl Meta {

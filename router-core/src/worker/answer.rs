@@ -99,7 +99,11 @@ impl<O: Observer> Worker<O> {
     /// 8.2). The packet itself goes on.
     pub(super) fn redirect(&mut self, step: &mut Step<'_>, frame: &Frame, packet: &Packet, hop: &Forward) {
         let settings = &step.tables.settings.icmp;
-        let port = step.tables.ports.get(hop.port).filter(|_| settings.redirects && !frame.meta.ttl_taken);
+        let port = step
+            .tables
+            .ports
+            .get(hop.port)
+            .filter(|_| settings.redirects && !frame.meta.ttl_taken && !frame.meta.redirected);
         let Some(redirect) = port.and_then(|port| icmp::redirect(port, packet, hop)) else { return };
         let offender = Offender::of(packet, frame.data());
         let error = match redirect {

@@ -168,7 +168,14 @@ impl<O: Observer> Worker<O> {
     }
 
     /// Sends through a resolved adjacency.
-    pub(super) fn forward_to(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, again: Start, hop: &Forward) {
+    pub(super) fn forward_to(
+        &mut self,
+        step: &mut Step<'_>,
+        mut job: Job,
+        packet: Packet,
+        again: Start,
+        hop: &Forward,
+    ) {
         let Some(port) = step.tables.ports.get(hop.port) else {
             return self.discard(step, job.frame, DropReason::PortGone);
         };
@@ -180,6 +187,7 @@ impl<O: Observer> Worker<O> {
         }
         if hop.port == job.frame.meta.port && leaving(&packet).is_ok() {
             self.redirect(step, &job.frame, &packet, hop);
+            job.frame.meta.redirected = true;
         }
         let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);

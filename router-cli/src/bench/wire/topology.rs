@@ -248,7 +248,7 @@ pub(super) fn duet_config(path: PathName, role: Role, dut: DutName, workers: u16
     let quote = |list: Vec<String>| list.into_iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
     let mut t = format!("[router]\nname = \"dut\"\nworkers = {workers}\n\n");
     // The error path is measured, not its limit.
-    t += "[icmp]\nerror_rate = 4294967295\nerror_burst = 4294967295\n";
+    t += "[icmp]\nerror_rate = 4294967295\nerror_burst = 4294967295\npeer_rate = 4294967295\npeer_burst = 4294967295\n";
     for dev in ["left", "right"] {
         let addrs = plan.addrs.iter().filter(|(d, _)| *d == dev).map(|(_, a)| a.clone()).collect();
         let _ = write!(t, "\n[port.{dev}]\nkind = \"{kind}\"\ndevice = \"{dev}\"\naddress = [{}]\n", quote(addrs));

@@ -85,7 +85,7 @@ macro_rules! scenarios {
     };
 }
 
-pub(self) use {scenarios, small_memory};
+use {scenarios, small_memory};
 
 /// A prefix, its value or None to remove it, and then the longest prefix around it.
 type Step = (&'static str, Option<u32>, Option<(u8, u32)>);
