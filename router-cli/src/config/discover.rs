@@ -60,6 +60,7 @@ mod tests {
     const FILE: &str =
         "[translate.clat]\nmode = \"clat\"\nprefix = \"auto\"\nmap = [\"192.0.0.2 = 2001:db8:6::464\"]\n";
 
+    /// Proves rfc7050-3-answers.
     #[test]
     fn rfc7050_answers() {
         let plan = super::super::read(FILE).unwrap();
