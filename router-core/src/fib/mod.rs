@@ -137,7 +137,10 @@ impl Lookup for Fib {
     }
 
     fn lookup6_batch(&self, dst: &[Ipv6Addr], out: &mut [ObjectId]) {
-        self.v6.lookup_batch(&self.lines, dst, out);
+        // By measurement: paths of skipped bytes do not overlap in the lanes of a batch, one lookup after the other is faster.
+        for (d, o) in dst.iter().zip(out) {
+            *o = self.lookup6(*d);
+        }
     }
 
     /// Runs of one family go through the batch of that family.
