@@ -15,13 +15,13 @@ use router_core::fib::Lookup;
 use router_core::frame::FramePool;
 use router_core::object::{Object, ObjectId};
 use router_core::port::{PortId, TableId};
-use router_core::spec::{HopSpec, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
+use router_core::spec::{HopSpec, RouteOp, RouteSpec};
 use router_core::tables::Tables;
 use router_core::worker::Outbox;
 use router_io::counting_alloc::CountingAlloc;
 use router_io::machine::thread_time;
 use serde_json::json;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -155,22 +155,9 @@ fn links(report: &mut Report, n: usize, runs: usize) {
 
 fn tunnels(report: &mut Report, n: usize, runs: usize) {
     let mut bed = Bed::new().expect("bed");
-    let remote: IpAddr = [198, 51, 100, 10].into();
-    bed.route(&route(IpNet::from(remote), 2, Via::Own)).expect("route");
-    let spec = TunnelSpec {
-        name: "t1".into(),
-        mode: TunnelMode::SixInFour,
-        local: [192, 0, 2, 1].into(),
-        remote,
-        ttl: None,
-        ttl_inherit: false,
-        tos: None,
-        nopmtudisc: false,
-        mtu: None,
-        dev: None,
-        underlay_table: None,
-    };
-    let two = bed.router.add_tunnel(bed.now, spec, vec![]).expect("tunnel");
+    let remote = Ipv4Addr::new(198, 51, 100, 10);
+    bed.route(&route(IpNet::from(IpAddr::from(remote)), 2, Via::Own)).expect("route");
+    let two = bed.add_tunnel("t1".to_owned(), remote).expect("tunnel");
     let one = bed.router.ports().by_name("t0").expect("tunnel").id;
     let dst = group(&mut bed, true, n, &[hop(None, "t0"), hop(None, "t1")]);
     assert_eq!(egress(&bed.router.tables(), dst), [one, two]);

@@ -3,7 +3,7 @@
 use crate::command::sample::By;
 use crate::command::{self, Session, run_batch_file, unexpected};
 use crate::control::{Answer, Op, find_socket};
-use crate::grammar::{Failure, Options, exit, parse_command, parse_options, usage};
+use crate::grammar::{Failure, OWN, Options, exit, parse_command, parse_options, usage};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -166,25 +166,6 @@ struct Words {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
 }
-
-/// Commands that clap parses; all other words are iproute2's.
-const OWN: &[&str] = &[
-    "run",
-    "shell",
-    "check",
-    "demo",
-    "bench",
-    "reload",
-    "monitor",
-    "top",
-    "doctor",
-    "graph",
-    "stats",
-    "drops",
-    "version",
-    "completion",
-    "man",
-];
 
 /// The definition of the command line.
 pub(crate) fn definition() -> clap::Command {

@@ -212,23 +212,13 @@ const OBJECTS: &[(&str, Option<Object>)] = &[
     ("translate", Some(Object::Translate)),
 ];
 
-/// What a first word may be, for suggestions.
-const COMMANDS: &[&str] = &[
-    "route",
-    "neigh",
-    "link",
-    "addr",
-    "tunnel",
-    "translate",
-    "nexthop",
-    "rule",
+/// Commands that clap parses; all other words are iproute2's.
+pub const OWN: &[&str] = &[
     "run",
     "shell",
     "check",
     "demo",
-    "capture",
-    "explain",
-    "trace",
+    "bench",
     "reload",
     "monitor",
     "top",
@@ -240,6 +230,10 @@ const COMMANDS: &[&str] = &[
     "completion",
     "man",
 ];
+
+/// What else a first word may be, for suggestions.
+const COMMANDS: &[&str] =
+    &["route", "neigh", "link", "addr", "tunnel", "translate", "nexthop", "rule", "capture", "explain", "trace"];
 
 /// The object that `word` names or abbreviates.
 pub fn find_object(word: &str) -> Option<Object> {
@@ -279,7 +273,7 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
         None => Err(w.fail_here(
             exit::USAGE,
             format!("Object \"{word}\" is unknown, try \"{PROGRAM} help\"."),
-            match crate::config::nearest(word, COMMANDS.iter().copied()) {
+            match crate::config::nearest(word, COMMANDS.iter().chain(OWN).copied()) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => {
                     "duet knows route, neigh, link, addr, tunnel, translate, nexthop, rule; \"duet --help\" lists everything else"

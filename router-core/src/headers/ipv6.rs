@@ -160,11 +160,11 @@ fn walk(data: &[u8], p: &mut Packet) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A packet whose payload is `rest` and whose first next header is `next`.
-    fn packet(next: u8, rest: &[u8]) -> Vec<u8> {
+    pub(in crate::headers) fn packet(next: u8, rest: &[u8]) -> Vec<u8> {
         let mut v = vec![0x60, 0, 0, 0, 0, rest.len() as u8, next, 64];
         v.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         v.extend([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);

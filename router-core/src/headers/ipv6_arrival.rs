@@ -138,14 +138,7 @@ fn options(header: &[u8], start: usize) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn packet(next: u8, rest: &[u8]) -> Vec<u8> {
-        let mut v = vec![0x60, 0, 0, 0, 0, rest.len() as u8, next, 64];
-        v.extend([0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-        v.extend([0x20, 1, 0xd, 0xb8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-        v.extend(rest);
-        v
-    }
+    use crate::headers::ipv6::tests::packet;
 
     #[test]
     fn what_a_destination_refuses() {

@@ -179,7 +179,16 @@ impl Router {
 
     /// A fragment for one of our addresses.
     fn reassemble(&mut self, now: Instant, frame: Frame, packet: &Packet, out: &mut Outbox) {
-        let meta = frame.meta;
+        let port = frame.meta.port;
+        if let Some(mut whole) = self.join(now, frame, packet, out) {
+            whole.meta.port = port;
+            let source = &mut Fixed(Arc::clone(&self.tables));
+            self.worker.launch(now, source, whole, Start::Reassembled, out);
+        }
+    }
+
+    /// Accounts for a fragment: it is kept, or dropped, or the last that a packet was missing, which is returned.
+    pub(super) fn join(&mut self, now: Instant, frame: Frame, packet: &Packet, out: &mut Outbox) -> Option<Frame> {
         let pushed = self.reassembler.push(now, &frame);
         let evicted = self.reassembler.take_evicted();
         self.unhold(evicted, DropReason::HeldLimit);
@@ -193,10 +202,7 @@ impl Router {
                 self.worker.counters().held.sub(merged as u64);
                 self.worker.counters().delivered.add(merged as u64);
                 out.pool.put(frame);
-                let mut whole = whole;
-                whole.meta.port = meta.port;
-                let source = &mut Fixed(Arc::clone(&self.tables));
-                self.worker.launch(now, source, whole, Start::Reassembled, out);
+                return Some(whole);
             }
             Pushed::Dropped { reason, also, pointer } => {
                 self.unhold(also, reason);
@@ -207,6 +213,7 @@ impl Router {
                 self.end(now, frame, reason, out);
             }
         }
+        None
     }
 
     /// Held fragments are dropped.

@@ -4,10 +4,8 @@ use crate::addr::Family;
 use crate::checksum;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
-use crate::fragment::Pushed;
 use crate::frame::{Frame, Meta};
 use crate::headers::protocol;
-use crate::icmp::IcmpError;
 use crate::packet::{Fragment, Packet};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind};
 use crate::router::Router;
@@ -163,30 +161,9 @@ impl Router {
     /// A fragment on its way through a NAT64 (RFC 6146 3.4).
     fn join_for_translation(&mut self, now: Instant, frame: Frame, packet: &Packet, depth: u8, out: &mut Outbox) {
         let meta = frame.meta;
-        let pushed = self.reassembler.push(now, &frame);
-        let evicted = self.reassembler.take_evicted();
-        self.unhold(evicted, DropReason::HeldLimit);
-        match pushed {
-            Pushed::Whole => self.end(now, frame, DropReason::LocalFragment, out),
-            Pushed::Held => {
-                self.worker.counters().held.add(1);
-                out.pool.put(frame);
-            }
-            Pushed::Complete { frame: mut whole, merged } => {
-                self.worker.counters().held.sub(merged as u64);
-                self.worker.counters().delivered.add(merged as u64);
-                out.pool.put(frame);
-                whole.meta = Meta { joined: true, ..meta };
-                self.go_on(now, whole, depth, out);
-            }
-            Pushed::Dropped { reason, also, pointer } => {
-                self.unhold(also, reason);
-                if let Some(pointer) = pointer {
-                    let error = IcmpError::parameter_problem_v6(0, pointer);
-                    self.report(now, &frame, packet, &error, out);
-                }
-                self.end(now, frame, reason, out);
-            }
+        if let Some(mut whole) = self.join(now, frame, packet, out) {
+            whole.meta = Meta { joined: true, ..meta };
+            self.go_on(now, whole, depth, out);
         }
     }
 

@@ -129,27 +129,3 @@ sandbox_test! {
         }
     }
 }
-
-sandbox_test! {
-    #[ignore = "a measurement: what generator and sink can do back to back"]
-    fn roof() {
-        let net = wire();
-        let (a, b) = (net.host("gen").unwrap(), net.host("sink").unwrap());
-        let [to, from] = [b, a].map(|h| h.netlink().link_index("eth0").unwrap());
-        let sink = b.run(|| Sink::open(to, &Layout::udp4())).unwrap();
-        for (name, open) in back_ends() {
-            for len in [60, 1514] {
-                let before = sink.counts().unwrap();
-                let sent = a.run(|| {
-                    pin_thread_of(rustix::thread::gettid().as_raw_nonzero().get() as u32, &[0]).unwrap();
-                    let mut g = open(from).unwrap();
-                    g.load(&frames(&[len]), None).unwrap();
-                    let offer = Offer { pace: Pace::Max, time: Duration::from_secs(1), frames: None, probes: false };
-                    g.run(&offer, &AtomicBool::new(false)).unwrap()
-                });
-                let got = sink.counts().unwrap().since(before);
-                println!("NOTE: {name} {len}: sent {:.3} Mpps, counted {} of {}", sent.rate() / 1e6, got.load, sent.load);
-            }
-        }
-    }
-}

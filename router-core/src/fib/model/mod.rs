@@ -10,28 +10,46 @@ mod unordered;
 
 use ipnet::IpNet;
 
-/// Sizes of the model's memory, and where it comes from.
-macro_rules! small_memory {
-    () => {
-        pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+/// The engine once more, with the checker's atomics and in small memory, and the scenarios on it. Links to new nodes are
+/// stored in the order `publish`; `read_again` says whether the zero-length prefix is read twice.
+macro_rules! engine {
+    (publish: $publish:ident, read_again: $read_again:literal) => {
+        mod sync {
+            pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-        pub(super) const SEGMENT_LOG2: u32 = 8;
-        pub(super) const SEGMENT: usize = 1 << SEGMENT_LOG2;
-        pub(super) const SEGMENTS: usize = 2;
-        pub(super) const CONSTANT_NODES: u32 = 4;
-        pub(super) const DIRECT_FROM: u32 = u32::MAX;
-        pub(super) const DIRECT_FREE: usize = 0;
+            pub(super) const SEGMENT_LOG2: u32 = 8;
+            pub(super) const SEGMENT: usize = 1 << SEGMENT_LOG2;
+            pub(super) const SEGMENTS: usize = 2;
+            pub(super) const CONSTANT_NODES: u32 = 4;
+            pub(super) const DIRECT_FROM: u32 = u32::MAX;
+            pub(super) const DIRECT_FREE: usize = 0;
 
-        pub(super) fn segment() -> Option<Box<[AtomicU64; SEGMENT]>> {
-            let words: Box<[AtomicU64]> = std::iter::repeat_with(|| AtomicU64::new(0)).take(SEGMENT).collect();
-            words.try_into().ok()
+            pub(super) fn segment() -> Option<Box<[AtomicU64; SEGMENT]>> {
+                let words: Box<[AtomicU64]> = std::iter::repeat_with(|| AtomicU64::new(0)).take(SEGMENT).collect();
+                words.try_into().ok()
+            }
+
+            pub(super) const PUBLISH: Ordering = Ordering::$publish;
+            pub(super) const READ_AGAIN: bool = $read_again;
         }
-    };
-}
 
-/// The scenarios, on the engine of the module that calls this.
-macro_rules! scenarios {
-    () => {
+        #[path = "../arena.rs"]
+        mod arena;
+        #[path = "../change.rs"]
+        mod change;
+        #[path = "../edit.rs"]
+        mod edit;
+        #[path = "../lanes.rs"]
+        mod lanes;
+        #[path = "../node.rs"]
+        mod node;
+        #[path = "../record.rs"]
+        mod record;
+        #[path = "../runs.rs"]
+        mod runs;
+        #[path = "../trie.rs"]
+        mod trie;
+
         use super::{Step, net};
         use crate::object::ObjectId;
         use arena::FibMemory;
@@ -85,7 +103,7 @@ macro_rules! scenarios {
     };
 }
 
-use {scenarios, small_memory};
+use engine;
 
 /// A prefix, its value or None to remove it, and then the longest prefix around it.
 type Step = (&'static str, Option<u32>, Option<(u8, u32)>);

@@ -2,31 +2,7 @@
 
 #![allow(dead_code, clippy::duplicate_mod)]
 
-mod sync {
-    super::super::small_memory!();
-
-    pub(super) const PUBLISH: Ordering = Ordering::Release;
-    pub(super) const READ_AGAIN: bool = false;
-}
-
-#[path = "../arena.rs"]
-mod arena;
-#[path = "../change.rs"]
-mod change;
-#[path = "../edit.rs"]
-mod edit;
-#[path = "../lanes.rs"]
-mod lanes;
-#[path = "../node.rs"]
-mod node;
-#[path = "../record.rs"]
-mod record;
-#[path = "../runs.rs"]
-mod runs;
-#[path = "../trie.rs"]
-mod trie;
-
-super::scenarios!();
+super::engine!(publish: Release, read_again: false);
 
 #[test]
 #[should_panic(expected = "not [3, 2]")]
