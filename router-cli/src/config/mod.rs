@@ -13,6 +13,7 @@ mod plan;
 mod problem;
 mod reader;
 mod translate;
+pub(crate) mod tunnel;
 
 pub use diff::{Change, Step, Target, apply, diff};
 pub(crate) use discover::discover;
