@@ -5,10 +5,12 @@
 
 mod adjacency_map;
 mod chunked;
+mod gate_table;
 mod object_table;
 mod routing_tables;
 
 pub use adjacency_map::AdjacencyMap;
+pub use gate_table::GateTable;
 pub use object_table::ObjectTable;
 pub use routing_tables::{FibSet, RoutingTables, domain_of};
 
@@ -31,6 +33,8 @@ pub struct Tables {
     pub routing: RoutingTables,
     /// Tunnels by what their packets look like.
     pub decap: DecapTable,
+    /// What is checked of packets out of each tunnel.
+    pub gates: GateTable,
     /// Settings in force.
     pub settings: Arc<Settings>,
     /// Ports of a closed network in which IPv4-mapped addresses may be on the wire.
@@ -66,6 +70,8 @@ struct Slot {
     info: Arc<PortInfo>,
     table: TableId,
     up: bool,
+    /// A tunnel whose packets need more checks than peer and family.
+    careful: bool,
 }
 
 impl PortTable {
@@ -93,7 +99,21 @@ impl PortTable {
 
     /// Sets a port, at `info.id`.
     pub fn set(&mut self, info: Arc<PortInfo>) {
-        self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, info }));
+        let careful = self.slots.get(info.id.index()).is_some_and(|s| s.careful);
+        self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, careful, info }));
+    }
+
+    /// The table of a tunnel that is up and whose packets need no more checks than peer and family.
+    #[inline]
+    pub fn table_if_simple(&self, id: PortId) -> Option<TableId> {
+        self.slots.get(id.index()).filter(|s| s.up && !s.careful).map(|s| s.table)
+    }
+
+    /// Says whether a tunnel's packets need more checks than peer and family.
+    pub fn set_careful(&mut self, id: PortId, careful: bool) {
+        if let Some(slot) = self.slots.get(id.index()).filter(|s| s.careful != careful) {
+            self.slots.set(id.index(), Some(Slot { careful, ..slot.clone() }));
+        }
     }
 
     /// Takes a port out.
