@@ -246,6 +246,7 @@ impl Routing {
             let new = if paths.is_empty() { NONE } else { self.intern_chain(paths) };
             self.unlink(id, old);
             self.link(id, new);
+            self.follow_counted(id);
             self.drop_chain_if_unused(old);
         }
         self.mark_dirty(id);
