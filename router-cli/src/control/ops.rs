@@ -147,6 +147,9 @@ pub enum Op {
     /// Read the configuration file again and apply the difference.
     #[serde(rename = "reload")]
     Reload,
+    /// The tunnel broker, or the client of one.
+    #[serde(rename = "broker")]
+    Broker(Box<super::BrokerOp>),
     /// Who answers.
     #[serde(rename = "version")]
     Version,
@@ -274,6 +277,8 @@ pub enum Answer {
     Stats(Box<StatsInfo>),
     /// What happened.
     Events(Vec<super::Event>),
+    /// The tunnel broker.
+    Broker(Box<super::BrokerAnswer>),
     /// Who answers.
     Version(VersionInfo),
     /// How a batch went.

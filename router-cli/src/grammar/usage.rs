@@ -20,8 +20,8 @@ pub fn usage(object: Option<Object>) -> &'static str {
 const GENERAL: &str = "\
 Usage: duet [ OPTIONS ] OBJECT { COMMAND | help }
        duet [ -force ] -batch FILE
-       duet { run | shell | check | reload | explain | trace | capture | monitor | top |
-              doctor | graph | stats | drops | version } ...   (duet --help)
+       duet { run | shell | check | reload | broker | explain | trace | capture |
+              monitor | top | doctor | graph | stats | drops | version } ...   (duet --help)
 where  OBJECT := { address | link | neighbor | nexthop | route | rule | translate |
                    tunnel }
        OPTIONS := { -4 | -6 | -f[amily] { inet | inet6 } | -j[son] | -p[retty] |
@@ -73,7 +73,9 @@ const TUNNEL: &str = "\
 Usage: duet tunnel { add | change | del | show } [ NAME ]
        [ mode { sit | 6in4 | ipv6/ip } ] [ remote ADDRESS ] [ local ADDRESS ]
        [ ttl { 1..255 | inherit } ] [ tos { inherit | 00..fe } ]
-       [ [no]pmtudisc ] [ dev PORT ]";
+       [ [no]pmtudisc ] [ dev PORT ]
+       duet tunnel add NAME broker URL user USER key-file FILE
+       [ prefix { 48 | 64 | none } ] [ lan PORT ] [ dev PORT ] [ local ADDRESS ] [ nodefault ]";
 
 const NEXTHOP: &str = "\
 Usage: duet nexthop { list | flush } [ id ID ] [ dev PORT ] [ groups ] [ proto PROTO ]

@@ -318,6 +318,12 @@ fn tunnel() -> Node {
         flag("pmtudisc", "the outer packet is never fragmented on its way"),
         flag("nopmtudisc", "the outer packet may be fragmented"),
         key("dev", Value::Port, "the port that carries it"),
+        key("broker", Value::Text("URL".into()), "get it from this tunnel broker"),
+        key("user", Value::Text("NAME".into()), "the account there"),
+        key("key-file", Value::Text("FILE".into()), "the file with its password"),
+        key("prefix", words(&["48", "64", "none"]), "the prefix to ask for"),
+        key("lan", Value::Port, "the port that gets the first /64"),
+        flag("nodefault", "no default route through it"),
     ];
     let change = |word: &str, help: &str| Node::new(word, help).arg(Value::Tunnel).keys(&spec);
     Node::new("tunnel", "Tunnels").alias(&["tunl"]).complete().sub(vec![
