@@ -5,8 +5,9 @@ use crate::forward::Forwarder;
 use crate::object::ObjectId;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::resolve::{Dep, Outcome};
-use crate::spec::{NextHopSpec, TunnelMode};
+use crate::spec::{NextHopSpec, TunnelMode, TunnelOptions};
 use crate::tables::domain_of;
+use crate::tunnel::{DEFAULT_TTL, TunnelState};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,15 +35,40 @@ pub struct EncapFacts {
     /// Only through this port: on a port without link layer without any lookup, on Ethernet to `remote` itself where it
     /// is on the link, else by the routes of that port.
     pub dev: Option<PortId>,
+    /// What only some tunnels have.
+    pub options: Arc<TunnelOptions>,
+    /// What the tunnel remembers from packet to packet.
+    pub state: Arc<TunnelState>,
+}
+
+impl EncapFacts {
+    /// A tunnel with the defaults and no MTU yet.
+    pub fn new(mode: TunnelMode, local: IpAddr, remote: IpAddr) -> Self {
+        EncapFacts {
+            mode,
+            local,
+            remote,
+            ttl: Some(DEFAULT_TTL),
+            tos: None,
+            df: true,
+            mtu: 0,
+            table: TableId::MAIN,
+            dev: None,
+            options: Arc::default(),
+            state: Arc::default(),
+        }
+    }
 }
 
 /// A tunnel and what carries it.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    pub(crate) facts: EncapFacts,
+    pub(crate) facts: Arc<EncapFacts>,
     pub(crate) outcome: Outcome,
     pub(crate) deps: Vec<Dep>,
     pub(crate) carrier: ObjectId,
+    /// Its own object, whatever the routes say; made when somebody asks for it.
+    pub(crate) own: Option<ObjectId>,
 }
 
 /// A neighbour as the neighbour cache reported it.

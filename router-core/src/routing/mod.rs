@@ -31,6 +31,7 @@
 //! snapshot that was newest when the last FIB entry had let go of them, and are used again when that one and all before
 //! it are gone.
 
+mod counting;
 mod error;
 mod explain;
 pub(crate) mod facts;
@@ -45,6 +46,7 @@ pub(crate) mod slab;
 mod tests;
 mod validate;
 
+pub use counting::MAX_COUNTED;
 pub use error::{GatewayFault, RouteError};
 pub use explain::{Candidacy, Choice, Cover, CoverVerdict, Recursion};
 pub use facts::EncapFacts;
@@ -114,6 +116,8 @@ pub struct Routing {
     written: usize,
     /// Routes and next-hop objects that changed.
     journal: Journal<(Happened, Subject)>,
+    /// Prefixes whose traffic is counted.
+    counted: counting::Prefixes,
 }
 
 impl Routing {
@@ -145,6 +149,7 @@ impl Routing {
             fib_writes: 0,
             written: 0,
             journal: Journal::default(),
+            counted: counting::Prefixes::default(),
         };
         r.make_domain(TableId::MAIN);
         r
@@ -320,7 +325,7 @@ impl Routing {
         let Some(e) = self.rib.entries.get_mut(id) else { return };
         e.dirty = false;
         let chain = self.chains.get(e.chain);
-        let wanted = chain.filter(|c| c.usable).map(|c| c.object);
+        let wanted = chain.filter(|c| c.usable).map(|c| self.counted.before(e.domain, &e.dst, c.object));
         let (dst, domain, had, empty) = (e.dst, e.domain, e.installed(), e.candidates.is_empty());
         if wanted != had {
             // No reference is counted here: the count lies beside what workers read.

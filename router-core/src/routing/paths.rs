@@ -272,6 +272,7 @@ impl Routing {
         if old != new {
             self.unlink(id, old);
             self.link(id, new);
+            self.follow_counted(id);
             self.drop_chain_if_unused(old);
         }
         self.mark_dirty(id);

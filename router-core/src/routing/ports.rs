@@ -8,7 +8,7 @@ use crate::drop_reason::DropReason;
 use crate::next_hop::PathKey;
 use crate::object::{Object, ObjectId};
 use crate::port::{Medium, PortId, PortInfo, PortKind, TableId};
-use crate::resolve::{Outcome, Root};
+use crate::resolve::{Leaf, Outcome, Root};
 use crate::rib::Candidate;
 use crate::spec::{RouteKind, proto};
 use crate::tables::domain_of;
@@ -89,6 +89,7 @@ impl Routing {
     /// Sets or changes what it takes to encapsulate into a tunnel. Its port comes by [`Routing::set_port`], before or
     /// after.
     pub fn set_tunnel(&mut self, id: PortId, facts: EncapFacts) {
+        let facts = Arc::new(facts);
         self.make_domain(facts.table);
         self.facts.enter_underlay(facts.table);
         match self.facts.tunnels.get_mut(&id) {
@@ -101,7 +102,7 @@ impl Routing {
                 let unusable = Def::Fixed(Object::Discard(DropReason::NextHopUnusable));
                 let carrier = self.objects.make(unusable, &self.facts);
                 self.objects.watch(carrier, id);
-                let tunnel = Tunnel { facts, outcome: Outcome::default(), deps: Vec::new(), carrier };
+                let tunnel = Tunnel { facts, outcome: Outcome::default(), deps: Vec::new(), carrier, own: None };
                 self.facts.tunnels.insert(id, tunnel);
             }
         }
@@ -117,6 +118,18 @@ impl Routing {
         self.maybe_empty.insert(domain_of(t.facts.table));
         self.port_changed(id);
         self.objects.free(t.carrier);
+        t.own.into_iter().for_each(|o| self.objects.free(o));
+    }
+
+    /// An object that leads into a tunnel whether any route does or not.
+    pub fn tunnel_object(&mut self, id: PortId) -> Option<ObjectId> {
+        let tunnel = self.facts.tunnels.get(&id)?;
+        if tunnel.own.is_some() {
+            return tunnel.own;
+        }
+        let own = self.objects.make(Def::Leaf(Leaf { port: id, gateway: None, mtu: 0 }), &self.facts);
+        self.facts.tunnels.get_mut(&id)?.own = Some(own);
+        Some(own)
     }
 
     /// The object that carries a tunnel's outer packets; None while its peer cannot be reached, or only through itself.

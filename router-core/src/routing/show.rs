@@ -301,6 +301,7 @@ impl Routing {
                     None => break,
                 },
                 Some(Object::Plugin(p)) => id = p.next,
+                Some(Object::Counted(c)) => id = c.next,
                 Some(Object::Discard(_) | Object::Local | Object::Broadcast) | None => break,
             }
         }
