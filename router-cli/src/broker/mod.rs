@@ -21,6 +21,8 @@ mod pool;
 mod secret;
 mod service;
 mod store;
+#[cfg(test)]
+mod testing;
 mod tsp;
 
 use crate::backend::BrokerDesk;
