@@ -104,6 +104,8 @@ impl State {
             admin_up: true,
             up: true,
             addrs: Vec::new(),
+            tentative: Vec::new(),
+            duplicates: Vec::new(),
             outer: None,
             totals: Default::default(),
         });
@@ -254,6 +256,7 @@ impl State {
                 pid: std::process::id(),
                 protocol: VERSION,
             })),
+            Op::Broker(_) => Err(WireError::new("invalid", "Error: this router is no tunnel broker.", "")),
             Op::Reload => Ok(Answer::Text("nothing to reload".into())),
             Op::RouteShow(_) | Op::RoutePage(_) | Op::Monitor(_) | Op::Batch { .. } => {
                 Err(WireError::protocol("not here"))

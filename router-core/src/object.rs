@@ -4,6 +4,7 @@
 //! object, not its routes (prefix-independent convergence).
 
 use crate::addr::{Family, MacAddr};
+use crate::counters::Traffic;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
 use crate::port::PortId;
@@ -43,6 +44,8 @@ pub enum Object {
     Group(Group),
     /// A forwarder from outside the core, which may go on with `next`.
     Plugin(Plugin),
+    /// Somebody wants to know how much goes this way: count, and go on.
+    Counted(Counted),
 }
 
 /// See [`Object::Glean`].
@@ -190,5 +193,15 @@ pub struct Plugin {
     /// The forwarder.
     pub forwarder: Arc<dyn Forwarder>,
     /// What the route's next hops resolved to; [`ObjectId::NO_ROUTE`] when it has none.
+    pub next: ObjectId,
+}
+
+/// See [`Object::Counted`]: stands before another object while a route or next hop is counted. Whatever is not counted has
+/// nothing of the kind in its way, so that counting costs nothing where nobody asks for it.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// What has come by.
+    pub traffic: Arc<Traffic>,
+    /// The object that says what to do.
     pub next: ObjectId,
 }

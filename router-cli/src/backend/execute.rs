@@ -91,6 +91,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         | Op::Capture(_)
         | Op::Monitor(_)
         | Op::Reload
+        | Op::Broker(_)
         | Op::Version
         | Op::Batch { .. } => Err(WireError::protocol("Error: this operation is not for the control thread.")),
     }

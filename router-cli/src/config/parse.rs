@@ -17,7 +17,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
-const SECTIONS: &[&str] = &["router", "port", "tunnel", "translate", "routes", "neigh", "nexthop", "icmp", "neighbor"];
+const SECTIONS: &[&str] =
+    &["router", "port", "tunnel", "translate", "broker", "routes", "neigh", "nexthop", "icmp", "neighbor"];
 
 /// Where things of a plan stand in the file, for the checks across sections.
 #[derive(Default)]
@@ -50,6 +51,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
             "port" => ports(value, &mut plan, &mut places, &mut problems),
             "tunnel" => super::tunnel::tunnels(value, &mut plan, &mut places, &mut problems),
             "translate" => super::translate::translators(value, &mut plan, &mut places, &mut problems),
+            "broker" => plan.broker = super::broker::broker(value, &mut problems),
             "routes" => routes(value, &mut plan, &mut places, &mut problems),
             "neigh" => neighs(value, &mut plan, &mut places, &mut problems),
             "nexthop" => nexthops(value, &mut plan, &mut places, &mut problems),

@@ -41,6 +41,10 @@ enum End {
 
 pub(super) fn tunnels(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
     for (name, span, mut s) in named("tunnel", value, problems) {
+        if s.value("broker").is_some() {
+            plan.joins.extend(super::broker::join(name, span, s, problems).map(|j| (name.to_owned(), j)));
+            continue;
+        }
         places.tunnels.push((name.to_owned(), span.clone()));
         plan.order.push(name.to_owned());
         let mode = s.parsed("mode", "a tunnel mode", "\"6in4\"", problems, |t| {

@@ -152,6 +152,9 @@ pub enum Op {
     /// Read the configuration file again and apply the difference.
     #[serde(rename = "reload")]
     Reload,
+    /// The tunnel broker, or the client of one.
+    #[serde(rename = "broker")]
+    Broker(Box<super::BrokerOp>),
     /// Who answers.
     #[serde(rename = "version")]
     Version,
@@ -280,6 +283,8 @@ pub enum Answer {
     Stats(Box<StatsInfo>),
     /// What happened.
     Events(Vec<super::Event>),
+    /// The tunnel broker.
+    Broker(Box<super::BrokerAnswer>),
     /// Who answers.
     Version(VersionInfo),
     /// How a batch went.
@@ -395,6 +400,12 @@ pub struct LinkInfo {
     /// Addresses.
     #[serde(default)]
     pub addrs: Vec<IpNet>,
+    /// Those of the addresses that duplicate address detection has not confirmed yet (RFC 4862 5.4).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tentative: Vec<IpAddr>,
+    /// Addresses that are not used, because somebody else on the link has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<IpNet>,
     /// Outer addresses, if it is a tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outer: Option<(IpAddr, IpAddr)>,

@@ -19,6 +19,7 @@ pub(super) fn parse(w: &mut Words<'_>) -> Result<Command, Failure> {
         return Ok(Command::Tunnel(TunnelCommand::Show(None)));
     }
     match () {
+        () if w.matches(&["add"]) && super::join::is_join(w) => super::join::parse(w),
         () if w.matches(&["add"]) => {
             Draft::parse(w)?.into_spec().map(|t| Command::Tunnel(TunnelCommand::Add(Box::new(t))))
         }

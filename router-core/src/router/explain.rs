@@ -369,6 +369,8 @@ impl Teller<'_> {
                 self.limit(s, if g.mtu > 0 { g.mtu.min(port) } else { port }, g.port);
             }
             Object::Encap(e) => self.limit(s, e.mtu, e.tunnel),
+            // What it stands for comes next.
+            Object::Counted(_) => return,
             Object::Plugin(_) | Object::Group(_) | Object::Discard(_) | Object::Local | Object::Broadcast => {}
         }
         s.object = Some(object.clone());
@@ -420,14 +422,20 @@ impl Teller<'_> {
             }
         }
         let member = |(id, buckets): (ObjectId, usize)| {
-            let (via, dev, what) = match self.tables.routing.objects.get(id) {
+            let object = match self.tables.routing.objects.get(id) {
+                Some(Object::Counted(c)) => self.tables.routing.objects.get(c.next),
+                object => object,
+            };
+            let (via, dev, what) = match object {
                 Some(Object::Forward(f)) => (f.gateway, Some(f.port), None),
                 Some(Object::Incomplete(i)) => (Some(i.gateway), Some(i.port), None),
                 Some(Object::Glean(g)) => (None, Some(g.port), None),
                 Some(Object::Encap(e)) => (None, Some(e.tunnel), None),
                 Some(Object::Discard(r)) => (None, None, Some(r.name().to_owned())),
                 Some(Object::Plugin(p)) => (None, None, Some(p.forwarder.name().to_owned())),
-                Some(Object::Group(_) | Object::Local | Object::Broadcast) | None => (None, None, None),
+                Some(Object::Group(_) | Object::Counted(_) | Object::Local | Object::Broadcast) | None => {
+                    (None, None, None)
+                }
             };
             Member { via, dev: dev.map(|d| self.name(d)), what, buckets, chosen: Some(id) == chosen }
         };

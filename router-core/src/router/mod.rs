@@ -209,6 +209,7 @@ impl Router {
     /// work before it calls again.
     pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) -> bool {
         self.refresh_tunnels(now);
+        self.follow_addresses(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
             self.changed = false;

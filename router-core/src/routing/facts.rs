@@ -91,6 +91,23 @@ pub(crate) struct Facts {
     pub(crate) forwarders: BTreeMap<Arc<str>, Arc<dyn Forwarder>>,
     /// What stands behind the ports of translators.
     pub(crate) translators: BTreeMap<PortId, Arc<dyn Forwarder>>,
+    /// How many ports, and how many tunnels' outer packets, have a domain as theirs.
+    members: BTreeMap<TableId, u32>,
+    underlays: BTreeMap<TableId, u32>,
+}
+
+fn more(counts: &mut BTreeMap<TableId, u32>, table: TableId) {
+    *counts.entry(domain_of(table)).or_default() += 1;
+}
+
+fn less(counts: &mut BTreeMap<TableId, u32>, table: TableId) {
+    let domain = domain_of(table);
+    if let Some(n) = counts.get_mut(&domain) {
+        *n = n.saturating_sub(1);
+        if *n == 0 {
+            counts.remove(&domain);
+        }
+    }
 }
 
 impl Facts {
@@ -107,9 +124,34 @@ impl Facts {
         self.port(id).map_or_else(String::new, |p| p.name.clone())
     }
 
+    /// Notes that a port or tunnel has this table as its own.
+    pub(super) fn enter(&mut self, table: TableId) {
+        more(&mut self.members, table);
+    }
+
+    /// Notes that one no longer does.
+    pub(super) fn leave(&mut self, table: TableId) {
+        less(&mut self.members, table);
+    }
+
+    /// Notes that a tunnel's peer is looked up in this table.
+    pub(super) fn enter_underlay(&mut self, table: TableId) {
+        more(&mut self.underlays, table);
+    }
+
+    /// Notes that one no longer is.
+    pub(super) fn leave_underlay(&mut self, table: TableId) {
+        less(&mut self.underlays, table);
+    }
+
     /// Whether some port or tunnel has this table as its own, as the members of a VRF do.
     pub(crate) fn is_vrf(&self, domain: TableId) -> bool {
-        domain != TableId::MAIN && self.ports.values().any(|p| domain_of(p.table) == domain)
+        domain != TableId::MAIN && self.members.contains_key(&domain)
+    }
+
+    /// Whether a port or tunnel needs this table, even without routes.
+    pub(super) fn is_used(&self, domain: TableId) -> bool {
+        self.members.contains_key(&domain) || self.underlays.contains_key(&domain)
     }
 
     /// Whether what a table leaves open is looked up in `main`: see [`crate::resolve`].

@@ -42,7 +42,11 @@ impl Routing {
             self.facts.names.remove(&old.name);
         }
         self.facts.names.insert(info.name.clone(), id);
-        self.maybe_empty.extend(old.as_ref().map(|o| domain_of(o.table)));
+        self.facts.enter(info.table);
+        if let Some(o) = &old {
+            self.facts.leave(o.table);
+            self.maybe_empty.insert(domain_of(o.table));
+        }
         self.make_domain(info.table);
         let wanted = routes_of(&info);
         self.set_made(id, wanted);
@@ -65,8 +69,7 @@ impl Routing {
         for nhid in named {
             self.remove_next_hop(nhid);
         }
-        let paths: Vec<_> = self.paths.iter().filter(|(_, p)| p.key.names(id)).map(|(k, _)| k).collect();
-        for path in paths {
+        for path in self.by_name.get(&id).cloned().unwrap_or_default() {
             self.remove_routes_of(path);
         }
         self.remove_tunnel(id);
@@ -76,6 +79,7 @@ impl Routing {
         }
         if let Some(info) = self.facts.ports.remove(&id) {
             self.facts.names.remove(&info.name);
+            self.facts.leave(info.table);
             self.maybe_empty.insert(domain_of(info.table));
             self.members_changed(info.table);
         }
@@ -87,10 +91,12 @@ impl Routing {
     pub fn set_tunnel(&mut self, id: PortId, facts: EncapFacts) {
         let facts = Arc::new(facts);
         self.make_domain(facts.table);
+        self.facts.enter_underlay(facts.table);
         match self.facts.tunnels.get_mut(&id) {
             Some(t) => {
-                self.maybe_empty.insert(domain_of(t.facts.table));
-                t.facts = facts;
+                let old = std::mem::replace(&mut t.facts, facts).table;
+                self.maybe_empty.insert(domain_of(old));
+                self.facts.leave_underlay(old);
             }
             None => {
                 let unusable = Def::Fixed(Object::Discard(DropReason::NextHopUnusable));
@@ -108,6 +114,7 @@ impl Routing {
     pub fn remove_tunnel(&mut self, id: PortId) {
         let Some(t) = self.facts.tunnels.remove(&id) else { return };
         self.forget_deps(Root::Tunnel(id), &t.deps);
+        self.facts.leave_underlay(t.facts.table);
         self.maybe_empty.insert(domain_of(t.facts.table));
         self.port_changed(id);
         self.objects.free(t.carrier);

@@ -182,6 +182,9 @@ impl<O: Observer> Worker<O> {
         let verdict = local::classify(&packet, frame.data());
         let verdict = self.classify_tunnel(step, &frame, &packet, verdict);
         self.note(&frame, || Stage::Local(verdict));
+        if verdict != local::Local::Ndp && step.tables.ports.is_unconfirmed(&packet.dst) {
+            return self.discard(step, frame, DropReason::TentativeAddress);
+        }
         // A checksum that a local sender has not computed yet is as good as right; all others are looked at.
         let trusted = frame.meta.csum.is_some() || verdict == local::Local::Tunnel;
         if !trusted && packet.fragment == Fragment::None && !local::checksum_ok(&packet, frame.data()) {

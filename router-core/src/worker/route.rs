@@ -161,6 +161,12 @@ impl<O: Observer> Worker<O> {
                         }
                     }
                 }
+                Object::Counted(counted) => {
+                    if !O::REHEARSAL {
+                        counted.traffic.count(packet.len);
+                    }
+                    id = counted.next;
+                }
                 Object::Plugin(plugin) => {
                     match self.carry_out(step, &*plugin.forwarder, job, packet, Stage::at(id, plugin.next)) {
                         Next::Done => return Ok(()),

@@ -175,6 +175,7 @@ impl Router {
             Object::Encap(Encap { mtu, .. }) => Some(*mtu),
             Object::Group(g) => g.buckets.iter().filter_map(|b| self.path_mtu(*b, depth + 1)).min(),
             Object::Plugin(p) => self.path_mtu(p.next, depth + 1),
+            Object::Counted(c) => self.path_mtu(c.next, depth + 1),
             Object::Discard(_) | Object::Local | Object::Broadcast => None,
         }
     }

@@ -1,5 +1,6 @@
 //! The control plane as its users see it: commands in, lookups and shown routes out.
 
+mod counting;
 mod linux;
 mod next_hops;
 mod publication;
@@ -162,6 +163,7 @@ pub(super) fn describe(r: &Routing, tables: &RoutingTables, id: ObjectId) -> Str
             format!("group({})", words.collect::<Vec<_>>().join(", "))
         }
         Some(Object::Plugin(p)) => format!("plugin {} [{}]", p.forwarder.name(), describe(r, tables, p.next)),
+        Some(Object::Counted(c)) => format!("counted {}", describe(r, tables, c.next)),
     }
 }
 
