@@ -218,6 +218,8 @@ impl State {
             // The stand-in has none.
             Op::TranslateShow(_) => Ok(Answer::Translators(Vec::new())),
             Op::TunnelEnds => Ok(Answer::Tunnels(Vec::new())),
+            Op::TunnelProbe(p) => Err(WireError::no_device(&p.name)),
+            Op::TunnelAnswers(_) => Ok(Answer::Answers(Vec::new())),
             Op::TunnelShow(name) => Ok(Answer::Tunnels(
                 self.tunnels
                     .values()

@@ -13,7 +13,7 @@ mod tunnels;
 
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo, check_tunnel_spec};
+pub use tunnels::{LearnedMtu, Life, MtuCause, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec};
 
 use crate::addr::MacAddr;
 use crate::advert::Adverts;

@@ -92,7 +92,7 @@ impl Gate {
             derived: o.sixrd.as_ref().map(Derived::new),
             allowed: o.allowed.clone(),
             rate: o.rate,
-            keepalive: o.keepalive.is_some(),
+            keepalive: object.is_some(),
             object,
             state,
         }
