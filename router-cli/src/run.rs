@@ -1,7 +1,7 @@
 //! `duet run`: a router from a configuration, until a signal. `duet check`: the configuration alone.
 
 use crate::app::RunArgs;
-use crate::backend::{Direct, RouterBackend};
+use crate::backend::{Direct, RouterBackend, follow_tunnel_ends};
 use crate::config::{self, ConfigError, Plan, Target, apply, diff};
 use crate::control::{Limits, Server, SocketError, WireError, check_free};
 use crate::grammar::{Failure, exit};
@@ -65,6 +65,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let backend = Arc::new(RouterBackend::new(runtime.handle(), &plan.router.name));
     let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
     apply(&*backend, &diff(&fresh, &plan)).map_err(|e| Failure::from(e).not_started(&args.file))?;
+    follow_tunnel_ends(Arc::downgrade(&backend)).map_err(|e| refused(format!("Cannot start a thread: {e}")))?;
     let (name, access) = (plan.router.name.clone(), plan.router.access);
     let reloader = Arc::new(Reloader { file: args.file.clone(), plan: Mutex::new(plan), target: Arc::clone(&backend) });
     #[cfg(feature = "broker")]

@@ -1,5 +1,6 @@
 //! The running router behind the control socket and the configuration: operations become calls on its control thread.
 
+mod ends;
 mod errors;
 mod events;
 mod execute;
@@ -8,6 +9,7 @@ mod inspect;
 mod ports;
 mod show;
 
+pub(crate) use ends::follow as follow_tunnel_ends;
 pub(crate) use execute::execute;
 use execute::flush_page;
 pub(crate) use imagined::Imagined;

@@ -14,6 +14,7 @@ mod plan;
 mod problem;
 mod reader;
 mod translate;
+pub(crate) mod tunnel;
 
 pub use broker::{BrokerPlan, JoinPlan, PoolPlan};
 pub use diff::{Change, Step, Target, apply, diff};
