@@ -13,6 +13,7 @@ pub use object_table::ObjectTable;
 pub use routing_tables::{FibSet, RoutingTables, domain_of};
 
 use crate::decap::DecapTable;
+use crate::filter::{Guards, PortFlags};
 use crate::object::ObjectId;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
@@ -32,6 +33,8 @@ pub struct Tables {
     pub decap: DecapTable,
     /// Settings in force.
     pub settings: Arc<Settings>,
+    /// Filters, source checks and limits of ports.
+    pub guards: Arc<Guards>,
     /// Ports of a closed network in which IPv4-mapped addresses may be on the wire.
     pub mapped_ports: Arc<[PortId]>,
 }
@@ -61,6 +64,7 @@ struct Slot {
     info: Arc<PortInfo>,
     table: TableId,
     up: bool,
+    flags: PortFlags,
 }
 
 impl PortTable {
@@ -76,6 +80,31 @@ impl PortTable {
         self.0.get(id.index()).filter(|s| s.up).map(|s| s.table)
     }
 
+    /// What a port's guard means to the fast path.
+    #[inline]
+    pub fn flags(&self, id: PortId) -> PortFlags {
+        self.0.get(id.index()).map_or(PortFlags::default(), |s| s.flags)
+    }
+
+    /// The same for a port that is up; None for any other.
+    #[inline]
+    pub fn flags_if_up(&self, id: PortId) -> Option<PortFlags> {
+        self.0.get(id.index()).filter(|s| s.up).map(|s| s.flags)
+    }
+
+    /// Both for a port that is up.
+    #[inline]
+    pub fn table_and_flags_if_up(&self, id: PortId) -> Option<(TableId, PortFlags)> {
+        self.0.get(id.index()).filter(|s| s.up).map(|s| (s.table, s.flags))
+    }
+
+    /// Sets those flags.
+    pub(crate) fn set_flags(&mut self, id: PortId, flags: PortFlags) {
+        if let Some(slot) = self.0.get(id.index()).filter(|s| s.flags != flags).cloned() {
+            self.0.set(id.index(), Some(Slot { flags, ..slot }));
+        }
+    }
+
     /// The port with this name. Looks at all of them.
     pub fn by_name(&self, name: &str) -> Option<&Arc<PortInfo>> {
         self.iter().find(|p| p.name == name)
@@ -88,7 +117,8 @@ impl PortTable {
 
     /// Sets a port, at `info.id`.
     pub fn set(&mut self, info: Arc<PortInfo>) {
-        self.0.set(info.id.index(), Some(Slot { table: info.table, up: info.up, info }));
+        let flags = self.flags(info.id);
+        self.0.set(info.id.index(), Some(Slot { table: info.table, up: info.up, flags, info }));
     }
 
     /// Takes a port out.

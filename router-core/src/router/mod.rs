@@ -5,12 +5,14 @@
 
 mod explain;
 mod explain_words;
+mod guards;
 mod links;
 mod own;
 mod punts;
 mod translators;
 mod tunnels;
 
+pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
 pub use tunnels::{TunnelError, TunnelInfo};
@@ -51,6 +53,7 @@ pub struct Router {
     translators: BTreeMap<PortId, translators::TranslatorState>,
     seed: u64,
     decap: DecapTable,
+    guarding: guards::Guarding,
     reassembler: Reassembler,
     worker: Worker<Tap>,
     tables: Arc<Tables>,
@@ -83,6 +86,7 @@ impl Router {
             routing: routing.tables(),
             decap: DecapTable::default(),
             settings: Arc::clone(&settings),
+            guards: Arc::default(),
             mapped_ports: Arc::new([]),
         });
         let mut router = Router {
@@ -98,6 +102,7 @@ impl Router {
             translators: BTreeMap::new(),
             seed,
             decap: DecapTable::new(seed ^ 5),
+            guarding: guards::Guarding::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
@@ -208,6 +213,7 @@ impl Router {
         self.refresh_tunnels(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
+            let guards = self.compile_guards(routing.is_some());
             self.changed = false;
             self.tables = Arc::new(Tables {
                 version: self.tables.version + 1,
@@ -215,6 +221,7 @@ impl Router {
                 routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
                 decap: self.decap.clone(),
                 settings: Arc::clone(&self.settings),
+                guards,
                 mapped_ports: self.mapped_ports(),
             });
             publish(&self.tables);

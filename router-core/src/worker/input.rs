@@ -128,6 +128,12 @@ impl<O: Observer> Worker<O> {
             self.discard(step, job.frame, DropReason::TunnelInnerSource);
             return Ok(());
         }
+        let job = if step.tables.guards.get(info.id).is_some() {
+            let Some(job) = self.admit(step, job, &packet, info) else { return Ok(()) };
+            job
+        } else {
+            job
+        };
         if let Some(verdict) = special_destination(&packet, job.frame.data(), info) {
             match verdict {
                 Special::Ndp => {
@@ -138,8 +144,8 @@ impl<O: Observer> Worker<O> {
                 Special::Echo(src) => {
                     if job.frame.meta.csum.is_none() && !local::checksum_ok(&packet, job.frame.data()) {
                         self.discard(step, job.frame, DropReason::LocalChecksum);
-                    } else {
-                        self.echo(step, job.frame, &packet, src);
+                    } else if let Some(frame) = self.admit_local(step, job.frame, &packet) {
+                        self.echo(step, frame, &packet, src);
                     }
                 }
                 Special::Drop(reason) => self.discard(step, job.frame, reason),
@@ -186,6 +192,11 @@ impl<O: Observer> Worker<O> {
         if !trusted && packet.fragment == Fragment::None && !local::checksum_ok(&packet, frame.data()) {
             return self.discard(step, frame, DropReason::LocalChecksum);
         }
+        // Packets of tunnels are judged once they are out of it, fragments once they are put together.
+        if !matches!(verdict, local::Local::InFour | local::Local::Reassemble) {
+            let Some(passed) = self.admit_local(step, frame, &packet) else { return };
+            frame = passed;
+        }
         match verdict {
             local::Local::Echo => self.echo(step, frame, &packet, packet.dst),
             local::Local::TcpReset => self.tcp_reset(step, frame, &packet),
@@ -211,6 +222,7 @@ impl<O: Observer> Worker<O> {
                 }
                 frame.meta.port = tunnel;
                 frame.meta.ttl_taken = false;
+                (frame.meta.passed_in, frame.meta.passed_out) = (false, false);
                 if let Some(c) = self.counters.port(tunnel) {
                     c.rx_packets.add(1);
                     c.rx_bytes.add(frame.len() as u64);

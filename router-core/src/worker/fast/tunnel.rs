@@ -1,5 +1,6 @@
 //! Tunnels on the fast path: packets that come out of one, and the outer header of those that enter one.
 
+use super::guard::maybe_syn;
 use super::survey::plain_v6;
 use super::{Lane, Passes};
 use crate::addr::Family;
@@ -39,7 +40,7 @@ impl Passes {
             self.peers.push(tunnel.unwrap_or(PortId::NONE));
         }
         for (i, tunnel) in self.tunneled.iter().zip(&self.peers) {
-            let Some(table) = tables.ports.table_if_up(*tunnel) else { continue };
+            let Some((table, flags)) = tables.ports.table_and_flags_if_up(*tunnel) else { continue };
             let Some(lane) = self.lanes.get_mut(usize::from(*i)) else { continue };
             let Some(data) = batch.get(usize::from(*i)).map(Frame::data) else { continue };
             let Some(packet) = data.get(usize::from(lane.l2)..usize::from(lane.l2) + lane.len as usize) else {
@@ -47,6 +48,9 @@ impl Passes {
             };
             let Some((h, carried)) = packet.split_first_chunk::<{ OVERHEAD as usize }>() else { continue };
             let Some((len, dst)) = plain_v6(carried) else { continue };
+            if !flags.is_empty() || maybe_syn(Family::Inet6, carried) {
+                continue;
+            }
             let tclass = (carried[0] << 4) | (carried[1] >> 4);
             let Ok(ecn) = inner_ecn(tclass, h[1]) else { continue };
             let at = self.v6.len() as u16;
