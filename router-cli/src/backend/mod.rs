@@ -3,6 +3,7 @@
 mod errors;
 mod events;
 mod execute;
+mod filter;
 mod imagined;
 mod inspect;
 mod ports;

@@ -6,6 +6,7 @@
 mod check;
 mod diff;
 mod discover;
+mod filter;
 mod lines;
 mod order;
 mod parse;

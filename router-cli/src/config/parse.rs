@@ -17,7 +17,8 @@ use std::net::IpAddr;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
-const SECTIONS: &[&str] = &["router", "port", "tunnel", "translate", "routes", "neigh", "nexthop", "icmp", "neighbor"];
+const SECTIONS: &[&str] =
+    &["router", "port", "tunnel", "translate", "filter", "routes", "neigh", "nexthop", "icmp", "neighbor"];
 
 /// Where things of a plan stand in the file, for the checks across sections.
 #[derive(Default)]
@@ -25,6 +26,8 @@ pub(super) struct Places {
     pub ports: Vec<(String, Range<usize>)>,
     pub tunnels: Vec<(String, Range<usize>)>,
     pub translators: Vec<(String, Range<usize>)>,
+    /// Filters that ports name.
+    pub filters: Vec<(String, Range<usize>)>,
     pub routes: Vec<Range<usize>>,
     pub neighs: Vec<Range<usize>>,
     pub nexthops: Vec<(u32, Range<usize>)>,
@@ -50,6 +53,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
             "port" => ports(value, &mut plan, &mut places, &mut problems),
             "tunnel" => tunnels(value, &mut plan, &mut places, &mut problems),
             "translate" => super::translate::translators(value, &mut plan, &mut places, &mut problems),
+            "filter" => super::filter::filters(value, &mut plan, &mut problems),
             "routes" => routes(value, &mut plan, &mut places, &mut problems),
             "neigh" => neighs(value, &mut plan, &mut places, &mut problems),
             "nexthop" => nexthops(value, &mut plan, &mut places, &mut problems),
@@ -270,6 +274,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
                 if value::valid_name(t) { Ok(t.to_owned()) } else { Err(format!("\"{t}\" cannot be a device's name")) }
             })
             .map(|(d, _)| d);
+        super::filter::guard(name, p.kind, &span, &mut s, (&mut *plan, &mut *places), problems);
         p.address = s.interface_addrs("address", problems);
         p.mac = s.mac("mac", problems);
         p.mtu = s.number("mtu", 68..=65_535, problems).map(|n| n as u32);
@@ -432,6 +437,7 @@ fn tunnels(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &m
         let mtu = s.number("mtu", 1280..=65_515, problems).map(|n| n as u32);
         let dev = s.text("dev", "\"wan0\"", problems);
         let underlay_table = s.table("underlay_table", problems);
+        super::filter::guard(name, PortKind::Tunnel, &span, &mut s, (&mut *plan, &mut *places), problems);
         let address = s.interface_addrs("address", problems);
         s.finish(problems);
         let (Some((mode, _)), Some((local, _)), Some((remote, _))) = (mode, local, remote) else { continue };

@@ -3,6 +3,7 @@
 
 mod client;
 mod events;
+mod filter;
 mod inspect;
 mod lines;
 mod ops;
@@ -15,6 +16,7 @@ mod wire;
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
+pub use filter::*;
 pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
