@@ -4,6 +4,7 @@
 mod broker;
 mod client;
 mod events;
+mod filter;
 mod inspect;
 mod lines;
 mod ops;
@@ -17,6 +18,7 @@ pub use broker::*;
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
+pub use filter::*;
 pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
