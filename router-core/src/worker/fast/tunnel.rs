@@ -195,7 +195,7 @@ pub(super) fn wrap(frame: &mut Frame, lane: &Lane, family: Family, encap: &Encap
             if let Some((head, packet)) = data.split_at_mut_checked(front) {
                 let _ = age(family, packet);
                 if let (Some(inner), Some(to)) = (Inner::of(family, packet), head.last_chunk_mut()) {
-                    outer.write(to, &inner, packet, inner.protocol(), lane.len as u16);
+                    outer.write(to, &inner, outer.label(family, packet), inner.protocol(), lane.len as u16);
                 }
                 hop.rewrite.write(Family::Inet6, head);
             }
