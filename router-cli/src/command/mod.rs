@@ -3,6 +3,7 @@
 
 mod batch;
 pub(crate) mod capture;
+pub(crate) mod count;
 pub(crate) mod drops;
 pub(crate) mod explain;
 mod restore;

@@ -2,6 +2,7 @@
 //! Unix stream socket. docs/control-protocol.md describes it for other programs.
 
 mod client;
+mod count;
 mod events;
 mod inspect;
 mod lines;
@@ -14,6 +15,7 @@ mod wire;
 
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
+pub use count::{CountInfo, CountTarget};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
 pub use inspect::*;
 pub use ops::{

@@ -1,5 +1,6 @@
 //! Operations and answers.
 
+use super::count::{CountInfo, CountTarget};
 use super::inspect::*;
 use super::select::*;
 use crate::grammar::Verb;
@@ -135,6 +136,18 @@ pub enum Op {
     /// End and forget all traces; answers with their number.
     #[serde(rename = "trace.clear")]
     TraceClear,
+    /// Count a route or next hop from now on.
+    #[serde(rename = "count.add")]
+    CountAdd(CountTarget),
+    /// What was counted.
+    #[serde(rename = "count.show")]
+    CountShow,
+    /// Count something no more.
+    #[serde(rename = "count.del")]
+    CountDelete(CountTarget),
+    /// Count nothing any more; answers with how many there were.
+    #[serde(rename = "count.clear")]
+    CountClear,
     /// Why packets were dropped, with the last of them.
     #[serde(rename = "drops")]
     Drops,
@@ -222,6 +235,7 @@ impl Op {
                 | Op::TranslateShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
+                | Op::CountShow
                 | Op::Drops
                 | Op::Monitor(_)
                 | Op::Stats
@@ -232,9 +246,10 @@ impl Op {
 
 impl Op {
     /// Whether it needs the right to change the router although it changes nothing that a batch could hold: it shows the
-    /// contents of other people's packets.
+    /// contents of other people's packets, or makes the router do more work.
     pub fn is_inspection(&self) -> bool {
         matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceDelete(_) | Op::TraceClear)
+            || matches!(self, Op::CountAdd(_) | Op::CountDelete(_) | Op::CountClear)
     }
 }
 
@@ -268,6 +283,8 @@ pub enum Answer {
     Capture(CapturePage),
     /// Traces.
     Traces(Vec<TraceInfo>),
+    /// Counted routes and next hops.
+    Counts(Vec<CountInfo>),
     /// Drop reasons that occurred.
     Drops(Vec<DropInfo>),
     /// Counters.

@@ -232,8 +232,20 @@ pub const OWN: &[&str] = &[
 ];
 
 /// What else a first word may be, for suggestions.
-const COMMANDS: &[&str] =
-    &["route", "neigh", "link", "addr", "tunnel", "translate", "nexthop", "rule", "capture", "explain", "trace"];
+const COMMANDS: &[&str] = &[
+    "route",
+    "neigh",
+    "link",
+    "addr",
+    "tunnel",
+    "translate",
+    "nexthop",
+    "rule",
+    "capture",
+    "count",
+    "explain",
+    "trace",
+];
 
 /// The object that `word` names or abbreviates.
 pub fn find_object(word: &str) -> Option<Object> {
