@@ -7,9 +7,9 @@ use crate::addr::{Family, MacAddr};
 use crate::counters::Traffic;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
-use crate::forward::tunnel::OuterV4;
 use crate::port::PortId;
-use crate::spec::TunnelMode;
+use crate::routing::EncapFacts;
+use crate::tunnel::{Carries, Outer};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -168,24 +168,16 @@ impl Rewrite {
 pub struct Encap {
     /// The tunnel, as a port.
     pub tunnel: PortId,
-    /// Which mode: picks the forwarder.
-    pub mode: TunnelMode,
-    /// Outer source.
-    pub local: IpAddr,
-    /// Outer destination.
-    pub remote: IpAddr,
-    /// Outer TTL; None copies the inner one.
-    pub ttl: Option<u8>,
-    /// Fixed outer traffic class byte; None follows RFC 6040.
-    pub tos: Option<u8>,
-    /// Set DF on outer IPv4 packets.
-    pub df: bool,
     /// Largest inner packet, in bytes.
     pub mtu: u32,
-    /// The outer header made of these; None for a mode without a ready-made one.
-    pub outer: Option<OuterV4>,
-    /// What carries the outer packet: the object that the underlay's route to `remote` has.
+    /// Which packets may enter.
+    pub carries: Carries,
+    /// What carries the outer packet: the object that the underlay's route to the peer has.
     pub carrier: ObjectId,
+    /// The outer header; None when the ends do not fit the mode.
+    pub outer: Option<Outer>,
+    /// The tunnel's parameters.
+    pub facts: Arc<EncapFacts>,
 }
 
 /// See [`Object::Group`].

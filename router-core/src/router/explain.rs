@@ -135,7 +135,7 @@ impl Router {
     }
 
     /// The port through which packets from a host come, if routes are symmetric.
-    fn towards(&self, from: IpAddr) -> Option<(Arc<PortInfo>, &'static str)> {
+    pub(super) fn towards(&self, from: IpAddr) -> Option<(Arc<PortInfo>, &'static str)> {
         if let Some(port) = self.ports.iter().find(|p| p.on_link(&from) && !p.owns(&from)) {
             return Some((port.clone(), "on whose link the source is"));
         }
@@ -391,9 +391,9 @@ impl Teller<'_> {
         s.ttl = outer.as_ref().map_or(s.ttl, |o| o.ttl);
         s.steps.push(Step::Encap {
             tunnel: self.name(tunnel),
-            mode: words::mode(e.mode, s.before.map(|p| p.family)).to_owned(),
-            local: e.local,
-            remote: e.remote,
+            mode: words::mode(e.facts.mode, s.before.map(|p| p.family)).to_owned(),
+            local: e.facts.local,
+            remote: outer.as_ref().map_or(e.facts.remote, |o| o.dst),
             added,
             outer,
             recursion: self.router.routing.carrier_recursion(tunnel),
@@ -448,6 +448,7 @@ impl Teller<'_> {
             Punted::Ndp => End::Consumed { what: "neighbour discovery".into() },
             Punted::Reassemble => End::Consumed { what: "reassembly".into() },
             Punted::Translate(_) => End::Consumed { what: "a session of the translator, then translation".into() },
+            Punted::EchoReply => End::Consumed { what: "an answer to a tunnel's keepalive".into() },
             Punted::IcmpError => End::Consumed { what: "an ICMP error, read for path MTUs of tunnels".into() },
             Punted::Resolve { port, neighbor } => {
                 // A host on the link was told of by its own step already.

@@ -13,7 +13,7 @@ mod tunnels;
 
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{TunnelError, TunnelInfo};
+pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo, check_tunnel_spec};
 
 use crate::addr::MacAddr;
 use crate::advert::Adverts;
@@ -25,7 +25,7 @@ use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
-use crate::tables::{PortTable, Tables};
+use crate::tables::{GateTable, PortTable, Tables};
 use crate::time::Instant;
 use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
@@ -51,6 +51,7 @@ pub struct Router {
     translators: BTreeMap<PortId, translators::TranslatorState>,
     seed: u64,
     decap: DecapTable,
+    gates: GateTable,
     reassembler: Reassembler,
     worker: Worker<Tap>,
     tables: Arc<Tables>,
@@ -82,6 +83,7 @@ impl Router {
             ports: PortTable::default(),
             routing: routing.tables(),
             decap: DecapTable::default(),
+            gates: GateTable::default(),
             settings: Arc::clone(&settings),
             mapped_ports: Arc::new([]),
         });
@@ -98,6 +100,7 @@ impl Router {
             translators: BTreeMap::new(),
             seed,
             decap: DecapTable::new(seed ^ 5),
+            gates: GateTable::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
@@ -206,6 +209,7 @@ impl Router {
     /// work before it calls again.
     pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) -> bool {
         self.refresh_tunnels(now);
+        self.follow_addresses(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
             self.changed = false;
@@ -214,6 +218,7 @@ impl Router {
                 ports: self.ports.clone(),
                 routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
                 decap: self.decap.clone(),
+                gates: self.gates.clone(),
                 settings: Arc::clone(&self.settings),
                 mapped_ports: self.mapped_ports(),
             });
@@ -233,6 +238,7 @@ impl Router {
         self.announce(now, out);
         self.advertise(now, out);
         self.poll_translators(now, out);
+        self.poll_tunnels(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();

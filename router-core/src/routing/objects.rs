@@ -7,12 +7,12 @@ use super::facts::Facts;
 use crate::counters::Traffic;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
-use crate::forward::tunnel::OuterV4;
 use crate::next_hop::buckets::{Member, buckets};
 use crate::object::{Counted, Encap, Forward, Glean, Group, Incomplete, Object, ObjectId, Plugin, Rewrite};
 use crate::port::{Medium, PortId, PortKind};
 use crate::resolve::{Leaf, Share};
 use crate::tables::ObjectTable;
+use crate::tunnel::Outer;
 use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -341,15 +341,11 @@ impl Objects {
             (PortKind::Tunnel, ..) => match facts.tunnels.get(&leaf.port) {
                 Some(t) if t.outcome.usable() => Object::Encap(Encap {
                     tunnel: leaf.port,
-                    mode: t.facts.mode,
-                    local: t.facts.local,
-                    remote: t.facts.remote,
-                    ttl: t.facts.ttl,
-                    tos: t.facts.tos,
-                    df: t.facts.df,
                     mtu: cap(t.facts.mtu),
-                    outer: OuterV4::new(&t.facts),
+                    carries: t.facts.mode.shape().carries,
                     carrier: t.carrier,
+                    outer: Outer::of(&t.facts),
+                    facts: Arc::clone(&t.facts),
                 }),
                 Some(t) if t.outcome.looped => Object::Discard(DropReason::TunnelNesting),
                 _ => unusable,

@@ -271,7 +271,7 @@ impl Routing {
         let domain = domain_of(table);
         let object = self.rib.domains.get(&domain)?.fib.lookup(dst);
         let covers = self.rib.covers(domain, &host(dst));
-        let used = |(_, id): &(u8, EntryId)| self.rib.entries.get(*id).is_some_and(|e| e.installed.is_some());
+        let used = |(_, id): &(u8, EntryId)| self.rib.entries.get(*id).is_some_and(|e| e.installed().is_some());
         let (_, entry) = covers.into_iter().find(used)?;
         let e = self.rib.entries.get(entry)?;
         let chain = self.chains.get(e.chain)?;

@@ -198,15 +198,8 @@ pub(super) fn added(r: &Routing, family: crate::addr::Family) -> Vec<String> {
 
 pub(super) fn encap(remote: &str) -> EncapFacts {
     EncapFacts {
-        mode: TunnelMode::SixInFour,
-        local: "10.0.0.1".parse().unwrap(),
-        remote: remote.parse().unwrap(),
-        ttl: Some(64),
-        tos: None,
-        df: true,
         mtu: 1480,
-        table: TableId::MAIN,
-        dev: None,
+        ..EncapFacts::new(TunnelMode::SixInFour, "10.0.0.1".parse().unwrap(), remote.parse().unwrap())
     }
 }
 
