@@ -143,6 +143,8 @@ enum Sub {
     Tunnel(Words),
     /// Translators between IPv4 and IPv6 and the sessions of NAT64: show
     Translate(Words),
+    /// Packet filters of ports, source checks, limits, MSS: show, add, replace, del, set
+    Filter(Words),
     /// Next-hop objects and groups: show, add, replace, del, get, flush
     Nexthop(Words),
     /// The fixed policy rules: show
@@ -381,6 +383,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Addr(w) => words_of("addr", w),
         Sub::Tunnel(w) => words_of("tunnel", w),
         Sub::Translate(w) => words_of("translate", w),
+        Sub::Filter(w) => words_of("filter", w),
         Sub::Nexthop(w) => words_of("nexthop", w),
         Sub::Rule(w) => words_of("rule", w),
     })

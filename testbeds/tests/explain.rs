@@ -246,7 +246,8 @@ fn translators(rng: &mut Rng) -> Vec<TranslatorSpec> {
         s
     };
     let mut siit = spec("siit", TranslateMode::Siit, "2001:db8:46::/96");
-    siit.map = vec!["10.64.0.5 = 2001:db8:a::1".parse().expect("map"), "10.64.0.6 = 2001:db8:1::9".parse().expect("map")];
+    siit.map =
+        vec!["10.64.0.5 = 2001:db8:a::1".parse().expect("map"), "10.64.0.6 = 2001:db8:1::9".parse().expect("map")];
     let mut nat64 = spec("nat64", TranslateMode::Nat64, "2001:db8:64::/96");
     nat64.pool = vec!["203.0.114.1-203.0.114.2".parse().expect("pool")];
     nat64.max_sessions = 24;

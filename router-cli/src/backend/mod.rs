@@ -5,6 +5,7 @@ mod ends;
 mod errors;
 mod events;
 mod execute;
+mod filter;
 mod imagined;
 mod inspect;
 mod ports;

@@ -1,6 +1,7 @@
 //! Operations and answers.
 
 use super::count::{CountInfo, CountTarget};
+use super::filter::*;
 use super::inspect::*;
 use super::select::*;
 use crate::grammar::Verb;
@@ -108,6 +109,21 @@ pub enum Op {
     /// List translators, one or all, and sessions of NAT64 if asked for.
     #[serde(rename = "translate.show")]
     TranslateShow(TranslateSelect),
+    /// List filters with their counters, and what ports ask of their packets.
+    #[serde(rename = "filter.show")]
+    FilterShow(FilterSelect),
+    /// Add rules to a filter, which is made if it is not there.
+    #[serde(rename = "filter.add")]
+    FilterAdd(FilterRules),
+    /// Give a filter these rules, all at once.
+    #[serde(rename = "filter.replace")]
+    FilterReplace(FilterRules),
+    /// Remove a rule or a filter.
+    #[serde(rename = "filter.del")]
+    FilterDelete(FilterDelete),
+    /// Change what a port asks of its packets.
+    #[serde(rename = "filter.set")]
+    FilterSet(Box<GuardChange>),
     /// New next-hop object.
     #[serde(rename = "nexthop.add")]
     NextHopAdd(NextHopSpec),
@@ -242,6 +258,7 @@ impl Op {
                 | Op::TunnelShow(_)
                 | Op::TunnelEnds
                 | Op::TranslateShow(_)
+                | Op::FilterShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
                 | Op::CountShow
@@ -284,6 +301,8 @@ pub enum Answer {
     Tunnels(Vec<TunnelInfo>),
     /// Translators.
     Translators(Vec<TranslatorInfo>),
+    /// Filters.
+    Filters(FiltersInfo),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
     /// What becomes of a packet.

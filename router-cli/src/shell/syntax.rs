@@ -177,7 +177,7 @@ const NUD: &[&str] = &["permanent", "reachable", "noarp", "stale", "delay", "pro
 
 /// iproute2's objects.
 pub(crate) fn objects() -> Vec<Node> {
-    vec![route(), neigh(), link(), addr(), tunnel(), translate(), nexthop(), rule()]
+    vec![route(), neigh(), link(), addr(), tunnel(), translate(), filter(), nexthop(), rule()]
 }
 
 fn route() -> Node {
@@ -359,6 +359,51 @@ fn translate() -> Node {
     let sessions = key("sessions", Value::Text("COUNT".into()), "list so many sessions of NAT64");
     Node::new("translate", "Translators between IPv4 and IPv6").complete().sub(vec![
         Node::new("show", "List translators").alias(&["list", "lst"]).arg(Value::Port).keys(&[sessions]),
+        Node::new("help", "Usage in iproute2's form"),
+    ])
+}
+
+fn filter() -> Node {
+    let set = [
+        key("in", Value::Text("FILTER".into()), "the filter for what comes in, or none"),
+        key("out", Value::Text("FILTER".into()), "the filter for what goes out, or none"),
+        key("urpf", words(&["strict", "feasible", "loose", "none"]), "check where sources come from"),
+        flag("allow-default", "let the default route count for that check"),
+        key("mss", Value::Text("to-pmtu, off or a size".into()), "clamp TCP's segment size"),
+        key("limit", words(&["neighbor", "icmp", "other", "default"]), "limit what reaches the control thread"),
+        key("dev", Value::Port, "the port or tunnel"),
+    ];
+    let name = || Value::Text("NAME".into());
+    let rule = [
+        flag("allow", "let the packets through"),
+        flag("deny", "drop them"),
+        flag("reject", "drop them and tell the sender"),
+        flag("tcp", "of TCP"),
+        flag("udp", "of UDP"),
+        flag("icmp", "of ICMP for IPv4"),
+        flag("icmpv6", "of ICMP for IPv6"),
+        key("proto", Value::Number, "of this protocol"),
+        key("from", Value::Prefix, "with a source in it"),
+        key("to", Value::Prefix, "with a destination in it"),
+        key("sport", Value::Text("PORT[-PORT]".into()), "from these ports"),
+        key("dport", Value::Text("PORT[-PORT]".into()), "to these ports"),
+        key("type", Value::Text("TYPE".into()), "of this ICMP type"),
+        key("code", Value::Number, "of this ICMP code"),
+        flag("established", "not the first segment of a TCP connection"),
+        key("dscp", Value::Text("DSCP".into()), "with this code point"),
+        flag("fragment", "fragments"),
+    ]
+    .map(many);
+    Node::new("filter", "Packet filters, and what ports ask of their packets").complete().sub(vec![
+        Node::new("show", "List filters; -s with counters").alias(&["list", "lst"]).arg(name()).keys(&[key(
+            "dev",
+            Value::Port,
+            "those of this port",
+        )]),
+        Node::new("add", "Add rules, behind the last or at a place").arg(name()).keys(&rule),
+        Node::new("replace", "Give a filter these rules, all at once").arg(name()).keys(&rule),
+        Node::new("del", "Remove a rule or a filter").alias(&["delete"]).arg(name()).keys(&rule),
+        Node::new("set", "Change what a port asks of its packets").keys(&set),
         Node::new("help", "Usage in iproute2's form"),
     ])
 }

@@ -123,6 +123,7 @@ fn tables() -> Arc<Tables> {
         routing,
         decap,
         settings: Arc::new(Settings::default()),
+        guards: Arc::default(),
         mapped_ports: Arc::new([]),
     })
 }
