@@ -250,6 +250,10 @@ impl State {
             | Op::TraceShow
             | Op::TraceDelete(_)
             | Op::TraceClear
+            | Op::CountAdd(_)
+            | Op::CountShow
+            | Op::CountDelete(_)
+            | Op::CountClear
             | Op::Drops => Err(WireError::new("failed", "Error: no packets here.", "")),
             Op::Stats => Ok(Answer::Stats(Box::default())),
             Op::Version => Ok(Answer::Version(VersionInfo {

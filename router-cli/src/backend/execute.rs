@@ -1,6 +1,6 @@
 //! One operation on the control side.
 
-use super::{errors, filter, inspect, show};
+use super::{count, errors, filter, inspect, show};
 use crate::control::{
     AddrSelect, AddrSpec, Answer, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect, TunnelChange, WireError,
 };
@@ -89,6 +89,10 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             false => Err(WireError::not_found("\"duet trace show\" lists the traces")),
         },
         Op::TraceClear => Ok(Answer::Count(c.clear_traces() as u64)),
+        Op::CountAdd(target) => count::add(c, &target),
+        Op::CountShow => Ok(Answer::Counts(count::show(c))),
+        Op::CountDelete(target) => count::delete(c, &target),
+        Op::CountClear => Ok(Answer::Count(count::clear(c))),
         Op::Drops => Ok(Answer::Drops(inspect::drops(c))),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
         Op::RouteShow(_)

@@ -1,5 +1,6 @@
 //! The running router behind the control socket and the configuration: operations become calls on its control thread.
 
+mod count;
 mod ends;
 mod errors;
 mod events;

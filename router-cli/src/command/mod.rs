@@ -4,6 +4,7 @@
 mod batch;
 pub(crate) mod broker;
 pub(crate) mod capture;
+pub(crate) mod count;
 pub(crate) mod drops;
 pub(crate) mod explain;
 mod filter;

@@ -3,6 +3,7 @@
 
 mod broker;
 mod client;
+mod count;
 mod events;
 mod filter;
 mod inspect;
@@ -17,6 +18,7 @@ mod wire;
 pub use broker::*;
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
+pub use count::{CountInfo, CountTarget};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
 pub use filter::*;
 pub use inspect::*;

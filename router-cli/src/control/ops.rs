@@ -1,5 +1,6 @@
 //! Operations and answers.
 
+use super::count::{CountInfo, CountTarget};
 use super::filter::*;
 use super::inspect::*;
 use super::select::*;
@@ -156,6 +157,18 @@ pub enum Op {
     /// End and forget all traces; answers with their number.
     #[serde(rename = "trace.clear")]
     TraceClear,
+    /// Count a route or next hop from now on.
+    #[serde(rename = "count.add")]
+    CountAdd(CountTarget),
+    /// What was counted.
+    #[serde(rename = "count.show")]
+    CountShow,
+    /// Count something no more.
+    #[serde(rename = "count.del")]
+    CountDelete(CountTarget),
+    /// Count nothing any more; answers with how many there were.
+    #[serde(rename = "count.clear")]
+    CountClear,
     /// Why packets were dropped, with the last of them.
     #[serde(rename = "drops")]
     Drops,
@@ -248,6 +261,7 @@ impl Op {
                 | Op::FilterShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
+                | Op::CountShow
                 | Op::Drops
                 | Op::Monitor(_)
                 | Op::Stats
@@ -258,9 +272,10 @@ impl Op {
 
 impl Op {
     /// Whether it needs the right to change the router although it changes nothing that a batch could hold: it shows the
-    /// contents of other people's packets.
+    /// contents of other people's packets, or makes the router do more work.
     pub fn is_inspection(&self) -> bool {
         matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceDelete(_) | Op::TraceClear)
+            || matches!(self, Op::CountAdd(_) | Op::CountDelete(_) | Op::CountClear)
     }
 }
 
@@ -296,6 +311,8 @@ pub enum Answer {
     Capture(CapturePage),
     /// Traces.
     Traces(Vec<TraceInfo>),
+    /// Counted routes and next hops.
+    Counts(Vec<CountInfo>),
     /// Drop reasons that occurred.
     Drops(Vec<DropInfo>),
     /// Counters.

@@ -254,6 +254,7 @@ const COMMANDS: &[&str] = &[
     "nexthop",
     "rule",
     "capture",
+    "count",
     "explain",
     "trace",
 ];

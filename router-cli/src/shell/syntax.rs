@@ -550,6 +550,28 @@ fn from_clap(command: &clap::Command) -> Node {
         node.sub[0].args_repeat = true;
         node.args.clear();
     }
+    if node.word == "count" {
+        let what = || {
+            vec![
+                Node::new("route", "Packets for which this prefix wins").arg(Value::Prefix).keys(&[key(
+                    "table",
+                    Value::Table,
+                    "another table than main",
+                )]),
+                Node::new("nexthop", "Packets that routes send to a gateway").arg(Value::Neighbor).keys(&[
+                    key("dev", Value::Port, "the port it is on"),
+                    key("id", Value::NextHop, "that of a next-hop object, or each of its group"),
+                ]),
+            ]
+        };
+        node.sub = vec![
+            Node::new("add", "Count from now on").sub(what()),
+            Node::new("del", "Count no more").alias(&["delete"]).sub(what()),
+            Node::new("show", "What was counted").keys(&[flag("--watch", "again and again, with rates")]),
+            Node::new("clear", "Count nothing any more"),
+        ];
+        node.args.clear();
+    }
     if let Some(more) = words_of(&node.word) {
         node.keys.extend(more);
         node.args.clear();
