@@ -110,6 +110,11 @@ impl PortTable {
         }
     }
 
+    /// Above every index in use.
+    pub fn places(&self) -> usize {
+        self.slots.places()
+    }
+
     /// The port with this name. Looks at all of them.
     pub fn by_name(&self, name: &str) -> Option<&Arc<PortInfo>> {
         self.iter().find(|p| p.name == name)
