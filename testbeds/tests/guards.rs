@@ -12,7 +12,7 @@ use router_core::observe::{Observer, Silent};
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::router::Router;
 use router_core::settings::Settings;
-use router_core::spec::{HopSpec, NeighSpec, NudState, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
+use router_core::spec::{HopSpec, NeighSpec, NudState, RouteOp, RouteSpec, TunnelMode, TunnelOptions, TunnelSpec};
 use router_core::time::Instant;
 use router_core::worker::{Fixed, Outbox, Worker};
 use std::net::IpAddr;
@@ -102,6 +102,7 @@ impl<O: Observer> Bed<O> {
             mtu: None,
             dev: None,
             underlay_table: None,
+            options: TunnelOptions::default(),
         };
         router.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("a prefix")]).expect("a tunnel");
         let mut bed =
