@@ -20,6 +20,7 @@
 //! | the object is a resolved adjacency (of a gateway or of the destination), or a tunnel over one; its port up, the packet within its MTU | general path |
 //! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
+mod guard;
 mod send;
 mod survey;
 mod tunnel;
@@ -178,6 +179,10 @@ impl<O: Observer> Worker<O> {
     pub(super) fn pass(&mut self, batch: &mut [Frame], port: &PortInfo, tables: &Tables, out: &Outbox) {
         self.passes.survey(port, batch);
         self.passes.look_up(batch, port, tables);
+        let flags = tables.ports.flags(port.id);
+        if !flags.is_empty() {
+            self.passes.leave_to_the_guard(batch, flags);
+        }
         if O::ON {
             self.leave_to_the_observer(batch, port, tables);
         }
