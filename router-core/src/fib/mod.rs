@@ -113,6 +113,15 @@ impl Fib {
             IpNet::V6(p) => self.v6.remove(memory, &p.network().octets(), p.prefix_len(), cover),
         }
     }
+
+    /// The object for a destination, leaving the zero-length prefix out of account; [`ObjectId::NO_ROUTE`] where only that
+    /// fits.
+    pub fn lookup_specific(&self, dst: &IpAddr) -> ObjectId {
+        match dst {
+            IpAddr::V4(a) => self.v4.lookup_specific(&self.lines, *a),
+            IpAddr::V6(a) => self.v6.lookup_specific(&self.lines, *a),
+        }
+    }
 }
 
 impl Drop for Fib {

@@ -207,6 +207,13 @@ impl<A: Address> Trie<A> {
         object(0, default)
     }
 
+    /// The object without the zero-length prefix.
+    pub(super) fn lookup_specific(&self, lines: &Lines, dst: A) -> ObjectId {
+        let mut out = [ObjectId::NO_ROUTE];
+        self.group(lines.reader(), self.direct.get(), &[dst], &mut out, 0);
+        out[0]
+    }
+
     /// Looks up `dst[i]` into `out[i]`, as far as both slices go.
     #[inline]
     pub(super) fn lookup_batch(&self, lines: &Lines, dst: &[A], out: &mut [ObjectId]) {
