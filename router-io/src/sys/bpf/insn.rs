@@ -1,4 +1,4 @@
-//! A few eBPF instructions: enough to write the programs of [`super::sink`] and [`super::live`] without a compiler.
+//! A few eBPF instructions: enough to write the programs of ports, and of [`crate::traffic`], without a compiler.
 //! See the kernel's `Documentation/bpf/standardization/instruction-set.rst`.
 
 /// A register.
@@ -94,6 +94,8 @@ pub enum Helper {
     KtimeGetNs = 5,
     /// `bpf_redirect`
     Redirect = 23,
+    /// `bpf_redirect_map`
+    RedirectMap = 51,
     /// `bpf_xdp_adjust_tail`
     XdpAdjustTail = 65,
 }
