@@ -12,7 +12,6 @@ const MAP_TYPE_ARRAY: u32 = 2;
 pub struct ArrayMap {
     fd: OwnedFd,
     size: usize,
-    len: usize,
 }
 
 impl ArrayMap {
@@ -20,22 +19,12 @@ impl ArrayMap {
     pub fn new(size: usize, len: usize) -> io::Result<Self> {
         let mut attr = Attr::new().word(0, MAP_TYPE_ARRAY).word(4, 4).word(8, size as u32).word(12, len as u32);
         // SAFETY: MAP_CREATE reads plain numbers and makes a descriptor.
-        Ok(ArrayMap { fd: unsafe { attr.call_for_fd(MAP_CREATE) }?, size, len })
+        Ok(ArrayMap { fd: unsafe { attr.call_for_fd(MAP_CREATE) }?, size })
     }
 
     /// Its descriptor, for instructions.
     pub fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
-    }
-
-    /// How many values it has.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether it has none; the kernel makes no such map.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Copies value `i` to `to`, which must have the values' size.
