@@ -1,5 +1,6 @@
 //! The desired state that a configuration describes.
 
+use super::broker::{BrokerPlan, JoinPlan};
 use crate::control::Access;
 use ipnet::IpNet;
 use router_core::addr::MacAddr;
@@ -38,6 +39,10 @@ pub struct Plan {
     pub filters: BTreeMap<String, FilterSpec>,
     /// What ports and tunnels ask of their packets, by name, where they say anything.
     pub guards: BTreeMap<String, GuardSpec>,
+    /// `[broker]`.
+    pub broker: Option<BrokerPlan>,
+    /// `[tunnel.NAME]` that a broker elsewhere gives, by name.
+    pub joins: BTreeMap<String, JoinPlan>,
     /// `[routes]`, in the order of the file, tables filled in.
     pub routes: Vec<RouteSpec>,
 }

@@ -15,7 +15,7 @@ mod tunnels;
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{TunnelError, TunnelInfo};
+pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo, check_tunnel_spec};
 
 use crate::addr::MacAddr;
 use crate::advert::Adverts;
@@ -27,7 +27,7 @@ use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
-use crate::tables::{PortTable, Tables};
+use crate::tables::{GateTable, PortTable, Tables};
 use crate::time::Instant;
 use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
@@ -54,6 +54,7 @@ pub struct Router {
     seed: u64,
     decap: DecapTable,
     guarding: guards::Guarding,
+    gates: GateTable,
     reassembler: Reassembler,
     worker: Worker<Tap>,
     tables: Arc<Tables>,
@@ -85,6 +86,7 @@ impl Router {
             ports: PortTable::default(),
             routing: routing.tables(),
             decap: DecapTable::default(),
+            gates: GateTable::default(),
             settings: Arc::clone(&settings),
             guards: Arc::default(),
             mapped_ports: Arc::new([]),
@@ -103,6 +105,7 @@ impl Router {
             seed,
             decap: DecapTable::new(seed ^ 5),
             guarding: guards::Guarding::default(),
+            gates: GateTable::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
@@ -211,6 +214,7 @@ impl Router {
     /// work before it calls again.
     pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) -> bool {
         self.refresh_tunnels(now);
+        self.follow_addresses(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
             let guards = self.compile_guards(routing.is_some());
@@ -220,6 +224,7 @@ impl Router {
                 ports: self.ports.clone(),
                 routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
                 decap: self.decap.clone(),
+                gates: self.gates.clone(),
                 settings: Arc::clone(&self.settings),
                 guards,
                 mapped_ports: self.mapped_ports(),
@@ -240,6 +245,7 @@ impl Router {
         self.announce(now, out);
         self.advertise(now, out);
         self.poll_translators(now, out);
+        self.poll_tunnels(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();

@@ -156,7 +156,7 @@ impl<O: Observer> Worker<O> {
         }
         let kind = match why {
             PuntReason::Arp | PuntReason::Ndp { .. } => LimitKind::Neighbor,
-            PuntReason::IcmpError(_) => LimitKind::Icmp,
+            PuntReason::IcmpError(_) | PuntReason::EchoReply(_) => LimitKind::Icmp,
             PuntReason::Resolve { .. } | PuntReason::Reassemble(_) | PuntReason::Translate { .. } => LimitKind::Other,
         };
         let port = frame.meta.port;

@@ -63,6 +63,7 @@ fn router(now: Instant, counters: &Arc<WorkerCounters>, guarded: bool, out: &mut
         mtu: None,
         dev: None,
         underlay_table: None,
+        options: Default::default(),
     };
     r.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("a prefix")]).expect("a tunnel");
     for (dst, via, dev) in [
