@@ -74,7 +74,7 @@ pub(super) struct Passes {
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
     /// The tables of those tunnels; None: the general path knows what to do.
-    inner: Vec<Option<(TableId, PortFlags)>>,
+    inner: Vec<Option<TableId>>,
     /// Places in `ids4` or `ids6` of packets whose tunnel belongs to another table than the port.
     elsewhere: Vec<(u16, Family, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.
