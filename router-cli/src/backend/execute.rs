@@ -1,6 +1,6 @@
 //! One operation on the control side.
 
-use super::{errors, inspect, show};
+use super::{count, errors, filter, inspect, show};
 use crate::control::{
     AddrSelect, AddrSpec, Answer, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect, TunnelChange, WireError,
 };
@@ -85,6 +85,11 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         Op::TunnelAnswers(name) => Ok(Answer::Answers(c.router_mut().probe_answers(&name).map_err(errors::tunnel)?)),
         Op::TunnelEnds => Ok(Answer::Tunnels(show::tunnel_ends(c))),
         Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
+        Op::FilterShow(select) => filter::show(c, &select),
+        Op::FilterAdd(f) => filter::add(c, f),
+        Op::FilterReplace(f) => filter::replace(c, f),
+        Op::FilterDelete(d) => filter::delete(c, d),
+        Op::FilterSet(change) => filter::set(c, &change),
         Op::TranslateShow(select) => show::translators(c, &select),
         Op::NextHopAdd(n) => next_hop(c, RouteOp::Add, &n),
         Op::NextHopReplace(n) => next_hop(c, RouteOp::Replace, &n),
@@ -105,6 +110,10 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             false => Err(WireError::not_found("\"duet trace show\" lists the traces")),
         },
         Op::TraceClear => Ok(Answer::Count(c.clear_traces() as u64)),
+        Op::CountAdd(target) => count::add(c, &target),
+        Op::CountShow => Ok(Answer::Counts(count::show(c))),
+        Op::CountDelete(target) => count::delete(c, &target),
+        Op::CountClear => Ok(Answer::Count(count::clear(c))),
         Op::Drops => Ok(Answer::Drops(inspect::drops(c))),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
         Op::RouteShow(_)

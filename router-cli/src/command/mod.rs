@@ -4,8 +4,10 @@
 mod batch;
 pub(crate) mod broker;
 pub(crate) mod capture;
+pub(crate) mod count;
 pub(crate) mod drops;
 pub(crate) mod explain;
+mod filter;
 mod restore;
 pub(crate) mod sample;
 pub(crate) mod trace;
@@ -177,6 +179,7 @@ impl<'a> Session<'a> {
                 Answer::Translators(list) => self.print(|out, o| output::translators(out, &list, o)),
                 _ => Err(unexpected()),
             },
+            Command::Filter(c) => self.filter(c),
             Command::NextHop(c) => self.nexthop(c),
             Command::Rule => self.print(output::rules),
             Command::Help(object) => Err(Failure::new(exit::SYNTAX, usage(Some(object)))),

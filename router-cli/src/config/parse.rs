@@ -18,7 +18,7 @@ use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
 const SECTIONS: &[&str] =
-    &["router", "port", "tunnel", "translate", "broker", "routes", "neigh", "nexthop", "icmp", "neighbor"];
+    &["router", "port", "tunnel", "translate", "broker", "filter", "routes", "neigh", "nexthop", "icmp", "neighbor"];
 
 /// Where things of a plan stand in the file, for the checks across sections.
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub(super) struct Places {
     pub ports: Vec<(String, Range<usize>)>,
     pub tunnels: Vec<(String, Range<usize>)>,
     pub translators: Vec<(String, Range<usize>)>,
+    /// Filters that ports name.
+    pub filters: Vec<(String, Range<usize>)>,
     pub routes: Vec<Range<usize>>,
     pub neighs: Vec<Range<usize>>,
     pub nexthops: Vec<(u32, Range<usize>)>,
@@ -52,6 +54,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
             "tunnel" => super::tunnel::tunnels(value, &mut plan, &mut places, &mut problems),
             "translate" => super::translate::translators(value, &mut plan, &mut places, &mut problems),
             "broker" => plan.broker = super::broker::broker(value, &mut problems),
+            "filter" => super::filter::filters(value, &mut plan, &mut problems),
             "routes" => routes(value, &mut plan, &mut places, &mut problems),
             "neigh" => neighs(value, &mut plan, &mut places, &mut problems),
             "nexthop" => nexthops(value, &mut plan, &mut places, &mut problems),
@@ -272,6 +275,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
                 if value::valid_name(t) { Ok(t.to_owned()) } else { Err(format!("\"{t}\" cannot be a device's name")) }
             })
             .map(|(d, _)| d);
+        super::filter::guard(name, p.kind, &span, &mut s, (&mut *plan, &mut *places), problems);
         p.address = s.interface_addrs("address", problems);
         p.mac = s.mac("mac", problems);
         p.mtu = s.number("mtu", 68..=65_535, problems).map(|n| n as u32);

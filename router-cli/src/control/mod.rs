@@ -3,7 +3,9 @@
 
 mod broker;
 mod client;
+mod count;
 mod events;
+mod filter;
 mod inspect;
 mod lines;
 mod ops;
@@ -16,7 +18,9 @@ mod wire;
 pub use broker::*;
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
+pub use count::{CountInfo, CountTarget};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
+pub use filter::*;
 pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,

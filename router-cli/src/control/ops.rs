@@ -1,5 +1,7 @@
 //! Operations and answers.
 
+use super::count::{CountInfo, CountTarget};
+use super::filter::*;
 use super::inspect::*;
 use super::select::*;
 use crate::grammar::Verb;
@@ -113,6 +115,21 @@ pub enum Op {
     /// List translators, one or all, and sessions of NAT64 if asked for.
     #[serde(rename = "translate.show")]
     TranslateShow(TranslateSelect),
+    /// List filters with their counters, and what ports ask of their packets.
+    #[serde(rename = "filter.show")]
+    FilterShow(FilterSelect),
+    /// Add rules to a filter, which is made if it is not there.
+    #[serde(rename = "filter.add")]
+    FilterAdd(FilterRules),
+    /// Give a filter these rules, all at once.
+    #[serde(rename = "filter.replace")]
+    FilterReplace(FilterRules),
+    /// Remove a rule or a filter.
+    #[serde(rename = "filter.del")]
+    FilterDelete(FilterDelete),
+    /// Change what a port asks of its packets.
+    #[serde(rename = "filter.set")]
+    FilterSet(Box<GuardChange>),
     /// New next-hop object.
     #[serde(rename = "nexthop.add")]
     NextHopAdd(NextHopSpec),
@@ -146,6 +163,18 @@ pub enum Op {
     /// End and forget all traces; answers with their number.
     #[serde(rename = "trace.clear")]
     TraceClear,
+    /// Count a route or next hop from now on.
+    #[serde(rename = "count.add")]
+    CountAdd(CountTarget),
+    /// What was counted.
+    #[serde(rename = "count.show")]
+    CountShow,
+    /// Count something no more.
+    #[serde(rename = "count.del")]
+    CountDelete(CountTarget),
+    /// Count nothing any more; answers with how many there were.
+    #[serde(rename = "count.clear")]
+    CountClear,
     /// Why packets were dropped, with the last of them.
     #[serde(rename = "drops")]
     Drops,
@@ -235,8 +264,10 @@ impl Op {
                 | Op::TunnelShow(_)
                 | Op::TunnelEnds
                 | Op::TranslateShow(_)
+                | Op::FilterShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
+                | Op::CountShow
                 | Op::Drops
                 | Op::Monitor(_)
                 | Op::Stats
@@ -247,9 +278,10 @@ impl Op {
 
 impl Op {
     /// Whether it needs the right to change the router although it changes nothing that a batch could hold: it shows the
-    /// contents of other people's packets.
+    /// contents of other people's packets, or makes the router do more work.
     pub fn is_inspection(&self) -> bool {
         matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceDelete(_) | Op::TraceClear)
+            || matches!(self, Op::CountAdd(_) | Op::CountDelete(_) | Op::CountClear)
     }
 }
 
@@ -279,6 +311,8 @@ pub enum Answer {
     Answers(Vec<ProbeAnswer>),
     /// Translators.
     Translators(Vec<TranslatorInfo>),
+    /// Filters.
+    Filters(FiltersInfo),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
     /// What becomes of a packet.
@@ -287,6 +321,8 @@ pub enum Answer {
     Capture(CapturePage),
     /// Traces.
     Traces(Vec<TraceInfo>),
+    /// Counted routes and next hops.
+    Counts(Vec<CountInfo>),
     /// Drop reasons that occurred.
     Drops(Vec<DropInfo>),
     /// Counters.

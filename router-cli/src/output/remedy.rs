@@ -60,6 +60,13 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
         "neighbor_table_full" => {
             "A scan of a large prefix, or more hosts than max_entries in [neighbor]: \"duet neigh\"."
         }
+        "filter_in" | "filter_out" | "filter_local" => {
+            "\"duet -s filter\" shows what each rule has matched, \"duet explain\" which rule a packet meets."
+        }
+        "urpf" => "Sources that do not belong behind this port: \"duet explain\" shows where their route leads.",
+        "limit_neighbor" | "limit_icmp" | "limit_other" => {
+            "A flood, or a very large link: \"duet drops\" shows whose packets; raise limit_neighbor, limit_icmp or limit_other."
+        }
         "tunnel_unknown_peer" => {
             "Somebody sends tunnel packets without being configured: add the tunnel, or ignore it."
         }

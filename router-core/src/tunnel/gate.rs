@@ -81,8 +81,8 @@ impl Gate {
         &self.state
     }
 
-    /// Of a tunnel.
-    pub fn new(spec: &TunnelSpec, state: Arc<TunnelState>, object: Option<ObjectId>) -> Self {
+    /// Of a tunnel. `awaited`: the control side waits for echo replies out of it.
+    pub fn new(spec: &TunnelSpec, state: Arc<TunnelState>, object: Option<ObjectId>, awaited: bool) -> Self {
         let (shape, o) = (spec.mode.shape(), &spec.options);
         Gate {
             shape,
@@ -92,7 +92,7 @@ impl Gate {
             derived: o.sixrd.as_ref().map(Derived::new),
             allowed: o.allowed.clone(),
             rate: o.rate,
-            keepalive: object.is_some(),
+            keepalive: awaited,
             object,
             state,
         }

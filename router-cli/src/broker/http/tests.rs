@@ -54,6 +54,7 @@ fn updates_as_clients_send_them() {
         assert_eq!((r.0, r.1.as_str()), (StatusCode::OK, "good 192.0.2.2\n"));
         assert_eq!(b.tunnels(), [(format!("tb{id}"), "192.0.2.2".into())]);
         assert_eq!(b.route("2001:db8:7000::/48"), Some(format!("tb{id}")));
+        assert_eq!(b.allowed(&format!("tb{id}")), ["2001:db8:7::/64", "2001:db8:7000::/48"]);
         let again = get(&b, &update(""), &[BASIC, AGENT]).await;
         assert_eq!(again.1, "nochg 192.0.2.2\n");
         // Everything in the query, as some write it.

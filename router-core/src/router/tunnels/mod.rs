@@ -242,8 +242,9 @@ impl Router {
     /// The gate of a tunnel, as its parameters are now.
     fn set_gate(&mut self, id: PortId) {
         let Some(t) = self.tunnels.all.get(&id) else { return };
-        let object = (t.keeper.is_some() || t.probes.is_some()).then(|| self.routing.tunnel_object(id)).flatten();
-        let gate = Gate::new(&t.spec, Arc::clone(&t.state), object);
+        let object = self.routing.tunnel_object(id);
+        let awaited = t.keeper.is_some() || t.probes.is_some();
+        let gate = Gate::new(&t.spec, Arc::clone(&t.state), object, awaited);
         self.ports.set_careful(id, gate.is_careful());
         self.gates.set(id, Some(Arc::new(gate)));
         self.changed = true;
@@ -302,7 +303,7 @@ impl Router {
 
     /// Gives tunnels whose local end follows a port the address that the port has now. A port without one leaves them as
     /// they are.
-    pub(super) fn follow_ports(&mut self, now: Instant) {
+    pub(super) fn follow_local_ends(&mut self, now: Instant) {
         for name in std::mem::take(&mut self.tunnels.moved_ports) {
             let ids = self.tunnels.followers.get(&name).cloned().unwrap_or_default();
             let Some(port) = self.port_names.get(&name).and_then(|id| self.ports.get(*id)).cloned() else { continue };
