@@ -248,10 +248,9 @@ impl Store {
                     let place = format!("{} {}", pool.of.name(), pool.net);
                     let from = meta.get(place.as_str())?.map_or(0, |v| v.value()) % pool.size();
                     let mut index = from;
-                    loop {
-                        // A prefix that was given back is used again only after all others: whoever had it may still
-                        // be sending.
-                        let Some(part) = pool.part(index) else { break };
+                    // A prefix that was given back is used again only after all others: whoever had it may still be
+                    // sending.
+                    while let Some(part) = pool.part(index) {
                         let key = key_of(&IpNet::V6(part));
                         if prefixes.get(key)?.is_none() {
                             prefixes.insert(key, id)?;
