@@ -420,7 +420,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let store = Store::open(&path).unwrap();
-        assert_eq!(store.tunnels().unwrap(), [new.clone()]);
+        assert_eq!(store.tunnels().unwrap(), std::slice::from_ref(&new));
         assert_eq!(store.tunnels_of("joe").unwrap(), [new]);
         assert!(store.tunnels_of("ann").unwrap().is_empty());
         assert_eq!(

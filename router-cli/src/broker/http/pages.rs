@@ -210,11 +210,12 @@ async fn login((State(web), Extension(Peer(from)), headers): Asked, Form(form): 
     match web.login(origin, form.user, form.password, Spoken::Plain, None).await {
         Ok(account) => {
             let name = account.name.clone();
-            let _ = web.light(move |s| {
-                s.audit(origin, &name, "logged in");
-                Ok(())
-            })
-            .await;
+            let _ = web
+                .light(move |s| {
+                    s.audit(origin, &name, "logged in");
+                    Ok(())
+                })
+                .await;
             let id = web.sessions.open(&account.name);
             // Whoever had a session before has it no more: no session is fixed by somebody else.
             web.sessions.close(&headers);
