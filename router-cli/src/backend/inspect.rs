@@ -224,13 +224,18 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
             };
             ("decided", format!("{by}: {says}"), false)
         }
+        Event::Filtered { port, rule, allowed } => {
+            let by = if rule == 0 { "no rule".to_owned() } else { format!("rule {rule}") };
+            ("filter", format!("of {}: {by}, {}", name(port), if allowed { "passes" } else { "turned away" }), false)
+        }
+        Event::Clamped { from, to } => ("mss", format!("{from} -> {to}"), false),
         Event::Aged => ("ttl", "one less".to_owned(), false),
         Event::Encapsulated(t) => ("encap", format!("into {}, {len} bytes now", name(t)), true),
         Event::Decapsulated(t) => ("decap", format!("out of {}, {len} bytes now", name(t)), true),
         Event::Local(l) => {
             let what = match l {
                 Local::Echo => "an echo request for the router",
-                Local::InFour => "a tunnel packet for the router",
+                Local::Tunnel => "a tunnel packet for the router",
                 Local::TcpReset => "a TCP segment for the router",
                 Local::Ndp => "neighbour discovery",
                 Local::Reassemble => "a fragment for the router",
@@ -258,6 +263,7 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
                 Punted::Resolve { port, neighbor } => format!("waits for {neighbor} on {}", name(port)),
                 Punted::Reassemble => "reassembly".to_owned(),
                 Punted::IcmpError => "an ICMP error".to_owned(),
+                Punted::EchoReply => "an answer to a keepalive".to_owned(),
                 Punted::Translate(_) => "a translator's session".to_owned(),
             };
             ("control", what, false)

@@ -12,7 +12,7 @@ use crate::frame::{Frame, Gso, GsoKind};
 use crate::headers::protocol;
 use crate::icmp::{self, Offender};
 use crate::object::{Group, Object, ObjectId};
-use crate::observe::{Punted, Withheld};
+use crate::observe::{Direction, Punted, Withheld};
 use crate::packet::Packet;
 use crate::port::{Medium, PortId, PortInfo, TableId};
 use crate::spec::NudState;
@@ -135,7 +135,7 @@ impl Router {
     }
 
     /// The port through which packets from a host come, if routes are symmetric.
-    fn towards(&self, from: IpAddr) -> Option<(Arc<PortInfo>, &'static str)> {
+    pub(super) fn towards(&self, from: IpAddr) -> Option<(Arc<PortInfo>, &'static str)> {
         if let Some(port) = self.ports.iter().find(|p| p.on_link(&from) && !p.owns(&from)) {
             return Some((port.clone(), "on whose link the source is"));
         }
@@ -286,6 +286,25 @@ impl Teller<'_> {
                     s.steps.push(Step::Forwarder { name: by.clone(), verdict });
                 }
             }
+            Seen::Filtered { port, direction, filter, rule, judged } => s.steps.push(Step::Filter {
+                place: match direction {
+                    Direction::In => format!("in by {}", self.name(*port)),
+                    Direction::Out => format!("out by {}", self.name(*port)),
+                    Direction::Local => "to the router".to_owned(),
+                },
+                filter: filter.clone(),
+                number: judged.rule.map(|i| i + 1),
+                rule: match rule {
+                    Some(rule) => rule.clone(),
+                    None if judged.hidden => "its transport header is cut or hidden by fragments".to_owned(),
+                    None => "no rule matches".to_owned(),
+                },
+                action: judged.action,
+            }),
+            Seen::SourceChecked { port, check, allowed } => {
+                s.steps.push(Step::SourceCheck { dev: self.name(*port), check: check.to_string(), allowed: *allowed });
+            }
+            Seen::Clamped { from, to } => s.steps.push(Step::Mss { from: *from, to: *to }),
             Seen::Aged => {
                 let to = s.ttl.saturating_sub(1);
                 s.steps.push(Step::Ttl { from: s.ttl, to });
@@ -369,6 +388,8 @@ impl Teller<'_> {
                 self.limit(s, if g.mtu > 0 { g.mtu.min(port) } else { port }, g.port);
             }
             Object::Encap(e) => self.limit(s, e.mtu, e.tunnel),
+            // What it stands for comes next.
+            Object::Counted(_) => return,
             Object::Plugin(_) | Object::Group(_) | Object::Discard(_) | Object::Local | Object::Broadcast => {}
         }
         s.object = Some(object.clone());
@@ -389,9 +410,9 @@ impl Teller<'_> {
         s.ttl = outer.as_ref().map_or(s.ttl, |o| o.ttl);
         s.steps.push(Step::Encap {
             tunnel: self.name(tunnel),
-            mode: words::mode(e.mode, s.before.map(|p| p.family)).to_owned(),
-            local: e.local,
-            remote: e.remote,
+            mode: words::mode(e.facts.mode, s.before.map(|p| p.family)).to_owned(),
+            local: e.facts.local,
+            remote: outer.as_ref().map_or(e.facts.remote, |o| o.dst),
             added,
             outer,
             recursion: self.router.routing.carrier_recursion(tunnel),
@@ -420,14 +441,20 @@ impl Teller<'_> {
             }
         }
         let member = |(id, buckets): (ObjectId, usize)| {
-            let (via, dev, what) = match self.tables.routing.objects.get(id) {
+            let object = match self.tables.routing.objects.get(id) {
+                Some(Object::Counted(c)) => self.tables.routing.objects.get(c.next),
+                object => object,
+            };
+            let (via, dev, what) = match object {
                 Some(Object::Forward(f)) => (f.gateway, Some(f.port), None),
                 Some(Object::Incomplete(i)) => (Some(i.gateway), Some(i.port), None),
                 Some(Object::Glean(g)) => (None, Some(g.port), None),
                 Some(Object::Encap(e)) => (None, Some(e.tunnel), None),
                 Some(Object::Discard(r)) => (None, None, Some(r.name().to_owned())),
                 Some(Object::Plugin(p)) => (None, None, Some(p.forwarder.name().to_owned())),
-                Some(Object::Group(_) | Object::Local | Object::Broadcast) | None => (None, None, None),
+                Some(Object::Group(_) | Object::Counted(_) | Object::Local | Object::Broadcast) | None => {
+                    (None, None, None)
+                }
             };
             Member { via, dev: dev.map(|d| self.name(d)), what, buckets, chosen: Some(id) == chosen }
         };
@@ -440,6 +467,7 @@ impl Teller<'_> {
             Punted::Ndp => End::Consumed { what: "neighbour discovery".into() },
             Punted::Reassemble => End::Consumed { what: "reassembly".into() },
             Punted::Translate(_) => End::Consumed { what: "a session of the translator, then translation".into() },
+            Punted::EchoReply => End::Consumed { what: "an answer to a tunnel's keepalive".into() },
             Punted::IcmpError => End::Consumed { what: "an ICMP error, read for path MTUs of tunnels".into() },
             Punted::Resolve { port, neighbor } => {
                 // A host on the link was told of by its own step already.

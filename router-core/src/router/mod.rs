@@ -5,15 +5,17 @@
 
 mod explain;
 mod explain_words;
+mod guards;
 mod links;
 mod own;
 mod punts;
 mod translators;
 mod tunnels;
 
+pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{TunnelError, TunnelInfo};
+pub use tunnels::{LearnedMtu, Life, MtuCause, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec};
 
 use crate::addr::MacAddr;
 use crate::advert::Adverts;
@@ -25,7 +27,7 @@ use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
-use crate::tables::{PortTable, Tables};
+use crate::tables::{GateTable, PortTable, Tables};
 use crate::time::Instant;
 use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
@@ -51,6 +53,8 @@ pub struct Router {
     translators: BTreeMap<PortId, translators::TranslatorState>,
     seed: u64,
     decap: DecapTable,
+    gates: GateTable,
+    guarding: guards::Guarding,
     reassembler: Reassembler,
     worker: Worker<Tap>,
     tables: Arc<Tables>,
@@ -82,7 +86,9 @@ impl Router {
             ports: PortTable::default(),
             routing: routing.tables(),
             decap: DecapTable::default(),
+            gates: GateTable::default(),
             settings: Arc::clone(&settings),
+            guards: Arc::default(),
             mapped_ports: Arc::new([]),
         });
         let mut router = Router {
@@ -98,6 +104,8 @@ impl Router {
             translators: BTreeMap::new(),
             seed,
             decap: DecapTable::new(seed ^ 5),
+            gates: GateTable::default(),
+            guarding: guards::Guarding::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
@@ -206,15 +214,19 @@ impl Router {
     /// work before it calls again.
     pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) -> bool {
         self.refresh_tunnels(now);
+        self.follow_addresses(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
+            let guards = self.compile_guards(routing.is_some());
             self.changed = false;
             self.tables = Arc::new(Tables {
                 version: self.tables.version + 1,
                 ports: self.ports.clone(),
                 routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
                 decap: self.decap.clone(),
+                gates: self.gates.clone(),
                 settings: Arc::clone(&self.settings),
+                guards,
                 mapped_ports: self.mapped_ports(),
             });
             publish(&self.tables);
@@ -233,6 +245,7 @@ impl Router {
         self.announce(now, out);
         self.advertise(now, out);
         self.poll_translators(now, out);
+        self.poll_tunnels(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();

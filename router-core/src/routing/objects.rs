@@ -4,14 +4,15 @@
 //! objects finds exactly those to render again when one of them changes.
 
 use super::facts::Facts;
+use crate::counters::Traffic;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
-use crate::forward::tunnel::OuterV4;
 use crate::next_hop::buckets::{Member, buckets};
-use crate::object::{Encap, Forward, Glean, Group, Incomplete, Object, ObjectId, Plugin, Rewrite};
+use crate::object::{Counted, Encap, Forward, Glean, Group, Incomplete, Object, ObjectId, Plugin, Rewrite};
 use crate::port::{Medium, PortId, PortKind};
 use crate::resolve::{Leaf, Share};
 use crate::tables::ObjectTable;
+use crate::tunnel::Outer;
 use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -35,6 +36,8 @@ pub(crate) enum Def {
     Plugin(Arc<dyn Forwarder>, ObjectId),
     /// The same content as another object.
     Copy(ObjectId),
+    /// Counted on the way to another object.
+    Counted(Arc<Traffic>, ObjectId),
 }
 
 #[derive(Debug)]
@@ -58,7 +61,10 @@ pub(crate) struct Objects {
     unread: Arc<AtomicBool>,
     changed: bool,
     /// Objects that carry a tunnel; the tunnels whose carrier was rendered since somebody asked.
-    carriers: HashMap<ObjectId, PortId, FixedState>,
+    carriers: HashMap<ObjectId, BTreeMap<PortId, u32>, FixedState>,
+    /// Next hops that are counted, and the objects with what their counting ones stand before.
+    hops: BTreeMap<(PortId, Option<IpAddr>), Arc<Traffic>>,
+    shadows: BTreeMap<ObjectId, ObjectId>,
     moved: BTreeSet<PortId>,
     free: Vec<ObjectId>,
     /// Freed, but FIB entries not yet written may still point here.
@@ -78,6 +84,8 @@ impl Objects {
             unread: Arc::default(),
             changed: true,
             carriers: HashMap::with_hasher(FixedState::with_seed(seed ^ 4)),
+            hops: BTreeMap::new(),
+            shadows: BTreeMap::new(),
             moved: BTreeSet::new(),
             free: Vec::new(),
             freed: Vec::new(),
@@ -115,15 +123,17 @@ impl Objects {
 
     /// A new object.
     pub(crate) fn make(&mut self, def: Def, facts: &Facts) -> ObjectId {
-        let id = match self.free.pop() {
-            Some(id) => id,
-            None => {
-                self.slots.push(None);
-                ObjectId((self.slots.len() - 1) as u32)
-            }
-        };
+        let id = self.number();
         self.set(id, def, facts);
         id
+    }
+
+    /// A number that nobody uses.
+    fn number(&mut self) -> ObjectId {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            ObjectId((self.slots.len() - 1) as u32)
+        })
     }
 
     /// Gives an object another definition and renders it, with all that copy it.
@@ -147,6 +157,7 @@ impl Objects {
     fn unset(&mut self, id: ObjectId) -> Option<Vec<ObjectId>> {
         let slot = self.slots.get_mut(id.0 as usize)?.take()?;
         self.index(id, &slot.def, false);
+        self.drop_shadow(id);
         if let Def::Group(shares) = &slot.def {
             for s in shares {
                 self.unshare(s.leaf);
@@ -177,7 +188,7 @@ impl Objects {
                 }
                 return;
             }
-            Def::Fixed(_) | Def::Plugin(..) => return,
+            Def::Fixed(_) | Def::Plugin(..) | Def::Counted(..) => return,
         };
         for key in keys {
             let users = self.by_link.entry(key).or_default();
@@ -232,10 +243,38 @@ impl Objects {
         ids.into_iter().for_each(|id| self.render(id, facts));
     }
 
-    /// From now on [`Objects::take_moved`] names the tunnel when this object changes.
-    pub(crate) fn watch(&mut self, carrier: ObjectId, tunnel: PortId) {
-        self.carriers.insert(carrier, tunnel);
+    /// The object that carries a tunnel: one for all that leave by the same leaf, so that a packet of any of them finds it
+    /// in the cache. From now on [`Objects::take_moved`] names the tunnel when what it can carry changes.
+    pub(crate) fn carrier(&mut self, def: Def, tunnel: PortId, facts: &Facts) -> (ObjectId, Option<Leaf>) {
         self.moved.insert(tunnel);
+        let (id, leaf) = match def {
+            Def::Leaf(leaf) => (self.share(leaf, facts), Some(leaf)),
+            // Nothing leads there.
+            Def::Fixed(_) => return (ObjectId::NO_ROUTE, None),
+            def => (self.make(def, facts), None),
+        };
+        // Twice for a moment, when a tunnel's carrier is exchanged for the same one.
+        *self.carriers.entry(id).or_default().entry(tunnel).or_default() += 1;
+        (id, leaf)
+    }
+
+    /// Gives back what [`Objects::carrier`] gave.
+    pub(crate) fn drop_carrier(&mut self, id: ObjectId, leaf: Option<Leaf>, tunnel: PortId) {
+        if let Some(tunnels) = self.carriers.get_mut(&id) {
+            if let Some(n) = tunnels.get_mut(&tunnel) {
+                *n -= 1;
+                if *n == 0 {
+                    tunnels.remove(&tunnel);
+                }
+            }
+            if tunnels.is_empty() {
+                self.carriers.remove(&id);
+            }
+        }
+        match leaf {
+            Some(leaf) => self.unshare(leaf),
+            None => self.free(id),
+        }
     }
 
     /// Tunnels whose carrier may have another content than at the last call.
@@ -244,18 +283,22 @@ impl Objects {
     }
 
     fn render(&mut self, id: ObjectId, facts: &Facts) {
-        if let Some(tunnel) = self.carriers.get(&id) {
-            self.moved.insert(*tunnel);
-        }
+        let counted = self.counted(id, facts);
         let Some(Some(slot)) = self.slots.get(id.0 as usize) else { return };
         let object = match &slot.def {
+            Def::Counted(traffic, next) => Object::Counted(Counted { traffic: traffic.clone(), next: *next }),
             Def::Fixed(o) => o.clone(),
-            Def::Leaf(leaf) => self.leaf(leaf, facts),
+            Def::Leaf(leaf) => counted.unwrap_or_else(|| self.leaf(leaf, facts)),
             Def::Group(shares) => group(shares, &slot.members, facts),
             Def::Plugin(forwarder, next) => Object::Plugin(Plugin { forwarder: forwarder.clone(), next: *next }),
             Def::Copy(of) => self.table.get(*of).cloned().unwrap_or(Object::Discard(DropReason::NextHopUnusable)),
         };
         let copies = slot.copies.clone();
+        if let Some(tunnels) = self.carriers.get(&id)
+            && !self.table.get(id).is_some_and(|old| carries_alike(old, &object))
+        {
+            self.moved.extend(tunnels.keys());
+        }
         self.table.set(id, Some(object));
         self.changed = true;
         for copy in copies {
@@ -263,6 +306,59 @@ impl Objects {
                 self.render(copy, facts);
             }
         }
+    }
+
+    /// What stands for a next hop that is counted and can be used: its proper content gets an object of its own.
+    fn counted(&mut self, id: ObjectId, facts: &Facts) -> Option<Object> {
+        if self.hops.is_empty() {
+            return None;
+        }
+        let Some(Some(Slot { def: Def::Leaf(leaf), .. })) = self.slots.get(id.0 as usize) else { return None };
+        let traffic = self.hops.get(&(leaf.port, leaf.gateway))?.clone();
+        let content = self.leaf(leaf, facts);
+        if matches!(content, Object::Discard(_)) {
+            return None;
+        }
+        let next = match self.shadows.get(&id) {
+            Some(shadow) => *shadow,
+            None => {
+                let shadow = self.number();
+                let def = Def::Fixed(Object::Discard(DropReason::NextHopUnusable));
+                if let Some(place) = self.slots.get_mut(shadow.0 as usize) {
+                    *place = Some(Slot { def, members: Vec::new(), copies: Vec::new() });
+                }
+                self.shadows.insert(id, shadow);
+                shadow
+            }
+        };
+        self.table.set(next, Some(content));
+        Some(Object::Counted(Counted { traffic, next }))
+    }
+
+    fn drop_shadow(&mut self, id: ObjectId) {
+        if let Some(shadow) = self.shadows.remove(&id) {
+            self.free(shadow);
+        }
+    }
+
+    /// Counts what goes to a next hop from now on, or no more.
+    pub(crate) fn count_hop(&mut self, hop: (PortId, Option<IpAddr>), traffic: Option<Arc<Traffic>>, facts: &Facts) {
+        let on = traffic.is_some();
+        match traffic {
+            Some(t) => _ = self.hops.insert(hop, t),
+            None => _ = self.hops.remove(&hop),
+        }
+        for id in self.by_link.get(&hop).cloned().unwrap_or_default() {
+            self.render(id, facts);
+            if !on {
+                self.drop_shadow(id);
+            }
+        }
+    }
+
+    /// Next hops that are counted.
+    pub(crate) fn counted_hops(&self) -> &BTreeMap<(PortId, Option<IpAddr>), Arc<Traffic>> {
+        &self.hops
     }
 
     fn leaf(&self, leaf: &Leaf, facts: &Facts) -> Object {
@@ -275,15 +371,11 @@ impl Objects {
             (PortKind::Tunnel, ..) => match facts.tunnels.get(&leaf.port) {
                 Some(t) if t.outcome.usable() => Object::Encap(Encap {
                     tunnel: leaf.port,
-                    mode: t.facts.mode,
-                    local: t.facts.local,
-                    remote: t.facts.remote,
-                    ttl: t.facts.ttl,
-                    tos: t.facts.tos,
-                    df: t.facts.df,
                     mtu: cap(t.facts.mtu),
-                    outer: OuterV4::new(&t.facts),
+                    carries: t.facts.mode.shape().carries,
                     carrier: t.carrier,
+                    outer: Outer::of(&t.facts),
+                    facts: Arc::clone(&t.facts),
                 }),
                 Some(t) if t.outcome.looped => Object::Discard(DropReason::TunnelNesting),
                 _ => unusable,
@@ -348,6 +440,15 @@ impl Objects {
     /// Freed numbers that wait for readers.
     pub(crate) fn waiting(&self) -> usize {
         self.freed.len() + self.quarantine.iter().map(|(_, v)| v.len()).sum::<usize>()
+    }
+}
+
+/// Whether a tunnel over one object carries what it carries over the other. Not sure of all of them.
+fn carries_alike(old: &Object, new: &Object) -> bool {
+    match (old, new) {
+        (Object::Forward(a), Object::Forward(b)) => (a.port, a.mtu) == (b.port, b.mtu),
+        (Object::Encap(a), Object::Encap(b)) => (a.tunnel, a.mtu) == (b.tunnel, b.mtu),
+        _ => false,
     }
 }
 

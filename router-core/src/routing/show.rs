@@ -271,7 +271,7 @@ impl Routing {
         let domain = domain_of(table);
         let object = self.rib.domains.get(&domain)?.fib.lookup(dst);
         let covers = self.rib.covers(domain, &host(dst));
-        let used = |(_, id): &(u8, EntryId)| self.rib.entries.get(*id).is_some_and(|e| e.installed.is_some());
+        let used = |(_, id): &(u8, EntryId)| self.rib.entries.get(*id).is_some_and(|e| e.installed().is_some());
         let (_, entry) = covers.into_iter().find(used)?;
         let e = self.rib.entries.get(entry)?;
         let chain = self.chains.get(e.chain)?;
@@ -301,6 +301,7 @@ impl Routing {
                     None => break,
                 },
                 Some(Object::Plugin(p)) => id = p.next,
+                Some(Object::Counted(c)) => id = c.next,
                 Some(Object::Discard(_) | Object::Local | Object::Broadcast) | None => break,
             }
         }

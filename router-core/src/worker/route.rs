@@ -4,18 +4,19 @@ use crate::addr::Family;
 use crate::drop_reason::DropReason;
 use crate::flow;
 use crate::forward::native::Native;
-use crate::forward::tunnel::{OVERHEAD, SixInFour};
 use crate::forward::via_inet6::ViaInet6;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
 use crate::headers::ipv4_options::{self, Stamp};
 use crate::headers::{ipv4, protocol};
 use crate::martian;
-use crate::object::{Forward, Object, ObjectId, Rewrite};
+use crate::object::{Encap, Forward, Object, ObjectId, Rewrite};
 use crate::observe::{Cause, Observer, Stage as Seen};
 use crate::packet::Packet;
 use crate::port::{Medium, PortCaps, PortId, PortInfo};
 use crate::time::Instant;
+use crate::tunnel::encapsulate::takes_super_frames;
+use crate::tunnel::{Encapsulate, Outer};
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use crate::{checksum, fragment, offload};
 use std::net::IpAddr;
@@ -36,21 +37,24 @@ struct Stage {
     caps: PortCaps,
     /// See [`Context::next`].
     next: ObjectId,
+    /// The largest segment size that a TCP SYN may tell from here on.
+    mss: Option<u16>,
 }
 
 impl Stage {
     /// A stage behind which there is no port: all offloads are done before it.
     fn at(id: ObjectId, next: ObjectId) -> Self {
-        Stage { again: Start::Object(id), caps: PortCaps::default(), next }
+        Stage { again: Start::Object(id), caps: PortCaps::default(), next, mss: None }
     }
 
-    /// A tunnel that adds `overhead` bytes. A super-frame goes in whole, and is cut behind it, outer headers and all, in one
-    /// go: what is decided here is the same for all segments.
-    fn tunnel(id: ObjectId, next: ObjectId, frame: &Frame, overhead: u32) -> Self {
+    /// A tunnel. A super-frame goes in whole where it may, and is cut behind it, outer headers and all, in one go: what is
+    /// decided here is the same for all segments.
+    fn tunnel(id: ObjectId, encap: &Encap, frame: &Frame) -> Self {
         const WHOLE: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true };
-        let fits = frame.len() as u32 + overhead <= u32::from(u16::MAX);
-        let caps = if frame.meta.gso.is_some() && fits { WHOLE } else { PortCaps::default() };
-        Stage { caps, ..Stage::at(id, next) }
+        let added = encap.outer.as_ref().map_or(0, Outer::len);
+        let whole = takes_super_frames(encap.outer.as_ref()) && frame.len() + added <= usize::from(u16::MAX);
+        let caps = if frame.meta.gso.is_some() && whole { WHOLE } else { PortCaps::default() };
+        Stage { caps, ..Stage::at(id, encap.carrier) }
     }
 }
 
@@ -137,9 +141,16 @@ impl<O: Observer> Worker<O> {
                         self.discard(step, job.frame, DropReason::MappedAddress);
                         return Ok(());
                     }
+                    if self.turns_back(step, &job.frame, encap) {
+                        self.refuse(step, job.frame, &packet, DropReason::TunnelReflection, 0);
+                        return Ok(());
+                    }
                     self.ident = self.ident.wrapping_add(1);
-                    let forwarder = SixInFour { encap, ident: self.ident };
-                    let stage = Stage::tunnel(id, encap.carrier, &job.frame, OVERHEAD);
+                    let forwarder = Encapsulate { encap, ident: self.ident };
+                    let Some(judged) = self.admit_out(step, job, &packet, encap.tunnel) else { return Ok(()) };
+                    job = judged;
+                    let mss = self.mss(step, &job.frame, &packet, encap.tunnel, encap.mtu);
+                    let stage = Stage { mss, ..Stage::tunnel(id, encap, &job.frame) };
                     match self.carry_out(step, &forwarder, job, packet, stage) {
                         Next::Done => return Ok(()),
                         Next::Object(mut j, p, next) => {
@@ -150,10 +161,17 @@ impl<O: Observer> Worker<O> {
                             self.note(&j.frame, || Seen::Encapsulated(encap.tunnel));
                             // From here on it is a packet of ours: nobody outside is told about its fate.
                             j.frame.meta.port = PortId::NONE;
+                            j.frame.meta.passed_out = false;
                             j.depth += 1;
                             (job, packet, id) = (j, p, next);
                         }
                     }
+                }
+                Object::Counted(counted) => {
+                    if !O::REHEARSAL {
+                        counted.traffic.count(packet.len);
+                    }
+                    id = counted.next;
                 }
                 Object::Plugin(plugin) => {
                     match self.carry_out(step, &*plugin.forwarder, job, packet, Stage::at(id, plugin.next)) {
@@ -189,7 +207,9 @@ impl<O: Observer> Worker<O> {
             self.redirect(step, &job.frame, &packet, hop);
             job.frame.meta.redirected = true;
         }
-        let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE };
+        let Some(job) = self.admit_out(step, job, &packet, hop.port) else { return };
+        let mss = self.mss(step, &job.frame, &packet, hop.port, hop.mtu);
+        let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE, mss };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
             self.carry_out(step, &Native(hop), job, packet, stage)
@@ -212,7 +232,7 @@ impl<O: Observer> Worker<O> {
         packet: Packet,
         stage: Stage,
     ) -> Next {
-        let Stage { again, caps, next } = stage;
+        let Stage { again, caps, next, mss } = stage;
         let takes_ttl = !is_own(&job.frame) && !job.frame.meta.ttl_taken;
         if takes_ttl && let Err(reason) = leaving(&packet) {
             self.refuse(step, job.frame, &packet, reason, 0);
@@ -261,6 +281,9 @@ impl<O: Observer> Worker<O> {
         }
         // Checksums and segments that the next port cannot do are done now, on the still unedited packet.
         let Job { mut frame, depth, .. } = job;
+        if let Some(most) = mss {
+            self.clamp(&mut frame, &packet, most);
+        }
         if frame.meta.csum.is_some() || frame.meta.gso.is_some() {
             let cut = Pieces { start: again, depth };
             match self.prepare(step, frame, &caps) {
@@ -327,6 +350,7 @@ impl<O: Observer> Worker<O> {
     ) {
         frame.meta.port = port;
         (frame.meta.admitted, frame.meta.joined) = (false, false);
+        (frame.meta.passed_in, frame.meta.passed_out) = (false, false);
         if let Some(c) = self.counters.port(port) {
             c.tx_packets.add(1);
             c.tx_bytes.add(u64::from(was.len));
@@ -356,7 +380,7 @@ impl<O: Observer> Worker<O> {
 
     /// Completes checksums and cuts super-frames that `caps` cannot take. Returns the first piece, and leaves any others in
     /// `self.pieces`, in order.
-    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps) -> Option<Frame> {
+    pub(super) fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps) -> Option<Frame> {
         debug_assert!(self.pieces.is_empty());
         match offload::prepare(frame, caps, &mut step.out.pool, &mut self.pieces) {
             Err((frame, reason)) => {
@@ -368,6 +392,11 @@ impl<O: Observer> Worker<O> {
                 Some(self.pieces.remove(0))
             }
         }
+    }
+
+    /// The same for a packet that came in.
+    pub(super) fn requeue_input(&mut self, first: Frame, depth: u8) {
+        self.requeue(first, Pieces { start: Start::Input { link: None }, depth });
     }
 
     /// Puts the first piece of a packet, and the others, at the head of the job list.
@@ -456,7 +485,7 @@ impl<O: Observer> Worker<O> {
 
     /// The neighbour's link-layer address is not known: the control thread asks for it and holds the packet meanwhile.
     fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr) {
-        let mut frame = job.frame;
+        let frame = job.frame;
         let own = is_own(&frame);
         if !own
             && !frame.meta.ttl_taken
@@ -468,6 +497,9 @@ impl<O: Observer> Worker<O> {
         if packet.wire_len > mtu && packet.df && !own {
             return self.refuse(step, frame, &packet, DropReason::TooBig, mtu);
         }
+        let Some(Job { mut frame, .. }) = self.admit_out(step, Job::new(frame, job.start), &packet, port) else {
+            return;
+        };
         // Super-frames wait as they are; only a pending checksum of our own making cannot occur here.
         frame.meta.vlan_tci = None;
         self.punt(step, frame, PuntReason::Resolve { port, neighbor });
@@ -482,9 +514,8 @@ impl<O: Observer> Worker<O> {
         if info.medium == Medium::Ip {
             if info.kind == crate::port::PortKind::Tunnel {
                 // Through the tunnel's own object. A lookup would not do: every link has the same link-local prefix.
-                let own = |o: &Object| matches!(o, Object::Encap(e) if e.tunnel == port);
-                match step.tables.routing.objects.iter().find(|(_, o)| own(o)) {
-                    Some((id, _)) => {
+                match step.tables.gates.get(port).and_then(|g| g.object) {
+                    Some(id) => {
                         self.note(&job.frame, || Seen::Caused { what: Cause::Again, front: true });
                         self.jobs.push_front(Job { start: Start::Object(id), ..job });
                     }

@@ -1,12 +1,12 @@
 //! Third pass: what every packet's object says, and the edits.
 
-use super::tunnel::wrap;
+use super::guard::{enters_guarded, keeps_out};
+use super::tunnel::{mark, overhead, wrap};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::age;
 use crate::counters::WorkerCounters;
 use crate::flow;
-use crate::forward::tunnel::OVERHEAD;
 use crate::frame::Frame;
 use crate::object::{Encap, Forward, Group, Object, ObjectId};
 use crate::observe::Observer;
@@ -182,9 +182,7 @@ fn target<'t>(
             // How many tunnels the packet has been through here.
             let depth = u8::from(lane.tunnel != PortId::NONE);
             match objects.get(encap.carrier)? {
-                Object::Forward(hop)
-                    if lane.len <= encap.mtu && encap.outer.is_some() && depth < tables.settings.max_tunnel_nesting =>
-                {
+                Object::Forward(hop) if lane.len <= encap.mtu && depth < tables.settings.max_tunnel_nesting => {
                     (hop, Some(encap))
                 }
                 _ => return None,
@@ -196,12 +194,17 @@ fn target<'t>(
     if hop.port == ingress && encap.is_none() && lane.tunnel == PortId::NONE && tables.settings.icmp.redirects {
         return None;
     }
-    let overhead = if encap.is_some() { OVERHEAD } else { 0 };
-    let up = tables.ports.table_if_up(hop.port).is_some();
+    let overhead = match encap {
+        Some(encap) => overhead(encap, lane, frame)?,
+        None => 0,
+    };
+    let flags = tables.ports.flags_if_up(hop.port)?;
+    let guarded = !flags.is_empty() && keeps_out(flags, lane, frame)
+        || encap.is_some_and(|e| enters_guarded(tables, e, lane, frame));
     let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
     // A port's MTU may be one more than the longest packet (Linux's loopback).
     let fits = lane.len + overhead <= hop.mtu && (encap.is_none() || lane.len + overhead <= u32::from(u16::MAX));
-    (up && room && fits && hop.port.index() < queues).then_some(Target { hop, encap })
+    (!guarded && room && fits && hop.port.index() < queues).then_some(Target { hop, encap })
 }
 
 /// The member of a group that the packet's flow has.
@@ -227,9 +230,7 @@ fn leave_tunnel(frame: &mut Frame, lane: &Lane, counters: &WorkerCounters) {
     if lane.tunnel == PortId::NONE {
         return;
     }
-    if let Some(second) = frame.data_mut().get_mut(usize::from(lane.l2) + 1) {
-        *second = lane.second;
-    }
+    mark(frame, lane);
     frame.meta.port = lane.tunnel;
     if let Some(c) = counters.port(lane.tunnel) {
         c.rx_packets.add(1);
