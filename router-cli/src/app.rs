@@ -17,6 +17,7 @@ const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
   duet route | neigh | ...      look at a running router and change it, in the words of iproute2
   duet explain ...              ask what becomes of a packet, and why
   duet trace | capture          follow live packets, copy them for Wireshark
+  duet broker ...               hand tunnels out: accounts, tunnels, pools of prefixes
   duet stats | drops            see what became of the packets
   duet bench lookup | forward | wire   measure how fast this machine looks up and forwards";
 
@@ -69,6 +70,8 @@ enum Sub {
     Bench(crate::bench::BenchArgs),
     /// Talk to a running router, or to a configuration alone: line editing, completion, help at every word
     Shell(crate::shell::ShellArgs),
+    /// Hand tunnels out: accounts, tunnels, pools, audit log of the running router's broker
+    Broker(command::broker::BrokerArgs),
     /// Make the running router read its file again: all differences are applied, or none
     Reload(Common),
     /// What happens in the running router, as it happens
@@ -126,6 +129,8 @@ enum Sub {
     Capture(Words),
     /// Follow packets step by step: trace add [FILTER] [count N], show, paths, clear
     Trace(Words),
+    /// Count the traffic of routes and next hops: count add route PREFIX | nexthop ADDRESS, show, del, clear
+    Count(Words),
     /// What becomes of a packet and why: explain [from A] to B [iif P] ...; "explain help" lists all words
     Explain(Words),
     /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
@@ -138,6 +143,8 @@ enum Sub {
     Tunnel(Words),
     /// Translators between IPv4 and IPv6 and the sessions of NAT64: show
     Translate(Words),
+    /// Packet filters of ports, source checks, limits, MSS: show, add, replace, del, set
+    Filter(Words),
     /// Next-hop objects and groups: show, add, replace, del, get, flush
     Nexthop(Words),
     /// The fixed policy rules: show
@@ -224,6 +231,13 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
                 done(to_stdout(|out| {
                     let color = color(&asked.options);
                     command::trace::run(asked, out, color, the_socket)
+                }))
+            }
+            ["count", rest @ ..] => {
+                let asked = command::count::parse(rest, options)?;
+                done(to_stdout(|out| {
+                    let color = color(&asked.options);
+                    command::count::run(asked, out, color, the_socket)
                 }))
             }
             ["capture", rest @ ..] => {
@@ -343,6 +357,11 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             Answer::Done => Ok(()),
             _ => Err(unexpected()),
         }),
+        Sub::Broker(args) => {
+            let options = args.options();
+            let (socket, color) = (the_socket(&options)?, color(&options));
+            to_stdout(|out| command::broker::run(&mut Session::new(socket, options, out, color), &args))
+        }
         Sub::Doctor(args) => return crate::doctor::run(&args),
         Sub::Graph(args) => crate::graph::run(&args),
         Sub::Top(args) => crate::top::run(&args),
@@ -357,12 +376,14 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Route(w) => words_of("route", w),
         Sub::Capture(w) => return again("capture", &w),
         Sub::Trace(w) => return again("trace", &w),
+        Sub::Count(w) => return again("count", &w),
         Sub::Explain(w) => return again("explain", &w),
         Sub::Neigh(w) => words_of("neigh", w),
         Sub::Link(w) => words_of("link", w),
         Sub::Addr(w) => words_of("addr", w),
         Sub::Tunnel(w) => words_of("tunnel", w),
         Sub::Translate(w) => words_of("translate", w),
+        Sub::Filter(w) => words_of("filter", w),
         Sub::Nexthop(w) => words_of("nexthop", w),
         Sub::Rule(w) => words_of("rule", w),
     })

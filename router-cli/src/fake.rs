@@ -216,12 +216,15 @@ impl State {
                 Ok(Answer::Done)
             }
             // The stand-in has none.
+            Op::FilterAdd(_) | Op::FilterReplace(_) | Op::FilterDelete(_) | Op::FilterSet(_) => Ok(Answer::Done),
+            Op::FilterShow(_) => Ok(Answer::Filters(crate::control::FiltersInfo::default())),
             Op::TranslateShow(_) => Ok(Answer::Translators(Vec::new())),
+            Op::TunnelEnds => Ok(Answer::Tunnels(Vec::new())),
             Op::TunnelShow(name) => Ok(Answer::Tunnels(
                 self.tunnels
                     .values()
                     .filter(|t| name.as_ref().is_none_or(|n| *n == t.name))
-                    .map(|t| TunnelInfo { tunnel: t.clone(), totals: Default::default(), carried: None })
+                    .map(|t| TunnelInfo::of(t.clone()))
                     .collect(),
             )),
             Op::NextHopAdd(n) if self.nexthops.contains_key(&n.id) => Err(WireError::exists("")),
@@ -247,6 +250,10 @@ impl State {
             | Op::TraceShow
             | Op::TraceDelete(_)
             | Op::TraceClear
+            | Op::CountAdd(_)
+            | Op::CountShow
+            | Op::CountDelete(_)
+            | Op::CountClear
             | Op::Drops => Err(WireError::new("failed", "Error: no packets here.", "")),
             Op::Stats => Ok(Answer::Stats(Box::default())),
             Op::Version => Ok(Answer::Version(VersionInfo {
@@ -255,6 +262,7 @@ impl State {
                 pid: std::process::id(),
                 protocol: VERSION,
             })),
+            Op::Broker(_) => Err(WireError::new("invalid", "Error: this router is no tunnel broker.", "")),
             Op::Reload => Ok(Answer::Text("nothing to reload".into())),
             Op::RouteShow(_) | Op::RoutePage(_) | Op::Monitor(_) | Op::Batch { .. } => {
                 Err(WireError::protocol("not here"))

@@ -143,6 +143,11 @@ impl WorkerCounters {
         self.dropped[reason.index()].add(1);
     }
 
+    /// How many ports there is room for.
+    pub fn ports(&self) -> usize {
+        self.ports.len()
+    }
+
     /// Corrects the account of a frame that was counted as transmitted and that its port then could not take.
     pub fn tx_failed(&self, port: crate::port::PortId, bytes: usize, reason: DropReason) {
         self.transmitted.sub(1);

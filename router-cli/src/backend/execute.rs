@@ -1,6 +1,6 @@
 //! One operation on the control side.
 
-use super::{errors, inspect, show};
+use super::{count, errors, filter, inspect, show};
 use crate::control::{
     AddrSelect, AddrSpec, Answer, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect, TunnelChange, WireError,
 };
@@ -62,7 +62,13 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             router.del_tunnel(now, &name, out).map_err(errors::tunnel)?;
             Ok(Answer::Done)
         }
+        Op::TunnelEnds => Ok(Answer::Tunnels(show::tunnel_ends(c))),
         Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
+        Op::FilterShow(select) => filter::show(c, &select),
+        Op::FilterAdd(f) => filter::add(c, f),
+        Op::FilterReplace(f) => filter::replace(c, f),
+        Op::FilterDelete(d) => filter::delete(c, d),
+        Op::FilterSet(change) => filter::set(c, &change),
         Op::TranslateShow(select) => show::translators(c, &select),
         Op::NextHopAdd(n) => next_hop(c, RouteOp::Add, &n),
         Op::NextHopReplace(n) => next_hop(c, RouteOp::Replace, &n),
@@ -83,6 +89,10 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             false => Err(WireError::not_found("\"duet trace show\" lists the traces")),
         },
         Op::TraceClear => Ok(Answer::Count(c.clear_traces() as u64)),
+        Op::CountAdd(target) => count::add(c, &target),
+        Op::CountShow => Ok(Answer::Counts(count::show(c))),
+        Op::CountDelete(target) => count::delete(c, &target),
+        Op::CountClear => Ok(Answer::Count(count::clear(c))),
         Op::Drops => Ok(Answer::Drops(inspect::drops(c))),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
         Op::RouteShow(_)
@@ -90,6 +100,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         | Op::Capture(_)
         | Op::Monitor(_)
         | Op::Reload
+        | Op::Broker(_)
         | Op::Version
         | Op::Batch { .. } => Err(WireError::protocol("Error: this operation is not for the control thread.")),
     }
@@ -258,6 +269,7 @@ fn change_tunnel(c: &mut Control, change: &TunnelChange) -> Result {
     }
     spec.nopmtudisc = change.nopmtudisc.unwrap_or(spec.nopmtudisc);
     spec.dev = change.dev.clone().or(spec.dev);
+    spec.options.merge(&change.options);
     let now = c.now();
     c.router_mut().change_tunnel(now, spec).map_err(errors::tunnel)?;
     Ok(Answer::Done)

@@ -2,9 +2,12 @@
 //! iproute2's output.
 
 mod batch;
+pub(crate) mod broker;
 pub(crate) mod capture;
+pub(crate) mod count;
 pub(crate) mod drops;
 pub(crate) mod explain;
+mod filter;
 mod restore;
 pub(crate) mod sample;
 pub(crate) mod trace;
@@ -175,6 +178,7 @@ impl<'a> Session<'a> {
                 Answer::Translators(list) => self.print(|out, o| output::translators(out, &list, o)),
                 _ => Err(unexpected()),
             },
+            Command::Filter(c) => self.filter(c),
             Command::NextHop(c) => self.nexthop(c),
             Command::Rule => self.print(output::rules),
             Command::Help(object) => Err(Failure::new(exit::SYNTAX, usage(Some(object)))),
@@ -352,6 +356,7 @@ impl<'a> Session<'a> {
     fn tunnel(&mut self, command: TunnelCommand) -> Result<(), Failure> {
         match command {
             TunnelCommand::Add(t) => self.done(Op::TunnelAdd(t)),
+            TunnelCommand::Join(spec, file) => broker::join(self, *spec, &file),
             TunnelCommand::Change(c) => self.done(Op::TunnelChange(c)),
             TunnelCommand::Delete(name) => self.done(Op::TunnelDelete(name)),
             TunnelCommand::Show(name) => match self.call(Op::TunnelShow(name.clone()))? {

@@ -1,8 +1,11 @@
 //! The control protocol: what a client may ask of a running router and what it answers, one JSON object per line over a
 //! Unix stream socket. docs/control-protocol.md describes it for other programs.
 
+mod broker;
 mod client;
+mod count;
 mod events;
+mod filter;
 mod inspect;
 mod lines;
 mod ops;
@@ -12,9 +15,12 @@ mod socket;
 mod stream;
 mod wire;
 
+pub use broker::*;
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
+pub use count::{CountInfo, CountTarget};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
+pub use filter::*;
 pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,

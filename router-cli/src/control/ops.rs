@@ -1,5 +1,7 @@
 //! Operations and answers.
 
+use super::count::{CountInfo, CountTarget};
+use super::filter::*;
 use super::inspect::*;
 use super::select::*;
 use crate::grammar::Verb;
@@ -8,12 +10,14 @@ use router_core::addr::MacAddr;
 use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
 use router_core::port::{Medium, PortKind, TableId};
+use router_core::router::{LearnedMtu, Life};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
 use router_core::translate::nat64::{Nat64Stats, SessionInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// One operation. In JSON an object with one key, the operation's name: `{"route.add":{"dst":"192.0.2.0/24",...}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,12 +100,30 @@ pub enum Op {
     /// Remove a tunnel.
     #[serde(rename = "tunnel.del")]
     TunnelDelete(String),
+    /// List tunnels one of whose ends is a name or follows a device of the host.
+    #[serde(rename = "tunnel.ends")]
+    TunnelEnds,
     /// List tunnels: one or all.
     #[serde(rename = "tunnel.show")]
     TunnelShow(Option<String>),
     /// List translators, one or all, and sessions of NAT64 if asked for.
     #[serde(rename = "translate.show")]
     TranslateShow(TranslateSelect),
+    /// List filters with their counters, and what ports ask of their packets.
+    #[serde(rename = "filter.show")]
+    FilterShow(FilterSelect),
+    /// Add rules to a filter, which is made if it is not there.
+    #[serde(rename = "filter.add")]
+    FilterAdd(FilterRules),
+    /// Give a filter these rules, all at once.
+    #[serde(rename = "filter.replace")]
+    FilterReplace(FilterRules),
+    /// Remove a rule or a filter.
+    #[serde(rename = "filter.del")]
+    FilterDelete(FilterDelete),
+    /// Change what a port asks of its packets.
+    #[serde(rename = "filter.set")]
+    FilterSet(Box<GuardChange>),
     /// New next-hop object.
     #[serde(rename = "nexthop.add")]
     NextHopAdd(NextHopSpec),
@@ -135,6 +157,18 @@ pub enum Op {
     /// End and forget all traces; answers with their number.
     #[serde(rename = "trace.clear")]
     TraceClear,
+    /// Count a route or next hop from now on.
+    #[serde(rename = "count.add")]
+    CountAdd(CountTarget),
+    /// What was counted.
+    #[serde(rename = "count.show")]
+    CountShow,
+    /// Count something no more.
+    #[serde(rename = "count.del")]
+    CountDelete(CountTarget),
+    /// Count nothing any more; answers with how many there were.
+    #[serde(rename = "count.clear")]
+    CountClear,
     /// Why packets were dropped, with the last of them.
     #[serde(rename = "drops")]
     Drops,
@@ -147,6 +181,9 @@ pub enum Op {
     /// Read the configuration file again and apply the difference.
     #[serde(rename = "reload")]
     Reload,
+    /// The tunnel broker, or the client of one.
+    #[serde(rename = "broker")]
+    Broker(Box<super::BrokerOp>),
     /// Who answers.
     #[serde(rename = "version")]
     Version,
@@ -219,9 +256,12 @@ impl Op {
                 | Op::NeighShow(_)
                 | Op::LinkShow(_)
                 | Op::TunnelShow(_)
+                | Op::TunnelEnds
                 | Op::TranslateShow(_)
+                | Op::FilterShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
+                | Op::CountShow
                 | Op::Drops
                 | Op::Monitor(_)
                 | Op::Stats
@@ -232,9 +272,10 @@ impl Op {
 
 impl Op {
     /// Whether it needs the right to change the router although it changes nothing that a batch could hold: it shows the
-    /// contents of other people's packets.
+    /// contents of other people's packets, or makes the router do more work.
     pub fn is_inspection(&self) -> bool {
         matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceDelete(_) | Op::TraceClear)
+            || matches!(self, Op::CountAdd(_) | Op::CountDelete(_) | Op::CountClear)
     }
 }
 
@@ -260,6 +301,8 @@ pub enum Answer {
     Tunnels(Vec<TunnelInfo>),
     /// Translators.
     Translators(Vec<TranslatorInfo>),
+    /// Filters.
+    Filters(FiltersInfo),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
     /// What becomes of a packet.
@@ -268,12 +311,16 @@ pub enum Answer {
     Capture(CapturePage),
     /// Traces.
     Traces(Vec<TraceInfo>),
+    /// Counted routes and next hops.
+    Counts(Vec<CountInfo>),
     /// Drop reasons that occurred.
     Drops(Vec<DropInfo>),
     /// Counters.
     Stats(Box<StatsInfo>),
     /// What happened.
     Events(Vec<super::Event>),
+    /// The tunnel broker.
+    Broker(Box<super::BrokerAnswer>),
     /// Who answers.
     Version(VersionInfo),
     /// How a batch went.
@@ -442,6 +489,37 @@ pub struct TunnelInfo {
     /// Whether a route carries it; None: not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried: Option<bool>,
+    /// Inner MTU in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Outer path MTU that the network told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned_mtu: Option<LearnedMtu>,
+    /// What its keepalive says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Life>,
+    /// Outer ICMP errors about its packets.
+    #[serde(default)]
+    pub errors: u64,
+    /// How long ago the last of them came, from whom, its type and code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<(Duration, IpAddr, u8, u8)>,
+}
+
+impl TunnelInfo {
+    /// A tunnel with nothing known but what was written.
+    pub fn of(tunnel: TunnelSpec) -> Self {
+        TunnelInfo {
+            tunnel,
+            totals: PortTotals::default(),
+            carried: None,
+            mtu: None,
+            learned_mtu: None,
+            life: None,
+            errors: 0,
+            last_error: None,
+        }
+    }
 }
 
 /// Counters of the whole router; see router-core's `counters` for the law that binds them.

@@ -5,7 +5,9 @@
 
 mod addr;
 mod failure;
+mod filter;
 pub(crate) mod inspect;
+mod join;
 mod link;
 mod names;
 mod neigh;
@@ -21,6 +23,7 @@ pub(crate) mod value;
 mod words;
 
 pub use failure::{Failure, exit};
+pub use filter::FilterCommand;
 pub(crate) use names::scope as names_scope;
 pub(crate) use names::{kind_name, nud_name};
 pub use names::{proto_from_name, proto_name, scope_name, table_from_name, table_name};
@@ -54,6 +57,8 @@ pub enum Command {
     Tunnel(TunnelCommand),
     /// `translate show`.
     Translate(TranslateSelect),
+    /// `filter`.
+    Filter(FilterCommand),
     /// `nexthop`.
     NextHop(NextHopCommand),
     /// `rule show`, of this family or both.
@@ -117,6 +122,8 @@ pub enum AddrCommand {
 pub enum TunnelCommand {
     /// add.
     Add(Box<TunnelSpec>),
+    /// add NAME broker URL; the key is in the file.
+    Join(Box<crate::control::JoinSpec>, std::path::PathBuf),
     /// change: what was not said stays.
     Change(Box<crate::control::TunnelChange>),
     /// del NAME.
@@ -170,6 +177,8 @@ pub enum Object {
     Tunnel,
     /// Translators between IPv4 and IPv6.
     Translate,
+    /// Packet filters, and what ports ask of their packets.
+    Filter,
     /// Next-hop objects.
     NextHop,
     /// Policy rules: a fixed list.
@@ -210,6 +219,7 @@ const OBJECTS: &[(&str, Option<Object>)] = &[
     ("mptcp", None),
     ("ioam", None),
     ("translate", Some(Object::Translate)),
+    ("filter", Some(Object::Filter)),
 ];
 
 /// Commands that clap parses; all other words are iproute2's.
@@ -219,6 +229,7 @@ pub const OWN: &[&str] = &[
     "check",
     "demo",
     "bench",
+    "broker",
     "reload",
     "monitor",
     "top",
@@ -232,8 +243,21 @@ pub const OWN: &[&str] = &[
 ];
 
 /// What else a first word may be, for suggestions.
-const COMMANDS: &[&str] =
-    &["route", "neigh", "link", "addr", "tunnel", "translate", "nexthop", "rule", "capture", "explain", "trace"];
+const COMMANDS: &[&str] = &[
+    "route",
+    "neigh",
+    "link",
+    "addr",
+    "tunnel",
+    "translate",
+    "filter",
+    "nexthop",
+    "rule",
+    "capture",
+    "count",
+    "explain",
+    "trace",
+];
 
 /// The object that `word` names or abbreviates.
 pub fn find_object(word: &str) -> Option<Object> {
@@ -249,6 +273,7 @@ pub(crate) fn object_name(object: Object) -> &'static str {
         Object::Addr => "addr",
         Object::Tunnel => "tunnel",
         Object::Translate => "translate",
+        Object::Filter => "filter",
         Object::NextHop => "nexthop",
         Object::Rule => "rule",
     }
@@ -267,7 +292,7 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
             exit::USAGE,
             format!("Object \"{word}\" is unknown, try \"{PROGRAM} help\"."),
             format!(
-                "iproute2's {name} has no counterpart here; duet knows route, neigh, link, addr, tunnel, translate, nexthop, rule"
+                "iproute2's {name} has no counterpart here; duet knows route, neigh, link, addr, tunnel, translate, filter, nexthop, rule"
             ),
         )),
         None => Err(w.fail_here(
@@ -276,7 +301,7 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
             match crate::config::nearest(word, COMMANDS.iter().chain(OWN).copied()) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => {
-                    "duet knows route, neigh, link, addr, tunnel, translate, nexthop, rule; \"duet --help\" lists everything else"
+                    "duet knows route, neigh, link, addr, tunnel, translate, filter, nexthop, rule; \"duet --help\" lists everything else"
                         .into()
                 }
             },
@@ -292,6 +317,7 @@ fn parse_object(object: Object, w: &mut Words<'_>) -> Result<Command, Failure> {
         Object::Addr => addr::parse(w),
         Object::Tunnel => tunnel::parse(w),
         Object::Translate => translate::parse(w),
+        Object::Filter => filter::parse(w),
         Object::NextHop => nexthop::parse(w),
         Object::Rule => parse_rule(w),
     }

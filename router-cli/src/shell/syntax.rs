@@ -177,7 +177,7 @@ const NUD: &[&str] = &["permanent", "reachable", "noarp", "stale", "delay", "pro
 
 /// iproute2's objects.
 pub(crate) fn objects() -> Vec<Node> {
-    vec![route(), neigh(), link(), addr(), tunnel(), translate(), nexthop(), rule()]
+    vec![route(), neigh(), link(), addr(), tunnel(), translate(), filter(), nexthop(), rule()]
 }
 
 fn route() -> Node {
@@ -310,7 +310,14 @@ fn addr() -> Node {
 
 fn tunnel() -> Node {
     let spec = [
-        key("mode", words(&["6in4", "sit", "ipv6/ip"]), "what is carried in what"),
+        key(
+            "mode",
+            words(&[
+                "6in4", "4in6", "6in6", "any-in-6", "4in4", "any-in-4", "gre", "gre6", "6rd", "6to4", "sit", "ipip",
+                "ipip6", "ip6ip6", "ip6gre", "any",
+            ]),
+            "what is carried in what",
+        ),
         key("local", Value::Address, "the outer source address"),
         key("remote", Value::Address, "the outer destination address"),
         key("ttl", Value::Text("1..255|inherit".into()), "the outer TTL"),
@@ -318,6 +325,25 @@ fn tunnel() -> Node {
         flag("pmtudisc", "the outer packet is never fragmented on its way"),
         flag("nopmtudisc", "the outer packet may be fragmented"),
         key("dev", Value::Port, "the port that carries it"),
+        key("broker", Value::Text("URL".into()), "get it from this tunnel broker"),
+        key("user", Value::Text("NAME".into()), "the account there"),
+        key("key-file", Value::Text("FILE".into()), "the file with its password"),
+        key("prefix", words(&["48", "64", "none"]), "the prefix to ask for"),
+        key("lan", Value::Port, "the port that gets the first /64"),
+        flag("nodefault", "no default route through it"),
+        key("mtu", Value::Text("68..65515".into()), "the inner MTU"),
+        key("local-dev", Value::Port, "the port or device whose address is the outer source"),
+        key("encaplimit", Value::Text("0..255|none".into()), "how many tunnels may be added around it"),
+        key("flowlabel", words(&["auto", "inherit"]), "the outer flow label"),
+        key("key", Value::Text("0..4294967295".into()), "GRE key of both directions"),
+        flag("seq", "GRE sequence numbers in both directions"),
+        flag("csum", "GRE checksums in both directions"),
+        key("encap", words(&["fou", "gue", "none"]), "the same packets in UDP"),
+        key("encap-dport", Value::Text("1..65535".into()), "the peer's UDP port"),
+        key("encap-sport", Value::Text("1..65535|auto".into()), "the UDP source port"),
+        key("allowed", Value::Prefix, "an inner source prefix that may come out"),
+        key("rate", Value::Text("1..4294967295".into()), "packets per second from the peer"),
+        key("keepalive", Value::Address, "an address behind it that is asked whether it lives"),
     ];
     let change = |word: &str, help: &str| Node::new(word, help).arg(Value::Tunnel).keys(&spec);
     Node::new("tunnel", "Tunnels").alias(&["tunl"]).complete().sub(vec![
@@ -333,6 +359,51 @@ fn translate() -> Node {
     let sessions = key("sessions", Value::Text("COUNT".into()), "list so many sessions of NAT64");
     Node::new("translate", "Translators between IPv4 and IPv6").complete().sub(vec![
         Node::new("show", "List translators").alias(&["list", "lst"]).arg(Value::Port).keys(&[sessions]),
+        Node::new("help", "Usage in iproute2's form"),
+    ])
+}
+
+fn filter() -> Node {
+    let set = [
+        key("in", Value::Text("FILTER".into()), "the filter for what comes in, or none"),
+        key("out", Value::Text("FILTER".into()), "the filter for what goes out, or none"),
+        key("urpf", words(&["strict", "feasible", "loose", "none"]), "check where sources come from"),
+        flag("allow-default", "let the default route count for that check"),
+        key("mss", Value::Text("to-pmtu, off or a size".into()), "clamp TCP's segment size"),
+        key("limit", words(&["neighbor", "icmp", "other", "default"]), "limit what reaches the control thread"),
+        key("dev", Value::Port, "the port or tunnel"),
+    ];
+    let name = || Value::Text("NAME".into());
+    let rule = [
+        flag("allow", "let the packets through"),
+        flag("deny", "drop them"),
+        flag("reject", "drop them and tell the sender"),
+        flag("tcp", "of TCP"),
+        flag("udp", "of UDP"),
+        flag("icmp", "of ICMP for IPv4"),
+        flag("icmpv6", "of ICMP for IPv6"),
+        key("proto", Value::Number, "of this protocol"),
+        key("from", Value::Prefix, "with a source in it"),
+        key("to", Value::Prefix, "with a destination in it"),
+        key("sport", Value::Text("PORT[-PORT]".into()), "from these ports"),
+        key("dport", Value::Text("PORT[-PORT]".into()), "to these ports"),
+        key("type", Value::Text("TYPE".into()), "of this ICMP type"),
+        key("code", Value::Number, "of this ICMP code"),
+        flag("established", "not the first segment of a TCP connection"),
+        key("dscp", Value::Text("DSCP".into()), "with this code point"),
+        flag("fragment", "fragments"),
+    ]
+    .map(many);
+    Node::new("filter", "Packet filters, and what ports ask of their packets").complete().sub(vec![
+        Node::new("show", "List filters; -s with counters").alias(&["list", "lst"]).arg(name()).keys(&[key(
+            "dev",
+            Value::Port,
+            "those of this port",
+        )]),
+        Node::new("add", "Add rules, behind the last or at a place").arg(name()).keys(&rule),
+        Node::new("replace", "Give a filter these rules, all at once").arg(name()).keys(&rule),
+        Node::new("del", "Remove a rule or a filter").alias(&["delete"]).arg(name()).keys(&rule),
+        Node::new("set", "Change what a port asks of its packets").keys(&set),
         Node::new("help", "Usage in iproute2's form"),
     ])
 }
@@ -477,6 +548,28 @@ fn from_clap(command: &clap::Command) -> Node {
             Node::new("clear", "Forget them and follow no more"),
         ];
         node.sub[0].args_repeat = true;
+        node.args.clear();
+    }
+    if node.word == "count" {
+        let what = || {
+            vec![
+                Node::new("route", "Packets for which this prefix wins").arg(Value::Prefix).keys(&[key(
+                    "table",
+                    Value::Table,
+                    "another table than main",
+                )]),
+                Node::new("nexthop", "Packets that routes send to a gateway").arg(Value::Neighbor).keys(&[
+                    key("dev", Value::Port, "the port it is on"),
+                    key("id", Value::NextHop, "that of a next-hop object, or each of its group"),
+                ]),
+            ]
+        };
+        node.sub = vec![
+            Node::new("add", "Count from now on").sub(what()),
+            Node::new("del", "Count no more").alias(&["delete"]).sub(what()),
+            Node::new("show", "What was counted").keys(&[flag("--watch", "again and again, with rates")]),
+            Node::new("clear", "Count nothing any more"),
+        ];
         node.args.clear();
     }
     if let Some(more) = words_of(&node.word) {

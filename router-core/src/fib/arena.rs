@@ -129,7 +129,7 @@ impl Default for FibMemory {
 }
 
 impl FibMemory {
-    /// Empty memory. It reserves address space for 64 MiB, of which only what is used takes memory, and grows to 4 GiB.
+    /// Empty memory. It reserves address space for 64 MiB, of which only what is used takes memory, and grows to 2 GiB.
     ///
     /// # Panics
     /// When the system refuses the address space.

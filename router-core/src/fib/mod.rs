@@ -123,6 +123,15 @@ impl Fib {
             IpNet::V6(p) => self.v6.remove(memory, &p.network().octets(), p.prefix_len(), cover),
         }
     }
+
+    /// The object for a destination, leaving the zero-length prefix out of account; [`ObjectId::NO_ROUTE`] where only that
+    /// fits.
+    pub fn lookup_specific(&self, dst: &IpAddr) -> ObjectId {
+        match dst {
+            IpAddr::V4(a) => self.v4.lookup_specific(&self.lines, *a),
+            IpAddr::V6(a) => self.v6.lookup_specific(&self.lines, *a),
+        }
+    }
 }
 
 impl Drop for Fib {
@@ -146,8 +155,9 @@ impl Lookup for Fib {
         self.v4.lookup_batch(&self.lines, dst, out);
     }
 
-    // IPv6 keeps the trait's batch, one lookup after the other: by measurement, paths of skipped bytes do not overlap in the
-    // lanes of a batch.
+    fn lookup6_batch(&self, dst: &[Ipv6Addr], out: &mut [ObjectId]) {
+        self.v6.lookup_batch(&self.lines, dst, out);
+    }
 
     /// Runs of one family go through the batch of that family.
     fn lookup_batch(&self, dst: &[IpAddr], out: &mut [ObjectId]) {

@@ -5,15 +5,17 @@
 
 mod explain;
 mod explain_words;
+mod guards;
 mod links;
 mod own;
 mod punts;
 mod translators;
 mod tunnels;
 
+pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo};
+pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo, check_tunnel_spec};
 
 use crate::addr::MacAddr;
 use crate::advert::Adverts;
@@ -52,6 +54,7 @@ pub struct Router {
     seed: u64,
     decap: DecapTable,
     gates: GateTable,
+    guarding: guards::Guarding,
     reassembler: Reassembler,
     worker: Worker<Tap>,
     tables: Arc<Tables>,
@@ -85,6 +88,7 @@ impl Router {
             decap: DecapTable::default(),
             gates: GateTable::default(),
             settings: Arc::clone(&settings),
+            guards: Arc::default(),
             mapped_ports: Arc::new([]),
         });
         let mut router = Router {
@@ -101,6 +105,7 @@ impl Router {
             seed,
             decap: DecapTable::new(seed ^ 5),
             gates: GateTable::default(),
+            guarding: guards::Guarding::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
@@ -209,9 +214,10 @@ impl Router {
     /// work before it calls again.
     pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) -> bool {
         self.refresh_tunnels(now);
-        self.follow_ports(now);
+        self.follow_addresses(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
+            let guards = self.compile_guards(routing.is_some());
             self.changed = false;
             self.tables = Arc::new(Tables {
                 version: self.tables.version + 1,
@@ -220,6 +226,7 @@ impl Router {
                 decap: self.decap.clone(),
                 gates: self.gates.clone(),
                 settings: Arc::clone(&self.settings),
+                guards,
                 mapped_ports: self.mapped_ports(),
             });
             publish(&self.tables);

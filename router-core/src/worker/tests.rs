@@ -144,6 +144,7 @@ fn tables() -> Arc<Tables> {
         routing,
         decap,
         settings: Arc::new(Settings::default()),
+        guards: Arc::default(),
         mapped_ports: Arc::new([]),
     })
 }

@@ -20,6 +20,7 @@
 //! | the object is a resolved adjacency (of a gateway or of the destination), or a tunnel over one; its port up, the packet within its MTU | general path |
 //! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
+mod guard;
 mod send;
 mod survey;
 mod tunnel;
@@ -28,6 +29,7 @@ pub(super) use send::Sent;
 
 use crate::addr::Family;
 use crate::fib::{Fib, Lookup};
+use crate::filter::PortFlags;
 use crate::frame::Frame;
 use crate::object::{Object, ObjectId};
 use crate::observe::Observer;
@@ -73,7 +75,7 @@ pub(super) struct Passes {
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
     /// The tables of those tunnels; None: the general path knows what to do.
-    inner: Vec<Option<TableId>>,
+    inner: Vec<Option<(TableId, PortFlags)>>,
     /// Places in `ids4` or `ids6` of packets whose tunnel belongs to another table than the port.
     elsewhere: Vec<(u16, Family, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.
@@ -181,6 +183,10 @@ impl<O: Observer> Worker<O> {
     pub(super) fn pass(&mut self, batch: &mut [Frame], port: &PortInfo, tables: &Tables, out: &Outbox) {
         self.passes.survey(port, batch);
         self.passes.look_up(batch, port, tables);
+        let flags = tables.ports.flags(port.id);
+        if !flags.is_empty() {
+            self.passes.leave_to_the_guard(batch, flags);
+        }
         if O::ON {
             self.leave_to_the_observer(batch, port, tables);
         }
