@@ -221,7 +221,7 @@ mod tests {
     #[test]
     fn arguments() {
         let parse = |words: &[&str]| <Cli as clap::Parser>::try_parse_from([&["demo"], words].concat()).map(|c| c.args);
-        for s in Scenario::ALL {
+        for s in Scenario::ALL.iter().copied() {
             assert_eq!(parse(&["--scenario", s.name()]).unwrap().scenario, Some(s));
         }
         assert!(parse(&["-j", "--keep"]).unwrap().json);

@@ -111,7 +111,7 @@ impl Passes {
             };
             let Some((outer, family, l2, carried)) = strip(lane, packet) else { continue };
             // Tunnels lower the segment size of SYNs unless told otherwise.
-            if !flags.is_empty() || maybe_syn(family, carried) {
+            if maybe_syn(family, carried) {
                 continue;
             }
             let (second, len, at) = match family {

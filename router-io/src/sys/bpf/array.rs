@@ -7,35 +7,24 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
 
-/// An array map: `len` values of `size` bytes.
+/// An array map: values of `size` bytes.
 #[derive(Debug)]
 pub struct ArrayMap {
     fd: OwnedFd,
     size: usize,
-    len: usize,
 }
 
 impl ArrayMap {
-    /// Makes one, all zero. Needs CAP_BPF, or CAP_SYS_ADMIN on older kernels.
+    /// Makes one of `len` values, all zero. Needs CAP_BPF, or CAP_SYS_ADMIN on older kernels.
     pub fn new(size: usize, len: usize) -> io::Result<Self> {
         let mut attr = Attr::new().word(0, MAP_TYPE_ARRAY).word(4, 4).word(8, size as u32).word(12, len as u32);
         // SAFETY: MAP_CREATE reads plain numbers and makes a descriptor.
-        Ok(ArrayMap { fd: unsafe { attr.call_for_fd(MAP_CREATE) }?, size, len })
+        Ok(ArrayMap { fd: unsafe { attr.call_for_fd(MAP_CREATE) }?, size })
     }
 
     /// Its descriptor, for instructions.
     pub fn fd(&self) -> i32 {
         self.fd.as_raw_fd()
-    }
-
-    /// How many values it has.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether it has none; the kernel makes no such map.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Copies value `i` to `to`, which must have the values' size.
