@@ -210,6 +210,18 @@ impl<A: Address> Trie<A> {
         object(0, default)
     }
 
+    /// See [`super::Fib::expect`].
+    #[inline]
+    pub(super) fn expect(&self, memory: &FibMemory, dst: A) {
+        if let Some(root) = self.direct.get() {
+            let slot = root.slots[dst.top16()].load(Relaxed);
+            if is_link(slot) {
+                std::hint::black_box(memory.records.is_empty(memory.lines().record(slot)));
+            }
+        }
+        std::hint::black_box(self.lookup(memory.lines(), dst));
+    }
+
     /// The object without the zero-length prefix.
     pub(super) fn lookup_specific(&self, lines: &Lines, dst: A) -> ObjectId {
         match self.answer(lines.reader(), self.direct.get(), dst) {
@@ -244,18 +256,6 @@ impl<A: Address> Trie<A> {
                 value => walk_on(lines, slot, value, dst, 3),
             }
         }
-    }
-
-    /// See [`super::Fib::expect`].
-    #[inline]
-    pub(super) fn expect(&self, memory: &FibMemory, dst: A) {
-        if let Some(root) = self.direct.get() {
-            let slot = root.slots[dst.top16()].load(Relaxed);
-            if is_link(slot) {
-                std::hint::black_box(memory.records.is_empty(memory.lines().record(slot)));
-            }
-        }
-        std::hint::black_box(self.lookup(memory.lines(), dst));
     }
 
     /// Looks up `dst[i]` into `out[i]`, as far as both slices go.
