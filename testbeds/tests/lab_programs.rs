@@ -54,8 +54,8 @@ fn diagnosis() -> Result {
         says(a, "traceroute", &["-n", "-q", "1", "-T", b], &[r, b]);
         says(a, "mtr", &["-n", "-r", "-c", "3", "-i", "0.1", b], &[r, b, "0.0%"]);
         says(a, "tracepath", &["-n", b], &[r, b, "pmtu 1500", "reached"]);
-        says(a, "fping", &["-q", "-c", "20", "-p", "10", b], &["20/20/0%"]);
-        says(a, "fping", &["-q", "-c", "20", "-p", "10", r], &["20/20/0%"]);
+        says(a, "fping", &["-q", "-c", "20", "-p", "10", "-t", "1000", b], &["20/20/0%"]);
+        says(a, "fping", &["-q", "-c", "20", "-p", "10", "-t", "1000", r], &["20/20/0%"]);
         let v6: &[&str] = if b.contains(':') { &["-6"] } else { &[] };
         let trace = [&["-n", "-Pn", "-sn", "--traceroute"], v6, &[b]].concat();
         says(a, "nmap", &trace, &[r, b, "Host is up"]);
