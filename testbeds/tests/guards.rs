@@ -216,6 +216,7 @@ fn told(packet: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([packet[l4 + 22], packet[l4 + 23]])
 }
 
+/// Proves rfc1812-5.3.9-filter.
 #[test]
 fn filters_on_the_way_in_out_and_to_the_router() {
     let mut bed = Bed::new();
@@ -300,7 +301,7 @@ fn inner_packets_meet_the_tunnels_filter_and_outer_ones_the_ports() {
     assert_eq!((bed.dropped("filter_out"), bed.dropped("filter_in")), (2, 2));
 }
 
-/// RFC 2827, RFC 3704 2.2 to 2.4. What the router has as routes is in [`Bed::watched`].
+/// Proves rfc2827-3-filter, rfc3704-2.2-strict, rfc3704-2.3-feasible, rfc3704-2.4-loose, rfc1812-5.3.8-validation. What the router has as routes is in [`Bed::watched`].
 #[test]
 fn rfc3704_sources_by_mode() {
     // mode; source; by lan, wan, side
@@ -339,6 +340,7 @@ fn rfc3704_sources_by_mode() {
     }
 }
 
+/// Proves rfc2827-3-tunnel.
 #[test]
 fn sources_out_of_a_tunnel_are_checked_by_the_tunnel() {
     let mut bed = Bed::new();

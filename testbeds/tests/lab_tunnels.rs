@@ -220,6 +220,64 @@ sandbox_test! {
     }
 }
 
+sandbox_test! {
+    fn a_tunnel_is_checked_from_end_to_end() {
+        let case = Case::new("4in6", true, FOUR, 40);
+        let bed = case.bed(NARROW).unwrap();
+        let json = bed.duet("r1").json("-j -d tunnel show").unwrap();
+        assert_eq!((&json[0]["mode"], &json[0]["inner_mtu"]), (&"ip/ipv6".into(), &1460.into()), "{json}");
+        // The first answers teach the path MTU, by an error from the narrow link; what passes is what is left.
+        bed.duet("r1").duet("addr add 10.9.9.1/30 dev site").unwrap();
+        bed.duet("r2").duet("addr add 10.9.9.2/30 dev site").unwrap();
+        let text = bed.duet("r1").duet("tunnel check site 10.9.9.2").unwrap();
+        assert!(text.contains("20 asked, 20 answered, 0% lost"), "{text}");
+        assert!(text.contains("but nothing above 1380 passes"), "{text}");
+        let text = bed.duet("r1").duet("tunnel check site 10.9.9.2").unwrap();
+        assert!(text.contains("passes there and back: 1380"), "{text}");
+        let text = bed.duet("r1").duet("-d tunnel show site").unwrap();
+        assert!(text.contains("inner mtu 1380, 40 bytes added, path mtu 1420 from 2001:db8:10::1"), "{text}");
+        let why = bed.duet("r1").duet("explain 192.0.2.129 from 192.0.2.1 iif left size 1450").unwrap();
+        assert!(why.contains("path MTU 1420") && why.contains("an ICMP error from 2001:db8:10::1"), "{why}");
+        // Nobody there: said so, and the exit code is that of a refusal.
+        let silent = bed.duet("r1").ask(&["tunnel", "check", "site", "10.9.9.3"], b"").unwrap();
+        assert_eq!(silent.code, 2, "{silent:?}");
+        bed.finish().unwrap();
+    }
+}
+
+sandbox_test! {
+    fn a_dead_tunnel_gives_way_to_the_next_metric() {
+        let case = Case::new("6in4", false, SIX, 20).with(
+            "address = [\"2001:db8:ff::1/64\"]\nkeepalive = { target = \"2001:db8:ff::2\", interval = \"200ms\", retries = 2, hold = 2 }",
+        );
+        let case = Case { more: [case.more[0], "address = [\"2001:db8:ff::2/64\"]"], ..case };
+        let bed = case.bed(WIDE).unwrap();
+        let pair = Pair::new(bed.host("a"), bed.host("b"), "2001:db8:a::1", "2001:db8:b::1");
+        pair.reachable().unwrap();
+        bed.duet("r1").duet("route add unreachable 2001:db8:b::/64 metric 9000").unwrap();
+        let state = |want: &str| {
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+            loop {
+                let json = bed.duet("r1").json("-j -d tunnel show site").unwrap();
+                if json[0]["state"] == want {
+                    return;
+                }
+                assert!(std::time::Instant::now() < deadline, "never {want}: {json}");
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+        };
+        state("alive");
+        bed.duet("r2").duet("link set site down").unwrap();
+        state("dead");
+        let got = bed.duet("r1").ask(&["route", "get", "2001:db8:b::1"], b"").unwrap();
+        assert!(got.code != 0, "the unreachable route took over: {got:?}");
+        bed.duet("r2").duet("link set site up").unwrap();
+        state("alive");
+        pair.wait_reachable(std::time::Duration::from_secs(5)).unwrap();
+        bed.finish().unwrap();
+    }
+}
+
 impl Case {
     fn map_overhead(self, overhead: u32) -> Self {
         Case { overhead, ..self }

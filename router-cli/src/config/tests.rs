@@ -131,7 +131,7 @@ fn problems_have_place_and_remedy() {
             "[tunnel.he]\nmode = \"6in4\"\nlocal = { device = \"eth0\" }\nremote = \"203.0.113.5\"\n",
             &[
                 "3:9: local in [tunnel.he] follows nothing; write local = { dev = \"eth0\" }: a port, or a device of the host",
-                "3:11: unknown key \"device\" in [tunnel.he.local]; did you mean \"dev\"?",
+                "3:11: unknown key \"device\" in [tunnel.he.local]; known keys are dev",
             ],
         ),
         (

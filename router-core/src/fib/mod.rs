@@ -105,6 +105,16 @@ impl Fib {
         }
     }
 
+    /// Reads what a change of this prefix will need, so that it comes from memory while the caller is still busy with maps of
+    /// its own. Changes nothing.
+    #[inline]
+    pub fn expect(&self, memory: &FibMemory, net: &IpNet) {
+        match net {
+            IpNet::V4(n) => self.v4.expect(memory, n.network()),
+            IpNet::V6(n) => self.v6.expect(memory, n.network()),
+        }
+    }
+
     /// Removes a prefix. `cover` is the longest remaining prefix (and value) that contains it, if any: the caller knows
     /// it from its own map, so that the trie need not store what is hidden.
     pub fn remove(&self, memory: &mut FibMemory, net: &IpNet, cover: Option<(u8, ObjectId)>) {

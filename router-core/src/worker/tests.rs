@@ -128,7 +128,7 @@ fn tables() -> Arc<Tables> {
     for (tunnel, name, remote) in [(TUNNEL, "he", "198.51.100.9"), (APART, "apart", "198.51.100.8")] {
         let (local, remote) = ("192.0.2.1".parse().unwrap(), remote.parse().unwrap());
         let spec = TunnelSpec::new(name, TunnelMode::SixInFour, local, remote);
-        gates.set(tunnel, Some(Arc::new(Gate::new(&spec, Arc::default(), None))));
+        gates.set(tunnel, Some(Arc::new(Gate::new(&spec, Arc::default(), None, false))));
         decap.insert(DecapKey { proto: protocol::IPV6, table: TableId::MAIN, local, remote }, tunnel);
     }
     let routing = RoutingTables {

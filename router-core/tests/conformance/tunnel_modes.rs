@@ -177,7 +177,7 @@ fn parse(p: &[u8]) -> Packet {
     Packet::parse(Packet::sniff(p).expect("family"), p).expect("a packet")
 }
 
-/// Proves rfc2473-3-encapsulation, rfc2003-3.1-header, rfc7676-3-payload: every mode there and back, bytes compared.
+/// Proves rfc2473-3.1-encapsulation, rfc2003-3.1-header; RFC 7676 3: every mode there and back, bytes compared.
 #[test]
 fn every_mode_carries_packets_there_and_back() {
     for spec in modes() {
@@ -217,7 +217,7 @@ fn outer_udp_checksums() {
     }
 }
 
-/// RFC 8085 5.1.1, RFC 6438 3: flows differ in their source port or flow label, packets of one flow do not.
+/// Proves rfc6438-3-tunnel; RFC 8085 5.1.1: flows differ in their source port or flow label, packets of one flow do not.
 #[test]
 fn outer_headers_tell_flows_apart() {
     for spec in modes() {
@@ -302,7 +302,7 @@ fn cve_2024_7595_2024_7596_2025_23018_2025_23019_strangers_are_not_heard() {
     }
 }
 
-/// Proves rfc4213-3.6-source, bcp38: only delegated prefixes come out of a tunnel that says so.
+/// Proves rfc2827-3-tunnel; RFC 4213 3.6, BCP 38: only delegated prefixes come out of a tunnel that says so.
 #[test]
 fn inner_sources_are_checked() {
     for mut spec in modes() {
@@ -505,7 +505,7 @@ fn rfc2473_4_1_1_encapsulation_limits() {
     assert_eq!(dropped(&rig, "tunnel_limit"), 1);
 }
 
-/// RFC 4213 3.2 and 3.4, RFC 2473 7 and 8: an error about an outer packet reaches the sender of the inner one at once when
+/// Proves rfc2473-7.1-mtu; RFC 4213 3.2 and 3.4: an error about an outer packet reaches the sender of the inner one at once when
 /// the quote tells who that is, and with the next packet when it does not. Quotes as short as IP header and eight bytes.
 #[test]
 fn outer_errors_are_told_inside() {
@@ -563,7 +563,7 @@ fn outer_errors_are_told_inside() {
     }
 }
 
-/// RFC 4213 3.4, RFC 2473 8: the peer cannot be reached; the tunnel as a link has failed.
+/// Proves rfc4213-3.4-errors, rfc2473-8-errors: the peer cannot be reached; the tunnel as a link has failed.
 #[test]
 fn an_unreachable_peer_is_told_inside() {
     for spec in modes() {

@@ -5,7 +5,7 @@ use super::super::report::{self, Overload, Series};
 use super::dut::Dut;
 use super::error::WireError;
 use super::lab::Lab;
-use router_io::traffic::{Offer, Pace};
+use router_io::traffic::{Offer, Pace, pin_thread_of};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,9 +29,15 @@ impl Lab {
     pub fn overload(&mut self, peak: f64, time: Duration) -> Result<Overload, WireError> {
         let offer = Offer { pace: Pace::Rate(peak * TIMES), time, frames: None, probes: false };
         let done = AtomicBool::new(false);
+        let everywhere: Vec<usize> = self.setup.cpus.dut.iter().copied().chain([self.setup.cpus.generator]).collect();
         let dut = self.dut.as_ref();
         let (sent, goodput, watched) = std::thread::scope(|scope| {
-            let watch = scope.spawn(|| dut.map(|dut| watch(dut, &done)).unwrap_or_default());
+            let watch = scope.spawn(|| {
+                // An operator's shell runs wherever there is room, not on the generator's processor alone.
+                let tid = rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs();
+                let _ = pin_thread_of(tid, &everywhere);
+                dut.map(|dut| watch(dut, &done)).unwrap_or_default()
+            });
             let measured = self.seconds(&offer);
             done.store(true, Ordering::Relaxed);
             let watched = watch.join().unwrap_or_default();

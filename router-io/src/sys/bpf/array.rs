@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 const MAP_LOOKUP_ELEM: libc::c_int = 1;
 const MAP_TYPE_ARRAY: u32 = 2;
 
-/// An array map: `len` values of `size` bytes.
+/// An array map: values of `size` bytes.
 #[derive(Debug)]
 pub struct ArrayMap {
     fd: OwnedFd,
@@ -15,7 +15,7 @@ pub struct ArrayMap {
 }
 
 impl ArrayMap {
-    /// Makes one, all zero. Needs CAP_BPF, or CAP_SYS_ADMIN on older kernels.
+    /// Makes one of `len` values, all zero. Needs CAP_BPF, or CAP_SYS_ADMIN on older kernels.
     pub fn new(size: usize, len: usize) -> io::Result<Self> {
         let mut attr = Attr::new().word(0, MAP_TYPE_ARRAY).word(4, 4).word(8, size as u32).word(12, len as u32);
         // SAFETY: MAP_CREATE reads plain numbers and makes a descriptor.
