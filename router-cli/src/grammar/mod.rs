@@ -238,6 +238,7 @@ pub const OWN: &[&str] = &[
     "stats",
     "drops",
     "version",
+    "__complete",
     "completion",
     "man",
 ];
