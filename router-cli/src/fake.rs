@@ -220,6 +220,8 @@ impl State {
             Op::FilterShow(_) => Ok(Answer::Filters(crate::control::FiltersInfo::default())),
             Op::TranslateShow(_) => Ok(Answer::Translators(Vec::new())),
             Op::TunnelEnds => Ok(Answer::Tunnels(Vec::new())),
+            Op::TunnelProbe(p) => Err(WireError::no_device(&p.name)),
+            Op::TunnelAnswers(_) => Ok(Answer::Answers(Vec::new())),
             Op::TunnelShow(name) => Ok(Answer::Tunnels(
                 self.tunnels
                     .values()

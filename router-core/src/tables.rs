@@ -110,6 +110,11 @@ impl PortTable {
         }
     }
 
+    /// Above every index in use.
+    pub fn places(&self) -> usize {
+        self.slots.places()
+    }
+
     /// The port with this name. Looks at all of them.
     pub fn by_name(&self, name: &str) -> Option<&Arc<PortInfo>> {
         self.iter().find(|p| p.name == name)
@@ -127,10 +132,10 @@ impl PortTable {
         self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, careful, flags, info }));
     }
 
-    /// Table and flags of a tunnel that is up and whose packets need no more checks than peer and family.
+    /// The table of a tunnel that is up and whose packets need no more checks than peer and family.
     #[inline]
-    pub fn table_if_simple(&self, id: PortId) -> Option<(TableId, PortFlags)> {
-        self.slots.get(id.index()).filter(|s| s.up && !s.careful).map(|s| (s.table, s.flags))
+    pub fn table_if_simple(&self, id: PortId) -> Option<TableId> {
+        self.slots.get(id.index()).filter(|s| s.up && !s.careful && s.flags.is_empty()).map(|s| s.table)
     }
 
     /// Says whether a tunnel's packets need more checks than peer and family.

@@ -62,6 +62,27 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             router.del_tunnel(now, &name, out).map_err(errors::tunnel)?;
             Ok(Answer::Done)
         }
+        Op::TunnelProbe(p) => {
+            let target = match p.target {
+                Some(t) => t,
+                None => c.router().probe_target(&p.name).map_err(errors::tunnel)?.ok_or_else(|| {
+                    WireError::new(
+                        "invalid",
+                        "Error: nobody to ask is known.",
+                        "say whom: duet tunnel check NAME ADDRESS",
+                    )
+                })?,
+            };
+            c.router_mut().await_probes(&p.name).map_err(errors::tunnel)?;
+            let mut asked = Vec::new();
+            for _ in 0..p.count.min(100) {
+                let (router, now, out) = c.router_parts();
+                let seq = router.probe_tunnel(now, &p.name, target, (p.size, p.tclass), out).map_err(errors::tunnel)?;
+                asked.push(seq);
+            }
+            Ok(Answer::Asked(target, asked))
+        }
+        Op::TunnelAnswers(name) => Ok(Answer::Answers(c.router_mut().probe_answers(&name).map_err(errors::tunnel)?)),
         Op::TunnelEnds => Ok(Answer::Tunnels(show::tunnel_ends(c))),
         Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
         Op::FilterShow(select) => filter::show(c, &select),

@@ -10,7 +10,7 @@ use router_core::addr::MacAddr;
 use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
 use router_core::port::{Medium, PortKind, TableId};
-use router_core::router::{LearnedMtu, Life};
+use router_core::router::{LearnedMtu, Life, ProbeAnswer};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
 use router_core::translate::nat64::{Nat64Stats, SessionInfo};
@@ -100,6 +100,12 @@ pub enum Op {
     /// Remove a tunnel.
     #[serde(rename = "tunnel.del")]
     TunnelDelete(String),
+    /// Ask somebody behind a tunnel.
+    #[serde(rename = "tunnel.probe")]
+    TunnelProbe(TunnelProbe),
+    /// What was answered since the last call.
+    #[serde(rename = "tunnel.answers")]
+    TunnelAnswers(String),
     /// List tunnels one of whose ends is a name or follows a device of the host.
     #[serde(rename = "tunnel.ends")]
     TunnelEnds,
@@ -299,6 +305,10 @@ pub enum Answer {
     Links(Vec<LinkInfo>),
     /// Tunnels.
     Tunnels(Vec<TunnelInfo>),
+    /// Questions that were asked through a tunnel: whom, and the number of each.
+    Asked(IpAddr, Vec<u16>),
+    /// Answers to them.
+    Answers(Vec<ProbeAnswer>),
     /// Translators.
     Translators(Vec<TranslatorInfo>),
     /// Filters.
@@ -476,6 +486,24 @@ pub struct TranslatorInfo {
     /// Sessions, as many as asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<SessionInfo>,
+}
+
+/// Questions to be asked through a tunnel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelProbe {
+    /// The tunnel.
+    pub name: String,
+    /// Whom to ask; None: its keepalive's target, or the peer's link-local address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<IpAddr>,
+    /// Bytes of each question, IP header included.
+    pub size: u32,
+    /// Traffic class.
+    #[serde(default)]
+    pub tclass: u8,
+    /// How many; 0 only makes ready, which must come first.
+    pub count: u16,
 }
 
 /// A tunnel with its counters.

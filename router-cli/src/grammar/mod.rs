@@ -126,6 +126,8 @@ pub enum TunnelCommand {
     Join(Box<crate::control::JoinSpec>, std::path::PathBuf),
     /// change: what was not said stays.
     Change(Box<crate::control::TunnelChange>),
+    /// Test end to end: which, and whom to ask.
+    Check(String, Option<std::net::IpAddr>),
     /// del NAME.
     Delete(String),
     /// show, one or all.

@@ -104,6 +104,7 @@ Usage: duet tunnel { add | change | del | show } [ NAME ]
        [ keepalive ADDRESS [ interval MILLISECONDS ] [ retries N ] [ hold N ] ]
        duet tunnel add NAME broker URL user USER key-file FILE
        [ prefix { 48 | 64 | none } ] [ lan PORT ] [ dev PORT ] [ local ADDRESS ] [ nodefault ]
+       duet tunnel check NAME [ ADDRESS ]
        duet link add NAME type { sit | ipip | gre | ip6tnl | ip6gre } ...
 MODE := { 6in4 | sit | 4in6 | ipip6 | 6in6 | ip6ip6 | any-in-6 | 4in4 | ipip | any-in-4 | any |
           gre | gre6 | ip6gre | 6rd | 6to4 }";

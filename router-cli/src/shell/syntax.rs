@@ -350,6 +350,7 @@ fn tunnel() -> Node {
         Node::new("show", "List tunnels").alias(&["list", "lst"]).arg(Value::Tunnel),
         change("add", "New tunnel"),
         change("change", "Change a tunnel; what is not said stays").alias(&["chg"]),
+        Node::new("check", "Test a tunnel end to end").arg(Value::Tunnel).arg(Value::Address),
         Node::new("del", "Remove a tunnel with its addresses and routes").alias(&["delete"]).arg(Value::Tunnel),
         Node::new("help", "Usage in iproute2's form"),
     ])

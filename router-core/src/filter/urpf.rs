@@ -94,6 +94,11 @@ pub fn allows(check: Urpf, tables: &Tables, table: TableId, port: PortId, src: I
         false => Fib::lookup_specific(fib, &src),
     };
     let object = |id: ObjectId| tables.routing.objects.get(id);
+    // A counter on the way to the object.
+    let id = match object(id) {
+        Some(Object::Counted(c)) => c.next,
+        _ => id,
+    };
     match check.mode {
         // An object that the snapshot lacks is newer than it: the route is there.
         UrpfMode::Loose => object(id).is_none_or(is_way),
@@ -120,6 +125,7 @@ fn leads_to(tables: &Tables, id: ObjectId, port: PortId, depth: usize) -> bool {
         Some(Object::Encap(e)) => e.tunnel == port,
         Some(Object::Group(g)) if depth < DEEP => g.buckets.iter().any(|m| leads_to(tables, *m, port, depth + 1)),
         Some(Object::Plugin(p)) if depth < DEEP => leads_to(tables, p.next, port, depth + 1),
+        Some(Object::Counted(c)) if depth < DEEP => leads_to(tables, c.next, port, depth + 1),
         _ => false,
     }
 }

@@ -15,7 +15,7 @@ mod tunnels;
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo, check_tunnel_spec};
+pub use tunnels::{LearnedMtu, Life, MtuCause, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec};
 
 use crate::addr::MacAddr;
 use crate::advert::Adverts;

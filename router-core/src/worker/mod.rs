@@ -14,6 +14,8 @@ mod route;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+#[cfg(test)]
+mod tunnel_tests;
 
 use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;

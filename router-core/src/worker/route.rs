@@ -514,10 +514,7 @@ impl<O: Observer> Worker<O> {
         if info.medium == Medium::Ip {
             if info.kind == crate::port::PortKind::Tunnel {
                 // Through the tunnel's own object. A lookup would not do: every link has the same link-local prefix.
-                let own = |o: &Object| matches!(o, Object::Encap(e) if e.tunnel == port);
-                let kept = step.tables.gates.get(port).and_then(|g| g.object);
-                let any = || step.tables.routing.objects.iter().find(|(_, o)| own(o)).map(|(id, _)| id);
-                match kept.or_else(any) {
+                match step.tables.gates.get(port).and_then(|g| g.object) {
                     Some(id) => {
                         self.note(&job.frame, || Seen::Caused { what: Cause::Again, front: true });
                         self.jobs.push_front(Job { start: Start::Object(id), ..job });

@@ -110,8 +110,9 @@ fn the_first_rule_that_matches_decides_and_nothing_else_passes() {
 }
 
 /// What hides a transport header, or puts another in its place, never passes a filter that looks there, whatever it allows.
+/// Proves rfc1858-3-tiny, rfc1858-4-overlap, rfc3128-3-offset-one.
 #[test]
-fn rfc1858_rfc3128_rfc7112_hidden_headers() {
+fn hidden_headers_never_pass() {
     let deep = table(&["allow tcp dport 80", "allow"]);
     let flat = table(&["allow from 192.0.2.0/24", "allow inet6"]);
     let options = |n: usize| [60, 0, 1, 4, 0, 0, 0, 0].repeat(n);

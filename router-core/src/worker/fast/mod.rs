@@ -73,6 +73,8 @@ pub(super) struct Passes {
     tunneled6: Vec<u16>,
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
+    /// The tables of those tunnels; None: the general path knows what to do.
+    inner: Vec<Option<TableId>>,
     /// Places in `ids4` or `ids6` of packets whose tunnel belongs to another table than the port.
     elsewhere: Vec<(u16, Family, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.
@@ -94,6 +96,7 @@ impl Passes {
             tunneled4: Vec::with_capacity(MAX_BATCH),
             tunneled6: Vec::with_capacity(MAX_BATCH),
             peers: Vec::with_capacity(MAX_BATCH),
+            inner: Vec::with_capacity(MAX_BATCH),
             elsewhere: Vec::with_capacity(MAX_BATCH),
             egress: Vec::with_capacity(MAX_BATCH),
             all: Sent::default(),
