@@ -159,15 +159,18 @@ fn lab(body: &[&str]) -> testbeds::lab::Result<String> {
     let r1 = bed.duet("r1");
     let mut made = String::new();
     let mut going: Vec<Watching> = Vec::new();
+    let mut measures = false;
+    let file = bed.dir().join("file").to_string_lossy().into_owned();
     for line in body {
         if let Some(words) = line.strip_prefix("$ duet ") {
             made += &format!("{line}\n");
             if let Some(words) = words.strip_suffix(" &") {
-                let words = words.replace("FILE", &bed.dir().join("file").to_string_lossy());
+                let words = words.replace("FILE", &file);
                 let mut command = Watching::start(PROGRAM, r1, &words)?;
                 if words.starts_with("capture") {
                     command.hear("capturing")?;
                 }
+                measures |= words.starts_with("stats");
                 going.push(command);
                 continue;
             }
@@ -189,6 +192,10 @@ fn lab(body: &[&str]) -> testbeds::lab::Result<String> {
                 }
             }
             let _ = bed.host("a").ping(&ping)?;
+            // A measurement begins when it does: there is traffic until it has ended.
+            while measures && !going.iter_mut().all(Watching::ended) {
+                let _ = bed.host("a").ping(&ping)?;
+            }
         }
     }
     for command in going {
@@ -200,7 +207,7 @@ fn lab(body: &[&str]) -> testbeds::lab::Result<String> {
         }
     }
     bed.finish()?;
-    Ok(made)
+    Ok(made.replace(&file, "FILE"))
 }
 
 /// A line without what differs from run to run.
