@@ -182,6 +182,8 @@ fn target<'t>(
         Object::Glean(glean) if glean.mtu == 0 || lane.len <= glean.mtu => {
             (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, None)
         }
+        // Back into the tunnel that it came out of: that is refused.
+        Object::Encap(encap) if [ingress, lane.tunnel].contains(&encap.tunnel) => return None,
         Object::Encap(encap) => {
             // How many tunnels the packet has been through here.
             let depth = u8::from(lane.tunnel != PortId::NONE);
