@@ -104,7 +104,7 @@ sandbox_test! {
         let between = |bed: &Bed, limit| Pair::new(bed.host("la"), bed.host("lb"), &la, &lb).wait_reachable(limit);
         between(&bed, PATIENCE).unwrap();
         let pair = Pair::new(bed.host("la"), bed.host("lb"), &la, &lb);
-        pair.every_size().unwrap();
+        pair.every_size_after_learning(1480).unwrap();
         pair.tcp().unwrap();
         Pair::new(bed.host("la"), bed.host("srv"), &la, "2001:db8:5::2").tcp().unwrap();
         // Site a gets another address: its router notices, tells the broker, and all goes on with the same prefix.

@@ -106,6 +106,9 @@ pub fn play(stage: &mut Stage<'_>) -> Result<(), StageError> {
     stage.kernel("b", &[("eth0", "192.168.1.2/24")], &["default via 192.168.1.1"])?;
     stage.kernel("s", &[("eth0", "203.0.113.1/24")], &["default via 203.0.113.254"])?;
     stage.kernel("srv", &[("eth0", "2001:db8:5::2/64")], &["default via 2001:db8:5::1"])?;
+    stage
+        .screen()
+        .dim("nat gives 192.168.1.2 the address 192.0.2.1 outside, one for one: protocol 41 passes it like all else.");
     stage.router("nat", NAT, false)?;
     stage.router("s", &SERVER.replace("DIR", &stage.dir().display().to_string()), true)?;
     let ann = site(stage, "a", "ann", "alice")?;
@@ -127,7 +130,7 @@ pub fn play(stage: &mut Stage<'_>) -> Result<(), StageError> {
 
 /// A site: an account at the broker, a router, one command; its host. The host's address.
 fn site(stage: &mut Stage<'_>, router: &str, host: &str, user: &str) -> Result<IpAddr, StageError> {
-    let key = stage.to_file("s", &format!("broker account add {user}"), &format!("{user}.key"))?;
+    let key = stage.answer_to_file("s", &format!("broker account add {user}"), &format!("{user}.key"))?;
     stage.router(router, &SITE.replace("NAME", router), false)?;
     let key = key.display();
     stage.duet(

@@ -125,7 +125,7 @@ impl<'a> Stage<'a> {
 
     /// Gives a router a command whose answer goes to a file.
     #[cfg(feature = "broker")]
-    pub fn to_file(&mut self, router: &str, words: &str, file: &str) -> Result<PathBuf, StageError> {
+    pub fn answer_to_file(&mut self, router: &str, words: &str, file: &str) -> Result<PathBuf, StageError> {
         let command = format!("duet {words} > {file}");
         self.screen.command(router, '#', &command);
         let text = self.instance(router)?.duet(words)?;

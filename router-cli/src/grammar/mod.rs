@@ -240,6 +240,7 @@ pub const OWN: &[&str] = &[
     "stats",
     "drops",
     "version",
+    "__complete",
     "completion",
     "man",
 ];

@@ -243,8 +243,8 @@ impl Router {
     fn set_gate(&mut self, id: PortId) {
         let Some(t) = self.tunnels.all.get(&id) else { return };
         let object = self.routing.tunnel_object(id);
-        let awaited = t.keeper.is_some() || t.probes.is_some();
-        let gate = Gate::new(&t.spec, Arc::clone(&t.state), object, awaited);
+        let awaits = t.keeper.is_some() || t.probes.is_some();
+        let gate = Gate::new(&t.spec, Arc::clone(&t.state), object, awaits);
         self.ports.set_careful(id, gate.is_careful());
         self.gates.set(id, Some(Arc::new(gate)));
         self.changed = true;
