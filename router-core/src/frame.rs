@@ -68,6 +68,8 @@ pub struct Meta {
     pub admitted: bool,
     /// Whether its sender is to be told of a better way has been decided already.
     pub redirected: bool,
+    /// Set for rules to look at ([`crate::policy`]); 0: that of the port through which it came.
+    pub mark: u32,
 }
 
 impl Meta {

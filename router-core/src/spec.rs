@@ -118,6 +118,9 @@ pub struct RouteSpec {
     /// Preferred source address of packets that the router itself sends this way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub src: Option<IpAddr>,
+    /// Only for packets from this prefix (RFC 8678); None for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpNet>,
     /// Path MTU of this route, in bytes, at most the port's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
@@ -142,6 +145,7 @@ impl RouteSpec {
             metric: None,
             proto: None,
             src: None,
+            from: None,
             mtu: None,
             hops: Vec::new(),
             nhid: None,

@@ -10,10 +10,12 @@ mod own;
 mod punts;
 mod translators;
 mod tunnels;
+mod vrfs;
 
 pub use links::PortError;
 pub use translators::TranslatorInfo;
 pub use tunnels::{TunnelError, TunnelInfo};
+pub use vrfs::VrfError;
 
 use crate::addr::MacAddr;
 use crate::advert::Adverts;
@@ -22,6 +24,7 @@ use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
 use crate::journal::{Happened, Journal, Subject};
 use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
+use crate::policy::Rules;
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
@@ -51,6 +54,7 @@ pub struct Router {
     translators: BTreeMap<PortId, translators::TranslatorState>,
     seed: u64,
     decap: DecapTable,
+    rules: Rules,
     reassembler: Reassembler,
     worker: Worker<Tap>,
     tables: Arc<Tables>,
@@ -84,6 +88,7 @@ impl Router {
             decap: DecapTable::default(),
             settings: Arc::clone(&settings),
             mapped_ports: Arc::new([]),
+            policy: None,
         });
         let mut router = Router {
             settings,
@@ -98,6 +103,7 @@ impl Router {
             translators: BTreeMap::new(),
             seed,
             decap: DecapTable::new(seed ^ 5),
+            rules: Rules::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
@@ -216,6 +222,7 @@ impl Router {
                 decap: self.decap.clone(),
                 settings: Arc::clone(&self.settings),
                 mapped_ports: self.mapped_ports(),
+                policy: self.rules.compile(&self.ports),
             });
             publish(&self.tables);
         }

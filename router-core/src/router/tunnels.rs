@@ -361,7 +361,8 @@ impl Router {
             Object::Encap(Encap { mtu, .. }) => Some(*mtu),
             Object::Group(g) => g.buckets.iter().filter_map(|b| self.path_mtu(*b, depth + 1)).min(),
             Object::Plugin(p) => self.path_mtu(p.next, depth + 1),
-            Object::Discard(_) | Object::Local | Object::Broadcast => None,
+            Object::Sources(s) => self.path_mtu(s.otherwise, depth + 1),
+            Object::Discard(_) | Object::Local | Object::Broadcast | Object::Table(_) => None,
         }
     }
 

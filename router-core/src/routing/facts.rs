@@ -81,6 +81,11 @@ impl Facts {
         self.port(id).map_or_else(String::new, |p| p.name.clone())
     }
 
+    /// The table of a port that is the device of a VRF.
+    pub(crate) fn vrf(&self, id: PortId) -> Option<TableId> {
+        self.port(id).filter(|p| p.kind == crate::port::PortKind::Vrf).map(|p| domain_of(p.table))
+    }
+
     /// Whether some port or tunnel has this table as its own, as the members of a VRF do.
     pub(crate) fn is_vrf(&self, domain: TableId) -> bool {
         domain != TableId::MAIN && self.ports.values().any(|p| domain_of(p.table) == domain)

@@ -36,11 +36,11 @@ impl Routing {
     }
 
     fn set_route(&mut self, op: RouteOp, spec: &RouteSpec) -> Result<(), RouteError> {
-        let table = spec.table_id();
         let metric = spec.metric_or_default();
         let origin = spec.proto.unwrap_or(proto::BOOT);
         let dst = spec.dst;
         let key = self.path_key(spec)?;
+        let table = self.make_place(spec)?;
         self.make_domain(table);
         // What is there may already forbid it, which is cheaper to find out than to resolve.
         let existing = self.rib.find(table, &dst);
@@ -283,7 +283,7 @@ impl Routing {
     }
 
     fn delete(&mut self, spec: &RouteSpec) -> Result<(), RouteError> {
-        let table = spec.table_id();
+        let table = self.find_place(spec).ok_or(RouteError::NoSuchRoute)?;
         for h in &spec.hops {
             if let Some(name) = &h.dev
                 && self.facts.port_by_name(name).is_none()

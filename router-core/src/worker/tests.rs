@@ -120,6 +120,7 @@ fn tables() -> Arc<Tables> {
     decap.insert(DecapKey { proto: protocol::IPV6, table: TableId::MAIN, local, remote }, TUNNEL);
     let routing = RoutingTables {
         fibs: [(TableId::MAIN, Arc::new(fib))].into_iter().collect::<FibSet>(),
+        views: Arc::new([]),
         objects,
         adjacencies,
         token: Arc::new(()),
@@ -131,6 +132,7 @@ fn tables() -> Arc<Tables> {
         decap,
         settings: Arc::new(Settings::default()),
         mapped_ports: Arc::new([]),
+        policy: None,
     })
 }
 

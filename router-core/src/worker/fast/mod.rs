@@ -2,7 +2,7 @@
 //!
 //! 1. [`survey`] looks at every header and sorts out what is unusual;
 //! 2. all IPv4 destinations are looked up, packets for us that come out of a tunnel are found ([`tunnel`]), then all IPv6
-//!    destinations, theirs included;
+//!    destinations, theirs included; where there are rules ([`rules`]), they say which table counts;
 //! 3. [`send`] finds every packet's object, then edits every packet in its frame;
 //! 4. frames go to their egress queues in the order of arrival.
 //!
@@ -20,6 +20,7 @@
 //! | the object is a resolved adjacency (of a gateway or of the destination), or a tunnel over one; its port up, the packet within its MTU | general path |
 //! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
+mod rules;
 mod send;
 mod survey;
 mod tunnel;
@@ -122,6 +123,11 @@ impl Passes {
                 None => ids.fill(ObjectId::NO_ROUTE),
             }
         }
+        if let Some(policy) = &tables.policy
+            && policy.rules(Family::Inet)
+        {
+            self.ask_rules(policy, Family::Inet, batch, port, tables);
+        }
         if !self.tunneled.is_empty() {
             self.leave_tunnels(batch, port, tables);
         }
@@ -138,6 +144,11 @@ impl Passes {
                 let fib = tables.routing.fibs.get(table);
                 *id = fib.map_or(ObjectId::NO_ROUTE, |f| f.lookup6(*dst));
             }
+        }
+        if let Some(policy) = &tables.policy
+            && policy.rules(Family::Inet6)
+        {
+            self.ask_rules(policy, Family::Inet6, batch, port, tables);
         }
     }
 }
