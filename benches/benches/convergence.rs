@@ -214,10 +214,11 @@ fn updates(report: &mut Report, v4: &Table, v6: &Table, runs: usize, time: Durat
         let next = |h: u8| h % 255 + 1;
         let other: Vec<_> = there.iter().map(|(net, h)| route(*net, next(*h), Via::Own)).collect();
         let back: Vec<_> = there.iter().map(|(net, h)| route(*net, *h, Via::Own)).collect();
-        let mut fresh: Vec<_> = fresh.iter().map(|net| route(*net, 1 + (r.below(255) as u8), Via::Own)).collect();
+        // In random order, but each command beside the next, as they come out of a socket.
         for i in (1..fresh.len()).rev() {
             fresh.swap(i, r.below(i + 1));
         }
+        let fresh: Vec<_> = fresh.iter().map(|net| route(*net, 1 + (r.below(255) as u8), Via::Own)).collect();
         let destinations = Pattern::Prefix.destinations(table, 1 << 16);
         for together in [1, 64] {
             stop.store(false, Relaxed);

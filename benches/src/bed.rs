@@ -159,6 +159,7 @@ impl Bed {
             mtu: None,
             dev: None,
             underlay_table: None,
+            options: Default::default(),
         };
         self.router.add_tunnel(self.now, spec, vec![]).map_err(refused("the tunnel"))
     }

@@ -104,6 +104,8 @@ impl State {
             admin_up: true,
             up: true,
             addrs: Vec::new(),
+            tentative: Vec::new(),
+            duplicates: Vec::new(),
             outer: None,
             totals: Default::default(),
         });

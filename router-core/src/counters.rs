@@ -38,6 +38,26 @@ impl Counter {
     }
 }
 
+/// Packets and bytes of something that is counted because somebody asked. All workers write to it.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Traffic {
+    /// Counts one packet of so many bytes.
+    pub fn count(&self, bytes: u32) {
+        self.packets.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(u64::from(bytes), Relaxed);
+    }
+
+    /// Packets and bytes so far.
+    pub fn get(&self) -> (u64, u64) {
+        (self.packets.load(Relaxed), self.bytes.load(Relaxed))
+    }
+}
+
 /// Traffic of one port as seen by one worker: iproute2's `link -s` columns.
 #[derive(Debug, Default)]
 pub struct PortCounters {

@@ -76,6 +76,16 @@ reasons! {
     TunnelInnerMalformed, "tunnel_inner_malformed", "What a tunnel packet carries is not a packet of the tunnel's family.";
     TunnelEcn, "tunnel_ecn", "Outer congestion mark on an inner packet that is not ECN-capable (RFC 6040 4.2).";
     TunnelNesting, "tunnel_nesting", "Too many tunnels inside each other, or a tunnel through itself.";
+    TunnelFamily, "tunnel_family", "The tunnel does not carry this family, or its packets say that something else is inside.";
+    TunnelHeader, "tunnel_header", "A GRE, GUE or UDP header in a tunnel packet is malformed, or asks for what is refused (RFC 2784 2.3).";
+    TunnelKey, "tunnel_key", "The GRE key is not the tunnel's (RFC 2890 2.1).";
+    TunnelChecksum, "tunnel_checksum", "The GRE or outer UDP checksum is wrong or missing (RFC 2784 2.1).";
+    TunnelSequence, "tunnel_sequence", "The GRE sequence number is old or missing (RFC 2890 2.2).";
+    TunnelRate, "tunnel_rate", "The peer sends more packets than the tunnel's rate allows.";
+    TunnelReflection, "tunnel_reflection", "The packet came out of this tunnel and would go back into it (RFC 4443 3.1).";
+    TunnelLimit, "tunnel_limit", "The packet may not be encapsulated again: its encapsulation limit is zero (RFC 2473 4.1.1).";
+    TunnelNoPeer, "tunnel_no_peer", "The inner destination names no peer that can be one (RFC 5969 7, RFC 3964 5).";
+    TunnelLoop, "tunnel_loop", "The inner address names this router as its own peer: a loop (RFC 6324 2).";
     TunnelFragment, "tunnel_fragment", "A fragmented outer packet; tunnels here do not reassemble.";
     // translation
     TranslateSource, "translate_source", "The source address has no counterpart in the other family (RFC 7915, RFC 6052, RFC 7757).";
@@ -97,6 +107,7 @@ reasons! {
     LocalChecksum, "local_checksum", "Addressed to the router with a wrong transport checksum.";
     IcmpConsumed, "icmp_consumed", "An ICMP message to the router that calls for no answer.";
     RateLimited, "rate_limited", "The rate limit of answers of this kind is reached (RFC 1812 4.3.2.8, RFC 4443 2.4 f).";
+    TentativeAddress, "tentative_address", "Addressed to the router at an address that duplicate address detection has not confirmed yet (RFC 4862 5.4).";
     LocalIgnored, "local_ignored", "Link chatter the router takes no part in (multicast, broadcast).";
     // resources
     NoFrame, "no_frame", "No free packet buffer.";

@@ -37,4 +37,5 @@ mod testing;
 pub mod time;
 pub mod trace;
 pub mod translate;
+pub mod tunnel;
 pub mod worker;

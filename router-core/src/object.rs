@@ -4,11 +4,12 @@
 //! object, not its routes (prefix-independent convergence).
 
 use crate::addr::{Family, MacAddr};
+use crate::counters::Traffic;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
-use crate::forward::tunnel::OuterV4;
 use crate::port::{PortId, TableId};
-use crate::spec::TunnelMode;
+use crate::routing::EncapFacts;
+use crate::tunnel::{Carries, Outer};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub enum Object {
     Group(Group),
     /// A forwarder from outside the core, which may go on with `next`.
     Plugin(Plugin),
+    /// Somebody wants to know how much goes this way: count, and go on.
+    Counted(Counted),
     /// The source decides: the prefix has routes for some sources only.
     Sources(Sources),
     /// Look the destination up in another table: a route through the device of a VRF.
@@ -201,24 +204,16 @@ impl Rewrite {
 pub struct Encap {
     /// The tunnel, as a port.
     pub tunnel: PortId,
-    /// Which mode: picks the forwarder.
-    pub mode: TunnelMode,
-    /// Outer source.
-    pub local: IpAddr,
-    /// Outer destination.
-    pub remote: IpAddr,
-    /// Outer TTL; None copies the inner one.
-    pub ttl: Option<u8>,
-    /// Fixed outer traffic class byte; None follows RFC 6040.
-    pub tos: Option<u8>,
-    /// Set DF on outer IPv4 packets.
-    pub df: bool,
     /// Largest inner packet, in bytes.
     pub mtu: u32,
-    /// The outer header made of these; None for a mode without a ready-made one.
-    pub outer: Option<OuterV4>,
-    /// What carries the outer packet: the object that the underlay's route to `remote` has.
+    /// Which packets may enter.
+    pub carries: Carries,
+    /// What carries the outer packet: the object that the underlay's route to the peer has.
     pub carrier: ObjectId,
+    /// The outer header; None when the ends do not fit the mode.
+    pub outer: Option<Outer>,
+    /// The tunnel's parameters.
+    pub facts: Arc<EncapFacts>,
 }
 
 /// See [`Object::Group`].
@@ -234,5 +229,15 @@ pub struct Plugin {
     /// The forwarder.
     pub forwarder: Arc<dyn Forwarder>,
     /// What the route's next hops resolved to; [`ObjectId::NO_ROUTE`] when it has none.
+    pub next: ObjectId,
+}
+
+/// See [`Object::Counted`]: stands before another object while a route or next hop is counted. Whatever is not counted has
+/// nothing of the kind in its way, so that counting costs nothing where nobody asks for it.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// What has come by.
+    pub traffic: Arc<Traffic>,
+    /// The object that says what to do.
     pub next: ObjectId,
 }

@@ -200,6 +200,8 @@ pub enum Punted {
     Reassemble,
     /// An ICMP error for the router.
     IcmpError,
+    /// An echo reply out of a tunnel whose peer is asked whether it lives.
+    EchoReply,
     /// The translator behind this port makes or changes a session first, or waits for the rest of a fragment.
     Translate(PortId),
 }

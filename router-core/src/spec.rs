@@ -5,6 +5,7 @@
 
 use crate::addr::{Family, MacAddr};
 use crate::port::TableId;
+pub use crate::tunnel::spec::{TunnelMode, TunnelOptions, TunnelSpec};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -279,47 +280,4 @@ pub struct NeighSpec {
     /// Whether it said that it is a router (NDP's R flag).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub router: bool,
-}
-
-/// Tunnel modes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TunnelMode {
-    /// IPv6 in IPv4, protocol 41 (RFC 4213). iproute2: `sit`.
-    #[serde(rename = "6in4", alias = "sit", alias = "ipv6/ip")]
-    SixInFour,
-}
-
-/// A tunnel as written or shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TunnelSpec {
-    /// Its name: a port name.
-    pub name: String,
-    /// Its mode.
-    pub mode: TunnelMode,
-    /// Outer source.
-    pub local: IpAddr,
-    /// Outer destination, the only peer from which packets are accepted.
-    pub remote: IpAddr,
-    /// Outer TTL; None means 64 (RFC 4213 3.3: a fixed value, never the inner one by default).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ttl: Option<u8>,
-    /// Copy the inner TTL to the outer header (`ttl inherit`).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ttl_inherit: bool,
-    /// Fixed outer DSCP and ECN byte; None copies DSCP and treats ECN by RFC 6040 (`tos inherit`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tos: Option<u8>,
-    /// Leave DF clear on outer packets (`nopmtudisc`), RFC 4213 3.2.1's static MTU of 1280.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub nopmtudisc: bool,
-    /// Inner MTU; None: the carrying port's less 20 (6in4), at least 1280.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mtu: Option<u32>,
-    /// Carry outer packets through this port (a `rawip` port, or any other) instead of by routing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dev: Option<String>,
-    /// Table of the outer lookup; None is main.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub underlay_table: Option<TableId>,
 }

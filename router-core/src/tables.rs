@@ -5,10 +5,12 @@
 
 mod adjacency_map;
 mod chunked;
+mod gate_table;
 mod object_table;
 mod routing_tables;
 
 pub use adjacency_map::AdjacencyMap;
+pub use gate_table::GateTable;
 pub use object_table::ObjectTable;
 pub use routing_tables::{FibSet, RoutingTables, ViewSet, domain_of};
 
@@ -19,6 +21,7 @@ use crate::policy::{Decision, Key, Policy};
 use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
 use chunked::Chunked;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// See the module. Field by field, each cheap to clone.
@@ -32,6 +35,8 @@ pub struct Tables {
     pub routing: RoutingTables,
     /// Tunnels by what their packets look like.
     pub decap: DecapTable,
+    /// What is checked of packets out of each tunnel.
+    pub gates: GateTable,
     /// Settings in force.
     pub settings: Arc<Settings>,
     /// Ports of a closed network in which IPv4-mapped addresses may be on the wire.
@@ -50,7 +55,7 @@ impl Tables {
     /// The forwarding object for a destination in a table; [`ObjectId::NO_ROUTE`] when the table has no match or does
     /// not exist.
     #[inline]
-    pub fn lookup(&self, table: TableId, dst: &std::net::IpAddr) -> ObjectId {
+    pub fn lookup(&self, table: TableId, dst: &IpAddr) -> ObjectId {
         self.routing.lookup(table, dst)
     }
 
@@ -71,7 +76,11 @@ impl Tables {
 
 /// Ports and tunnels by index. A copy is cheap, and so is a change.
 #[derive(Clone, Default, Debug)]
-pub struct PortTable(Chunked<Slot>);
+pub struct PortTable {
+    slots: Chunked<Slot>,
+    /// Own addresses that duplicate address detection has not confirmed yet. Empty, but for a second after a start.
+    tentative: Option<Arc<[(PortId, IpAddr)]>>,
+}
 
 /// A port, and beside the reference what every packet asks for.
 #[derive(Clone, Debug)]
@@ -79,19 +88,21 @@ struct Slot {
     info: Arc<PortInfo>,
     table: TableId,
     up: bool,
+    /// A tunnel whose packets need more checks than peer and family.
+    careful: bool,
 }
 
 impl PortTable {
     /// The port with this index.
     #[inline]
     pub fn get(&self, id: PortId) -> Option<&Arc<PortInfo>> {
-        self.0.get(id.index()).map(|s| &s.info)
+        self.slots.get(id.index()).map(|s| &s.info)
     }
 
     /// The table of a port that is up; None for any other.
     #[inline]
     pub fn table_if_up(&self, id: PortId) -> Option<TableId> {
-        self.0.get(id.index()).filter(|s| s.up).map(|s| s.table)
+        self.slots.get(id.index()).filter(|s| s.up).map(|s| s.table)
     }
 
     /// The port with this name. Looks at all of them.
@@ -101,17 +112,31 @@ impl PortTable {
 
     /// All ports, by index.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<PortInfo>> {
-        self.0.iter().map(|(_, s)| &s.info)
+        self.slots.iter().map(|(_, s)| &s.info)
     }
 
     /// Sets a port, at `info.id`.
     pub fn set(&mut self, info: Arc<PortInfo>) {
-        self.0.set(info.id.index(), Some(Slot { table: info.table, up: info.up, info }));
+        let careful = self.slots.get(info.id.index()).is_some_and(|s| s.careful);
+        self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, careful, info }));
+    }
+
+    /// The table of a tunnel that is up and whose packets need no more checks than peer and family.
+    #[inline]
+    pub fn table_if_simple(&self, id: PortId) -> Option<TableId> {
+        self.slots.get(id.index()).filter(|s| s.up && !s.careful).map(|s| s.table)
+    }
+
+    /// Says whether a tunnel's packets need more checks than peer and family.
+    pub fn set_careful(&mut self, id: PortId, careful: bool) {
+        if let Some(slot) = self.slots.get(id.index()).filter(|s| s.careful != careful) {
+            self.slots.set(id.index(), Some(Slot { careful, ..slot.clone() }));
+        }
     }
 
     /// Takes a port out.
     pub fn clear(&mut self, id: PortId) {
-        self.0.set(id.index(), None);
+        self.slots.set(id.index(), None);
     }
 
     /// A table with this port set (at `info.id`).
@@ -119,6 +144,28 @@ impl PortTable {
         let mut table = self.clone();
         table.set(info);
         table
+    }
+
+    /// Whether an own address is tentative on a port (RFC 4862 5.4).
+    #[inline]
+    pub fn is_tentative(&self, port: PortId, addr: &IpAddr) -> bool {
+        self.tentative.as_deref().is_some_and(|list| list.contains(&(port, *addr)))
+    }
+
+    /// Whether an own address must not be used yet: every port that has it still asks who else does (RFC 4862 5.4).
+    #[inline]
+    pub fn is_unconfirmed(&self, addr: &IpAddr) -> bool {
+        let Some(list) = self.tentative.as_deref() else { return false };
+        list.iter().any(|(_, a)| a == addr) && !self.iter().any(|p| p.owns(addr) && !self.is_tentative(p.id, addr))
+    }
+
+    /// Says which own addresses are tentative. True when that is news.
+    pub fn set_tentative(&mut self, list: Vec<(PortId, IpAddr)>) -> bool {
+        if self.tentative.as_deref().unwrap_or_default() == list {
+            return false;
+        }
+        self.tentative = (!list.is_empty()).then(|| list.into());
+        true
     }
 
     /// Every table that some port looks packets up in, without duplicates.

@@ -169,6 +169,7 @@ sandbox_test! {
                 mtu: None,
                 dev: Some("raw0".into()),
                 underlay_table: None,
+                options: Default::default(),
             };
             runtime
                 .handle()

@@ -248,6 +248,7 @@ impl Bench {
             mtu: rng.one_in(3).then_some(1300),
             dev: None,
             underlay_table: None,
+            options: Default::default(),
         };
         for (name, remote, addr) in
             [("he", "203.0.113.5", "2001:db8:ffff::2/64"), ("far", "10.1.2.99", "2001:db8:fffe::2/64")]

@@ -174,6 +174,7 @@ fn ten_million_broken_frames_are_all_accounted_for() {
         mtu: None,
         dev: None,
         underlay_table: None,
+        options: Default::default(),
     };
     router.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("prefix")]).expect("tunnel");
     route(&mut router, "198.51.100.0/24", Some("192.0.2.77"), None);

@@ -155,6 +155,7 @@ fn tunnel(local: &str, remote: &str) -> TunnelSpec {
         mtu: None,
         dev: None,
         underlay_table: None,
+        options: Default::default(),
     }
 }
 

@@ -230,7 +230,7 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
         Event::Local(l) => {
             let what = match l {
                 Local::Echo => "an echo request for the router",
-                Local::InFour => "a tunnel packet for the router",
+                Local::Tunnel => "a tunnel packet for the router",
                 Local::TcpReset => "a TCP segment for the router",
                 Local::Ndp => "neighbour discovery",
                 Local::Reassemble => "a fragment for the router",
@@ -258,6 +258,7 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
                 Punted::Resolve { port, neighbor } => format!("waits for {neighbor} on {}", name(port)),
                 Punted::Reassemble => "reassembly".to_owned(),
                 Punted::IcmpError => "an ICMP error".to_owned(),
+                Punted::EchoReply => "an answer to a keepalive".to_owned(),
                 Punted::Translate(_) => "a translator's session".to_owned(),
             };
             ("control", what, false)

@@ -67,6 +67,8 @@ pub(super) fn link(c: &Control, p: &PortInfo) -> LinkInfo {
         admin_up: p.admin_up,
         up: p.up,
         addrs: p.addrs.clone(),
+        tentative: p.addrs.iter().map(|n| n.addr()).filter(|a| c.router().ports().is_tentative(p.id, a)).collect(),
+        duplicates: c.router().duplicates(p.id).to_vec(),
         outer: None,
         totals: c.port_totals(p.id),
     }

@@ -389,6 +389,12 @@ pub struct LinkInfo {
     /// Addresses.
     #[serde(default)]
     pub addrs: Vec<IpNet>,
+    /// Those of the addresses that duplicate address detection has not confirmed yet (RFC 4862 5.4).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tentative: Vec<IpAddr>,
+    /// Addresses that are not used, because somebody else on the link has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub duplicates: Vec<IpNet>,
     /// Outer addresses, if it is a tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outer: Option<(IpAddr, IpAddr)>,

@@ -12,7 +12,8 @@ use std::io;
 pub fn addrs(out: &mut Out<'_>, list: &[LinkInfo], select: &AddrSelect, o: &Options) -> io::Result<()> {
     out.begin()?;
     for l in list {
-        let chosen: Vec<(bool, &IpNet)> = sorted(&l.addrs).filter(|(_, a)| select.matches(a)).collect();
+        let known = sorted(&l.addrs).chain(l.duplicates.iter().map(|a| (false, a)));
+        let chosen: Vec<(bool, &IpNet)> = known.filter(|(_, a)| select.matches(a)).collect();
         if chosen.is_empty() && select.is_narrow() || (select.up && !l.admin_up) {
             continue;
         }
@@ -82,6 +83,13 @@ fn address(out: &mut Out<'_>, l: &LinkInfo, secondary: bool, net: &IpNet, o: &Op
             out.truth("secondary", "secondary ")?;
         }
         out.str("label", "", &l.name, "", Paint::Plain)?;
+    }
+    let failed = l.duplicates.contains(net);
+    if failed {
+        out.truth("dadfailed", "dadfailed ")?;
+    }
+    if failed || l.tentative.contains(&net.addr()) {
+        out.truth("tentative", "tentative ")?;
     }
     if o.oneline {
         out.text("\\")?;

@@ -14,8 +14,8 @@ use std::net::IpAddr;
 pub enum Local {
     /// An echo request (RFC 1122 3.2.2.6, RFC 4443 4.2): turn it around.
     Echo,
-    /// IPv6 or IPv4 in IPv4: find the tunnel.
-    InFour,
+    /// A packet in a packet, or GRE: find the tunnel.
+    Tunnel,
     /// A TCP segment to a port where nobody listens: reset (RFC 9293 3.10.7.1).
     TcpReset,
     /// Neighbour discovery that came to a unicast address: control thread.
@@ -52,7 +52,7 @@ pub fn classify(p: &Packet, data: &[u8]) -> Local {
             Some(k) if is_ndp(k) => Local::Ndp,
             _ => Local::Drop(DropReason::IcmpConsumed),
         },
-        (Family::Inet, protocol::IPV6 | protocol::IPV4) => Local::InFour,
+        (_, protocol::IPV6 | protocol::IPV4 | protocol::GRE) => Local::Tunnel,
         (_, protocol::TCP) => Local::TcpReset,
         _ => Local::Drop(DropReason::NoLocalService),
     }

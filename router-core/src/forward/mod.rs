@@ -7,7 +7,6 @@ pub mod discard;
 pub mod local;
 pub mod native;
 pub mod translate;
-pub mod tunnel;
 pub mod via_inet6;
 
 use crate::drop_reason::DropReason;

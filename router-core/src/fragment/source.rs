@@ -23,7 +23,7 @@ pub fn fragment_ipv6(
 ) -> Result<usize, (Frame, FragmentError)> {
     let data = frame.data();
     let whole = data.len() > HEADER && usize::from(be16(data, 4)) == data.len() - HEADER;
-    let plain = whole && matches!(data[6], protocol::ICMPV6 | protocol::TCP | protocol::UDP);
+    let plain = whole && matches!(data[6], protocol::ICMPV6 | protocol::TCP | protocol::UDP) || is_tunnel(data[6]);
     if !plain || frame.meta.gso.is_some() || complete_checksum(&mut frame).is_err() {
         return Err((frame, FragmentError::Malformed));
     }
@@ -68,6 +68,11 @@ pub fn fragment_ipv6(
     }
     out.insert(before, frame);
     Ok(later + 1)
+}
+
+/// Outer packets of tunnels (RFC 2473 7.1), an encapsulation limit included.
+fn is_tunnel(next: u8) -> bool {
+    matches!(next, protocol::IPV4 | protocol::IPV6 | protocol::GRE | protocol::DEST_OPTIONS)
 }
 
 /// Fills in what differs between fragments: payload length, offset in bytes, more fragments.

@@ -18,6 +18,8 @@ enum Answer {
     Pointer,
     /// Parameter problem, code 0, at the segments left of a routing header.
     SegmentsLeft,
+    /// Parameter problem, code 0, at the encapsulation limit.
+    EncapLimit,
     /// What RFC 8200 4.2 says about the offending option.
     Option,
     /// Port unreachable for protocols with ports, else "no such protocol".
@@ -56,6 +58,11 @@ fn row(reason: DropReason) -> (Answer, Answer) {
         // RFC 7757 3.4, RFC 6146 3.5.1.1: no address, no session to be had.
         R::TranslateDestination => (V4(U4::Host), V6(U6::Address)),
         R::TranslateTableFull | R::TranslatePoolEmpty => (Silent, V6(U6::Address)),
+        // RFC 4443 3.1 code 3: it would go back to where it came from, or there is no peer for it.
+        R::TunnelReflection | R::TunnelNoPeer => (V4(U4::Host), V6(U6::Address)),
+        R::TunnelFamily => (V4(U4::Net), V6(U6::NoRoute)),
+        // RFC 2473 4.1.1.
+        R::TunnelLimit => (Silent, Answer::EncapLimit),
         // RFC 7915 5.1.
         R::TranslateRouting => (Silent, Answer::SegmentsLeft),
         // RFC 1122 3.2.2.1 codes 2 and 3; RFC 4443 3.1 code 4 and 3.4 code 1.
@@ -100,6 +107,9 @@ pub fn error_wanted(reason: DropReason, param: u32, offender: &Offender<'_>) -> 
             }
             _ => None,
         },
+        Answer::EncapLimit => {
+            crate::tunnel::limit::find(offender.bytes).map(|(_, at)| IcmpError::parameter_problem_v6(0, at as u32))
+        }
         Answer::SegmentsLeft => {
             crate::translate::segments_left_pointer(offender.bytes).map(|at| IcmpError::parameter_problem_v6(0, at))
         }

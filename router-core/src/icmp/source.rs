@@ -18,6 +18,8 @@ use std::net::IpAddr;
 /// 4. A global address of another port of the same VRF, in order of ports.
 /// 5. IPv4: the dummy address 192.0.0.8 (RFC 7600 5.4, draft-ietf-intarea-v4-via-v6). IPv6: the ingress port's link-local
 ///    address.
+///
+/// An address that duplicate address detection has not confirmed is passed over (RFC 4862 5.4).
 pub fn error_source(
     offender: &Offender<'_>,
     ingress: PortId,
@@ -64,19 +66,22 @@ pub fn error_source_because(
         return Some((IpAddr::V4(id), SourceRule::RouterId));
     }
     let near = port.and_then(|p| {
-        let on_link = p.addrs.iter().find(|n| n.contains(&offender.src)).map(|n| (n.addr(), SourceRule::OnLink));
-        on_link.or_else(|| Some((usable(p, family)?, SourceRule::Ingress)))
+        let near = p.addrs.iter().find(|n| n.contains(&offender.src) && !ports.is_tentative(p.id, &n.addr()));
+        near.map(|n| (n.addr(), SourceRule::OnLink)).or_else(|| Some((usable(p, ports, family)?, SourceRule::Ingress)))
     });
-    let other = || near_by().find_map(|p| Some((usable(p, family)?, SourceRule::Other(p.id))));
+    let other = || near_by().find_map(|p| Some((usable(p, ports, family)?, SourceRule::Other(p.id))));
     near.or_else(other).or_else(|| match family {
         Family::Inet => Some(settings.icmp.dummy_source).filter(IpAddr::is_ipv4).map(|a| (a, SourceRule::Dummy)),
-        Family::Inet6 => port.and_then(|p| p.link_local()).map(|a| (IpAddr::V6(a), SourceRule::LinkLocal)),
+        Family::Inet6 => {
+            let own = port.and_then(|p| Some((p.id, IpAddr::V6(p.link_local()?))));
+            own.filter(|(id, a)| !ports.is_tentative(*id, a)).map(|(_, a)| (a, SourceRule::LinkLocal))
+        }
     })
 }
 
 /// The port's first address that means something beyond its link.
-fn usable(port: &PortInfo, family: Family) -> Option<IpAddr> {
-    port.addrs.iter().map(|n| n.addr()).find(|a| match a {
+fn usable(port: &PortInfo, ports: &PortTable, family: Family) -> Option<IpAddr> {
+    port.addrs.iter().map(|n| n.addr()).filter(|a| !ports.is_tentative(port.id, a)).find(|a| match a {
         IpAddr::V4(a) => family == Family::Inet && !a.is_link_local() && !a.is_loopback() && !a.is_unspecified(),
         IpAddr::V6(a) => {
             family == Family::Inet6 && !a.is_unicast_link_local() && !a.is_loopback() && !a.is_unspecified()

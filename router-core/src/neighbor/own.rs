@@ -99,6 +99,11 @@ impl OwnAddresses {
         self.known.get(&(port, *addr)).is_some_and(|o| o.tentative.is_some())
     }
 
+    /// All addresses that are still being asked for, in order.
+    pub fn tentative(&self) -> Vec<(PortId, IpAddr)> {
+        self.known.iter().filter(|(_, o)| o.tentative.is_some()).map(|(key, _)| *key).collect()
+    }
+
     /// Somebody else uses an own address. True when it was tentative: it is a duplicate and must not be used. Else it is
     /// defended, if that was not done a short while ago.
     pub fn conflict(&mut self, now: Instant, port: PortId, addr: IpAddr) -> bool {

@@ -61,9 +61,23 @@ impl PathKey {
         PathKey { kind, domain: TableId::MAIN, hops: vec![hop], nhid: None, mtu: 0, src, forwarder: None }
     }
 
-    /// Whether `port` is named in it.
-    pub(crate) fn names(&self, port: PortId) -> bool {
-        self.hops.iter().any(|h| h.dev == Some(port))
+    /// The gateway that it is looked up by, if the path says nothing else, as nearly all do.
+    pub(crate) fn plain_gateway(&self) -> Option<IpAddr> {
+        let plain = self.kind == RouteKind::Unicast && self.nhid.is_none() && self.mtu == 0;
+        match &self.hops[..] {
+            [Hop { via, dev: None, weight: 1, onlink: false }]
+                if plain && self.src.is_none() && self.forwarder.is_none() =>
+            {
+                *via
+            }
+            _ => None,
+        }
+    }
+
+    /// The ports named in it, each once.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = PortId> {
+        let named = self.hops.iter().filter_map(|h| h.dev).enumerate();
+        named.filter(|(i, p)| !self.hops.iter().filter_map(|h| h.dev).take(*i).any(|q| q == *p)).map(|(_, p)| p)
     }
 }
 
@@ -81,6 +95,8 @@ pub(crate) struct Path {
     /// What stands behind the plugged-in forwarder, if one is named.
     pub(crate) inner: Option<ObjectId>,
     pub(crate) chains: Vec<ChainId>,
+    /// The chain of this path alone, if there is one.
+    pub(crate) lone: ChainId,
 }
 
 /// See the module.
@@ -90,8 +106,8 @@ pub(crate) struct Chain {
     /// The only path's object, or one of its own.
     pub(crate) object: ObjectId,
     pub(crate) usable: bool,
-    /// First of the list of its entries.
-    pub(crate) head: EntryId,
+    /// Its entries, in no order; each knows its place here.
+    pub(crate) entries: Vec<EntryId>,
 }
 
 impl Chain {

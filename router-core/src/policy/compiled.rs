@@ -101,6 +101,13 @@ impl Policy {
         self.list(family).is_some()
     }
 
+    /// Whether own addresses come before all rules, as they do from the start, so that what they say needs no rule.
+    #[inline]
+    pub fn own_first(&self) -> bool {
+        let first = |l: &Compiled| matches!(l.rules.first(), Some(r) if r.is_plain() && matches!(r.act, Act::Local));
+        self.v4.iter().chain(&self.v6).all(first)
+    }
+
     /// Whether some rule of this family looks at the upper-layer protocol or at ports.
     #[inline]
     pub fn is_deep(&self, family: Family) -> bool {
@@ -180,6 +187,14 @@ fn is_own(routing: &RoutingTables, id: ObjectId) -> bool {
 }
 
 impl Rule {
+    /// Whether it selects everything.
+    fn is_plain(&self) -> bool {
+        !self.not
+            && (self.src.1, self.dst.1, self.mark.1) == (0, 0, 0)
+            && matches!(self.iif, Iif::Any)
+            && (self.dscp, self.proto, self.sport, self.dport) == (None, None, None, None)
+    }
+
     #[inline]
     fn selects(&self, key: &Key) -> bool {
         self.holds(key) != self.not

@@ -6,20 +6,23 @@
 mod candidates;
 mod net_map;
 pub(crate) mod order;
+mod trackers;
 
 pub(crate) use candidates::Candidates;
 pub(crate) use net_map::{NetMap, host};
+pub(crate) use trackers::Trackers;
 
 use crate::fib::Fib;
 use crate::next_hop::{ChainId, PathId};
 use crate::object::ObjectId;
 use crate::port::TableId;
-use crate::resolve::Tracker;
 use crate::routing::slab::{Key, NONE, Slab};
 use crate::spec::{Proto, proto};
 use crate::tables::domain_of;
+use arrayvec::ArrayVec;
+use foldhash::fast::FixedState;
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -71,8 +74,9 @@ pub fn preference(origin: Proto) -> u8 {
     }
 }
 
-/// All candidates for one prefix of a domain.
+/// All candidates for one prefix of a domain. As a rule all of it is one cache line.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Entry {
     pub(crate) dst: IpNet,
     pub(crate) domain: TableId,
@@ -80,13 +84,26 @@ pub(crate) struct Entry {
     pub(crate) candidates: Candidates,
     /// Their paths in order, shared by all entries with the same.
     pub(crate) chain: ChainId,
-    /// Neighbours in the list of the chain's entries.
-    pub(crate) prev: EntryId,
-    pub(crate) next: EntryId,
-    /// What the FIB holds.
-    pub(crate) installed: Option<ObjectId>,
+    /// Where in the list of the chain's entries this one is.
+    pub(crate) place: u32,
+    /// The number of what the FIB holds; [`NONE`] for nothing.
+    fib: u32,
     /// Already queued for the FIB.
     pub(crate) dirty: bool,
+}
+
+const _: () = assert!(size_of::<Option<Entry>>() == 64);
+
+impl Entry {
+    /// What the FIB holds.
+    pub(crate) fn installed(&self) -> Option<ObjectId> {
+        (self.fib != NONE).then_some(ObjectId(self.fib))
+    }
+
+    /// Notes what the FIB holds.
+    pub(crate) fn set_installed(&mut self, object: Option<ObjectId>) {
+        self.fib = object.map_or(NONE, |o| o.0);
+    }
 }
 
 /// One compiled table and what it is compiled from.
@@ -94,7 +111,7 @@ pub(crate) struct Entry {
 pub(crate) struct Domain {
     pub(crate) routes: NetMap<EntryId>,
     /// Addresses that something resolves through this domain.
-    pub(crate) trackers: BTreeMap<IpAddr, Tracker>,
+    pub(crate) trackers: Trackers,
     pub(crate) fib: Arc<Fib>,
 }
 
@@ -103,9 +120,23 @@ pub(crate) struct Domain {
 pub(crate) struct Rib {
     pub(crate) domains: BTreeMap<TableId, Domain>,
     pub(crate) entries: Slab<Entry>,
+    /// Addresses that may be the router's own or a broadcast address, by domain: all that are, perhaps some that were.
+    own: HashSet<(TableId, IpAddr), FixedState>,
 }
 
 impl Rib {
+    /// Notes that a prefix has a candidate of kind `local` or `broadcast`.
+    pub(crate) fn note_own(&mut self, domain: TableId, dst: &IpNet) {
+        if dst.prefix_len() == dst.max_prefix_len() {
+            self.own.insert((domain, dst.addr()));
+        }
+    }
+
+    /// Whether an address may be the router's own or a broadcast address; the candidates of its prefix say for certain.
+    pub(crate) fn may_be_own(&self, domain: TableId, addr: &IpAddr) -> bool {
+        self.own.contains(&(domain, *addr))
+    }
+
     /// The entry of a prefix.
     pub(crate) fn find(&self, table: TableId, dst: &IpNet) -> Option<EntryId> {
         self.domains.get(&domain_of(table))?.routes.get(dst).copied()
@@ -121,9 +152,8 @@ impl Rib {
                 domain,
                 candidates: Candidates::None,
                 chain: NONE,
-                prev: NONE,
-                next: NONE,
-                installed: None,
+                place: 0,
+                fib: NONE,
                 dirty: false,
             })
         });
@@ -136,6 +166,9 @@ impl Rib {
             && let Some(d) = self.domains.get_mut(&e.domain)
         {
             d.routes.remove(&e.dst);
+            if e.dst.prefix_len() == e.dst.max_prefix_len() {
+                self.own.remove(&(e.domain, e.dst.addr()));
+            }
         }
     }
 
@@ -151,14 +184,10 @@ impl Rib {
 
     /// The longest installed prefix that properly contains `net`, as the FIB needs it when `net` goes.
     pub(crate) fn installed_cover(&self, domain: TableId, net: &IpNet) -> Option<(u8, ObjectId)> {
-        let mut best = None;
-        self.domains.get(&domain)?.routes.for_each_cover(net, |len, id| {
-            if len < net.prefix_len()
-                && let Some(object) = self.entries.get(*id).and_then(|e| e.installed)
-            {
-                best = Some((len, object));
-            }
-        });
-        best
+        // The longest first: entries are not in the cache.
+        let mut covers: ArrayVec<(u8, EntryId), 129> = ArrayVec::new();
+        self.domains.get(&domain)?.routes.for_each_cover(net, |len, id| _ = covers.try_push((len, *id)));
+        let mut covers = covers.into_iter().rev().filter(|(len, _)| *len < net.prefix_len());
+        covers.find_map(|(len, id)| Some((len, self.entries.get(id)?.installed()?)))
     }
 }

@@ -138,7 +138,7 @@ impl Router {
     }
 
     /// The port through which packets from a host come, if routes are symmetric.
-    fn towards(&self, from: IpAddr) -> Option<(Arc<PortInfo>, &'static str)> {
+    pub(super) fn towards(&self, from: IpAddr) -> Option<(Arc<PortInfo>, &'static str)> {
         if let Some(port) = self.ports.iter().find(|p| p.on_link(&from) && !p.owns(&from)) {
             return Some((port.clone(), "on whose link the source is"));
         }
@@ -387,6 +387,8 @@ impl Teller<'_> {
                 self.limit(s, if g.mtu > 0 { g.mtu.min(port) } else { port }, g.port);
             }
             Object::Encap(e) => self.limit(s, e.mtu, e.tunnel),
+            // What it stands for comes next.
+            Object::Counted(_) => return,
             Object::Plugin(_) | Object::Group(_) | Object::Discard(_) | Object::Local | Object::Broadcast => {}
             Object::Sources(_) | Object::Table(_) => {}
         }
@@ -416,9 +418,9 @@ impl Teller<'_> {
         s.ttl = outer.as_ref().map_or(s.ttl, |o| o.ttl);
         s.steps.push(Step::Encap {
             tunnel: self.name(tunnel),
-            mode: words::mode(e.mode, s.before.map(|p| p.family)).to_owned(),
-            local: e.local,
-            remote: e.remote,
+            mode: words::mode(e.facts.mode, s.before.map(|p| p.family)).to_owned(),
+            local: e.facts.local,
+            remote: outer.as_ref().map_or(e.facts.remote, |o| o.dst),
             added,
             outer,
             recursion: self.router.routing.carrier_recursion(tunnel),
@@ -447,7 +449,11 @@ impl Teller<'_> {
             }
         }
         let member = |(id, buckets): (ObjectId, usize)| {
-            let (via, dev, what) = match self.tables.routing.objects.get(id) {
+            let object = match self.tables.routing.objects.get(id) {
+                Some(Object::Counted(c)) => self.tables.routing.objects.get(c.next),
+                object => object,
+            };
+            let (via, dev, what) = match object {
                 Some(Object::Forward(f)) => (f.gateway, Some(f.port), None),
                 Some(Object::Incomplete(i)) => (Some(i.gateway), Some(i.port), None),
                 Some(Object::Glean(g)) => (None, Some(g.port), None),
@@ -455,7 +461,7 @@ impl Teller<'_> {
                 Some(Object::Discard(r)) => (None, None, Some(r.name().to_owned())),
                 Some(Object::Plugin(p)) => (None, None, Some(p.forwarder.name().to_owned())),
                 Some(Object::Table(t)) => (None, self.router.vrf_of(*t).map(|v| v.id), None),
-                Some(Object::Group(_) | Object::Local | Object::Broadcast | Object::Sources(_)) | None => {
+                Some(Object::Group(_) | Object::Counted(_) | Object::Local | Object::Broadcast | Object::Sources(_)) | None => {
                     (None, None, None)
                 }
             };
@@ -470,6 +476,7 @@ impl Teller<'_> {
             Punted::Ndp => End::Consumed { what: "neighbour discovery".into() },
             Punted::Reassemble => End::Consumed { what: "reassembly".into() },
             Punted::Translate(_) => End::Consumed { what: "a session of the translator, then translation".into() },
+            Punted::EchoReply => End::Consumed { what: "an answer to a tunnel's keepalive".into() },
             Punted::IcmpError => End::Consumed { what: "an ICMP error, read for path MTUs of tunnels".into() },
             Punted::Resolve { port, neighbor } => {
                 // A host on the link was told of by its own step already.

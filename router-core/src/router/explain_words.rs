@@ -4,14 +4,15 @@ use super::Router;
 use crate::addr::Family;
 use crate::forward::Verdict;
 use crate::forward::local::Local;
-use crate::forward::tunnel::{IPV6_MIN_MTU, OVERHEAD};
 use crate::headers::protocol;
 use crate::icmp::{IcmpError, SourceRule};
 use crate::packet::{Fragment, Packet};
 use crate::port::{PortId, PortInfo, PortKind, TableId};
+use crate::router::MtuCause;
 use crate::spec::TunnelMode;
 use crate::tables::Tables;
 use crate::time::Instant;
+use crate::tunnel::IPV6_MIN_MTU;
 use std::sync::Arc;
 
 pub(super) const ADDRESS_CHECK: &str = "source and destination may be on a wire";
@@ -65,7 +66,7 @@ pub(super) fn verdict(v: &Verdict, tables: &Tables) -> String {
 pub(super) fn local(l: &Local) -> &'static str {
     match l {
         Local::Echo => "an echo request to one of the router's addresses",
-        Local::InFour => "a tunnel packet to one of the router's addresses",
+        Local::Tunnel => "a tunnel packet to one of the router's addresses",
         Local::TcpReset => "a TCP segment to one of the router's addresses, where nobody listens",
         Local::Ndp => "neighbour discovery",
         Local::Reassemble => "a fragment to one of the router's addresses",
@@ -77,7 +78,7 @@ pub(super) fn local(l: &Local) -> &'static str {
 pub(super) fn mode(mode: TunnelMode, inner: Option<Family>) -> &'static str {
     match (mode, inner) {
         (TunnelMode::SixInFour, Some(Family::Inet)) => "4in4, beside 6in4",
-        (TunnelMode::SixInFour, _) => "6in4",
+        (mode, _) => mode.shape().name,
     }
 }
 
@@ -115,20 +116,31 @@ impl Router {
         if p.kind != PortKind::Tunnel {
             return format!("port {}", p.name);
         }
-        let Some(t) = self.tunnels(now).find(|t| t.id == port) else { return format!("tunnel {}", p.name) };
-        let name = &p.name;
+        let Some(t) = self.tunnel(now, port) else { return format!("tunnel {}", p.name) };
+        let (name, added, least) = (&p.name, t.spec.overhead(), t.spec.mode.shape().least_mtu());
         match (t.spec.mtu, t.learned_mtu) {
             (Some(fixed), _) if fixed == mtu => format!("tunnel {name}: configured"),
-            (_, Some((learned, left))) if learned.saturating_sub(OVERHEAD).max(IPV6_MIN_MTU) == mtu => format!(
-                "tunnel {name}: path MTU {learned} to {} learned from an ICMP error, kept {} s more, less {OVERHEAD}",
-                t.spec.remote,
-                left.as_secs()
-            ),
+            (_, Some(l)) if l.mtu.saturating_sub(added).max(least) == mtu => {
+                let by = match l.cause {
+                    MtuCause::Icmp(from) => format!("an ICMP error from {from}"),
+                    MtuCause::Host => "the host's stack".to_owned(),
+                    MtuCause::Probe => "probing".to_owned(),
+                };
+                format!(
+                    "tunnel {name}: path MTU {} to {} learned from {by} {} s ago, kept {} s more, less {added}",
+                    l.mtu,
+                    t.spec.remote,
+                    l.age.as_secs(),
+                    l.left.as_secs()
+                )
+            }
             _ if t.spec.nopmtudisc && mtu == IPV6_MIN_MTU => {
                 format!("tunnel {name}: the static {IPV6_MIN_MTU} without path MTU discovery (RFC 4213 3.2.1)")
             }
-            _ if mtu == IPV6_MIN_MTU => format!("tunnel {name}: the least that IPv6 needs (RFC 8200 5)"),
-            _ => format!("tunnel {name}: its carrier's {} less {OVERHEAD}", mtu + OVERHEAD),
+            _ if mtu == IPV6_MIN_MTU && least == mtu => {
+                format!("tunnel {name}: the least that IPv6 needs (RFC 8200 5)")
+            }
+            _ => format!("tunnel {name}: its carrier's {} less {added}", mtu + added),
         }
     }
 }

@@ -14,7 +14,7 @@ mod vrfs;
 
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{TunnelError, TunnelInfo};
+pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo};
 pub use vrfs::VrfError;
 
 use crate::addr::MacAddr;
@@ -28,7 +28,7 @@ use crate::policy::Rules;
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
-use crate::tables::{PortTable, Tables};
+use crate::tables::{GateTable, PortTable, Tables};
 use crate::time::Instant;
 use crate::trace::Tap;
 use crate::worker::{Outbox, Worker};
@@ -55,6 +55,7 @@ pub struct Router {
     seed: u64,
     decap: DecapTable,
     rules: Rules,
+    gates: GateTable,
     reassembler: Reassembler,
     worker: Worker<Tap>,
     tables: Arc<Tables>,
@@ -86,6 +87,7 @@ impl Router {
             ports: PortTable::default(),
             routing: routing.tables(),
             decap: DecapTable::default(),
+            gates: GateTable::default(),
             settings: Arc::clone(&settings),
             mapped_ports: Arc::new([]),
             policy: None,
@@ -104,6 +106,7 @@ impl Router {
             seed,
             decap: DecapTable::new(seed ^ 5),
             rules: Rules::default(),
+            gates: GateTable::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
@@ -212,6 +215,7 @@ impl Router {
     /// work before it calls again.
     pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) -> bool {
         self.refresh_tunnels(now);
+        self.follow_ports(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
             self.changed = false;
@@ -220,6 +224,7 @@ impl Router {
                 ports: self.ports.clone(),
                 routing: routing.unwrap_or_else(|| self.tables.routing.clone()),
                 decap: self.decap.clone(),
+                gates: self.gates.clone(),
                 settings: Arc::clone(&self.settings),
                 mapped_ports: self.mapped_ports(),
                 policy: self.rules.compile(&self.ports),
@@ -240,6 +245,7 @@ impl Router {
         self.announce(now, out);
         self.advertise(now, out);
         self.poll_translators(now, out);
+        self.poll_tunnels(now, out);
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();

@@ -6,18 +6,17 @@ use crate::port::PortId;
 use crate::router::Router;
 use crate::time::Instant;
 use crate::worker::{Outbox, Step};
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 impl Router {
     /// Sends what is due about own addresses.
     pub(super) fn announce(&mut self, now: Instant, out: &mut Outbox) {
-        if std::mem::take(&mut self.own_stale) {
-            self.own.follow(now, &self.settings.neighbor, &self.ports);
-            self.adverts.follow(now, &self.settings.adverts, &self.ports);
-        }
+        self.follow_ports(now);
         let mut events = Vec::new();
         self.own.poll(now, &self.settings.neighbor, &mut events);
+        self.changed |= self.ports.set_tentative(self.own.tentative());
         for event in events {
             let (OwnEvent::Probe(port, addr) | OwnEvent::Announce(port, addr)) = event;
             let Some(info) = self.ports.get(port) else { continue };
@@ -34,6 +33,20 @@ impl Router {
             let tables = Arc::clone(&self.tables);
             self.worker.transmit(&mut Step { now, tables: &tables, out }, port, frame);
         }
+    }
+
+    /// Takes up ports and addresses that are new, before anybody may use them.
+    pub(super) fn follow_ports(&mut self, now: Instant) {
+        if std::mem::take(&mut self.own_stale) {
+            self.own.follow(now, &self.settings.neighbor, &self.ports);
+            self.adverts.follow(now, &self.settings.adverts, &self.ports);
+            self.changed |= self.ports.set_tentative(self.own.tentative());
+        }
+    }
+
+    /// Addresses of a port that somebody else on the link has, so that they are not used (RFC 4862 5.4.5).
+    pub fn duplicates(&self, port: PortId) -> &[IpNet] {
+        self.duplicates.get(&port).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Sends the router advertisements that are due.

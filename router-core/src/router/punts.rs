@@ -1,11 +1,10 @@
 //! Frames that the data plane could not finish: ARP, NDP, packets that wait for a neighbour, fragments to the router,
 //! ICMP errors about packets of ours.
 
-use crate::addr::{Family, MacAddr};
+use crate::addr::MacAddr;
 use crate::drop_reason::DropReason;
 use crate::fragment::Pushed;
 use crate::frame::Frame;
-use crate::headers::be16;
 use crate::icmp::{IcmpError, Offender};
 use crate::neighbor::{NdpReceived, NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, write_solicit};
 use crate::object::{Forward, Rewrite};
@@ -41,6 +40,11 @@ impl Router {
             PuntReason::Resolve { port, neighbor } => self.wait_for(now, frame, port, neighbor, out),
             PuntReason::Reassemble(packet) => self.reassemble(now, frame, &packet, out),
             PuntReason::IcmpError(packet) => self.icmp_error(now, frame, &packet, out),
+            PuntReason::EchoReply(packet) => {
+                self.tunnel_answered(now, frame.meta.port, &packet, frame.data(), out);
+                self.worker.counters().delivered.add(1);
+                out.pool.put(frame);
+            }
             PuntReason::Translate { port, packet, depth } => {
                 self.translate_punt(now, frame, &packet, port, depth, out);
             }
@@ -254,11 +258,8 @@ impl Router {
     fn icmp_error(&mut self, now: Instant, frame: Frame, packet: &Packet, out: &mut Outbox) {
         let table = self.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
         let body = packet.transport(frame.data());
-        if packet.family == Family::Inet && body.get(..2) == Some(&[3, 4]) {
-            let mtu = be16(body, 6);
-            let quoted = body.get(8..).unwrap_or(&[]).to_vec();
-            self.learn_path_mtu(now, table, &quoted, mtu);
-        }
+        let body = body.to_vec();
+        self.tunnel_error(now, table, packet, &body, out);
         self.worker.counters().delivered.add(1);
         out.pool.put(frame);
     }

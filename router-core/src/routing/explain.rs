@@ -101,7 +101,7 @@ impl Routing {
         let mut out = Vec::new();
         for (_, id) in self.rib.covers(domain, &host(dst)) {
             let Some(entry) = self.rib.entries.get(id).filter(|e| !e.candidates.is_empty()) else { continue };
-            let verdict = match entry.installed {
+            let verdict = match entry.installed() {
                 None => CoverVerdict::Unusable,
                 Some(_) if won => CoverVerdict::Shorter,
                 Some(_) => CoverVerdict::Wins,
@@ -134,7 +134,7 @@ impl Routing {
     pub fn recursions(&self, table: TableId, dst: &IpAddr) -> Vec<Vec<Recursion>> {
         let domain = domain_of(table);
         let covers = self.rib.covers(domain, &host(dst));
-        let entry = covers.into_iter().find_map(|(_, id)| self.rib.entries.get(id).filter(|e| e.installed.is_some()));
+        let entry = covers.into_iter().find_map(|(_, id)| self.rib.entries.get(id).filter(|e| e.installed().is_some()));
         let Some(path) = entry.and_then(|e| e.candidates.iter().map(|c| c.path).find(|p| self.usable(*p))) else {
             return Vec::new();
         };

@@ -5,8 +5,9 @@ use crate::forward::Forwarder;
 use crate::object::ObjectId;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::resolve::{Dep, Outcome};
-use crate::spec::{NextHopSpec, TunnelMode};
+use crate::spec::{NextHopSpec, TunnelMode, TunnelOptions};
 use crate::tables::domain_of;
+use crate::tunnel::{DEFAULT_TTL, TunnelState};
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,15 +35,40 @@ pub struct EncapFacts {
     /// Only through this port: on a port without link layer without any lookup, on Ethernet to `remote` itself where it
     /// is on the link, else by the routes of that port.
     pub dev: Option<PortId>,
+    /// What only some tunnels have.
+    pub options: Arc<TunnelOptions>,
+    /// What the tunnel remembers from packet to packet.
+    pub state: Arc<TunnelState>,
+}
+
+impl EncapFacts {
+    /// A tunnel with the defaults and no MTU yet.
+    pub fn new(mode: TunnelMode, local: IpAddr, remote: IpAddr) -> Self {
+        EncapFacts {
+            mode,
+            local,
+            remote,
+            ttl: Some(DEFAULT_TTL),
+            tos: None,
+            df: true,
+            mtu: 0,
+            table: TableId::MAIN,
+            dev: None,
+            options: Arc::default(),
+            state: Arc::default(),
+        }
+    }
 }
 
 /// A tunnel and what carries it.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    pub(crate) facts: EncapFacts,
+    pub(crate) facts: Arc<EncapFacts>,
     pub(crate) outcome: Outcome,
     pub(crate) deps: Vec<Dep>,
     pub(crate) carrier: ObjectId,
+    /// Its own object, whatever the routes say; made when somebody asks for it.
+    pub(crate) own: Option<ObjectId>,
 }
 
 /// A neighbour as the neighbour cache reported it.
@@ -65,6 +91,23 @@ pub(crate) struct Facts {
     pub(crate) forwarders: BTreeMap<Arc<str>, Arc<dyn Forwarder>>,
     /// What stands behind the ports of translators.
     pub(crate) translators: BTreeMap<PortId, Arc<dyn Forwarder>>,
+    /// How many ports, and how many tunnels' outer packets, have a domain as theirs.
+    members: BTreeMap<TableId, u32>,
+    underlays: BTreeMap<TableId, u32>,
+}
+
+fn more(counts: &mut BTreeMap<TableId, u32>, table: TableId) {
+    *counts.entry(domain_of(table)).or_default() += 1;
+}
+
+fn less(counts: &mut BTreeMap<TableId, u32>, table: TableId) {
+    let domain = domain_of(table);
+    if let Some(n) = counts.get_mut(&domain) {
+        *n = n.saturating_sub(1);
+        if *n == 0 {
+            counts.remove(&domain);
+        }
+    }
 }
 
 impl Facts {
@@ -86,9 +129,34 @@ impl Facts {
         self.port(id).filter(|p| p.kind == crate::port::PortKind::Vrf).map(|p| domain_of(p.table))
     }
 
+    /// Notes that a port or tunnel has this table as its own.
+    pub(super) fn enter(&mut self, table: TableId) {
+        more(&mut self.members, table);
+    }
+
+    /// Notes that one no longer does.
+    pub(super) fn leave(&mut self, table: TableId) {
+        less(&mut self.members, table);
+    }
+
+    /// Notes that a tunnel's peer is looked up in this table.
+    pub(super) fn enter_underlay(&mut self, table: TableId) {
+        more(&mut self.underlays, table);
+    }
+
+    /// Notes that one no longer is.
+    pub(super) fn leave_underlay(&mut self, table: TableId) {
+        less(&mut self.underlays, table);
+    }
+
     /// Whether some port or tunnel has this table as its own, as the members of a VRF do.
     pub(crate) fn is_vrf(&self, domain: TableId) -> bool {
-        domain != TableId::MAIN && self.ports.values().any(|p| domain_of(p.table) == domain)
+        domain != TableId::MAIN && self.members.contains_key(&domain)
+    }
+
+    /// Whether a port or tunnel needs this table, even without routes.
+    pub(super) fn is_used(&self, domain: TableId) -> bool {
+        self.members.contains_key(&domain) || self.underlays.contains_key(&domain)
     }
 
     /// Whether what a table leaves open is looked up in `main`: see [`crate::resolve`].

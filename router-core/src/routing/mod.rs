@@ -31,6 +31,7 @@
 //! snapshot that was newest when the last FIB entry had let go of them, and are used again when that one and all before
 //! it are gone.
 
+mod counting;
 mod error;
 mod explain;
 pub(crate) mod facts;
@@ -47,6 +48,7 @@ mod tests;
 mod validate;
 mod views;
 
+pub use counting::MAX_COUNTED;
 pub use error::{GatewayFault, RouteError};
 pub use explain::{Candidacy, Choice, Cover, CoverVerdict, Recursion};
 pub use facts::EncapFacts;
@@ -59,13 +61,14 @@ use crate::next_hop::{Chain, ChainId, Path, PathId, PathKey};
 use crate::object::{Object, ObjectId};
 use crate::port::{PortId, TableId};
 use crate::resolve::Root;
-use crate::rib::{Domain, EntryId, NetMap, Rib};
+use crate::rib::{Domain, EntryId, NetMap, Rib, Trackers};
 use crate::tables::{AdjacencyMap, FibSet, RoutingTables, domain_of};
 use facts::Facts;
 use foldhash::fast::FixedState;
 use objects::Objects;
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// FIB entries written by one [`Routing::apply`]: some milliseconds. Nodes that they replace wait for the next snapshot, so
@@ -81,6 +84,10 @@ pub struct Routing {
     rib: Rib,
     paths: Slab<Path>,
     path_ids: HashMap<Arc<PathKey>, PathId, FixedState>,
+    /// Paths that say no more than a gateway, by domain and that.
+    by_gateway: HashMap<(TableId, IpAddr), PathId, FixedState>,
+    /// Paths that name a port.
+    by_name: BTreeMap<PortId, Vec<PathId>>,
     chains: Slab<Chain>,
     chain_ids: HashMap<Arc<[PathId]>, ChainId, FixedState>,
     /// Who depends on a port, who on a next-hop object.
@@ -113,6 +120,8 @@ pub struct Routing {
     written: usize,
     /// Routes and next-hop objects that changed.
     journal: Journal<(Happened, Subject)>,
+    /// Prefixes whose traffic is counted.
+    counted: counting::Prefixes,
 }
 
 impl Routing {
@@ -123,6 +132,8 @@ impl Routing {
             rib: Rib::default(),
             paths: Slab::default(),
             path_ids: HashMap::with_hasher(FixedState::with_seed(seed)),
+            by_gateway: HashMap::with_hasher(FixedState::with_seed(seed ^ 6)),
+            by_name: BTreeMap::new(),
             chains: Slab::default(),
             chain_ids: HashMap::with_hasher(FixedState::with_seed(seed ^ 1)),
             by_port: BTreeMap::new(),
@@ -144,6 +155,7 @@ impl Routing {
             fib_writes: 0,
             written: 0,
             journal: Journal::default(),
+            counted: counting::Prefixes::default(),
         };
         r.make_domain(TableId::MAIN);
         r
@@ -218,7 +230,9 @@ impl Routing {
             return true;
         }
         while let Some(chain) = self.flipped.pop_front() {
-            self.entries_in(chain).into_iter().for_each(|e| self.mark_dirty(e));
+            for e in self.chains.get(chain).map(|c| &c.entries[..]).unwrap_or_default() {
+                queue(&mut self.rib, &mut self.dirty, *e);
+            }
         }
         for _ in 0..APPLY_SLICE {
             let Some(id) = self.dirty.pop_front() else { break };
@@ -296,7 +310,7 @@ impl Routing {
         let id = domain_of(table);
         if !self.rib.domains.contains_key(&id) {
             let fib = Arc::new(Fib::new(&self.memory));
-            self.rib.domains.insert(id, Domain { routes: NetMap::default(), trackers: BTreeMap::new(), fib });
+            self.rib.domains.insert(id, Domain { routes: NetMap::default(), trackers: Trackers::default(), fib });
             self.fibs_changed = true;
             // Unless something comes in before the next commit.
             self.maybe_empty.insert(id);
@@ -307,9 +321,7 @@ impl Routing {
     fn drop_empty_domains(&mut self) {
         for id in std::mem::take(&mut self.maybe_empty) {
             let empty = self.rib.domains.get(&id).is_some_and(|d| d.routes.len() == 0 && d.trackers.is_empty());
-            let used = self.facts.ports.values().any(|p| domain_of(p.table) == id)
-                || self.facts.tunnels.values().any(|t| domain_of(t.facts.table) == id);
-            if empty && !used && id != TableId::MAIN && !self.sourced.uses(id) {
+            if empty && id != TableId::MAIN && !self.facts.is_used(id) && !self.sourced.uses(id) {
                 self.rib.domains.remove(&id);
                 self.sourced.forget(id);
                 self.fibs_changed = true;
@@ -322,8 +334,8 @@ impl Routing {
         let Some(e) = self.rib.entries.get_mut(id) else { return };
         e.dirty = false;
         let chain = self.chains.get(e.chain);
-        let mut wanted = chain.filter(|c| c.usable).map(|c| c.object);
-        let (dst, domain, had, mut empty) = (e.dst, e.domain, e.installed, e.candidates.is_empty());
+        let mut wanted = chain.filter(|c| c.usable).map(|c| self.counted.before(e.domain, &e.dst, c.object));
+        let (dst, domain, had, mut empty) = (e.dst, e.domain, e.installed(), e.candidates.is_empty());
         if !self.sourced.is_empty() {
             wanted = self.sourced.instead(domain, &dst).or(wanted);
             empty &= !self.sourced.holds(domain, &dst);
@@ -345,7 +357,7 @@ impl Routing {
                 self.write_views(domain, &dst, wanted);
             }
             if let (true, Some(e)) = (written, self.rib.entries.get_mut(id)) {
-                e.installed = wanted;
+                e.set_installed(wanted);
             }
         }
         if empty {
@@ -355,12 +367,17 @@ impl Routing {
     }
 
     fn mark_dirty(&mut self, id: EntryId) {
-        if let Some(e) = self.rib.entries.get_mut(id)
-            && !e.dirty
-        {
-            e.dirty = true;
-            self.dirty.push_back(id);
-        }
+        queue(&mut self.rib, &mut self.dirty, id);
+    }
+}
+
+/// Queues an entry for the FIB, once.
+fn queue(rib: &mut Rib, dirty: &mut VecDeque<EntryId>, id: EntryId) {
+    if let Some(e) = rib.entries.get_mut(id)
+        && !e.dirty
+    {
+        e.dirty = true;
+        dirty.push_back(id);
     }
 }
 

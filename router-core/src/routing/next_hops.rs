@@ -5,6 +5,7 @@ use super::{RouteError, Routing};
 use crate::addr::Family;
 use crate::journal::{Happened, Subject};
 use crate::port::{PortId, TableId};
+use crate::resolve::Root;
 use crate::spec::{NextHopKind, NextHopSpec, RouteOp, proto};
 
 const LONE_BLACKHOLE: &str = "Blackhole nexthop can not be used in a group with more than 1 path";
@@ -116,9 +117,13 @@ impl Routing {
     }
 
     pub(super) fn remove_next_hop(&mut self, id: u32) {
-        let paths: Vec<_> = self.paths.iter().filter(|(_, p)| p.key.nhid == Some(id)).map(|(k, _)| k).collect();
+        // Others depend on it, too: those of groups with it, and what they resolve through.
+        let users = self.by_next_hop.get(&id).into_iter().flatten();
+        let paths: Vec<_> = users.filter_map(|r| if let Root::Path(p) = r { Some(*p) } else { None }).collect();
         for path in paths {
-            self.remove_routes_of(path);
+            if self.paths.get(path).is_some_and(|p| p.key.nhid == Some(id)) {
+                self.remove_routes_of(path);
+            }
         }
         let groups: Vec<u32> = self.groups_with(id).collect();
         if let Some(gone) = self.facts.next_hops.remove(&id) {

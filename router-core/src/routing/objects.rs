@@ -4,14 +4,15 @@
 //! objects finds exactly those to render again when one of them changes.
 
 use super::facts::Facts;
+use crate::counters::Traffic;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
-use crate::forward::tunnel::OuterV4;
 use crate::next_hop::buckets::{Member, buckets};
-use crate::object::{Encap, Forward, Glean, Group, Incomplete, Object, ObjectId, Plugin, Rewrite};
+use crate::object::{Counted, Encap, Forward, Glean, Group, Incomplete, Object, ObjectId, Plugin, Rewrite};
 use crate::port::{Medium, PortId, PortKind};
 use crate::resolve::{Leaf, Share};
 use crate::tables::ObjectTable;
+use crate::tunnel::Outer;
 use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -35,6 +36,8 @@ pub(crate) enum Def {
     Plugin(Arc<dyn Forwarder>, ObjectId),
     /// The same content as another object.
     Copy(ObjectId),
+    /// Counted on the way to another object.
+    Counted(Arc<Traffic>, ObjectId),
 }
 
 #[derive(Debug)]
@@ -59,6 +62,9 @@ pub(crate) struct Objects {
     changed: bool,
     /// Objects that carry a tunnel; the tunnels whose carrier was rendered since somebody asked.
     carriers: HashMap<ObjectId, PortId, FixedState>,
+    /// Next hops that are counted, and the objects with what their counting ones stand before.
+    hops: BTreeMap<(PortId, Option<IpAddr>), Arc<Traffic>>,
+    shadows: BTreeMap<ObjectId, ObjectId>,
     moved: BTreeSet<PortId>,
     free: Vec<ObjectId>,
     /// Freed, but FIB entries not yet written may still point here.
@@ -78,6 +84,8 @@ impl Objects {
             unread: Arc::default(),
             changed: true,
             carriers: HashMap::with_hasher(FixedState::with_seed(seed ^ 4)),
+            hops: BTreeMap::new(),
+            shadows: BTreeMap::new(),
             moved: BTreeSet::new(),
             free: Vec::new(),
             freed: Vec::new(),
@@ -115,15 +123,17 @@ impl Objects {
 
     /// A new object.
     pub(crate) fn make(&mut self, def: Def, facts: &Facts) -> ObjectId {
-        let id = match self.free.pop() {
-            Some(id) => id,
-            None => {
-                self.slots.push(None);
-                ObjectId((self.slots.len() - 1) as u32)
-            }
-        };
+        let id = self.number();
         self.set(id, def, facts);
         id
+    }
+
+    /// A number that nobody uses.
+    fn number(&mut self) -> ObjectId {
+        self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            ObjectId((self.slots.len() - 1) as u32)
+        })
     }
 
     /// Gives an object another definition and renders it, with all that copy it.
@@ -147,6 +157,7 @@ impl Objects {
     fn unset(&mut self, id: ObjectId) -> Option<Vec<ObjectId>> {
         let slot = self.slots.get_mut(id.0 as usize)?.take()?;
         self.index(id, &slot.def, false);
+        self.drop_shadow(id);
         if let Def::Group(shares) = &slot.def {
             for s in shares {
                 self.unshare(s.leaf);
@@ -177,7 +188,7 @@ impl Objects {
                 }
                 return;
             }
-            Def::Fixed(_) | Def::Plugin(..) => return,
+            Def::Fixed(_) | Def::Plugin(..) | Def::Counted(..) => return,
         };
         for key in keys {
             let users = self.by_link.entry(key).or_default();
@@ -247,10 +258,12 @@ impl Objects {
         if let Some(tunnel) = self.carriers.get(&id) {
             self.moved.insert(*tunnel);
         }
+        let counted = self.counted(id, facts);
         let Some(Some(slot)) = self.slots.get(id.0 as usize) else { return };
         let object = match &slot.def {
+            Def::Counted(traffic, next) => Object::Counted(Counted { traffic: traffic.clone(), next: *next }),
             Def::Fixed(o) => o.clone(),
-            Def::Leaf(leaf) => self.leaf(leaf, facts),
+            Def::Leaf(leaf) => counted.unwrap_or_else(|| self.leaf(leaf, facts)),
             Def::Group(shares) => group(shares, &slot.members, facts),
             Def::Plugin(forwarder, next) => Object::Plugin(Plugin { forwarder: forwarder.clone(), next: *next }),
             Def::Copy(of) => self.table.get(*of).cloned().unwrap_or(Object::Discard(DropReason::NextHopUnusable)),
@@ -265,6 +278,59 @@ impl Objects {
         }
     }
 
+    /// What stands for a next hop that is counted and can be used: its proper content gets an object of its own.
+    fn counted(&mut self, id: ObjectId, facts: &Facts) -> Option<Object> {
+        if self.hops.is_empty() {
+            return None;
+        }
+        let Some(Some(Slot { def: Def::Leaf(leaf), .. })) = self.slots.get(id.0 as usize) else { return None };
+        let traffic = self.hops.get(&(leaf.port, leaf.gateway))?.clone();
+        let content = self.leaf(leaf, facts);
+        if matches!(content, Object::Discard(_)) {
+            return None;
+        }
+        let next = match self.shadows.get(&id) {
+            Some(shadow) => *shadow,
+            None => {
+                let shadow = self.number();
+                let def = Def::Fixed(Object::Discard(DropReason::NextHopUnusable));
+                if let Some(place) = self.slots.get_mut(shadow.0 as usize) {
+                    *place = Some(Slot { def, members: Vec::new(), copies: Vec::new() });
+                }
+                self.shadows.insert(id, shadow);
+                shadow
+            }
+        };
+        self.table.set(next, Some(content));
+        Some(Object::Counted(Counted { traffic, next }))
+    }
+
+    fn drop_shadow(&mut self, id: ObjectId) {
+        if let Some(shadow) = self.shadows.remove(&id) {
+            self.free(shadow);
+        }
+    }
+
+    /// Counts what goes to a next hop from now on, or no more.
+    pub(crate) fn count_hop(&mut self, hop: (PortId, Option<IpAddr>), traffic: Option<Arc<Traffic>>, facts: &Facts) {
+        let on = traffic.is_some();
+        match traffic {
+            Some(t) => _ = self.hops.insert(hop, t),
+            None => _ = self.hops.remove(&hop),
+        }
+        for id in self.by_link.get(&hop).cloned().unwrap_or_default() {
+            self.render(id, facts);
+            if !on {
+                self.drop_shadow(id);
+            }
+        }
+    }
+
+    /// Next hops that are counted.
+    pub(crate) fn counted_hops(&self) -> &BTreeMap<(PortId, Option<IpAddr>), Arc<Traffic>> {
+        &self.hops
+    }
+
     fn leaf(&self, leaf: &Leaf, facts: &Facts) -> Object {
         let unusable = Object::Discard(DropReason::NextHopUnusable);
         let Some(port) = facts.port(leaf.port) else { return unusable };
@@ -275,15 +341,11 @@ impl Objects {
             (PortKind::Tunnel, ..) => match facts.tunnels.get(&leaf.port) {
                 Some(t) if t.outcome.usable() => Object::Encap(Encap {
                     tunnel: leaf.port,
-                    mode: t.facts.mode,
-                    local: t.facts.local,
-                    remote: t.facts.remote,
-                    ttl: t.facts.ttl,
-                    tos: t.facts.tos,
-                    df: t.facts.df,
                     mtu: cap(t.facts.mtu),
-                    outer: OuterV4::new(&t.facts),
+                    carries: t.facts.mode.shape().carries,
                     carrier: t.carrier,
+                    outer: Outer::of(&t.facts),
+                    facts: Arc::clone(&t.facts),
                 }),
                 Some(t) if t.outcome.looped => Object::Discard(DropReason::TunnelNesting),
                 _ => unusable,

@@ -38,8 +38,15 @@ impl Routing {
             object,
             inner,
             chains: Vec::new(),
+            lone: NONE,
         };
         let id = self.paths.insert(path);
+        if let Some(gateway) = key.plain_gateway() {
+            self.by_gateway.insert((key.domain, gateway), id);
+        }
+        for port in key.ports() {
+            self.by_name.entry(port).or_default().push(id);
+        }
         self.path_ids.insert(key, id);
         self.refresh(Root::Path(id));
         id
@@ -65,6 +72,16 @@ impl Routing {
         }
         let Some(path) = self.paths.remove(id) else { return };
         self.path_ids.remove(&path.key);
+        if let Some(gateway) = path.key.plain_gateway() {
+            self.by_gateway.remove(&(path.key.domain, gateway));
+        }
+        for port in path.key.ports() {
+            let Some(list) = self.by_name.get_mut(&port) else { continue };
+            list.retain(|p| *p != id);
+            if list.is_empty() {
+                self.by_name.remove(&port);
+            }
+        }
         self.forget_deps(Root::Path(id), &path.deps);
         self.objects.free(path.object);
         if let Some(inner) = path.inner {
@@ -150,7 +167,7 @@ impl Routing {
                 Dep::NextHop(n) => _ = self.by_next_hop.entry(n).or_default().insert(root),
                 Dep::Gateway(domain, addr, end) => {
                     let Some(trackers) = self.rib.domains.get_mut(&domain).map(|d| &mut d.trackers) else { continue };
-                    trackers.entry(addr).or_default().roots.insert(root, end);
+                    trackers.get_or_make(addr).roots.insert(root, end);
                 }
             }
         }
@@ -192,18 +209,20 @@ impl Routing {
     pub(super) fn revisit_within(&mut self, domain: TableId, dst: &IpNet, all: bool) {
         let Some(d) = self.rib.domains.get(&domain) else { return };
         let mut roots = Vec::new();
-        for t in d.trackers.range(dst.network()..=dst.broadcast()).map(|(_, t)| t) {
+        for t in d.trackers.within(dst) {
             roots.extend(t.roots.iter().filter(|(_, end)| all || **end <= dst.prefix_len()).map(|(r, _)| *r));
         }
-        roots.sort_unstable();
-        roots.dedup();
-        self.refresh_all(roots);
+        if !roots.is_empty() {
+            roots.sort_unstable();
+            roots.dedup();
+            self.refresh_all(roots);
+        }
     }
 
     /// Whether something resolves through an address within a prefix.
     pub(super) fn tracked_within(&self, table: TableId, dst: &IpNet) -> bool {
         let domain = self.rib.domains.get(&domain_of(table));
-        domain.is_some_and(|d| d.trackers.range(dst.network()..=dst.broadcast()).next().is_some())
+        domain.is_some_and(|d| d.trackers.within(dst).next().is_some())
     }
 
     /// Tunnels first: paths show whether their tunnel is carried.
@@ -217,7 +236,10 @@ impl Routing {
         let Some(e) = self.rib.entries.get(id) else { return };
         if let [only] = e.candidates[..] {
             // Nearly all prefixes: nothing to sort out.
-            return self.set_chain(id, e.chain, &[only.path]);
+            let (old, path) = (e.chain, only.path);
+            let lone = self.paths.get(path).map_or(NONE, |p| p.lone);
+            let new = if lone == NONE { self.intern_chain(&[path]) } else { lone };
+            return self.move_to(id, old, new);
         }
         let mut paths: Vec<PathId> = Vec::with_capacity(e.candidates.len().min(MAX_CHAIN));
         // Too many for one chain: those that work now come first. Thousands may be: every link has fe80::/64.
@@ -242,10 +264,15 @@ impl Routing {
 
     /// Gives an entry the chain of these paths in place of its `old` one, and queues it for the FIB.
     fn set_chain(&mut self, id: EntryId, old: ChainId, paths: &[PathId]) {
-        if self.chains.get(old).map(|c| &*c.paths) != Some(paths) {
-            let new = if paths.is_empty() { NONE } else { self.intern_chain(paths) };
+        let new = if paths.is_empty() { NONE } else { self.intern_chain(paths) };
+        self.move_to(id, old, new);
+    }
+
+    fn move_to(&mut self, id: EntryId, old: ChainId, new: ChainId) {
+        if old != new {
             self.unlink(id, old);
             self.link(id, new);
+            self.follow_counted(id);
             self.drop_chain_if_unused(old);
         }
         self.mark_dirty(id);
@@ -256,7 +283,7 @@ impl Routing {
             return *id;
         }
         let paths: Arc<[PathId]> = paths.into();
-        let mut chain = Chain { paths: paths.clone(), object: ObjectId::NO_ROUTE, usable: false, head: NONE };
+        let mut chain = Chain { paths: paths.clone(), object: ObjectId::NO_ROUTE, usable: false, entries: Vec::new() };
         let first = self.paths.get(paths[0]).map_or(ObjectId::NO_ROUTE, |p| p.object);
         chain.object = match chain.owns_object() {
             true => self.objects.make(Def::Copy(first), &self.facts),
@@ -266,6 +293,9 @@ impl Routing {
         for p in paths.iter() {
             if let Some(p) = self.paths.get_mut(*p) {
                 p.chains.push(id);
+                if paths.len() == 1 {
+                    p.lone = id;
+                }
             }
         }
         self.chain_ids.insert(paths, id);
@@ -274,7 +304,7 @@ impl Routing {
     }
 
     fn drop_chain_if_unused(&mut self, id: ChainId) {
-        if self.chains.get(id).is_none_or(|c| c.head != NONE) {
+        if self.chains.get(id).is_none_or(|c| !c.entries.is_empty()) {
             return;
         }
         let Some(chain) = self.chains.remove(id) else { return };
@@ -282,6 +312,9 @@ impl Routing {
         for p in chain.paths.iter() {
             if let Some(p) = self.paths.get_mut(*p) {
                 p.chains.retain(|c| *c != id);
+                if p.lone == id {
+                    p.lone = NONE;
+                }
             }
         }
         if chain.owns_object() {
@@ -322,42 +355,29 @@ impl Routing {
 
     /// The entries of a chain.
     pub(super) fn entries_in(&self, chain: ChainId) -> Vec<EntryId> {
-        let mut out = Vec::new();
-        let mut at = self.chains.get(chain).map_or(NONE, |c| c.head);
-        while let Some(e) = self.rib.entries.get(at) {
-            out.push(at);
-            at = e.next;
-        }
-        out
+        self.chains.get(chain).map(|c| c.entries.clone()).unwrap_or_default()
     }
 
     fn link(&mut self, entry: EntryId, chain: ChainId) {
-        let head = self.chains.get(chain).map_or(NONE, |c| c.head);
+        let Some(c) = self.chains.get_mut(chain) else { return };
         if let Some(e) = self.rib.entries.get_mut(entry) {
-            (e.chain, e.prev, e.next) = (chain, NONE, head);
-        }
-        if let Some(h) = self.rib.entries.get_mut(head) {
-            h.prev = entry;
-        }
-        if let Some(c) = self.chains.get_mut(chain) {
-            c.head = entry;
+            (e.chain, e.place) = (chain, c.entries.len() as u32);
+            c.entries.push(entry);
         }
     }
 
     fn unlink(&mut self, entry: EntryId, chain: ChainId) {
+        let Some(c) = self.chains.get_mut(chain) else { return };
         let Some(e) = self.rib.entries.get_mut(entry) else { return };
-        let (prev, next) = (e.prev, e.next);
-        (e.chain, e.prev, e.next) = (NONE, NONE, NONE);
-        match self.rib.entries.get_mut(prev) {
-            Some(p) => p.next = next,
-            None => {
-                if let Some(c) = self.chains.get_mut(chain).filter(|c| c.head == entry) {
-                    c.head = next;
-                }
-            }
+        let place = std::mem::take(&mut e.place);
+        e.chain = NONE;
+        if c.entries.get(place as usize) != Some(&entry) {
+            return;
         }
-        if let Some(n) = self.rib.entries.get_mut(next) {
-            n.prev = prev;
+        c.entries.swap_remove(place as usize);
+        // The last one has come in its place.
+        if let Some(moved) = c.entries.get(place as usize).and_then(|m| self.rib.entries.get_mut(*m)) {
+            moved.place = place;
         }
     }
 

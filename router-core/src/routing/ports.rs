@@ -8,7 +8,7 @@ use crate::drop_reason::DropReason;
 use crate::next_hop::PathKey;
 use crate::object::{Object, ObjectId};
 use crate::port::{Medium, PortId, PortInfo, PortKind, TableId};
-use crate::resolve::{Outcome, Root};
+use crate::resolve::{Leaf, Outcome, Root};
 use crate::rib::Candidate;
 use crate::spec::{RouteKind, proto};
 use crate::tables::domain_of;
@@ -42,7 +42,11 @@ impl Routing {
             self.facts.names.remove(&old.name);
         }
         self.facts.names.insert(info.name.clone(), id);
-        self.maybe_empty.extend(old.as_ref().map(|o| domain_of(o.table)));
+        self.facts.enter(info.table);
+        if let Some(o) = &old {
+            self.facts.leave(o.table);
+            self.maybe_empty.insert(domain_of(o.table));
+        }
         self.make_domain(info.table);
         let wanted = routes_of(&info);
         self.set_made(id, wanted);
@@ -65,8 +69,7 @@ impl Routing {
         for nhid in named {
             self.remove_next_hop(nhid);
         }
-        let paths: Vec<_> = self.paths.iter().filter(|(_, p)| p.key.names(id)).map(|(k, _)| k).collect();
-        for path in paths {
+        for path in self.by_name.get(&id).cloned().unwrap_or_default() {
             self.remove_routes_of(path);
         }
         self.remove_tunnel(id);
@@ -76,6 +79,7 @@ impl Routing {
         }
         if let Some(info) = self.facts.ports.remove(&id) {
             self.facts.names.remove(&info.name);
+            self.facts.leave(info.table);
             self.maybe_empty.insert(domain_of(info.table));
             self.members_changed(info.table);
         }
@@ -85,17 +89,20 @@ impl Routing {
     /// Sets or changes what it takes to encapsulate into a tunnel. Its port comes by [`Routing::set_port`], before or
     /// after.
     pub fn set_tunnel(&mut self, id: PortId, facts: EncapFacts) {
+        let facts = Arc::new(facts);
         self.make_domain(facts.table);
+        self.facts.enter_underlay(facts.table);
         match self.facts.tunnels.get_mut(&id) {
             Some(t) => {
-                self.maybe_empty.insert(domain_of(t.facts.table));
-                t.facts = facts;
+                let old = std::mem::replace(&mut t.facts, facts).table;
+                self.maybe_empty.insert(domain_of(old));
+                self.facts.leave_underlay(old);
             }
             None => {
                 let unusable = Def::Fixed(Object::Discard(DropReason::NextHopUnusable));
                 let carrier = self.objects.make(unusable, &self.facts);
                 self.objects.watch(carrier, id);
-                let tunnel = Tunnel { facts, outcome: Outcome::default(), deps: Vec::new(), carrier };
+                let tunnel = Tunnel { facts, outcome: Outcome::default(), deps: Vec::new(), carrier, own: None };
                 self.facts.tunnels.insert(id, tunnel);
             }
         }
@@ -107,9 +114,22 @@ impl Routing {
     pub fn remove_tunnel(&mut self, id: PortId) {
         let Some(t) = self.facts.tunnels.remove(&id) else { return };
         self.forget_deps(Root::Tunnel(id), &t.deps);
+        self.facts.leave_underlay(t.facts.table);
         self.maybe_empty.insert(domain_of(t.facts.table));
         self.port_changed(id);
         self.objects.free(t.carrier);
+        t.own.into_iter().for_each(|o| self.objects.free(o));
+    }
+
+    /// An object that leads into a tunnel whether any route does or not.
+    pub fn tunnel_object(&mut self, id: PortId) -> Option<ObjectId> {
+        let tunnel = self.facts.tunnels.get(&id)?;
+        if tunnel.own.is_some() {
+            return tunnel.own;
+        }
+        let own = self.objects.make(Def::Leaf(Leaf { port: id, gateway: None, mtu: 0 }), &self.facts);
+        self.facts.tunnels.get_mut(&id)?.own = Some(own);
+        Some(own)
     }
 
     /// The object that carries a tunnel's outer packets; None while its peer cannot be reached, or only through itself.

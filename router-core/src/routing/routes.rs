@@ -39,7 +39,11 @@ impl Routing {
         let metric = spec.metric_or_default();
         let origin = spec.proto.unwrap_or(proto::BOOT);
         let dst = spec.dst;
-        let key = self.path_key(spec)?;
+        // A path that is there already, or the key of one that may be.
+        let path = match self.known_path(spec) {
+            Some(path) => Ok(path),
+            None => Err(self.path_key(spec)?),
+        };
         let table = self.make_place(spec)?;
         self.make_domain(table);
         // What is there may already forbid it, which is cheaper to find out than to resolve.
@@ -47,8 +51,8 @@ impl Routing {
         if op == RouteOp::Add && self.places(existing, table, metric).next().is_some() {
             return Err(RouteError::Exists);
         }
-        let looks_up = key.hops.iter().any(|h| h.dev.is_none());
-        let path = self.intern_path(key);
+        let looks_up = path.as_ref().map_or_else(|key| key.hops.iter().any(|h| h.dev.is_none()), |_| true);
+        let path = path.unwrap_or_else(|key| self.intern_path(key));
         self.hold_path(path);
         // Only where somebody's gateway lies within the prefix can the route lead back to itself.
         let looks_up = looks_up && self.tracked_within(table, &dst);
@@ -217,6 +221,7 @@ impl Routing {
         self.make_domain(table);
         self.hold_path(new.path);
         let Some(id) = self.rib.find_or_make(table, dst) else { return };
+        self.note_own(id, new.path);
         let Some(e) = self.rib.entries.get_mut(id) else { return };
         let domain = e.domain;
         let rank = new.rank();
@@ -232,6 +237,7 @@ impl Routing {
 
     fn replace_candidate(&mut self, id: EntryId, place: usize, new: Candidate) {
         self.hold_path(new.path);
+        self.note_own(id, new.path);
         let Some(e) = self.rib.entries.get_mut(id) else { return };
         let (domain, dst) = (e.domain, e.dst);
         let Some(slot) = e.candidates.get_mut(place) else { return };
@@ -241,6 +247,16 @@ impl Routing {
         self.release_path(old.path);
         self.revisit_within(domain, &dst, false);
         self.note(Happened::Changed, id, &new);
+    }
+
+    /// An address with a candidate of these kinds is no gateway.
+    fn note_own(&mut self, id: EntryId, path: PathId) {
+        if let Some(p) = self.paths.get(path)
+            && matches!(p.key.kind, RouteKind::Local | RouteKind::Broadcast)
+            && let Some((domain, dst)) = self.rib.entries.get(id).map(|e| (e.domain, e.dst))
+        {
+            self.rib.note_own(domain, &dst);
+        }
     }
 
     /// Writes a change of a route down, if anybody follows.

@@ -313,6 +313,7 @@ impl Routing {
                     None => break,
                 },
                 Some(Object::Plugin(p)) => id = p.next,
+                Some(Object::Counted(c)) => id = c.next,
                 Some(Object::Sources(s)) => id = s.otherwise,
                 Some(Object::Table(table)) => {
                     let Some(d) = self.rib.domains.get(&domain_of(*table)) else { break };

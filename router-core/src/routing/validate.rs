@@ -129,6 +129,24 @@ impl Routing {
         Ok(Hop { via, dev: port.map(|p| p.id), weight: spec.weight, onlink: spec.onlink })
     }
 
+    /// The path of a route that says nothing but one gateway to be looked up, as nearly all routes of a full table do, if
+    /// others have it already: found without writing down all that a path may say. None also for what is not right.
+    pub(super) fn known_path(&self, spec: &RouteSpec) -> Option<PathId> {
+        let [HopSpec { via: Some(via), dev: None, weight: 1, onlink: false }] = spec.hops[..] else { return None };
+        let nothing_else = spec.kind == RouteKind::Unicast
+            && spec.nhid.is_none()
+            && spec.forwarder.is_none()
+            && spec.src.is_none()
+            && spec.mtu.unwrap_or(0) == 0;
+        let (via, domain) = (unmap(via), domain_of(spec.table_id()));
+        if !nothing_else || spec.dst.trunc() != spec.dst || is_link_local_v6(&via) {
+            return None;
+        }
+        let path = *self.by_gateway.get(&(domain, via))?;
+        self.check_gateway(via, spec.family(), domain).ok()?;
+        Some(path)
+    }
+
     fn check_gateway(&self, gateway: IpAddr, family: Family, domain: TableId) -> Result<(), RouteError> {
         let unicast = match gateway {
             IpAddr::V4(a) => !(a.is_unspecified() || a.is_multicast() || a.is_broadcast() || a.is_loopback()),
@@ -153,6 +171,9 @@ impl Routing {
     }
 
     fn own_kind(&self, domain: TableId, addr: &IpAddr) -> Option<RouteKind> {
+        if !self.rib.may_be_own(domain, addr) {
+            return None;
+        }
         let entry = self.rib.entries.get(self.rib.find(domain, &host(addr))?)?;
         let kinds = entry.candidates.iter().filter_map(|c| self.paths.get(c.path)).map(|p| p.key.kind);
         kinds.into_iter().find(|k| matches!(k, RouteKind::Local | RouteKind::Broadcast))

@@ -42,7 +42,7 @@ impl Routing {
             }
             let fib = Arc::new(Fib::new(&self.memory));
             for (_, e) in self.rib.entries.iter().filter(|(_, e)| e.domain == key.0 && e.dst.prefix_len() > key.1) {
-                if let Some(object) = e.installed {
+                if let Some(object) = e.installed() {
                     // What does not fit is looked up as absent, as in the table itself.
                     let _ = fib.insert(&mut self.memory, &e.dst, object);
                 }

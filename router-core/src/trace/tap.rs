@@ -415,7 +415,7 @@ impl Tap {
                     Meta::default(),
                 );
             }
-            Stage::Local(Local::InFour) if self.tunnels => {
+            Stage::Local(Local::Tunnel) if self.tunnels => {
                 self.capture(Point::Outer, port, true, None, data, false, Meta::default());
             }
             Stage::Decapsulated(tunnel) if self.tunnels => {

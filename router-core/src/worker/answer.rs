@@ -169,7 +169,10 @@ impl<O: Observer> Worker<O> {
             IpAddr::V4(a) => a.is_link_local(),
             IpAddr::V6(a) => a.is_unicast_link_local(),
         };
-        let start = if link_local {
+        // A tunnel whose peer was silent has no routes: answers to the peer, who is back, take the tunnel itself.
+        let silent = step.tables.gates.get(ingress).is_some_and(|g| g.keepalive)
+            && step.tables.ports.get(ingress).is_some_and(|p| !p.up);
+        let start = if link_local || silent {
             Start::Link(ingress)
         } else {
             Start::Lookup(step.tables.ports.get(ingress).map(|p| p.table).unwrap_or_default())

@@ -2,13 +2,13 @@
 
 use crate::addr::{Family, MacAddr};
 use crate::drop_reason::DropReason;
-use crate::forward::{local, tunnel};
+use crate::forward::local;
 use crate::frame::Frame;
 use crate::headers::ethernet::{self, Payload};
 use crate::headers::{ipv6, ipv6_arrival, protocol};
 use crate::martian;
 use crate::neighbor::ndp;
-use crate::observe::{Cause, Observer, Stage};
+use crate::observe::{Observer, Stage};
 use crate::packet::{Fragment, Packet};
 use crate::port::{Medium, PortId, PortInfo, PortKind};
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
@@ -177,7 +177,7 @@ impl<O: Observer> Worker<O> {
     /// A packet for one of the router's own addresses.
     pub(super) fn deliver(&mut self, step: &mut Step<'_>, job: Job, packet: Packet) {
         let from = link_source(&job);
-        let Job { mut frame, depth, .. } = job;
+        let Job { frame, depth, .. } = job;
         // Before all else of a destination's duties (RFC 8200 4): what the headers say decides what is behind them.
         if packet.family == Family::Inet6
             && usize::from(packet.l4) > ipv6::HEADER
@@ -186,9 +186,13 @@ impl<O: Observer> Worker<O> {
             return self.refuse_arrival(step, frame, &packet, why);
         }
         let verdict = local::classify(&packet, frame.data());
+        let verdict = self.classify_tunnel(step, &frame, &packet, verdict);
         self.note(&frame, || Stage::Local(verdict));
+        if verdict != local::Local::Ndp && step.tables.ports.is_unconfirmed(&packet.dst) {
+            return self.discard(step, frame, DropReason::TentativeAddress);
+        }
         // A checksum that a local sender has not computed yet is as good as right; all others are looked at.
-        let trusted = frame.meta.csum.is_some();
+        let trusted = frame.meta.csum.is_some() || verdict == local::Local::Tunnel;
         if !trusted && packet.fragment == Fragment::None && !local::checksum_ok(&packet, frame.data()) {
             return self.discard(step, frame, DropReason::LocalChecksum);
         }
@@ -199,32 +203,11 @@ impl<O: Observer> Worker<O> {
             local::Local::Reassemble => self.punt(step, frame, PuntReason::Reassemble(packet)),
             local::Local::IcmpError => self.punt(step, frame, PuntReason::IcmpError(packet)),
             local::Local::Drop(reason @ DropReason::NoLocalService) => self.refuse(step, frame, &packet, reason, 0),
-            local::Local::Drop(reason) => self.discard(step, frame, reason),
-            local::Local::InFour => {
-                if depth >= step.tables.settings.max_tunnel_nesting {
-                    return self.discard(step, frame, DropReason::TunnelNesting);
-                }
-                let table = step.tables.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
-                let Some(tunnel) = step.tables.decap.find(protocol::IPV6, table, packet.dst, packet.src) else {
-                    // RFC 4213 3.6: not from a configured peer; and no ICMP answer that a scan could use.
-                    return self.discard(step, frame, DropReason::TunnelUnknownPeer);
-                };
-                if !step.tables.ports.get(tunnel).is_some_and(|t| t.up) {
-                    return self.discard(step, frame, DropReason::PortDown);
-                }
-                if let Err(reason) = tunnel::decapsulate(&packet, &mut frame) {
-                    return self.discard(step, frame, reason);
-                }
-                frame.meta.port = tunnel;
-                frame.meta.ttl_taken = false;
-                if let Some(c) = self.counters.port(tunnel) {
-                    c.rx_packets.add(1);
-                    c.rx_bytes.add(frame.len() as u64);
-                }
-                self.note(&frame, || Stage::Decapsulated(tunnel));
-                self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
-                self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Input { link: None }) });
+            local::Local::Drop(DropReason::IcmpConsumed) if self.is_awaited(step, &frame, &packet) => {
+                self.punt(step, frame, PuntReason::EchoReply(packet));
             }
+            local::Local::Drop(reason) => self.discard(step, frame, reason),
+            local::Local::Tunnel => self.leave_tunnel(step, frame, &packet, depth),
         }
     }
 }

@@ -12,6 +12,7 @@ mod input;
 mod route;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
 use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;
@@ -120,6 +121,8 @@ pub(crate) enum PuntReason {
     Reassemble(Packet),
     /// An ICMP error addressed to the router.
     IcmpError(Packet),
+    /// An echo reply out of a tunnel whose peer is asked whether it lives.
+    EchoReply(Packet),
     /// A packet about which the translator behind `port` must be asked first; `depth` as in [`Job`].
     Translate { port: PortId, packet: Packet, depth: u8 },
 }
@@ -461,6 +464,7 @@ impl<O: Observer> Worker<O> {
                 PuntReason::Resolve { port, neighbor } => Punted::Resolve { port, neighbor },
                 PuntReason::Reassemble(_) => Punted::Reassemble,
                 PuntReason::IcmpError(_) => Punted::IcmpError,
+                PuntReason::EchoReply(_) => Punted::EchoReply,
                 PuntReason::Translate { port, .. } => Punted::Translate(port),
             })
         });

@@ -4,18 +4,19 @@ use crate::addr::Family;
 use crate::drop_reason::DropReason;
 use crate::flow;
 use crate::forward::native::Native;
-use crate::forward::tunnel::{OVERHEAD, SixInFour};
 use crate::forward::via_inet6::ViaInet6;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
 use crate::headers::ipv4_options::{self, Stamp};
 use crate::headers::{ipv4, protocol};
 use crate::martian;
-use crate::object::{Forward, Object, ObjectId, Rewrite};
+use crate::object::{Encap, Forward, Object, ObjectId, Rewrite};
 use crate::observe::{Cause, Observer, Stage as Seen};
 use crate::packet::Packet;
 use crate::port::{Medium, PortCaps, PortId, PortInfo};
 use crate::time::Instant;
+use crate::tunnel::encapsulate::takes_super_frames;
+use crate::tunnel::{Encapsulate, Outer};
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use crate::{checksum, fragment, offload};
 use std::net::IpAddr;
@@ -44,13 +45,14 @@ impl Stage {
         Stage { again: Start::Object(id), caps: PortCaps::default(), next }
     }
 
-    /// A tunnel that adds `overhead` bytes. A super-frame goes in whole, and is cut behind it, outer headers and all, in one
-    /// go: what is decided here is the same for all segments.
-    fn tunnel(id: ObjectId, next: ObjectId, frame: &Frame, overhead: u32) -> Self {
+    /// A tunnel. A super-frame goes in whole where it may, and is cut behind it, outer headers and all, in one go: what is
+    /// decided here is the same for all segments.
+    fn tunnel(id: ObjectId, encap: &Encap, frame: &Frame) -> Self {
         const WHOLE: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true };
-        let fits = frame.len() as u32 + overhead <= u32::from(u16::MAX);
-        let caps = if frame.meta.gso.is_some() && fits { WHOLE } else { PortCaps::default() };
-        Stage { caps, ..Stage::at(id, next) }
+        let added = encap.outer.as_ref().map_or(0, Outer::len);
+        let whole = takes_super_frames(encap.outer.as_ref()) && frame.len() + added <= usize::from(u16::MAX);
+        let caps = if frame.meta.gso.is_some() && whole { WHOLE } else { PortCaps::default() };
+        Stage { caps, ..Stage::at(id, encap.carrier) }
     }
 }
 
@@ -148,9 +150,13 @@ impl<O: Observer> Worker<O> {
                         self.discard(step, job.frame, DropReason::MappedAddress);
                         return Ok(());
                     }
+                    if self.turns_back(step, &job.frame, encap) {
+                        self.refuse(step, job.frame, &packet, DropReason::TunnelReflection, 0);
+                        return Ok(());
+                    }
                     self.ident = self.ident.wrapping_add(1);
-                    let forwarder = SixInFour { encap, ident: self.ident };
-                    let stage = Stage::tunnel(id, encap.carrier, &job.frame, OVERHEAD);
+                    let forwarder = Encapsulate { encap, ident: self.ident };
+                    let stage = Stage::tunnel(id, encap, &job.frame);
                     fresh = false;
                     match self.carry_out(step, &forwarder, job, packet, stage) {
                         Next::Done => return Ok(()),
@@ -166,6 +172,12 @@ impl<O: Observer> Worker<O> {
                             (job, packet, id) = (j, p, next);
                         }
                     }
+                }
+                Object::Counted(counted) => {
+                    if !O::REHEARSAL {
+                        counted.traffic.count(packet.len);
+                    }
+                    id = counted.next;
                 }
                 Object::Plugin(plugin) => {
                     match self.carry_out(step, &*plugin.forwarder, job, packet, Stage::at(id, plugin.next)) {
@@ -368,7 +380,7 @@ impl<O: Observer> Worker<O> {
 
     /// Completes checksums and cuts super-frames that `caps` cannot take. Returns the first piece, and leaves any others in
     /// `self.pieces`, in order.
-    fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps) -> Option<Frame> {
+    pub(super) fn prepare(&mut self, step: &mut Step<'_>, frame: Frame, caps: &PortCaps) -> Option<Frame> {
         debug_assert!(self.pieces.is_empty());
         match offload::prepare(frame, caps, &mut step.out.pool, &mut self.pieces) {
             Err((frame, reason)) => {
@@ -380,6 +392,11 @@ impl<O: Observer> Worker<O> {
                 Some(self.pieces.remove(0))
             }
         }
+    }
+
+    /// The same for a packet that came in.
+    pub(super) fn requeue_input(&mut self, first: Frame, depth: u8) {
+        self.requeue(first, Pieces { start: Start::Input { link: None }, depth });
     }
 
     /// Puts the first piece of a packet, and the others, at the head of the job list.
@@ -495,8 +512,10 @@ impl<O: Observer> Worker<O> {
             if info.kind == crate::port::PortKind::Tunnel {
                 // Through the tunnel's own object. A lookup would not do: every link has the same link-local prefix.
                 let own = |o: &Object| matches!(o, Object::Encap(e) if e.tunnel == port);
-                match step.tables.routing.objects.iter().find(|(_, o)| own(o)) {
-                    Some((id, _)) => {
+                let kept = step.tables.gates.get(port).and_then(|g| g.object);
+                let any = || step.tables.routing.objects.iter().find(|(_, o)| own(o)).map(|(id, _)| id);
+                match kept.or_else(any) {
+                    Some(id) => {
                         self.note(&job.frame, || Seen::Caused { what: Cause::Again, front: true });
                         self.jobs.push_front(Job { start: Start::Object(id), ..job });
                     }

@@ -6,15 +6,15 @@ use crate::checksum;
 use crate::counters::Totals;
 use crate::decap::{DecapKey, DecapTable};
 use crate::fib::{Fib, FibMemory};
-use crate::forward::tunnel::OuterV4;
 use crate::headers::{ipv4, protocol};
 use crate::object::{Encap, Glean, Group, Incomplete, Object, Rewrite};
 use crate::port::{Medium, PortKind};
 use crate::routing::EncapFacts;
 use crate::settings::Settings;
-use crate::spec::TunnelMode;
-use crate::tables::{AdjacencyMap, FibSet, ObjectTable, PortTable, RoutingTables};
+use crate::spec::{TunnelMode, TunnelSpec};
+use crate::tables::{AdjacencyMap, FibSet, GateTable, ObjectTable, PortTable, RoutingTables};
 use crate::testing::port;
+use crate::tunnel::{Gate, Outer};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const HOST: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xaa]);
@@ -48,27 +48,16 @@ fn tables() -> Arc<Tables> {
         })
     };
     let facts = EncapFacts {
-        mode: TunnelMode::SixInFour,
-        local: "192.0.2.1".parse().unwrap(),
-        remote: "198.51.100.9".parse().unwrap(),
-        ttl: Some(64),
-        tos: None,
-        df: true,
         mtu: 1380,
-        table: TableId::MAIN,
-        dev: None,
+        ..EncapFacts::new(TunnelMode::SixInFour, "192.0.2.1".parse().unwrap(), "198.51.100.9".parse().unwrap())
     };
     let encap = Encap {
         tunnel: TUNNEL,
-        mode: facts.mode,
-        local: facts.local,
-        remote: facts.remote,
-        ttl: facts.ttl,
-        tos: facts.tos,
-        df: facts.df,
         mtu: facts.mtu,
-        outer: OuterV4::new(&facts),
+        carries: facts.mode.shape().carries,
         carrier: ObjectId(1),
+        outer: Outer::of(&facts),
+        facts: Arc::new(facts),
     };
     let list = [
         Object::Discard(DropReason::NoRoute),
@@ -117,6 +106,9 @@ fn tables() -> Arc<Tables> {
     }
     let mut decap = DecapTable::default();
     let (local, remote) = ("192.0.2.1".parse().unwrap(), "198.51.100.9".parse().unwrap());
+    let mut gates = GateTable::default();
+    let spec = TunnelSpec::new("he", TunnelMode::SixInFour, local, remote);
+    gates.set(TUNNEL, Some(Arc::new(Gate::new(&spec, Arc::default(), None))));
     decap.insert(DecapKey { proto: protocol::IPV6, table: TableId::MAIN, local, remote }, TUNNEL);
     let routing = RoutingTables {
         fibs: [(TableId::MAIN, Arc::new(fib))].into_iter().collect::<FibSet>(),
@@ -126,6 +118,7 @@ fn tables() -> Arc<Tables> {
         token: Arc::new(()),
     };
     Arc::new(Tables {
+        gates,
         version: 1,
         ports,
         routing,

@@ -1,6 +1,6 @@
 //! Own addresses on a link, and answers for others: RFC 4861, RFC 4862, RFC 5227, RFC 1027.
 
-use crate::rig::{HOST, LAN, LAN_ADDRS, OWN, Rig, WAN_ADDRS, ip, read_icmp};
+use crate::rig::{HOST, LAN, LAN_ADDRS, OWN, Rig, WAN_ADDRS, icmp, ip, read_icmp};
 use router_core::addr::MacAddr;
 use router_core::headers::ethernet::ETHERTYPE_ARP;
 use router_core::port::PortId;
@@ -91,6 +91,24 @@ fn tentative_addresses_do_not_answer_and_duplicates_are_given_up() {
         assert!(owns(&rig), "{what}");
         assert_eq!(rig.router.take_conflicts().len(), usize::from(what == "a claim"), "{what}");
     }
+}
+
+/// Proves rfc4862-5.4-use: no echo, no error from it, until the probe has had its time.
+#[test]
+fn tentative_addresses_are_not_used() {
+    let mut rig = Rig::just_started(Settings::default(), LAN_ADDRS, WAN_ADDRS);
+    rig.pass(Duration::from_millis(10));
+    let echo = icmp("2001:db8::2", "2001:db8::1", 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
+    let lost = icmp("2001:db8::2", "2001:db8:99::1", 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
+    assert!(rig.send(&echo).is_empty() && rig.send(&lost).is_empty());
+    let totals = rig.totals();
+    assert_eq!(totals.dropped.get("tentative_address"), Some(&1));
+    assert_eq!(totals.dropped.get("no_route"), Some(&1));
+    assert!(rig.router.ports().is_tentative(LAN, &ip("2001:db8::1")));
+    rig.pass(Duration::from_secs(2));
+    assert!(!rig.router.ports().is_tentative(LAN, &ip("2001:db8::1")));
+    assert_eq!(read_icmp(&rig.send_one(&echo).1).1[0], 129);
+    assert_eq!(read_icmp(&rig.send_one(&lost).1).0.src, ip("2001:db8::1"));
 }
 
 /// Proves rfc5227-2.4-c: the address stays, and is announced again, once in ten seconds.

@@ -24,6 +24,7 @@ fn rig(nopmtudisc: bool) -> Rig {
         mtu: None,
         dev: None,
         underlay_table: None,
+        options: Default::default(),
     };
     let id = rig.with(|r, now, _| r.add_tunnel(now, spec, Vec::new())).expect("tunnel");
     assert_eq!(id, HE);
@@ -109,7 +110,7 @@ fn an_error_without_mtu_means_the_next_plateau() {
         let message = [&[3, 4, 0, 0, 0, 0, mtu[0], mtu[1]], &outer[..28]].concat();
         assert!(from_peer(&mut rig, &icmp("203.0.113.77", "198.51.100.1", 64, &message)).is_empty());
         let now = rig.now;
-        let found = rig.router.tunnels(now).next().and_then(|t| t.learned_mtu).map(|(mtu, _)| mtu);
+        let found = rig.router.tunnels(now).next().and_then(|t| t.learned_mtu).map(|l| l.mtu);
         assert_eq!(found, Some(learned), "{told}");
     }
 }

@@ -96,6 +96,9 @@ pub fn open(
         }
         sockets.push((fd, receives, ring));
     }
+    // Without it a device that filters groups hears no neighbour solicitation for the router (RFC 4861 7.2.1).
+    let what = || format!("let {device} receive all multicast");
+    sys::set_all_multicast(&sockets[0].0, ifindex).map_err(|e| failed(what(), e))?;
     if options.promiscuous {
         let what = || format!("set {device} promiscuous");
         sys::set_promiscuous(&sockets[0].0, ifindex).map_err(|e| failed(what(), e))?;

@@ -14,6 +14,7 @@ const PACKET_QDISC_BYPASS: i32 = 20;
 const PACKET_IGNORE_OUTGOING: i32 = 23;
 const PACKET_ADD_MEMBERSHIP: i32 = 1;
 const PACKET_MR_PROMISC: u16 = 1;
+const PACKET_MR_ALLMULTI: u16 = 2;
 const FANOUT_HASH: u32 = 0;
 const FANOUT_FLAG_UNIQUEID: u32 = 0x2000;
 const FANOUT_FLAG_IGNORE_OUTGOING: u32 = 0x4000;
@@ -77,8 +78,17 @@ pub fn bind(fd: &OwnedFd, ifindex: u32, receive: bool) -> io::Result<()> {
 
 /// Asks the device for all frames, whatever their destination, until the socket is closed.
 pub fn set_promiscuous(fd: &OwnedFd, ifindex: u32) -> io::Result<()> {
-    let req =
-        libc::packet_mreq { mr_ifindex: ifindex as i32, mr_type: PACKET_MR_PROMISC, mr_alen: 0, mr_address: [0; 8] };
+    add_membership(fd, ifindex, PACKET_MR_PROMISC)
+}
+
+/// Asks the device for frames to all link-layer groups until the socket is closed. A device lets through the groups that
+/// the host's own stack has joined; a router's solicited-node groups are not among them.
+pub fn set_all_multicast(fd: &OwnedFd, ifindex: u32) -> io::Result<()> {
+    add_membership(fd, ifindex, PACKET_MR_ALLMULTI)
+}
+
+fn add_membership(fd: &OwnedFd, ifindex: u32, kind: u16) -> io::Result<()> {
+    let req = libc::packet_mreq { mr_ifindex: ifindex as i32, mr_type: kind, mr_alen: 0, mr_address: [0; 8] };
     opt::set(fd.as_fd(), libc::SOL_PACKET, PACKET_ADD_MEMBERSHIP, &req)
 }
 

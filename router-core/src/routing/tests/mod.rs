@@ -1,5 +1,6 @@
 //! The control plane as its users see it: commands in, lookups and shown routes out.
 
+mod counting;
 mod linux;
 mod next_hops;
 mod publication;
@@ -167,6 +168,7 @@ pub(super) fn describe(r: &Routing, tables: &RoutingTables, id: ObjectId) -> Str
             format!("{}else {}", list.collect::<String>(), describe(r, tables, s.otherwise))
         }
         Some(Object::Plugin(p)) => format!("plugin {} [{}]", p.forwarder.name(), describe(r, tables, p.next)),
+        Some(Object::Counted(c)) => format!("counted {}", describe(r, tables, c.next)),
     }
 }
 
@@ -201,15 +203,8 @@ pub(super) fn added(r: &Routing, family: crate::addr::Family) -> Vec<String> {
 
 pub(super) fn encap(remote: &str) -> EncapFacts {
     EncapFacts {
-        mode: TunnelMode::SixInFour,
-        local: "10.0.0.1".parse().unwrap(),
-        remote: remote.parse().unwrap(),
-        ttl: Some(64),
-        tos: None,
-        df: true,
         mtu: 1480,
-        table: TableId::MAIN,
-        dev: None,
+        ..EncapFacts::new(TunnelMode::SixInFour, "10.0.0.1".parse().unwrap(), remote.parse().unwrap())
     }
 }
 

@@ -30,7 +30,7 @@ fn check(r: &Routing) -> Result<(), String> {
         e.candidates.iter().for_each(|c| *refs.entry(c.path).or_default() += 1);
         let best = e.candidates.iter().find_map(|c| r.paths.get(c.path).filter(|p| p.outcome.usable()));
         let content = |id| tables.objects.get(id).map(|o| format!("{o:?}"));
-        match (best, e.installed) {
+        match (best, e.installed()) {
             (None, None) => {}
             (Some(p), Some(id)) if content(p.object) == content(id) && content(id).is_some() => {}
             (best, installed) if e.candidates.len() <= MAX_CHAIN => {
@@ -44,17 +44,21 @@ fn check(r: &Routing) -> Result<(), String> {
             return Err(format!("references of {p:?}"));
         }
     }
+    let mut listed = 0;
     for (id, c) in r.chains.iter() {
-        let (mut at, mut prev) = (c.head, slab::NONE);
-        while let Some(e) = r.rib.entries.get(at) {
-            if e.chain != id || e.prev != prev {
+        for (place, at) in c.entries.iter().enumerate() {
+            if r.rib.entries.get(*at).is_none_or(|e| e.chain != id || e.place as usize != place) {
                 return Err(format!("list of chain {c:?}"));
             }
-            (prev, at) = (at, e.next);
         }
-        if c.head == slab::NONE {
-            return Err(format!("empty chain {c:?}"));
+        let lone = r.paths.get(c.paths[0]).filter(|_| c.paths.len() == 1).map(|p| p.lone);
+        if c.entries.is_empty() || lone.is_some_and(|l| l != id) {
+            return Err(format!("chain {c:?}"));
         }
+        listed += c.entries.len();
+    }
+    if listed != r.rib.entries.iter().filter(|(_, e)| e.chain != slab::NONE).count() {
+        return Err("an entry is in no list".to_owned());
     }
     // Whatever an object refers to is in the same snapshot.
     for (id, o) in tables.objects.iter() {
@@ -96,7 +100,7 @@ fn check_lookup(r: &Routing, table: TableId, dst: &IpAddr) -> Result<(), String>
         .entries
         .iter()
         .filter(|(_, e)| e.domain == crate::tables::domain_of(table) && e.dst.contains(dst))
-        .filter_map(|(_, e)| Some((e.dst.prefix_len(), e.installed?)))
+        .filter_map(|(_, e)| Some((e.dst.prefix_len(), e.installed()?)))
         .max_by_key(|(len, _)| *len);
     let want = longest.map_or(ObjectId::NO_ROUTE, |(_, id)| id);
     let got = tables.lookup(table, dst);

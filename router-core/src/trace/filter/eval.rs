@@ -1,6 +1,6 @@
 //! A packet against a filter. Reads bytes at the places where libpcap's programs read them.
 
-use super::{Dir, Expr, Layer, Test};
+use super::{Dir, Expr, Layer, Test, bytes};
 use crate::drop_reason::DropReason;
 use crate::headers::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, TPID_CTAG, TPID_STAG};
 use crate::headers::{be16, protocol};
@@ -11,11 +11,17 @@ use std::net::{IpAddr, Ipv4Addr};
 /// Reverse ARP (RFC 903).
 const ETHERTYPE_RARP: u16 = 0x8035;
 
+/// Group management and router redundancy of IPv4 (RFC 3376, RFC 9568).
+pub(super) const IGMP: u8 = 2;
+pub(super) const VRRP: u8 = 112;
+
 /// A packet as filters see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// The link header's two addresses, where there is one.
     stations: Option<&'a [u8; 12]>,
+    /// The frame from its link header on; empty where there is none.
+    frame: &'a [u8],
     ethertype: u16,
     vlan: Option<u16>,
     /// From the network header on.
@@ -32,6 +38,7 @@ impl<'a> Subject<'a> {
     pub fn new(port: PortId, data: &'a [u8], ethernet: bool, vlan_tci: Option<u16>) -> Self {
         let mut s = Subject {
             stations: None,
+            frame: &[],
             ethertype: 0,
             vlan: vlan_tci.map(|t| t & 0x0fff),
             l3: data,
@@ -54,6 +61,7 @@ impl<'a> Subject<'a> {
             s.len += 4;
         }
         s.stations = data.first_chunk();
+        s.frame = data;
         s.ethertype = be16(data, 12);
         let mut at = 14;
         if s.vlan.is_none() && matches!(s.ethertype, TPID_CTAG | TPID_STAG) && data.len() >= 18 {
@@ -91,6 +99,23 @@ impl<'a> Subject<'a> {
         self.ethertype == ETHERTYPE_IPV6
     }
 
+    /// Its length with a link header.
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// The packet from the header of a layer on, if it has one.
+    pub(super) fn header(&self, layer: Layer) -> Option<&'a [u8]> {
+        match layer {
+            Layer::Any => None,
+            Layer::Ether => Some(self.frame).filter(|f| !f.is_empty()),
+            Layer::Ip | Layer::Ip6 | Layer::Arp | Layer::Rarp => is(layer, self).then_some(self.l3),
+            Layer::Proto(protocol::ICMPV6) if self.ip4() => None,
+            Layer::Proto(protocol::ICMP) if self.ip6() => None,
+            Layer::Proto(p) => self.l3.get(transport(self, |have| have == Some(p))?..),
+        }
+    }
+
     fn byte(&self, at: usize) -> Option<u8> {
         self.l3.get(at).copied()
     }
@@ -103,6 +128,7 @@ pub(super) fn eval(e: &Expr, s: &Subject<'_>) -> bool {
         Expr::Or(a, b) => eval(a, s) || eval(b, s),
         Expr::Not(a) => !eval(a, s),
         Expr::Test(t) => test(t, s),
+        Expr::Relation(r) => bytes::holds(r, s),
     }
 }
 
@@ -154,7 +180,7 @@ fn is(layer: Layer, s: &Subject<'_>) -> bool {
         Layer::Ip6 => s.ip6(),
         Layer::Arp => s.ethertype == ETHERTYPE_ARP,
         Layer::Rarp => s.ethertype == ETHERTYPE_RARP,
-        Layer::Proto(protocol::ICMP) => over_ip4(protocol::ICMP, s),
+        Layer::Proto(p @ (protocol::ICMP | IGMP | VRRP)) => over_ip4(p, s),
         Layer::Proto(protocol::ICMPV6) => over_ip6(protocol::ICMPV6, s),
         Layer::Proto(p) => over_ip4(p, s) || over_ip6(p, s),
     }
@@ -202,15 +228,18 @@ fn ports(layer: Layer, dir: Dir, from: u16, to: u16, s: &Subject<'_>) -> bool {
         (_, Some(p)) => matches!(p, protocol::TCP | protocol::UDP | protocol::SCTP),
         (_, None) => false,
     };
-    let l4 = if s.ip4() && layer != Layer::Ip6 && proto_fits(s.byte(9)) {
-        // Only the first fragment has ports.
-        (be16(s.l3, 6) & 0x1fff == 0).then(|| usize::from(s.l3.first().copied().unwrap_or(0) & 15) * 4)
-    } else if s.ip6() && layer != Layer::Ip && proto_fits(s.byte(6)) {
-        Some(40)
-    } else {
-        None
-    };
-    let Some(l4) = l4.filter(|at| s.l3.len() >= at + 4) else { return false };
+    if matches!(layer, Layer::Ip) && s.ip6() || matches!(layer, Layer::Ip6) && s.ip4() {
+        return false;
+    }
+    let Some(l4) = transport(s, proto_fits).filter(|at| s.l3.len() >= at + 4) else { return false };
     let within = |at: usize| (from..=to).contains(&be16(s.l3, at));
     choose(dir, within(l4), within(l4 + 2))
+}
+
+/// Where the transport header of a fitting protocol is: not in later fragments, nor behind extension headers.
+fn transport(s: &Subject<'_>, fits: impl Fn(Option<u8>) -> bool) -> Option<usize> {
+    if s.ip4() && fits(s.byte(9)) {
+        return (be16(s.l3, 6) & 0x1fff == 0).then(|| usize::from(s.l3.first().copied().unwrap_or(0) & 15) * 4);
+    }
+    (s.ip6() && fits(s.byte(6))).then_some(40)
 }

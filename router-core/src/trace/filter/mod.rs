@@ -1,10 +1,11 @@
 //! Filters in tcpdump's words (pcap-filter(7)): which packets to follow or to capture.
 //!
 //! A text is parsed to a list of primitives joined by and, or and not, of bounded size; a packet is matched against it
-//! without allocation. The meaning is libpcap's on Ethernet, but for two points where a router's user expects otherwise:
-//! one VLAN tag is looked through without saying `vlan`, and what lies beyond the end of a packet is "no match" for that
-//! primitive, not for the whole filter.
+//! without allocation. The meaning is libpcap's on Ethernet, but for three points where a router's user expects otherwise:
+//! one VLAN tag is looked through without saying `vlan`; what lies beyond the end of a packet is "no match" for that
+//! primitive, not for the whole filter; `tcp[13]` and the like read IPv6 packets, too.
 
+mod bytes;
 mod eval;
 mod lex;
 mod parse;
@@ -67,6 +68,15 @@ pub(super) enum Expr {
     Or(Box<Expr>, Box<Expr>),
     Not(Box<Expr>),
     Test(Test),
+    Relation(Box<Relation>),
+}
+
+/// Two values compared.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Relation {
+    left: bytes::Value,
+    compare: bytes::Compare,
+    right: bytes::Value,
 }
 
 /// Which end of a packet an address or port is compared with.

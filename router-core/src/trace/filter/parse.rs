@@ -1,7 +1,9 @@
 //! From text to expression: recursive descent, bounded in size and depth.
 
-use super::lex::{Word, words};
-use super::{Dir, Expr, Filter, FilterError, Layer, MAX_DEPTH, MAX_PRIMITIVES, Test};
+use super::bytes::{Compare, Operator, Value, has_bytes, number};
+use super::eval::{IGMP, VRRP};
+use super::lex::{Word, split, words};
+use super::{Dir, Expr, Filter, FilterError, Layer, MAX_DEPTH, MAX_PRIMITIVES, Relation, Test};
 use crate::addr::{MacAddr, parse_addr, parse_prefix};
 use crate::drop_reason::DropReason;
 use crate::headers::ethernet::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
@@ -38,6 +40,9 @@ struct Parser<'t> {
 
 const PRIMITIVE: &str = "host, net, port, portrange, src, dst, proto, ip, ip6, icmp, icmp6, tcp, udp, sctp, arp, vlan, \
                          ether, less, greater, broadcast, multicast, on, reason, not or (";
+
+const COMPARISON: &str = "an operator or one of =, !=, <, <=, >, >=";
+const VALUE: &str = "a number, len, or bytes of a header, as in tcp[13] or ip[2:2]";
 
 pub(super) fn parse(text: &str, port: &dyn Fn(&str) -> Option<PortId>) -> Result<Filter, FilterError> {
     let mut p = Parser { text, words: words(text), next: 0, depth: 0, tests: 0, last: None, port };
@@ -117,6 +122,7 @@ impl<'t> Parser<'t> {
                 self.depth -= 1;
                 Ok(Expr::Not(Box::new(inner)))
             }
+            _ if self.computes(self.next) => self.relation(),
             Some("(") => {
                 self.next += 1;
                 let inner = self.expression()?;
@@ -136,6 +142,124 @@ impl<'t> Parser<'t> {
             return Err(self.wrong_next("The filter is too long.", &format!("{MAX_PRIMITIVES} primitives at most")));
         }
         Ok(Expr::Test(test))
+    }
+
+    /// Whether a relation between values begins at a word, not a primitive or a parenthesis of such.
+    fn computes(&self, at: usize) -> bool {
+        let word = |i: usize| self.words.get(i).map_or("", |w| w.text);
+        let operator = |w: &str| {
+            Operator::read(w).is_some() || Compare::read(w).is_some() || (w.len() > 1 && w.starts_with(['-', '/']))
+        };
+        match word(at) {
+            "len" => true,
+            w if w.starts_with('-') => true,
+            "(" => {
+                let mut open = 0usize;
+                for i in at..self.words.len() {
+                    match word(i) {
+                        "(" => open += 1,
+                        ")" if open == 1 => return operator(word(i + 1)),
+                        ")" => open -= 1,
+                        _ => {}
+                    }
+                }
+                false
+            }
+            w if word(at + 1) == "[" => layer_of(w).is_some() || w == "link",
+            w if w.starts_with("len-") || w.starts_with("len/") => true,
+            w => w.starts_with(|c: char| c.is_ascii_digit()) && operator(word(at + 1)),
+        }
+    }
+
+    fn relation(&mut self) -> Result<Expr, FilterError> {
+        let left = self.value(1)?;
+        let compare = match self.peek().and_then(Compare::read) {
+            Some(compare) => compare,
+            None => return Err(self.wrong_next("A value must be compared with another one.", COMPARISON)),
+        };
+        self.next += 1;
+        let right = self.value(1)?;
+        self.last = None;
+        Ok(Expr::Relation(Box::new(Relation { left, compare, right })))
+    }
+
+    /// Operators that bind at least so tightly, from the left.
+    fn value(&mut self, least: u8) -> Result<Value, FilterError> {
+        self.deeper()?;
+        let mut left = self.operand()?;
+        loop {
+            self.take_apart();
+            let Some((op, binds)) = self.peek().and_then(Operator::read).filter(|(_, b)| *b >= least) else { break };
+            self.next += 1;
+            let right = self.value(binds + 1)?;
+            left = Value::Op(op, Box::new(left), Box::new(right));
+        }
+        self.depth -= 1;
+        Ok(left)
+    }
+
+    /// In arithmetic `-` and `/` are operators.
+    fn take_apart(&mut self) {
+        let is_name = |w: &str| number(w).is_some() || layer_of(w).is_some();
+        if let Some(parts) = self.words.get(self.next).and_then(|w| split(*w, is_name)) {
+            let parts = parts.into_iter().filter(|w| !w.text.is_empty());
+            self.words.splice(self.next..=self.next, parts);
+        }
+    }
+
+    fn operand(&mut self) -> Result<Value, FilterError> {
+        self.take_apart();
+        self.tests += 1;
+        if self.tests > MAX_PRIMITIVES {
+            return Err(self.wrong_next("The filter is too long.", &format!("{MAX_PRIMITIVES} primitives at most")));
+        }
+        let word = self.take().ok_or_else(|| self.wrong_next("", VALUE))?;
+        match word {
+            "len" => return Ok(Value::Length),
+            "(" => {
+                let inner = self.value(1)?;
+                return match self.take() {
+                    Some(")") => Ok(inner),
+                    Some(_) => Err(self.wrong("This does not continue the value.", "an operator or )")),
+                    None => Err(self.wrong_next("", "a closing parenthesis")),
+                };
+            }
+            // Without signs, and so that it binds tightest.
+            "-" => {
+                self.deeper()?;
+                let of = self.operand()?;
+                self.depth -= 1;
+                return Ok(Value::Op(Operator::Minus, Box::new(Value::Number(0)), Box::new(of)));
+            }
+            _ => {}
+        }
+        if let Some(n) = number(word) {
+            return Ok(Value::Number(n));
+        }
+        let layer = if word == "link" { Some(Layer::Ether) } else { layer_of(word) };
+        let Some(layer) = layer.filter(|l| has_bytes(*l)) else {
+            return Err(self.wrong("This is no value.", VALUE));
+        };
+        if self.take() != Some("[") {
+            return Err(self.wrong("Which of its bytes?", "a place in brackets, as in tcp[13] or ip[2:2]"));
+        }
+        let at = self.value(1)?;
+        let mut size = 1;
+        if self.peek() == Some(":") {
+            self.next += 1;
+            size = match self.take() {
+                Some("1") => 1,
+                Some("2") => 2,
+                Some("4") => 4,
+                Some(_) => return Err(self.wrong("So many bytes make no value.", "1, 2 or 4")),
+                None => return Err(self.wrong_next("", "1, 2 or 4")),
+            };
+        }
+        match self.take() {
+            Some("]") => Ok(Value::Load(layer, Box::new(at), size)),
+            Some(_) => Err(self.wrong("This does not continue the place.", "an operator, : or ]")),
+            None => Err(self.wrong_next("", "a closing bracket")),
+        }
     }
 
     fn primitive(&mut self) -> Result<Expr, FilterError> {
@@ -277,6 +401,19 @@ impl<'t> Parser<'t> {
         let test = match kind {
             Kind::Host if layer == Layer::Ether => mac(word).map(|m| Test::Mac(dir, m)),
             // `src 10.0.0.0/8` is understood as a net.
+            Kind::Net if self.peek() == Some("mask") => {
+                self.next += 1;
+                let mask = self.take().ok_or_else(|| self.wrong_next("", MASK))?;
+                let Some(len) = mask_length(mask) else { return Err(self.wrong("This is no mask.", MASK)) };
+                let net = net(word).and_then(|n| IpNet::new(n.network(), len).ok());
+                match net.filter(|n| matches!(n, IpNet::V4(_)) && *n == n.trunc() && fits_layer(layer, n)) {
+                    Some(n) => Some(Test::Net(layer, dir, n)),
+                    None => {
+                        self.next -= 2;
+                        None
+                    }
+                }
+            }
             Kind::Host | Kind::Net if word.contains('/') || kind == Kind::Net => {
                 net(word).filter(|n| fits_layer(layer, n)).map(|n| Test::Net(layer, dir, n))
             }
@@ -319,6 +456,11 @@ fn layer_of(word: &str) -> Option<Layer> {
         "sctp" => Layer::Proto(protocol::SCTP),
         "icmp" => Layer::Proto(protocol::ICMP),
         "icmp6" => Layer::Proto(protocol::ICMPV6),
+        "igmp" => Layer::Proto(IGMP),
+        "esp" => Layer::Proto(50),
+        "ah" => Layer::Proto(protocol::AH),
+        "pim" => Layer::Proto(103),
+        "vrrp" => Layer::Proto(VRRP),
         _ => return None,
     })
 }
@@ -337,6 +479,12 @@ fn net(word: &str) -> Option<IpNet> {
         return parse_prefix(&format!("{word}{}/{}", ".0".repeat(4 - parts), parts * 8)).ok();
     }
     parse_prefix(word).ok()
+}
+
+const MASK: &str = "a mask, as in 255.255.255.0";
+
+fn mask_length(word: &str) -> Option<u8> {
+    ipnet::ip_mask_to_prefix(word.parse::<std::net::Ipv4Addr>().ok()?.into()).ok()
 }
 
 fn mac(word: &str) -> Option<MacAddr> {

@@ -2,7 +2,8 @@
 //!
 //! 1. [`survey`] looks at every header and sorts out what is unusual;
 //! 2. all IPv4 destinations are looked up, packets for us that come out of a tunnel are found ([`tunnel`]), then all IPv6
-//!    destinations, theirs included; where there are rules ([`rules`]), they say which table counts;
+//!    destinations, theirs included; tunnels in IPv6 come last, and what was in them is looked up in a third go; where there
+//!    are rules ([`rules`]), they say which table counts;
 //! 3. [`send`] finds every packet's object, then edits every packet in its frame;
 //! 4. frames go to their egress queues in the order of arrival.
 //!
@@ -28,7 +29,7 @@ mod tunnel;
 pub(super) use send::Sent;
 
 use crate::addr::Family;
-use crate::fib::Lookup;
+use crate::fib::{Fib, Lookup};
 use crate::frame::Frame;
 use crate::object::{Object, ObjectId};
 use crate::observe::Observer;
@@ -68,12 +69,13 @@ pub(super) struct Passes {
     v6: Vec<Ipv6Addr>,
     ids4: Vec<ObjectId>,
     ids6: Vec<ObjectId>,
-    /// Packets that may come out of a tunnel.
-    tunneled: Vec<u16>,
+    /// Packets that may come out of a tunnel in IPv4, and in IPv6.
+    tunneled4: Vec<u16>,
+    tunneled6: Vec<u16>,
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
-    /// Places in `ids6` of packets whose tunnel belongs to another table than the port.
-    elsewhere: Vec<(u16, TableId)>,
+    /// Places in `ids4` or `ids6` of packets whose tunnel belongs to another table than the port.
+    elsewhere: Vec<(u16, Family, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.
     egress: Vec<PortId>,
     /// The port of all frames together, their number and bytes; [`PortId::NONE`] when they do not have one.
@@ -85,11 +87,13 @@ impl Passes {
     pub(super) fn new() -> Self {
         Passes {
             lanes: Vec::with_capacity(MAX_BATCH),
-            v4: Vec::with_capacity(MAX_BATCH),
-            v6: Vec::with_capacity(MAX_BATCH),
-            ids4: vec![ObjectId::NO_ROUTE; MAX_BATCH],
-            ids6: vec![ObjectId::NO_ROUTE; MAX_BATCH],
-            tunneled: Vec::with_capacity(MAX_BATCH),
+            // Packets out of tunnels have two destinations.
+            v4: Vec::with_capacity(2 * MAX_BATCH),
+            v6: Vec::with_capacity(2 * MAX_BATCH),
+            ids4: vec![ObjectId::NO_ROUTE; 2 * MAX_BATCH],
+            ids6: vec![ObjectId::NO_ROUTE; 2 * MAX_BATCH],
+            tunneled4: Vec::with_capacity(MAX_BATCH),
+            tunneled6: Vec::with_capacity(MAX_BATCH),
             peers: Vec::with_capacity(MAX_BATCH),
             elsewhere: Vec::with_capacity(MAX_BATCH),
             egress: Vec::with_capacity(MAX_BATCH),
@@ -115,50 +119,66 @@ impl Passes {
 
     /// Second pass. Ids are valid with the snapshot in hand only.
     fn look_up(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
-        let fib = tables.routing.fibs.get(port.table);
-        if !self.v4.is_empty() {
-            let ids = room(&mut self.ids4, self.v4.len());
-            match fib {
-                Some(fib) => fib.lookup4_batch(&self.v4, ids),
-                None => ids.fill(ObjectId::NO_ROUTE),
-            }
+        let fib = tables.routing.fibs.get(port.table).map(|f| &**f);
+        let outers4 = self.v4.len();
+        self.look_up_from(0, None, fib);
+        if tables.policy.as_ref().is_some_and(|p| !p.own_first()) {
+            // Whether a packet is for us is for the rules to say.
+            self.tunneled4.clear();
+            self.tunneled6.clear();
         }
-        if let Some(policy) = &tables.policy
-            && policy.rules(Family::Inet)
-        {
-            self.ask_rules(policy, Family::Inet, batch, port, tables);
+        if !self.tunneled4.is_empty() {
+            self.leave_in_four(batch, port, tables);
         }
-        if !self.tunneled.is_empty() {
-            self.leave_tunnels(batch, port, tables);
+        let outers6 = self.v6.len();
+        self.look_up_from(outers4, Some(0), fib);
+        if !self.tunneled6.is_empty() {
+            let done4 = self.v4.len();
+            self.leave_in_six(batch, port, tables);
+            self.look_up_from(done4, Some(outers6), fib);
         }
-        if !self.v6.is_empty() {
-            let ids = room(&mut self.ids6, self.v6.len());
-            match fib {
-                Some(fib) => fib.lookup6_batch(&self.v6, ids),
-                None => ids.fill(ObjectId::NO_ROUTE),
-            }
-        }
-        for (at, table) in self.elsewhere.drain(..) {
+        for (at, family, table) in self.elsewhere.drain(..) {
             let at = usize::from(at);
-            if let (Some(dst), Some(id)) = (self.v6.get(at), self.ids6.get_mut(at)) {
-                let fib = tables.routing.fibs.get(table);
-                *id = fib.map_or(ObjectId::NO_ROUTE, |f| f.lookup6(*dst));
+            let fib = tables.routing.fibs.get(table);
+            let (found, id) = match family {
+                Family::Inet => (self.v4.get(at).and_then(|d| Some(fib?.lookup4(*d))), self.ids4.get_mut(at)),
+                Family::Inet6 => (self.v6.get(at).and_then(|d| Some(fib?.lookup6(*d))), self.ids6.get_mut(at)),
+            };
+            if let Some(id) = id {
+                *id = found.unwrap_or(ObjectId::NO_ROUTE);
             }
         }
-        if let Some(policy) = &tables.policy
-            && policy.rules(Family::Inet6)
-        {
-            self.ask_rules(policy, Family::Inet6, batch, port, tables);
+        if let Some(policy) = &tables.policy {
+            self.ask_rules(policy, batch, port, tables);
+        }
+    }
+
+    /// Looks up the IPv4 destinations from this place on, and the IPv6 ones if a place is given.
+    #[inline]
+    fn look_up_from(&mut self, from4: usize, from6: Option<usize>, fib: Option<&Fib>) {
+        if self.v4.len() > from4 {
+            let ids = room(&mut self.ids4, from4, self.v4.len());
+            match fib {
+                Some(fib) => fib.lookup4_batch(&self.v4[from4..], ids),
+                None => ids.fill(ObjectId::NO_ROUTE),
+            }
+        }
+        if let Some(from6) = from6.filter(|f| self.v6.len() > *f) {
+            let ids = room(&mut self.ids6, from6, self.v6.len());
+            match fib {
+                Some(fib) => fib.lookup6_batch(&self.v6[from6..], ids),
+                None => ids.fill(ObjectId::NO_ROUTE),
+            }
         }
     }
 }
 
-/// The first `n` places of a list that is hardly ever too short.
-fn room(list: &mut Vec<ObjectId>, n: usize) -> &mut [ObjectId] {
-    if list.len() < n {
-        list.resize(n, ObjectId::NO_ROUTE);
+/// The places from `from` to `to` of a list that is hardly ever too short.
+fn room(list: &mut Vec<ObjectId>, from: usize, to: usize) -> &mut [ObjectId] {
+    if list.len() < to {
+        list.resize(to, ObjectId::NO_ROUTE);
     }
-    &mut list[..n]
+    &mut list[from..to]
 }
 
 impl<O: Observer> Worker<O> {

@@ -10,24 +10,23 @@ use crate::port::{PortId, PortInfo};
 use crate::tables::Tables;
 
 impl Passes {
-    /// Puts what the rules say in the place of what the tables of the packets' ports said, for the lanes of a family.
+    /// Puts what the rules say in the place of what the tables of the packets' ports said.
     #[cold]
     pub(super) fn ask_rules(
         &mut self,
         policy: &Policy,
-        family: Family,
         batch: &[Frame],
         port: &PortInfo,
         tables: &Tables,
     ) {
-        let deep = policy.is_deep(family);
-        let ids = match family {
-            Family::Inet => &mut self.ids4,
-            Family::Inet6 => &mut self.ids6,
-        };
-        for (lane, frame) in self.lanes.iter_mut().zip(batch).filter(|(lane, _)| lane.family == Some(family)) {
+        for (lane, frame) in self.lanes.iter_mut().zip(batch) {
+            let Some(family) = lane.family.filter(|f| policy.rules(*f)) else { continue };
+            let ids = match family {
+                Family::Inet => &mut self.ids4,
+                Family::Inet6 => &mut self.ids6,
+            };
             let Some(id) = ids.get_mut(usize::from(lane.at)) else { continue };
-            match key(lane, frame, family, port, tables, policy, deep) {
+            match key(lane, frame, family, port, tables, policy) {
                 Some(key) => *id = policy.decide(&tables.routing, &key, *id).object,
                 None => *lane = Lane::GENERAL,
             }
@@ -43,8 +42,8 @@ fn key(
     port: &PortInfo,
     tables: &Tables,
     policy: &Policy,
-    deep: bool,
 ) -> Option<Key> {
+    let deep = policy.is_deep(family);
     let l2 = usize::from(lane.l2);
     let data = frame.data().get(l2..l2 + lane.len as usize)?;
     let (iif, table) = match lane.tunnel {

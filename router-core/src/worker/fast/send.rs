@@ -1,12 +1,11 @@
 //! Third pass: what every packet's object says, and the edits.
 
-use super::tunnel::wrap;
+use super::tunnel::{mark, overhead, wrap};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::age;
 use crate::counters::WorkerCounters;
 use crate::flow;
-use crate::forward::tunnel::OVERHEAD;
 use crate::frame::Frame;
 use crate::object::{Encap, Forward, Group, Object, ObjectId};
 use crate::observe::Observer;
@@ -190,9 +189,7 @@ fn target<'t>(
             // How many tunnels the packet has been through here.
             let depth = u8::from(lane.tunnel != PortId::NONE);
             match objects.get(encap.carrier)? {
-                Object::Forward(hop)
-                    if lane.len <= encap.mtu && encap.outer.is_some() && depth < tables.settings.max_tunnel_nesting =>
-                {
+                Object::Forward(hop) if lane.len <= encap.mtu && depth < tables.settings.max_tunnel_nesting => {
                     (hop, Some(encap))
                 }
                 _ => return None,
@@ -204,7 +201,10 @@ fn target<'t>(
     if hop.port == ingress && encap.is_none() && lane.tunnel == PortId::NONE && tables.settings.icmp.redirects {
         return None;
     }
-    let overhead = if encap.is_some() { OVERHEAD } else { 0 };
+    let overhead = match encap {
+        Some(encap) => overhead(encap, lane, frame)?,
+        None => 0,
+    };
     let up = tables.ports.table_if_up(hop.port).is_some();
     let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
     // A port's MTU may be one more than the longest packet (Linux's loopback).
@@ -254,9 +254,7 @@ fn leave_tunnel(frame: &mut Frame, lane: &Lane, counters: &WorkerCounters) {
     if lane.tunnel == PortId::NONE {
         return;
     }
-    if let Some(second) = frame.data_mut().get_mut(usize::from(lane.l2) + 1) {
-        *second = lane.second;
-    }
+    mark(frame, lane);
     frame.meta.port = lane.tunnel;
     if let Some(c) = counters.port(lane.tunnel) {
         c.rx_packets.add(1);

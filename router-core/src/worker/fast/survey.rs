@@ -15,7 +15,8 @@ impl Passes {
         self.lanes.clear();
         self.v4.clear();
         self.v6.clear();
-        self.tunneled.clear();
+        self.tunneled4.clear();
+        self.tunneled6.clear();
         // A tagged port's frames are unusual: the tag sits beside or inside the bytes. So are those of raw IP sockets,
         // which are for us whatever their destination.
         let plain = port.up && port.vlan.is_none() && port.kind != PortKind::RawIp;
@@ -28,7 +29,7 @@ impl Passes {
                         Some((link, packet)) if !frame.meta.is_special() && u64_le(link) << 16 == mac << 16 => {
                             match [link[12], link[13]] {
                                 [0x08, 0x00] => self.lane_v4(i, ETHERNET, packet),
-                                [0x86, 0xdd] => self.lane_v6(ETHERNET, packet),
+                                [0x86, 0xdd] => self.lane_v6(i, ETHERNET, packet),
                                 _ => Lane::GENERAL,
                             }
                         }
@@ -43,7 +44,7 @@ impl Passes {
                     let lane = match data.first().map(|b| b >> 4) {
                         _ if frame.meta.is_special() => Lane::GENERAL,
                         Some(4) => self.lane_v4(i, 0, data),
-                        Some(6) => self.lane_v6(0, data),
+                        Some(6) => self.lane_v6(i, 0, data),
                         _ => Lane::GENERAL,
                     };
                     self.lanes.push(lane);
@@ -57,8 +58,8 @@ impl Passes {
     fn lane_v4(&mut self, i: usize, l2: usize, data: &[u8]) -> Lane {
         let Some(h) = plain_v4(data) else { return Lane::GENERAL };
         // A fragment of a tunnel packet has to wait for the others, and the lookup says whether it is for us.
-        if h[9] == protocol::IPV6 && [h[6] & 0x3f, h[7]] == [0, 0] {
-            self.tunneled.push(i as u16);
+        if matches!(h[9], protocol::IPV6 | protocol::IPV4) && [h[6] & 0x3f, h[7]] == [0, 0] {
+            self.tunneled4.push(i as u16);
         }
         let at = self.v4.len() as u16;
         self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
@@ -67,8 +68,11 @@ impl Passes {
     }
 
     #[inline(always)]
-    fn lane_v6(&mut self, l2: usize, data: &[u8]) -> Lane {
+    fn lane_v6(&mut self, i: usize, l2: usize, data: &[u8]) -> Lane {
         let Some((len, dst)) = plain_v6(data) else { return Lane::GENERAL };
+        if matches!(data.get(6), Some(&(protocol::IPV6 | protocol::IPV4))) {
+            self.tunneled6.push(i as u16);
+        }
         let at = self.v6.len() as u16;
         self.v6.push(dst);
         Lane { family: Some(Family::Inet6), second: 0, at, l2: l2 as u16, carried: 0, len, tunnel: PortId::NONE }
@@ -82,7 +86,7 @@ fn u64_le(link: &[u8; ETHERNET]) -> u64 {
 
 /// The header of a plain IPv4 packet, `data` from its header on. It may be a fragment.
 #[inline(always)]
-fn plain_v4(data: &[u8]) -> Option<&[u8; 20]> {
+pub(super) fn plain_v4(data: &[u8]) -> Option<&[u8; 20]> {
     let h = data.first_chunk::<20>()?;
     let len = usize::from(u16::from_be_bytes([h[2], h[3]]));
     let ordinary = (NOT_ORDINARY_4[usize::from(h[12])] | NOT_ORDINARY_4[usize::from(h[16])]) == 0

@@ -1,74 +1,166 @@
 //! Tunnels on the fast path: packets that come out of one, and the outer header of those that enter one.
+//!
+//! Both sides know bare outer IPv4 and IPv6 headers; whatever has more between (GRE, UDP, an encapsulation limit) takes the
+//! general path, and so does a tunnel that has more to check than its peer.
 
-use super::survey::plain_v6;
+use super::survey::{plain_v4, plain_v6};
 use super::{Lane, Passes};
 use crate::addr::Family;
-use crate::checksum::age;
-use crate::forward::tunnel::{Inner, OVERHEAD, inner_ecn};
+use crate::checksum::{self, age};
 use crate::frame::Frame;
 use crate::headers::protocol;
-use crate::object::{Encap, Forward, Object};
+use crate::object::{Encap, Forward, Object, ObjectId};
 use crate::port::{PortId, PortInfo};
 use crate::tables::Tables;
+use crate::tunnel::ecn::inner_ecn;
+use crate::tunnel::{IPV4_HEADER, IPV6_HEADER, Inner, Outer, limit};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+const V4: usize = IPV4_HEADER as usize;
+const V6: usize = IPV6_HEADER as usize;
 
 impl Passes {
-    /// Of the packets that may come out of a tunnel, gives those that do the lane of the packet inside, and lists its
-    /// destination. The frames are not touched yet.
-    pub(super) fn leave_tunnels(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
-        let Some(peers) = tables.decap.peers(protocol::IPV6, port.table) else { return };
-        if tables.settings.max_tunnel_nesting == 0 {
+    /// Of the packets that may come out of a tunnel in IPv4, gives those that do the lane of the packet inside, and lists
+    /// its destination. The frames are not touched yet.
+    pub(super) fn leave_in_four(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
+        let six = tables.decap.peers(protocol::IPV6, port.table);
+        let four = tables.decap.peers(protocol::IPV4, port.table);
+        if six.is_none() && four.is_none() || tables.settings.max_tunnel_nesting == 0 {
             return;
         }
         self.peers.clear();
         // First who sent them: a short pass, so that many searches are under way at once. Packets of one tunnel often come
         // together.
-        let (mut last, mut known) = (0, None);
-        for i in &self.tunneled {
+        let (mut last, mut known) = ((0, 0), None);
+        for i in &self.tunneled4 {
             let tunnel = self.lanes.get(usize::from(*i)).and_then(|lane| {
-                let id = self.ids4.get(usize::from(lane.at))?;
-                if !matches!(tables.routing.objects.get(*id)?, Object::Local) {
-                    return None;
-                }
-                let h = outer_header(batch.get(usize::from(*i))?, lane)?;
+                is_local(&self.ids4, lane, tables)?;
+                let h = outer_header::<V4>(batch.get(usize::from(*i))?, lane)?;
                 let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
-                if ends != last {
-                    (last, known) = (ends, peers.find_v4(ends));
+                if (ends, h[9]) != last {
+                    let peers = if h[9] == protocol::IPV6 { six } else { four };
+                    (last, known) = ((ends, h[9]), peers.and_then(|p| p.find_v4(ends)));
                 }
                 known
             });
             self.peers.push(tunnel.unwrap_or(PortId::NONE));
         }
-        for (i, tunnel) in self.tunneled.iter().zip(&self.peers) {
-            let Some(table) = tables.ports.table_if_up(*tunnel) else { continue };
+        let list = std::mem::take(&mut self.tunneled4);
+        self.open(&list, batch, port, tables, |lane, data| {
+            let (h, carried) = data.split_first_chunk::<V4>()?;
+            let inner = if h[9] == protocol::IPV6 { Family::Inet6 } else { Family::Inet };
+            Some((h[1], inner, lane.l2 + V4 as u16, carried))
+        });
+        self.tunneled4 = list;
+    }
+
+    /// The same for tunnels in IPv6.
+    pub(super) fn leave_in_six(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
+        let six = tables.decap.peers(protocol::IPV6, port.table);
+        let four = tables.decap.peers(protocol::IPV4, port.table);
+        if six.is_none() && four.is_none() || tables.settings.max_tunnel_nesting == 0 {
+            return;
+        }
+        self.peers.clear();
+        let (mut last, mut known) = (([0; 32], 0), None);
+        for i in &self.tunneled6 {
+            let tunnel = self.lanes.get(usize::from(*i)).and_then(|lane| {
+                is_local(&self.ids6, lane, tables)?;
+                let h = outer_header::<V6>(batch.get(usize::from(*i))?, lane)?;
+                let ends = h.last_chunk::<32>()?;
+                if (ends, h[6]) != (&last.0, last.1) {
+                    let peers = if h[6] == protocol::IPV6 { six } else { four };
+                    let (src, dst) = (ends.first_chunk::<16>()?, ends.last_chunk::<16>()?);
+                    let (remote, local) = (IpAddr::V6(Ipv6Addr::from(*src)), IpAddr::V6(Ipv6Addr::from(*dst)));
+                    (last, known) = ((*ends, h[6]), peers.and_then(|p| p.find(local, remote)));
+                }
+                known
+            });
+            self.peers.push(tunnel.unwrap_or(PortId::NONE));
+        }
+        let list = std::mem::take(&mut self.tunneled6);
+        self.open(&list, batch, port, tables, |lane, data| {
+            let (h, carried) = data.split_first_chunk::<V6>()?;
+            let inner = if h[6] == protocol::IPV6 { Family::Inet6 } else { Family::Inet };
+            Some(((h[0] << 4) | (h[1] >> 4), inner, lane.l2 + V6 as u16, carried))
+        });
+        self.tunneled6 = list;
+    }
+
+    /// Gives the packets of `list` whose tunnel is known the lane of what is inside. `strip` says of an outer packet: its
+    /// traffic class, the family inside, the bytes before that, and what is carried.
+    #[inline]
+    fn open(
+        &mut self,
+        list: &[u16],
+        batch: &[Frame],
+        port: &PortInfo,
+        tables: &Tables,
+        strip: impl for<'p> Fn(&Lane, &'p [u8]) -> Option<(u8, Family, u16, &'p [u8])>,
+    ) {
+        for (i, tunnel) in list.iter().zip(&self.peers) {
+            let Some(table) = tables.ports.table_if_simple(*tunnel) else { continue };
             let Some(lane) = self.lanes.get_mut(usize::from(*i)) else { continue };
             let Some(data) = batch.get(usize::from(*i)).map(Frame::data) else { continue };
             let Some(packet) = data.get(usize::from(lane.l2)..usize::from(lane.l2) + lane.len as usize) else {
                 continue;
             };
-            let Some((h, carried)) = packet.split_first_chunk::<{ OVERHEAD as usize }>() else { continue };
-            let Some((len, dst)) = plain_v6(carried) else { continue };
-            let tclass = (carried[0] << 4) | (carried[1] >> 4);
-            let Ok(ecn) = inner_ecn(tclass, h[1]) else { continue };
-            let at = self.v6.len() as u16;
-            *lane = Lane {
-                family: Some(Family::Inet6),
-                second: (carried[1] & 0xcf) | (ecn << 4),
-                at,
-                l2: lane.l2 + OVERHEAD as u16,
-                carried: carried.len() as u16,
-                len,
-                tunnel: *tunnel,
+            let Some((outer, family, l2, carried)) = strip(lane, packet) else { continue };
+            let (second, len, at) = match family {
+                Family::Inet6 => {
+                    let Some((len, dst)) = plain_v6(carried) else { continue };
+                    let tclass = (carried[0] << 4) | (carried[1] >> 4);
+                    let Ok(ecn) = inner_ecn(tclass, outer) else { continue };
+                    self.v6.push(dst);
+                    ((carried[1] & 0xcf) | (ecn << 4), len, self.v6.len() - 1)
+                }
+                Family::Inet => {
+                    let Some(h) = plain_v4(carried) else { continue };
+                    let Ok(ecn) = inner_ecn(h[1], outer) else { continue };
+                    self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
+                    ((h[1] & 0xfc) | ecn, u32::from(u16::from_be_bytes([h[2], h[3]])), self.v4.len() - 1)
+                }
             };
-            self.v6.push(dst);
+            let at = at as u16;
+            let carried = carried.len() as u16;
+            *lane = Lane { family: Some(family), second, at, l2, carried, len, tunnel: *tunnel };
             if table != port.table {
-                self.elsewhere.push((at, table));
+                self.elsewhere.push((at, family, table));
             }
         }
     }
 }
 
-fn outer_header<'f>(frame: &'f Frame, lane: &Lane) -> Option<&'f [u8; OVERHEAD as usize]> {
+/// Whether a packet is for the router.
+#[inline]
+fn is_local(ids: &[ObjectId], lane: &Lane, tables: &Tables) -> Option<()> {
+    let id = ids.get(usize::from(lane.at))?;
+    matches!(tables.routing.objects.get(*id)?, Object::Local).then_some(())
+}
+
+#[inline]
+fn outer_header<'f, const N: usize>(frame: &'f Frame, lane: &Lane) -> Option<&'f [u8; N]> {
     frame.data().get(usize::from(lane.l2)..)?.first_chunk()
+}
+
+/// Bytes that a tunnel adds whose outer header can be put on here. None: it, or this packet, takes the general path.
+#[inline]
+pub(super) fn overhead(encap: &Encap, lane: &Lane, frame: &Frame) -> Option<u32> {
+    let family = lane.family?;
+    if !encap.carries.family(family) || lane.tunnel == encap.tunnel {
+        return None;
+    }
+    match &encap.outer {
+        Some(Outer::V4(_)) if family == Family::Inet || !limited(lane, frame) => Some(IPV4_HEADER),
+        Some(Outer::V6(o)) if o.is_bare() && (family == Family::Inet || !limited(lane, frame)) => Some(IPV6_HEADER),
+        _ => None,
+    }
+}
+
+/// Whether an IPv6 packet may carry an encapsulation limit.
+#[inline]
+fn limited(lane: &Lane, frame: &Frame) -> bool {
+    frame.data().get(usize::from(lane.l2)..).is_none_or(limit::possible)
 }
 
 /// Takes one from the TTL and puts a tunnel's outer header and the link header in place of what was in front. The caller
@@ -76,16 +168,48 @@ fn outer_header<'f>(frame: &'f Frame, lane: &Lane) -> Option<&'f [u8; OVERHEAD a
 /// Says how many bytes the frame has then.
 #[inline]
 pub(super) fn wrap(frame: &mut Frame, lane: &Lane, family: Family, encap: &Encap, hop: &Forward, ident: u16) -> usize {
-    let Some(outer) = &encap.outer else { return 0 };
-    let front = hop.rewrite.len() + OVERHEAD as usize;
-    let Some(data) = frame.exchange_front(usize::from(lane.l2), front, lane.len as usize) else { return 0 };
-    let len = data.len();
-    if let Some((head, packet)) = data.split_at_mut_checked(front) {
-        let _ = age(family, packet);
-        if let (Some(inner), Some(to)) = (Inner::of(family, packet), head.last_chunk_mut()) {
-            outer.write(to, &inner, (lane.len + OVERHEAD) as u16, ident);
+    let link = hop.rewrite.len();
+    match &encap.outer {
+        Some(Outer::V4(outer)) => {
+            let front = link + V4;
+            let Some(data) = frame.exchange_front(usize::from(lane.l2), front, lane.len as usize) else { return 0 };
+            let len = data.len();
+            if let Some((head, packet)) = data.split_at_mut_checked(front) {
+                let _ = age(family, packet);
+                if let (Some(inner), Some(to)) = (Inner::of(family, packet), head.last_chunk_mut()) {
+                    outer.write(to, &inner, (lane.len + IPV4_HEADER) as u16, ident);
+                }
+                hop.rewrite.write(Family::Inet, head);
+            }
+            len
         }
-        hop.rewrite.write(Family::Inet, head);
+        Some(Outer::V6(outer)) => {
+            let front = link + V6;
+            let Some(data) = frame.exchange_front(usize::from(lane.l2), front, lane.len as usize) else { return 0 };
+            let len = data.len();
+            if let Some((head, packet)) = data.split_at_mut_checked(front) {
+                let _ = age(family, packet);
+                if let (Some(inner), Some(to)) = (Inner::of(family, packet), head.last_chunk_mut()) {
+                    outer.write(to, &inner, packet, inner.protocol(), lane.len as u16);
+                }
+                hop.rewrite.write(Family::Inet6, head);
+            }
+            len
+        }
+        _ => 0,
     }
-    len
+}
+
+/// Writes the second byte of an inner header, in which the ECN marks of both headers are combined.
+#[inline]
+pub(super) fn mark(frame: &mut Frame, lane: &Lane) {
+    let Some(header) = frame.data_mut().get_mut(usize::from(lane.l2)..) else { return };
+    let Some(h) = header.first_chunk_mut::<V4>() else { return };
+    if lane.family == Some(Family::Inet) && h[1] != lane.second {
+        let old = u16::from_be_bytes([h[10], h[11]]);
+        let check =
+            checksum::update_u16(old, u16::from_be_bytes([h[0], h[1]]), u16::from_be_bytes([h[0], lane.second]));
+        [h[10], h[11]] = check.to_be_bytes();
+    }
+    h[1] = lane.second;
 }

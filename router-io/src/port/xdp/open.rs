@@ -130,12 +130,14 @@ pub fn open(
     };
     // Sockets have frames to fill by now: what comes from here on is not lost.
     guards.push(Box::new(program.attach(ifindex, mode).map_err(|e| attach_error(port, device, e))?));
-    if promiscuous {
-        let hold = sys_packet::plain_socket();
-        let set = hold.and_then(|fd| sys_packet::set_promiscuous(&fd, ifindex).map(|()| fd));
-        guards
-            .push(Box::new(set.map_err(|e| PortError::system(port, format!("set {device} promiscuous"), NET_RAW, e))?));
-    }
+    // AF_XDP sees what the device lets through: without all multicast, no neighbour solicitation (RFC 4861 7.2.1).
+    let hold = sys_packet::plain_socket();
+    let set = hold.and_then(|fd| match promiscuous {
+        true => sys_packet::set_promiscuous(&fd, ifindex).map(|()| fd),
+        false => sys_packet::set_all_multicast(&fd, ifindex).map(|()| fd),
+    });
+    let what = if promiscuous { format!("set {device} promiscuous") } else { format!("let {device} receive all multicast") };
+    guards.push(Box::new(set.map_err(|e| PortError::system(port, what, NET_RAW, e))?));
     tracing::info!(port, device, queues, native = options.mode == XdpMode::Native, zero_copy, "AF_XDP");
     let partial = !facts.is_hardware();
     let mut opened = Vec::with_capacity(workers);

@@ -1,0 +1,199 @@
+//! Which tunnels are refused, and why.
+
+use super::Keys;
+use crate::addr::Family;
+use crate::decap::DecapKey;
+use crate::headers::protocol;
+use crate::port::PortId;
+use crate::router::{PortError, Router};
+use crate::spec::{TunnelMode, TunnelSpec};
+use crate::tunnel::derived::Derived;
+use crate::tunnel::mode::{Between, Peer};
+use crate::tunnel::spec::{GreOptions, SixRdOptions};
+use std::net::IpAddr;
+
+/// Why a tunnel command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TunnelError {
+    /// About its port.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// Both ends must be of the family of the outer header.
+    #[error("a {mode} tunnel needs {family} addresses at both ends, not {addr}")]
+    Family {
+        /// The mode's name.
+        mode: &'static str,
+        /// Which family it needs.
+        family: &'static str,
+        /// The one that does not fit.
+        addr: IpAddr,
+    },
+    /// An end that can never be one.
+    #[error("{0} cannot be an end of a tunnel")]
+    Endpoint(IpAddr),
+    /// Another tunnel has both ends alike: packets could not be told apart (RFC 4213 3.6).
+    #[error("tunnel \"{0}\" has the same local and remote address already")]
+    SameEnds(String),
+    /// The MTU is out of range.
+    #[error("tunnel MTU {mtu} is out of range: {least}{} to {most} bytes", if *.least == 1280 { " (RFC 8200 5)" } else { "" })]
+    Mtu {
+        /// As asked for.
+        mtu: u32,
+        /// Least possible.
+        least: u32,
+        /// Most possible.
+        most: u32,
+    },
+    /// Neither a port nor a tunnel of that name, or it is the tunnel itself.
+    #[error("Cannot find device \"{0}\"")]
+    Device(String),
+    /// An option that the mode does not have.
+    #[error("{option} is not for a {mode} tunnel")]
+    NotForMode {
+        /// The option.
+        option: &'static str,
+        /// The mode's name.
+        mode: &'static str,
+    },
+    /// 6rd or 6to4 without its mapping, or with an impossible one.
+    #[error("{0}")]
+    Mapping(&'static str),
+    /// 6to4 without the word for it.
+    #[error(
+        "6to4 is deprecated (RFC 7526): its relays are gone and anybody can be the other end; who needs it all the same says allow_6to4"
+    )]
+    SixToFour,
+    /// An option's value is out of range.
+    #[error("{0}")]
+    Value(&'static str),
+}
+
+impl Router {
+    /// Checks a tunnel, and says by what its packets are found. `own` is the tunnel itself, when it is there already.
+    pub(super) fn check_tunnel(&self, spec: &TunnelSpec, own: Option<PortId>) -> Result<Keys, TunnelError> {
+        check_ends(spec)?;
+        check_options(spec)?;
+        let shape = spec.mode.shape();
+        let (least, most) = (shape.least_mtu(), 65_535 - spec.overhead());
+        if let Some(mtu) = spec.mtu
+            && !(least..=most).contains(&mtu)
+        {
+            return Err(TunnelError::Mtu { mtu, least, most });
+        }
+        if let Some(dev) = &spec.dev
+            && (*dev == spec.name || !self.port_names.contains_key(dev))
+        {
+            return Err(TunnelError::Device(dev.clone()));
+        }
+        let table = spec.underlay_table.unwrap_or_default();
+        let udp = [protocol::UDP];
+        let hears = if spec.options.udp.is_some() { &udp[..] } else { shape.hears };
+        let mut keys = Keys::new();
+        for proto in hears {
+            let key = DecapKey { proto: *proto, table, local: spec.local, remote: spec.remote };
+            if let Some(other) = self.decap.get(&key).filter(|other| Some(*other) != own) {
+                let name = self.ports.get(other).map_or_else(String::new, |p| p.name.clone());
+                return Err(TunnelError::SameEnds(name));
+            }
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+}
+
+fn check_ends(spec: &TunnelSpec) -> Result<(), TunnelError> {
+    let shape = spec.mode.shape();
+    let derived = shape.peer == Peer::Derived;
+    let ends = if derived { &[spec.local][..] } else { &[spec.local, spec.remote] };
+    for addr in ends.iter().copied() {
+        if Family::of(&addr) != shape.outer {
+            let family = if shape.outer == Family::Inet { "IPv4" } else { "IPv6" };
+            return Err(TunnelError::Family { mode: shape.name, family, addr });
+        }
+        let impossible = match addr {
+            IpAddr::V4(a) => a.is_unspecified() || a.is_multicast() || a.is_loopback() || a.octets()[0] >= 240,
+            IpAddr::V6(a) => {
+                // A link-local address is one on a link: which one must be said.
+                let lost = a.is_unicast_link_local() && spec.dev.is_none();
+                a.is_unspecified() || a.is_multicast() || a.is_loopback() || a.to_ipv4_mapped().is_some() || lost
+            }
+        };
+        if impossible {
+            return Err(TunnelError::Endpoint(addr));
+        }
+    }
+    if derived && !spec.remote.is_unspecified() {
+        return Err(TunnelError::NotForMode { option: "remote", mode: shape.name });
+    }
+    if spec.local == spec.remote {
+        return Err(TunnelError::Endpoint(spec.remote));
+    }
+    Ok(())
+}
+
+fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
+    let (shape, o) = (spec.mode.shape(), &spec.options);
+    let refuse = |there: bool, option: &'static str| match there {
+        true => Err(TunnelError::NotForMode { option, mode: shape.name }),
+        false => Ok(()),
+    };
+    refuse(o.encaplimit.is_some() && shape.outer == Family::Inet, "encaplimit")?;
+    refuse(o.flowlabel != Default::default() && shape.outer == Family::Inet, "flowlabel")?;
+    refuse(o.gre != GreOptions::default() && shape.between != Between::Gre, "a key, sequence number or checksum")?;
+    refuse(o.udp.is_some() && shape.peer == Peer::Derived, "encap")?;
+    refuse(o.sixrd.is_some() && shape.peer == Peer::Configured, "a 6rd prefix")?;
+    for net in &o.allowed {
+        refuse(!shape.carries.family(Family::of_net(net)), "this family in allowed")?;
+    }
+    if let Some(u) = &o.udp
+        && u.dport == 0
+    {
+        return Err(TunnelError::Value("encap needs the peer's UDP port"));
+    }
+    if o.rate == Some(0) {
+        return Err(TunnelError::Value("a rate is at least one packet per second"));
+    }
+    if let crate::tunnel::FlowLabel::Fixed(label) = o.flowlabel
+        && label > 0xf_ffff
+    {
+        return Err(TunnelError::Value("a flow label has 20 bits"));
+    }
+    if let Some(k) = &o.keepalive {
+        if !(100..=3_600_000).contains(&k.interval) || k.retries == 0 || k.hold == 0 {
+            return Err(TunnelError::Value(
+                "a keepalive asks every 0.1 to 3600 seconds, and gives up after one question at least",
+            ));
+        }
+        refuse(!shape.carries.family(Family::of(&k.target)), "a keepalive to this family")?;
+    }
+    match (spec.mode, &o.sixrd) {
+        (TunnelMode::SixToFour, _) if !o.allow_6to4 => Err(TunnelError::SixToFour),
+        (TunnelMode::SixToFour, Some(m)) if m.prefix != Derived::SIX_TO_FOUR || m.relay_prefix.prefix_len() != 0 => {
+            Err(TunnelError::Mapping("6to4 has the prefix 2002::/16 and all of IPv4"))
+        }
+        (TunnelMode::SixRd | TunnelMode::SixToFour, None) => Err(TunnelError::Mapping("6rd needs its prefix")),
+        (TunnelMode::SixRd, Some(m)) => check_mapping(spec, m),
+        _ => Ok(()),
+    }
+}
+
+fn check_mapping(spec: &TunnelSpec, m: &SixRdOptions) -> Result<(), TunnelError> {
+    if m.prefix == Derived::SIX_TO_FOUR {
+        return Err(TunnelError::SixToFour);
+    }
+    if m.prefix.prefix_len() + 32 - m.relay_prefix.prefix_len() > 64 {
+        return Err(TunnelError::Mapping(
+            "6rd prefix and IPv4 bits are longer than 64 bits: no /64 is left for a link (RFC 5969 5)",
+        ));
+    }
+    if let IpAddr::V4(local) = spec.local
+        && !m.relay_prefix.contains(&local)
+        && m.br.is_some()
+    {
+        return Err(TunnelError::Mapping("the local address is outside the IPv4 prefix that all edges have in common"));
+    }
+    if m.br.map(IpAddr::V4) == Some(spec.local) {
+        return Err(TunnelError::Mapping("the border relay cannot be this router itself"));
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! Whether a tunnel's peer lives: echo requests through the tunnel, whatever the routes say. A tunnel whose peer does not
+//! answer loses its carrier like a cable that is pulled: its routes give way to those with the next metric.
+
+use super::Tunnels;
+use crate::addr::Family;
+use crate::checksum;
+use crate::headers::{be16, ipv4, protocol};
+use crate::journal::Happened;
+use crate::packet::Packet;
+use crate::port::PortId;
+use crate::router::Router;
+use crate::time::{Duration, Instant};
+use crate::tunnel::spec::Keepalive;
+use crate::worker::{Fixed, Outbox, Start};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What the keepalive of a tunnel says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// Whether the tunnel is used.
+    pub alive: bool,
+    /// Questions asked.
+    pub asked: u64,
+    /// Questions answered in time.
+    pub answered: u64,
+    /// Times that it was found dead.
+    pub deaths: u32,
+    /// Round trip of the last answer, in microseconds.
+    pub rtt_us: Option<u32>,
+}
+
+/// Asks one peer.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    options: Keepalive,
+    pub(super) next: Instant,
+    ident: u16,
+    seq: u16,
+    sent_at: Instant,
+    /// The last question has been answered.
+    answered: bool,
+    missed: u8,
+    /// Answers in a row.
+    good: u8,
+    life: Life,
+}
+
+impl Keeper {
+    pub(super) fn new(now: Instant, options: Keepalive, seed: u64, id: PortId) -> Self {
+        let ident = (seed >> 23) as u16 ^ id.0 as u16;
+        let life = Life { alive: true, asked: 0, answered: 0, deaths: 0, rtt_us: None };
+        Keeper { options, next: now, ident, seq: 0, sent_at: now, answered: true, missed: 0, good: 0, life }
+    }
+
+    pub(super) fn life(&self) -> Life {
+        self.life
+    }
+
+    /// A question is due: judges the last one. Says whether the tunnel has just died.
+    fn ask(&mut self, now: Instant) -> bool {
+        if !self.answered {
+            self.missed = self.missed.saturating_add(1);
+            self.good = 0;
+        }
+        self.seq = self.seq.wrapping_add(1);
+        (self.answered, self.sent_at) = (false, now);
+        self.life.asked += 1;
+        self.next = now + Duration::from_millis(u64::from(self.options.interval));
+        let dies = self.life.alive && self.missed >= self.options.retries;
+        if dies {
+            self.life.alive = false;
+            self.life.deaths += 1;
+        }
+        dies
+    }
+
+    /// An answer came. Says whether the tunnel has just come back to life.
+    fn hear(&mut self, now: Instant, ident: u16, seq: u16) -> bool {
+        if ident != self.ident || seq != self.seq || self.answered {
+            return false;
+        }
+        self.answered = true;
+        self.missed = 0;
+        self.good = self.good.saturating_add(1);
+        self.life.answered += 1;
+        self.life.rtt_us = u32::try_from(now.saturating_since(self.sent_at).as_micros()).ok();
+        let revives = !self.life.alive && self.good >= self.options.hold;
+        self.life.alive |= revives;
+        revives
+    }
+}
+
+impl Tunnels {
+    /// The tunnel whose peer is to be asked now.
+    fn due(&mut self, now: Instant) -> Option<PortId> {
+        let (at, id) = self.asking.first().copied().filter(|(at, _)| *at <= now)?;
+        self.asking.remove(&(at, id));
+        Some(id)
+    }
+}
+
+impl Router {
+    /// Asks all peers whose time has come.
+    pub(in crate::router) fn poll_tunnels(&mut self, now: Instant, out: &mut Outbox) {
+        while let Some(id) = self.tunnels.due(now) {
+            let Some(keeper) = self.tunnels.all.get_mut(&id).and_then(|t| t.keeper.as_mut()) else { continue };
+            let died = keeper.ask(now);
+            let (ident, seq, target) = (keeper.ident, keeper.seq, keeper.options.target);
+            self.tunnels.asking.insert((keeper.next, id));
+            if died {
+                // The port is there: the tunnel is.
+                let _ = self.set_link(now, id, None, Some(false), out);
+                self.note_tunnel(now, id, Happened::Changed);
+            }
+            self.ask_peer(now, id, target, ident, seq, out);
+        }
+    }
+
+    /// Sends an echo request into a tunnel.
+    fn ask_peer(&mut self, now: Instant, id: PortId, target: IpAddr, ident: u16, seq: u16, out: &mut Outbox) {
+        let Some(port) = self.ports.get(id).filter(|p| p.admin_up) else { return };
+        let near = matches!(target, IpAddr::V6(a) if a.is_unicast_link_local());
+        let on_link = || port.addrs.iter().find(|n| n.contains(&target)).map(|n| n.addr());
+        let source = match near {
+            true => port.link_local().map(IpAddr::V6),
+            false => on_link().or_else(|| port.global_addr(Family::of(&target))),
+        };
+        let (Some(source), Some(mut frame)) = (source, out.pool.take()) else { return };
+        if !frame.set_data(&echo_request(source, target, ident, seq)) {
+            return out.pool.put(frame);
+        }
+        self.worker.counters().originated.add(1);
+        let tables = Arc::clone(&self.tables);
+        self.worker.launch(now, &mut Fixed(tables), frame, Start::Link(id), out);
+    }
+
+    /// An echo reply came out of a tunnel whose peer is asked. `packet` is whole and its checksum right.
+    pub(in crate::router) fn tunnel_answered(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        packet: &Packet,
+        data: &[u8],
+        out: &mut Outbox,
+    ) {
+        let body = packet.transport(data);
+        let (ident, seq) = (be16(body, 4), be16(body, 6));
+        let Some(keeper) = self.tunnels.all.get_mut(&id).and_then(|t| t.keeper.as_mut()) else { return };
+        if keeper.options.target == packet.src && keeper.hear(now, ident, seq) {
+            let _ = self.set_link(now, id, None, Some(true), out);
+            self.note_tunnel(now, id, Happened::Changed);
+        }
+    }
+
+    /// A tunnel is not asked any more: whatever was found, it counts as alive.
+    pub(super) fn revive(&mut self, _now: Instant, id: PortId) {
+        if self.no_carrier.remove(&id)
+            && let Ok(mut info) = self.port(id)
+        {
+            info.up = info.admin_up;
+            self.put(info);
+        }
+    }
+}
+
+/// An ICMP or ICMPv6 echo request with eight bytes of data. Both addresses are of one family.
+pub(super) fn echo_request(src: IpAddr, dst: IpAddr, ident: u16, seq: u16) -> Vec<u8> {
+    let mut message = [0u8; 16];
+    message[4..6].copy_from_slice(&ident.to_be_bytes());
+    message[6..8].copy_from_slice(&seq.to_be_bytes());
+    message[8..].copy_from_slice(b"duet-ask");
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => {
+            message[0] = 8;
+            let sum = checksum::checksum(&message);
+            message[2..4].copy_from_slice(&sum.to_be_bytes());
+            let mut packet = vec![0; 36];
+            ipv4::Header { tos: 0xc0, total_len: 36, ident: seq, df: false, ttl: 64, proto: protocol::ICMP, src, dst }
+                .write(&mut packet);
+            packet[20..].copy_from_slice(&message);
+            packet
+        }
+        (IpAddr::V6(src), IpAddr::V6(dst)) => {
+            message[0] = 128;
+            let sum = checksum::pseudo_v6(src, dst, protocol::ICMPV6, 16).bytes(&message).finish();
+            message[2..4].copy_from_slice(&sum.to_be_bytes());
+            let mut packet = vec![0x6c, 0, 0, 0, 0, 16, protocol::ICMPV6, 64];
+            packet.extend(src.octets());
+            packet.extend(dst.octets());
+            packet.extend(message);
+            packet
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn death_and_revival() {
+        let options = Keepalive { target: "192.0.2.1".parse().unwrap(), interval: 1000, retries: 2, hold: 2 };
+        let mut now = Instant::from_millis(0);
+        let mut k = Keeper::new(now, options, 77, PortId(3));
+        let (mut deaths, mut revivals) = (Vec::new(), Vec::new());
+        // Answered: a while, then not, once by a stranger, then again.
+        for (i, answered) in [true, true, false, false, false, true, false, true, true, true].into_iter().enumerate() {
+            now = k.next;
+            if k.ask(now) {
+                deaths.push(i);
+            }
+            assert!(!k.hear(now, k.ident ^ 1, k.seq) && !k.hear(now, k.ident, k.seq.wrapping_add(1)));
+            if answered && k.hear(now + Duration::from_millis(7), k.ident, k.seq) {
+                revivals.push(i);
+            }
+            assert!(!answered || !k.hear(now, k.ident, k.seq), "a second answer is none");
+        }
+        assert_eq!((deaths, revivals), (vec![4], vec![8]));
+        assert_eq!(k.life(), Life { alive: true, asked: 10, answered: 6, deaths: 1, rtt_us: Some(7000) });
+    }
+
+    #[test]
+    fn requests_are_whole() {
+        for (a, b) in [("192.0.2.1", "192.0.2.2"), ("fe80::1", "fe80::2")] {
+            let v = echo_request(a.parse().unwrap(), b.parse().unwrap(), 7, 9);
+            let p = Packet::parse(Packet::sniff(&v).unwrap(), &v).unwrap();
+            assert!(crate::forward::local::checksum_ok(&p, &v));
+            assert_eq!(p.len as usize, v.len());
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Tunnels: virtual ports whose outer header is ready made and whose carrier follows the underlay's routes.
+
+mod check;
+mod icmp;
+mod keepalive;
+mod mtu;
+
+pub use check::TunnelError;
+pub use keepalive::Life;
+pub use mtu::{LearnedMtu, MtuCause};
+
+use crate::addr::Family;
+use crate::decap::DecapKey;
+use crate::journal::{Happened, Subject};
+use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
+use crate::router::Router;
+use crate::router::links::check_name;
+use crate::routing::EncapFacts;
+use crate::spec::TunnelSpec;
+use crate::time::{Duration, Instant};
+use crate::tunnel::{Gate, TunnelState};
+use crate::worker::Outbox;
+use arrayvec::ArrayVec;
+use ipnet::IpNet;
+use keepalive::Keeper;
+use mtu::Learned;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+/// By what a tunnel's packets are recognised: one outer protocol, or two.
+pub(super) type Keys = ArrayVec<DecapKey, 2>;
+
+/// A tunnel as the control side keeps it.
+pub(super) struct Tunnel {
+    pub spec: TunnelSpec,
+    keys: Keys,
+    /// Outer path MTU that the network told, and when it is forgotten.
+    learned: Option<Learned>,
+    /// What the data plane was last told.
+    facts: Option<EncapFacts>,
+    /// Whether followers were last told that a route carries it.
+    told_carried: bool,
+    state: Arc<TunnelState>,
+    keeper: Option<Keeper>,
+    /// Outer ICMP errors that were about its packets and told of a failure, and the last of them.
+    errors: u64,
+    last_error: Option<(Instant, IpAddr, u8, u8)>,
+}
+
+/// All tunnels, and which of them have to be looked at again.
+#[derive(Default)]
+pub(super) struct Tunnels {
+    all: BTreeMap<PortId, Tunnel>,
+    /// Their parameters, underlay or path MTU may have changed.
+    dirty: BTreeSet<PortId>,
+    /// When learned path MTUs are forgotten.
+    expiry: BTreeSet<(Instant, PortId)>,
+    /// When peers are asked whether they live.
+    asking: BTreeSet<(Instant, PortId)>,
+    /// Those bound to a device, by its name.
+    by_dev: BTreeMap<String, BTreeSet<PortId>>,
+    /// Those whose local end follows a port, by its name.
+    followers: BTreeMap<String, BTreeSet<PortId>>,
+    /// Ports that are followed and have changed.
+    moved_ports: BTreeSet<String>,
+}
+
+impl Tunnels {
+    /// Adds a tunnel, or puts another one in its place.
+    fn insert(&mut self, id: PortId, tunnel: Tunnel) {
+        self.remove(id);
+        if let Some(dev) = &tunnel.spec.dev {
+            self.by_dev.entry(dev.clone()).or_default().insert(id);
+        }
+        if let Some(port) = &tunnel.spec.options.local_dev {
+            self.followers.entry(port.clone()).or_default().insert(id);
+        }
+        if let Some(l) = &tunnel.learned {
+            self.expiry.insert((l.until, id));
+        }
+        if let Some(k) = &tunnel.keeper {
+            self.asking.insert((k.next, id));
+        }
+        self.all.insert(id, tunnel);
+        self.dirty.insert(id);
+    }
+
+    fn remove(&mut self, id: PortId) -> Option<Tunnel> {
+        let tunnel = self.all.remove(&id)?;
+        self.dirty.remove(&id);
+        if let Some(l) = &tunnel.learned {
+            self.expiry.remove(&(l.until, id));
+        }
+        if let Some(k) = &tunnel.keeper {
+            self.asking.remove(&(k.next, id));
+        }
+        for (name, list) in
+            [(&tunnel.spec.dev, &mut self.by_dev), (&tunnel.spec.options.local_dev, &mut self.followers)]
+        {
+            if let Some(name) = name
+                && let Some(ids) = list.get_mut(name)
+            {
+                ids.remove(&id);
+                if ids.is_empty() {
+                    list.remove(name);
+                }
+            }
+        }
+        Some(tunnel)
+    }
+
+    /// A port of this name came, changed or went.
+    pub(super) fn device_changed(&mut self, name: &str) {
+        if let Some(ids) = self.by_dev.get(name) {
+            self.dirty.extend(ids);
+        }
+        if self.followers.contains_key(name) {
+            self.moved_ports.insert(name.to_owned());
+        }
+    }
+
+    /// Fixes the MTU of a tunnel, if it is one.
+    pub(super) fn set_mtu(&mut self, id: PortId, mtu: u32) {
+        if let Some(t) = self.all.get_mut(&id) {
+            t.spec.mtu = Some(mtu);
+            self.dirty.insert(id);
+        }
+    }
+}
+
+/// A tunnel as shown.
+#[derive(Clone, Debug)]
+pub struct TunnelInfo {
+    /// As configured, with the ends that it has now.
+    pub spec: TunnelSpec,
+    /// Its port.
+    pub id: PortId,
+    /// Inner MTU in force, in bytes.
+    pub mtu: u32,
+    /// Outer path MTU learned from the network.
+    pub learned_mtu: Option<LearnedMtu>,
+    /// Whether a route carries it now.
+    pub carried: bool,
+    /// What the keepalive says; None without one.
+    pub life: Option<Life>,
+    /// Outer ICMP errors about its packets, and how long ago the last came, from whom, its type and code.
+    pub errors: u64,
+    /// See `errors`.
+    pub last_error: Option<(Duration, IpAddr, u8, u8)>,
+}
+
+impl Router {
+    /// Adds a tunnel and its addresses.
+    pub fn add_tunnel(&mut self, now: Instant, spec: TunnelSpec, addrs: Vec<IpNet>) -> Result<PortId, TunnelError> {
+        check_name(&spec.name)?;
+        let keys = self.check_tunnel(&spec, None)?;
+        let mut addrs = addrs;
+        if !addrs.iter().any(is_link_local) {
+            addrs.extend(link_local_of(&spec));
+        }
+        let shape = spec.mode.shape();
+        let info = PortInfo {
+            id: PortId::NONE,
+            name: spec.name.clone(),
+            ifindex: 0,
+            kind: PortKind::Tunnel,
+            medium: Medium::Ip,
+            mac: None,
+            mtu: spec.mtu.unwrap_or(shape.least_mtu().max(576)),
+            vlan: None,
+            table: TableId::MAIN,
+            up: true,
+            admin_up: true,
+            caps: PortCaps::default(),
+            addrs,
+        };
+        let id = self.add_port(now, info)?;
+        self.set_tunnel(now, id, spec, keys, None);
+        self.refresh_tunnels(now);
+        self.note_tunnel(now, id, Happened::Added);
+        Ok(id)
+    }
+
+    /// Changes the parameters of a tunnel, its name and addresses aside. Packets meet the old or the new ones, nothing in
+    /// between; what is known about the path stays when the ends stay.
+    pub fn change_tunnel(&mut self, now: Instant, spec: TunnelSpec) -> Result<(), TunnelError> {
+        let id = self.tunnel_by_name(&spec.name)?;
+        let keys = self.check_tunnel(&spec, Some(id))?;
+        let Some(old) = self.tunnels.remove(id) else { return Err(TunnelError::Device(spec.name)) };
+        old.keys.iter().for_each(|k| self.decap.remove(k));
+        // The link-local address carries the outer one (RFC 4213 3.7).
+        let (was, is) = (link_local_of(&old.spec), link_local_of(&spec));
+        if let (Some(was), true, Ok(mut info)) = (was, was != is, self.port(id))
+            && let Some(i) = info.addrs.iter().position(|a| *a == was)
+        {
+            info.addrs.remove(i);
+            info.addrs.extend(is);
+            self.put(info);
+        }
+        if spec.options.keepalive.is_none() {
+            self.revive(now, id);
+        }
+        self.set_tunnel(now, id, spec, keys, Some(old));
+        self.changed = true;
+        self.refresh_tunnels(now);
+        self.note_tunnel(now, id, Happened::Changed);
+        Ok(())
+    }
+
+    /// Puts a checked tunnel into force.
+    fn set_tunnel(&mut self, now: Instant, id: PortId, spec: TunnelSpec, keys: Keys, old: Option<Tunnel>) {
+        keys.iter().for_each(|k| self.decap.insert(*k, id));
+        let same_ends = |o: &Tunnel| (o.spec.local, o.spec.remote) == (spec.local, spec.remote);
+        let (learned, state, keeper, told_carried, errors, last_error) = match old {
+            Some(o) => {
+                let learned = o.learned.clone().filter(|_| same_ends(&o));
+                let keeper = o.keeper.filter(|_| o.spec.options.keepalive == spec.options.keepalive);
+                (learned, o.state, keeper, o.told_carried, o.errors, o.last_error)
+            }
+            None => (None, Arc::default(), None, false, 0, None),
+        };
+        let keeper = match (keeper, spec.options.keepalive) {
+            (Some(k), Some(_)) => Some(k),
+            (None, Some(options)) => Some(Keeper::new(now, options, self.seed, id)),
+            (_, None) => None,
+        };
+        let tunnel = Tunnel { spec, keys, learned, facts: None, told_carried, state, keeper, errors, last_error };
+        self.tunnels.insert(id, tunnel);
+        self.changed = true;
+    }
+
+    /// The gate of a tunnel, as its parameters are now.
+    fn set_gate(&mut self, id: PortId) {
+        let Some(t) = self.tunnels.all.get(&id) else { return };
+        let object = t.keeper.is_some().then(|| self.routing.tunnel_object(id)).flatten();
+        let gate = Gate::new(&t.spec, Arc::clone(&t.state), object);
+        self.ports.set_careful(id, gate.is_careful());
+        self.gates.set(id, Some(Arc::new(gate)));
+        self.changed = true;
+    }
+
+    /// Removes a tunnel with its addresses and routes.
+    pub fn del_tunnel(&mut self, now: Instant, name: &str, out: &mut Outbox) -> Result<(), TunnelError> {
+        let id = self.tunnel_by_name(name)?;
+        self.note_tunnel(now, id, Happened::Removed);
+        if let Some(t) = self.tunnels.remove(id) {
+            t.keys.iter().for_each(|k| self.decap.remove(k));
+        }
+        self.gates.set(id, None);
+        self.routing.remove_tunnel(id);
+        self.remove_port(now, id, out)?;
+        Ok(())
+    }
+
+    /// All tunnels, by index of their port.
+    pub fn tunnels(&self, now: Instant) -> impl Iterator<Item = TunnelInfo> {
+        self.tunnels.all.iter().map(move |(id, t)| self.tunnel_info(now, *id, t))
+    }
+
+    /// One tunnel, by the index of its port.
+    pub fn tunnel(&self, now: Instant, id: PortId) -> Option<TunnelInfo> {
+        self.tunnels.all.get(&id).map(|t| self.tunnel_info(now, id, t))
+    }
+
+    fn tunnel_info(&self, now: Instant, id: PortId, t: &Tunnel) -> TunnelInfo {
+        TunnelInfo {
+            spec: t.spec.clone(),
+            id,
+            mtu: self.ports.get(id).map_or(0, |p| p.mtu),
+            learned_mtu: t.learned.as_ref().map(|l| l.info(now)),
+            carried: self.routing.tunnel_carrier(id).is_some(),
+            life: t.keeper.as_ref().map(Keeper::life),
+            errors: t.errors,
+            last_error: t.last_error.map(|(when, from, kind, code)| (now.saturating_since(when), from, kind, code)),
+        }
+    }
+
+    /// Writes a change of a tunnel down, if anybody follows.
+    fn note_tunnel(&mut self, now: Instant, id: PortId, happened: Happened) {
+        if self.journal.is_on()
+            && let Some(t) = self.tunnels.all.get(&id)
+        {
+            let info = self.tunnel_info(now, id, t);
+            self.journal.write((happened, Subject::Tunnel(Box::new(info))));
+        }
+    }
+
+    fn tunnel_by_name(&self, name: &str) -> Result<PortId, TunnelError> {
+        let id = self.port_names.get(name).filter(|id| self.tunnels.all.contains_key(id));
+        id.copied().ok_or_else(|| TunnelError::Device(name.to_owned()))
+    }
+
+    /// Gives tunnels whose local end follows a port the address that the port has now. A port without one leaves them as
+    /// they are.
+    pub(super) fn follow_ports(&mut self, now: Instant) {
+        for name in std::mem::take(&mut self.tunnels.moved_ports) {
+            let ids = self.tunnels.followers.get(&name).cloned().unwrap_or_default();
+            let Some(port) = self.port_names.get(&name).and_then(|id| self.ports.get(*id)).cloned() else { continue };
+            for id in ids {
+                let Some(spec) = self.tunnels.all.get(&id).map(|t| t.spec.clone()) else { continue };
+                let Some(local) = port.global_addr(Family::of(&spec.local)).filter(|a| *a != spec.local) else {
+                    continue;
+                };
+                // Another tunnel may have the same ends then: this one stays where it was.
+                let _ = self.change_tunnel(now, TunnelSpec { local, ..spec });
+            }
+        }
+    }
+}
+
+/// RFC 4213 3.7: the link-local address of a tunnel in IPv4 carries the outer address. In IPv6 it has the interface
+/// identifier of the outer one (RFC 2473 has none of its own).
+fn link_local_of(spec: &TunnelSpec) -> Option<IpNet> {
+    let id = match spec.local {
+        _ if !spec.mode.shape().carries.family(Family::Inet6) => return None,
+        IpAddr::V4(a) => u64::from(a.to_bits()),
+        IpAddr::V6(a) => a.to_bits() as u64,
+    };
+    IpNet::new(IpAddr::V6(Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(id))), 64).ok()
+}
+
+fn is_link_local(net: &IpNet) -> bool {
+    Family::of_net(net) == Family::Inet6 && matches!(net.addr(), IpAddr::V6(a) if a.is_unicast_link_local())
+}

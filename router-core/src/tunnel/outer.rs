@@ -1,0 +1,424 @@
+//! Ready-made outer headers: everything that does not differ from packet to packet is worked out when the tunnel is set.
+
+use super::derived::Derived;
+use super::ecn::outer_tos;
+use super::gate::TunnelState;
+use super::mode::{Between, Peer, Shape};
+use super::spec::{FlowLabel, GreOptions, UdpOptions};
+use super::{gre, limit, udp};
+use crate::addr::Family;
+use crate::headers::protocol;
+use crate::routing::EncapFacts;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+const V4: usize = super::IPV4_HEADER as usize;
+const V6: usize = super::IPV6_HEADER as usize;
+
+/// What an outer header takes from the packet inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner {
+    pub(super) family: Family,
+    pub(super) tclass: u8,
+    pub(super) hop_limit: u8,
+    pub(super) proto: u8,
+}
+
+impl Inner {
+    /// Its number as an outer protocol.
+    #[inline]
+    pub fn protocol(&self) -> u8 {
+        self.proto
+    }
+
+    /// Of the packet at the start of `packet`, as it is to be inside. None without a whole header.
+    #[inline]
+    pub fn of(family: Family, packet: &[u8]) -> Option<Inner> {
+        let h = packet.first_chunk::<20>()?;
+        Some(match family {
+            Family::Inet => Inner { family, tclass: h[1], hop_limit: h[8], proto: protocol::IPV4 },
+            Family::Inet6 => {
+                Inner { family, tclass: (h[0] << 4) | (h[1] >> 4), hop_limit: h[7], proto: protocol::IPV6 }
+            }
+        })
+    }
+}
+
+/// A hash of the flow of a packet inside, for the outer flow label (RFC 6438 3) and the UDP source port (RFC 8085 5.1.1):
+/// addresses, protocol, and ports where every packet of the flow has them; an IPv6 flow label stands for the ports.
+#[inline]
+pub fn entropy(family: Family, packet: &[u8]) -> u32 {
+    let (mut h, l4, proto) = match (family, packet.first_chunk::<40>(), packet.first_chunk::<20>()) {
+        (Family::Inet, _, Some(p)) => {
+            let ends = u64::from_be_bytes([p[12], p[13], p[14], p[15], p[16], p[17], p[18], p[19]]);
+            let fragment = [p[6] & 0x3f, p[7]] != [0, 0];
+            (mix(ends, u64::from(p[9])), (!fragment).then_some(usize::from(p[0] & 15) * 4), p[9])
+        }
+        (Family::Inet6, Some(p), _) => {
+            let word = |at: usize| p.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
+            let label = u64::from(u32::from_be_bytes([0, p[1] & 15, p[2], p[3]]));
+            let h = mix(mix(word(8) ^ word(24), word(16)), word(32) ^ label << 8 ^ u64::from(p[6]) << 40);
+            (h, (label == 0).then_some(V6), p[6])
+        }
+        _ => return 0,
+    };
+    if let Some(ports) = l4.and_then(|at| packet.get(at..at + 4))
+        && matches!(proto, protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE)
+    {
+        h = mix(h, u64::from(u32::from_be_bytes([ports[0], ports[1], ports[2], ports[3]])));
+    }
+    (h ^ (h >> 32)) as u32
+}
+
+#[inline]
+fn mix(h: u64, v: u64) -> u64 {
+    let m = u128::from(h ^ v ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
+    (m >> 64) as u64 ^ m as u64
+}
+
+/// What stands in front of a packet in a tunnel.
+#[derive(Clone, Debug)]
+pub enum Outer {
+    /// A bare IPv4 header.
+    V4(OuterV4),
+    /// A bare IPv6 header, with an encapsulation limit if one is configured.
+    V6(OuterV6),
+    /// With something between, or a peer that the packet inside names.
+    Long(Arc<Long>),
+}
+
+impl Outer {
+    /// From a tunnel's parameters. None unless both ends are of the mode's family.
+    pub fn of(facts: &EncapFacts) -> Option<Outer> {
+        let shape = facts.mode.shape();
+        let base = Base::of(facts)?;
+        let options = &facts.options;
+        let plain = shape.between == Between::Nothing && shape.peer == Peer::Configured && options.udp.is_none();
+        Some(match base {
+            Base::V4(v4) if plain => Outer::V4(v4),
+            Base::V6(v6) if plain => Outer::V6(v6),
+            base => Outer::Long(Arc::new(Long {
+                base,
+                shape,
+                gre: (shape.between == Between::Gre).then_some(options.gre),
+                udp: options.udp,
+                derived: options.sixrd.as_ref().map(Derived::new),
+                state: Arc::clone(&facts.state),
+            })),
+        })
+    }
+
+    /// Family of the outer header.
+    #[inline]
+    pub fn family(&self) -> Family {
+        match self {
+            Outer::V4(_) => Family::Inet,
+            Outer::V6(_) => Family::Inet6,
+            Outer::Long(l) => l.shape.outer,
+        }
+    }
+
+    /// Bytes added.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Outer::V4(_) => V4,
+            Outer::V6(o) => o.len(),
+            Outer::Long(l) => l.len(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Base {
+    V4(OuterV4),
+    V6(OuterV6),
+}
+
+impl Base {
+    fn of(facts: &EncapFacts) -> Option<Base> {
+        match facts.mode.shape().outer {
+            Family::Inet => OuterV4::new(facts).map(Base::V4),
+            Family::Inet6 => OuterV6::new(facts).map(Base::V6),
+        }
+    }
+}
+
+/// An outer IPv4 header, ready made but for what differs from packet to packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OuterV4 {
+    /// Both addresses as they stand in the header.
+    ends: u64,
+    /// Sum of the 16-bit words that never differ.
+    sum: u32,
+    ttl: Option<u8>,
+    tos: Option<u8>,
+    df: bool,
+}
+
+impl OuterV4 {
+    /// From a tunnel's parameters. None unless both ends are IPv4.
+    pub fn new(facts: &EncapFacts) -> Option<Self> {
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (facts.local, facts.remote) else { return None };
+        let halves = |a: Ipv4Addr| (a.to_bits() >> 16) + (a.to_bits() & 0xffff);
+        let flags = if facts.df { 0x4000 } else { 0 };
+        Some(OuterV4 {
+            ends: u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()),
+            sum: 0x4500 + flags + halves(src) + halves(dst),
+            ttl: facts.ttl,
+            tos: facts.tos,
+            df: facts.df,
+        })
+    }
+
+    /// The same header to somebody else. Its own destination must be unspecified.
+    fn towards(&self, dst: Ipv4Addr) -> Self {
+        let bits = dst.to_bits();
+        OuterV4 { ends: self.ends | u64::from(bits), sum: self.sum + (bits >> 16) + (bits & 0xffff), ..*self }
+    }
+
+    /// Writes the header. `total_len` is the outer packet's, `ident` counts only when the packet may be fragmented
+    /// (RFC 6864 4).
+    #[inline]
+    pub fn write(&self, to: &mut [u8; V4], inner: &Inner, total_len: u16, ident: u16) {
+        let tos = u32::from(outer_tos(inner.tclass, self.tos));
+        let (ident, flags) = if self.df { (0, 0x4000) } else { (u32::from(ident), 0) };
+        let ttl_proto = u32::from(self.ttl.unwrap_or(inner.hop_limit)) << 8 | u32::from(inner.proto);
+        let sum = self.sum + tos + u32::from(total_len) + ident + ttl_proto;
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let check = !(sum + (sum >> 16)) as u16;
+        let first = (0x4500 | tos) << 16 | u32::from(total_len);
+        to[..4].copy_from_slice(&first.to_be_bytes());
+        to[4..8].copy_from_slice(&(ident << 16 | flags).to_be_bytes());
+        to[8..12].copy_from_slice(&(ttl_proto << 16 | u32::from(check)).to_be_bytes());
+        to[12..].copy_from_slice(&self.ends.to_be_bytes());
+    }
+}
+
+/// An outer IPv6 header, ready made but for what differs from packet to packet (RFC 2473 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OuterV6 {
+    /// Both addresses as they stand in the header.
+    ends: [u8; 32],
+    hop: Option<u8>,
+    tclass: Option<u8>,
+    label: FlowLabel,
+    limit: Option<u8>,
+}
+
+impl OuterV6 {
+    /// From a tunnel's parameters. None unless both ends are IPv6.
+    pub fn new(facts: &EncapFacts) -> Option<Self> {
+        let (IpAddr::V6(src), IpAddr::V6(dst)) = (facts.local, facts.remote) else { return None };
+        let mut ends = [0; 32];
+        ends[..16].copy_from_slice(&src.octets());
+        ends[16..].copy_from_slice(&dst.octets());
+        let options = &facts.options;
+        let limit = options.encaplimit.filter(|_| options.has_limit(Family::Inet6));
+        Some(OuterV6 { ends, hop: facts.ttl, tclass: facts.tos, label: options.flowlabel, limit })
+    }
+
+    /// Bytes added.
+    #[inline]
+    pub fn len(&self) -> usize {
+        if self.limit.is_some() { V6 + limit::LEN as usize } else { V6 }
+    }
+
+    /// Whether nothing stands behind the fixed header.
+    #[inline]
+    pub fn is_bare(&self) -> bool {
+        self.limit.is_none()
+    }
+
+    /// The configured encapsulation limit.
+    pub fn limit(&self) -> Option<u8> {
+        self.limit
+    }
+
+    /// Writes the fixed header in front of `packet`, the packet inside. `next` is what follows, `payload_len` its length.
+    #[inline]
+    pub fn write(&self, to: &mut [u8; V6], inner: &Inner, packet: &[u8], next: u8, payload_len: u16) {
+        let label = match self.label {
+            FlowLabel::Auto => entropy(inner.family, packet) & 0xf_ffff,
+            FlowLabel::Inherit if inner.family == Family::Inet6 => match packet.first_chunk::<4>() {
+                Some(h) => u32::from_be_bytes(*h) & 0xf_ffff,
+                None => 0,
+            },
+            FlowLabel::Inherit => 0,
+            FlowLabel::Fixed(label) => label & 0xf_ffff,
+        };
+        let tclass = u32::from(outer_tos(inner.tclass, self.tclass));
+        let first = 6 << 28 | tclass << 20 | label;
+        let hop = self.hop.unwrap_or(inner.hop_limit);
+        let second = u32::from(payload_len) << 16 | u32::from(next) << 8 | u32::from(hop);
+        to[..8].copy_from_slice(&(u64::from(first) << 32 | u64::from(second)).to_be_bytes());
+        to[8..].copy_from_slice(&self.ends);
+    }
+
+    /// Writes everything in front of the packet inside: `to` is the room for it, with the packet behind.
+    /// `limit` stands in an option of its own (RFC 2473 5).
+    pub(super) fn write_with(&self, to: &mut [u8], inner: &Inner, next: u8, limit: Option<u8>) -> Option<()> {
+        let payload_len = u16::try_from(to.len() - V6).ok()?;
+        let (head, rest) = to.split_first_chunk_mut::<V6>()?;
+        match limit {
+            None => self.write(head, inner, rest, next, payload_len),
+            Some(limit) => {
+                let (option, packet) = rest.split_first_chunk_mut::<{ limit::LEN as usize }>()?;
+                *option = limit::header(next, limit);
+                self.write(head, inner, packet, protocol::DEST_OPTIONS, payload_len);
+            }
+        }
+        Some(())
+    }
+}
+
+/// See [`Outer::Long`].
+#[derive(Debug)]
+pub struct Long {
+    base: Base,
+    shape: &'static Shape,
+    gre: Option<GreOptions>,
+    udp: Option<UdpOptions>,
+    pub(super) derived: Option<Derived>,
+    state: Arc<TunnelState>,
+}
+
+impl Long {
+    /// Bytes added.
+    pub fn len(&self) -> usize {
+        let base = match self.base {
+            Base::V4(_) => V4,
+            Base::V6(o) => o.len(),
+        };
+        base + self.gre.map_or(0, |g| g.sent_len() as usize) + self.udp.map_or(0, |u| u.kind.len() as usize)
+    }
+
+    /// The encapsulation limit that is configured.
+    pub(super) fn limit(&self) -> Option<u8> {
+        match self.base {
+            Base::V4(_) => None,
+            Base::V6(o) => o.limit,
+        }
+    }
+
+    /// Writes everything in front of the packet inside: `to` is the room for it, with the packet behind. None when the
+    /// packet is too long. `peer` is the destination that the packet inside names.
+    pub(super) fn write(&self, to: &mut [u8], inner: &Inner, at: Written) -> Option<()> {
+        let total = to.len();
+        let ip = match self.base {
+            Base::V4(_) => V4,
+            Base::V6(_) if at.limit.is_some() => V6 + limit::LEN as usize,
+            Base::V6(_) => V6,
+        };
+        let payload = to.get_mut(ip..)?;
+        let carried = self.shape.protocol(inner.family);
+        let udp_len = self.udp.map_or(0, |u| u.kind.len() as usize);
+        let flow = match self.udp.is_some_and(|u| u.sport == 0) {
+            true => {
+                let gre_len = self.gre.map_or(0, |g| g.sent_len() as usize);
+                entropy(inner.family, payload.get(udp_len + gre_len..)?)
+            }
+            false => 0,
+        };
+        if let Some(options) = &self.gre {
+            let seq = if at.rehearsal { 0 } else { self.state.next_seq(options.oseq) };
+            gre::write(payload.get_mut(udp_len..)?, options, inner.family, seq)?;
+        }
+        let mut next = carried;
+        if let Some(options) = &self.udp {
+            udp::write(payload, options, carried, flow)?;
+            next = protocol::UDP;
+        }
+        let inner = Inner { proto: next, ..*inner };
+        match &self.base {
+            Base::V4(o) => {
+                let o = if let Some(peer) = at.peer { o.towards(peer) } else { *o };
+                o.write(to.first_chunk_mut()?, &inner, u16::try_from(total).ok()?, at.ident);
+            }
+            Base::V6(o) => o.write_with(to, &inner, next, at.limit)?,
+        }
+        if let Some(options) = &self.udp
+            && options.csum.unwrap_or(self.shape.outer == Family::Inet6)
+        {
+            udp::fill_checksum(to, ip, self.shape.outer);
+        }
+        Some(())
+    }
+}
+
+/// What differs from packet to packet beside the packet inside.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written {
+    pub(super) ident: u16,
+    pub(super) limit: Option<u8>,
+    pub(super) peer: Option<Ipv4Addr>,
+    pub(super) rehearsal: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checksum;
+    use crate::headers::ipv4;
+    use crate::tunnel::spec::TunnelMode;
+
+    #[test]
+    fn the_ready_made_header_is_the_one_made_from_its_fields() {
+        for i in 0..=u16::MAX {
+            let (src, dst) =
+                (u32::from(i).wrapping_mul(0x9e37_79b9).into(), u32::from(i).wrapping_mul(0x85eb_ca6b).into());
+            let (df, hop_limit, tclass) = (i & 1 == 1, (i >> 8) as u8, (i >> 3) as u8);
+            let ttl = (i & 2 == 0).then_some((i >> 4) as u8);
+            let tos = (i & 4 == 0).then_some((i >> 5) as u8);
+            let (local, remote) = (IpAddr::V4(src), IpAddr::V4(dst));
+            let facts = EncapFacts { ttl, tos, df, ..EncapFacts::new(TunnelMode::SixInFour, local, remote) };
+            let (mut one, mut other, mut third) = ([0xaa; 20], [0x55; 20], [1; 20]);
+            let inner = Inner { family: Family::Inet6, tclass, hop_limit, proto: protocol::IPV6 };
+            OuterV4::new(&facts).unwrap().write(&mut one, &inner, i.rotate_left(5), !i);
+            ipv4::Header {
+                tos: outer_tos(tclass, tos),
+                total_len: i.rotate_left(5),
+                ident: if df { 0 } else { !i },
+                df,
+                ttl: ttl.unwrap_or(hop_limit),
+                proto: protocol::IPV6,
+                src,
+                dst,
+            }
+            .write(&mut other);
+            assert_eq!(one, other, "{facts:?}");
+            assert!(checksum::verify(&one));
+            let nobody = EncapFacts { remote: Ipv4Addr::UNSPECIFIED.into(), ..facts };
+            OuterV4::new(&nobody).unwrap().towards(dst).write(&mut third, &inner, i.rotate_left(5), !i);
+            assert_eq!(one, third);
+        }
+    }
+
+    /// RFC 6438 3: one flow, one label; many flows, many labels; later fragments share one.
+    #[test]
+    fn entropy_follows_flows() {
+        let v4 = |sport: u16, fragment: u8| {
+            let mut p = vec![0x45, 0, 0, 28, 0, 0, 0, fragment, 64, 17, 0, 0, 192, 0, 2, 1, 198, 51, 100, 1];
+            p.extend(sport.to_be_bytes());
+            p.extend([0, 53, 0, 8, 0, 0]);
+            p
+        };
+        let v6 = |sport: u16, label: u8| {
+            let mut p = vec![0x60, 0, 0, label, 0, 8, 17, 64];
+            p.extend([0x20; 32]);
+            p.extend(sport.to_be_bytes());
+            p.extend([0, 53, 0, 8, 0, 0]);
+            p
+        };
+        let count = |list: Vec<u32>| {
+            let set: std::collections::BTreeSet<u32> = list.into_iter().map(|h| h & 0xf_ffff).collect();
+            set.len()
+        };
+        assert!(count((0..1000).map(|p| entropy(Family::Inet, &v4(p, 0))).collect()) > 990);
+        assert!(count((0..1000).map(|p| entropy(Family::Inet6, &v6(p, 0))).collect()) > 990);
+        assert_eq!(count((0..1000).map(|p| entropy(Family::Inet, &v4(p, 9))).collect()), 1);
+        assert_eq!(count((0..1000).map(|p| entropy(Family::Inet6, &v6(p, 7))).collect()), 1);
+        assert_eq!(count((0..100).map(|l| entropy(Family::Inet6, &v6(1, l))).collect()), 100);
+        assert_eq!(entropy(Family::Inet6, &[0; 39]), 0);
+    }
+}

@@ -1,0 +1,101 @@
+//! Tunnels in the pipeline: a packet for the router that may be a tunnel's, and the way into one.
+
+use crate::addr::Family;
+use crate::drop_reason::DropReason;
+use crate::forward::local::Local;
+use crate::frame::Frame;
+use crate::headers::protocol;
+use crate::object::Encap;
+use crate::observe::{Cause, Observer, Stage};
+use crate::packet::Packet;
+use crate::port::PortCaps;
+use crate::tunnel::{TunnelState, decapsulate, udp};
+use crate::worker::{Job, Start, Step, Worker};
+
+impl<O: Observer> Worker<O> {
+    /// Whether a packet for the router is a tunnel's matter, although its protocol alone does not say so, or is none
+    /// although it does.
+    pub(super) fn classify_tunnel(&self, step: &Step<'_>, frame: &Frame, packet: &Packet, verdict: Local) -> Local {
+        match verdict {
+            Local::Drop(DropReason::NoLocalService)
+                if packet.proto == protocol::UDP && decapsulate::is_tunnel_port(step.tables, packet, frame.data()) =>
+            {
+                Local::Tunnel
+            }
+            // Without any tunnel of the kind it is just a protocol that the router does not know.
+            Local::Tunnel if packet.family == Family::Inet6 || packet.proto == protocol::GRE => {
+                let table = step.tables.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
+                match step.tables.decap.peers(packet.proto, table) {
+                    Some(_) => Local::Tunnel,
+                    None => Local::Drop(DropReason::NoLocalService),
+                }
+            }
+            other => other,
+        }
+    }
+
+    /// A packet for the router that a tunnel's peer may have sent.
+    pub(super) fn leave_tunnel(&mut self, step: &mut Step<'_>, mut frame: Frame, packet: &Packet, depth: u8) {
+        if depth >= step.tables.settings.max_tunnel_nesting {
+            return self.discard(step, frame, DropReason::TunnelNesting);
+        }
+        let table = step.tables.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
+        // RFC 4213 3.6: not from a configured peer; and no ICMP answer that a scan could use.
+        let (tunnel, gate) = match decapsulate::find(step.tables, table, packet, frame.data()) {
+            Ok(found) => found,
+            Err(reason) => return self.discard(step, frame, reason),
+        };
+        // A tunnel whose peer does not answer counts as down, and must hear when it answers again.
+        let open = step.tables.ports.get(tunnel).is_some_and(|t| t.up || t.admin_up && gate.keepalive);
+        if !open {
+            return self.discard(step, frame, DropReason::PortDown);
+        }
+        // Datagrams that were merged on the way in are tunnel packets of their own.
+        if frame.meta.gso.is_some() && packet.proto == protocol::UDP {
+            return match self.prepare(step, frame, &PortCaps::default()) {
+                Some(first) => self.requeue_input(first, depth),
+                None => {}
+            };
+        }
+        let own = TunnelState::default();
+        let state = if O::REHEARSAL { &own } else { gate.state() };
+        let opened = match decapsulate::open(gate, packet, frame.data(), step.now, state) {
+            Ok(opened) => opened,
+            Err(reason) => return self.discard(step, frame, reason),
+        };
+        if gate.udp.is_some() && frame.meta.csum.is_none() && !udp_sum_ok(packet, &frame) {
+            return self.discard(step, frame, DropReason::TunnelChecksum);
+        }
+        decapsulate::take_off(&mut frame, &opened);
+        frame.meta.port = tunnel;
+        frame.meta.ttl_taken = false;
+        if let Some(c) = self.counters.port(tunnel) {
+            c.rx_packets.add(1);
+            c.rx_bytes.add(frame.len() as u64);
+        }
+        self.note(&frame, || Stage::Decapsulated(tunnel));
+        self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
+        self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Input { link: None }) });
+    }
+
+    /// Whether a packet for the router is an echo reply for which the control side waits.
+    pub(super) fn is_awaited(&self, step: &Step<'_>, frame: &Frame, packet: &Packet) -> bool {
+        let reply = if packet.family == Family::Inet { 0 } else { 129 };
+        step.tables.gates.get(frame.meta.port).is_some_and(|g| g.keepalive)
+            && packet.transport(frame.data()).first() == Some(&reply)
+    }
+
+    /// Whether a packet came out of the very tunnel that it would enter: there is nobody in there but the one who sent it
+    /// (RFC 4443 3.1, last paragraph), unless the tunnel has many peers and the router is their relay.
+    #[inline]
+    pub(super) fn turns_back(&self, step: &Step<'_>, frame: &Frame, encap: &Encap) -> bool {
+        frame.meta.port == encap.tunnel
+            && step.tables.gates.get(encap.tunnel).is_none_or(|g| g.derived.is_none_or(|d| !d.is_relay()))
+    }
+}
+
+fn udp_sum_ok(packet: &Packet, frame: &Frame) -> bool {
+    let datagram = packet.transport(frame.data());
+    let pseudo = crate::checksum::pseudo(packet.src, packet.dst, packet.proto, datagram.len() as u32);
+    udp::checksum_ok(pseudo, datagram)
+}
