@@ -17,6 +17,7 @@ const ABOUT: &str = "Duet: a userspace router in which IPv4 and IPv6 are one
   duet route | neigh | ...      look at a running router and change it, in the words of iproute2
   duet explain ...              ask what becomes of a packet, and why
   duet trace | capture          follow live packets, copy them for Wireshark
+  duet broker ...               hand tunnels out: accounts, tunnels, pools of prefixes
   duet stats | drops            see what became of the packets
   duet bench lookup | forward | wire   measure how fast this machine looks up and forwards";
 
@@ -69,6 +70,8 @@ enum Sub {
     Bench(crate::bench::BenchArgs),
     /// Talk to a running router, or to a configuration alone: line editing, completion, help at every word
     Shell(crate::shell::ShellArgs),
+    /// Hand tunnels out: accounts, tunnels, pools, audit log of the running router's broker
+    Broker(command::broker::BrokerArgs),
     /// Make the running router read its file again: all differences are applied, or none
     Reload(Common),
     /// What happens in the running router, as it happens
@@ -343,6 +346,11 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
             Answer::Done => Ok(()),
             _ => Err(unexpected()),
         }),
+        Sub::Broker(args) => {
+            let options = args.options();
+            let (socket, color) = (the_socket(&options)?, color(&options));
+            to_stdout(|out| command::broker::run(&mut Session::new(socket, options, out, color), &args))
+        }
         Sub::Doctor(args) => return crate::doctor::run(&args),
         Sub::Graph(args) => crate::graph::run(&args),
         Sub::Top(args) => crate::top::run(&args),

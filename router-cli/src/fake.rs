@@ -217,11 +217,12 @@ impl State {
             }
             // The stand-in has none.
             Op::TranslateShow(_) => Ok(Answer::Translators(Vec::new())),
+            Op::TunnelEnds => Ok(Answer::Tunnels(Vec::new())),
             Op::TunnelShow(name) => Ok(Answer::Tunnels(
                 self.tunnels
                     .values()
                     .filter(|t| name.as_ref().is_none_or(|n| *n == t.name))
-                    .map(|t| TunnelInfo { tunnel: t.clone(), totals: Default::default(), carried: None })
+                    .map(|t| TunnelInfo::of(t.clone()))
                     .collect(),
             )),
             Op::NextHopAdd(n) if self.nexthops.contains_key(&n.id) => Err(WireError::exists("")),
@@ -255,6 +256,7 @@ impl State {
                 pid: std::process::id(),
                 protocol: VERSION,
             })),
+            Op::Broker(_) => Err(WireError::new("invalid", "Error: this router is no tunnel broker.", "")),
             Op::Reload => Ok(Answer::Text("nothing to reload".into())),
             Op::RouteShow(_) | Op::RoutePage(_) | Op::Monitor(_) | Op::Batch { .. } => {
                 Err(WireError::protocol("not here"))

@@ -5,6 +5,8 @@
 mod app;
 mod backend;
 mod bench;
+#[cfg(feature = "broker")]
+mod broker;
 pub mod command;
 pub mod config;
 pub mod control;

@@ -1,7 +1,7 @@
 //! `duet run`: a router from a configuration, until a signal. `duet check`: the configuration alone.
 
 use crate::app::RunArgs;
-use crate::backend::{Direct, RouterBackend};
+use crate::backend::{Direct, RouterBackend, follow_tunnel_ends};
 use crate::config::{self, ConfigError, Plan, Target, apply, diff};
 use crate::control::{Limits, Server, SocketError, WireError, check_free};
 use crate::grammar::{Failure, exit};
@@ -65,21 +65,36 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let backend = Arc::new(RouterBackend::new(runtime.handle(), &plan.router.name));
     let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
     apply(&*backend, &diff(&fresh, &plan)).map_err(|e| Failure::from(e).not_started(&args.file))?;
+    follow_tunnel_ends(Arc::downgrade(&backend)).map_err(|e| refused(format!("Cannot start a thread: {e}")))?;
     let (name, access) = (plan.router.name.clone(), plan.router.access);
     let reloader = Arc::new(Reloader { file: args.file.clone(), plan: Mutex::new(plan), target: Arc::clone(&backend) });
+    #[cfg(feature = "broker")]
+    let doors = crate::broker::open(&reloader.plan.lock().unwrap_or_else(PoisonError::into_inner)).map_err(refused)?;
     let from_socket = Arc::downgrade(&reloader);
     backend.on_reload(Arc::new(move || match from_socket.upgrade() {
         Some(r) => r.reload(),
         None => Err(WireError::new("failed", "The router is shutting down.", "")),
     }));
+    let served = Arc::clone(&backend);
     let server =
-        Server::start_after(&socket, &access, Limits::default(), backend, || give_up_privileges(&args.file, &socket))
+        Server::start_after(&socket, &access, Limits::default(), served, || give_up_privileges(&args.file, &socket))
             .map_err(|e| socket_failure(&e))?;
+    // After the rights are given up: its threads have none.
+    #[cfg(feature = "broker")]
+    let broker = crate::broker::Broker::start(doors, Arc::clone(&backend) as Arc<dyn crate::control::Backend>)
+        .map_err(refused)?;
+    #[cfg(feature = "broker")]
+    backend.on_broker(Some(broker.desk()));
     tracing::info!(router = name, pid = std::process::id(), socket = %socket.display(), "READY");
     notify("READY=1");
     let result = wait(&signals, &reloader);
     notify("STOPPING=1");
     drop(server);
+    #[cfg(feature = "broker")]
+    {
+        backend.on_broker(None);
+        broker.stop();
+    }
     runtime.stop().map_err(refused)?;
     tracing::info!("stopped");
     result
@@ -169,6 +184,9 @@ impl Reloader {
         let mut lines: Vec<String> = steps.iter().map(|s| s.text.clone()).collect();
         if old.router != new.router {
             lines.push("[router] changed: name, workers, socket, owner and mode need a restart".into());
+        }
+        if old.broker != new.broker || old.joins != new.joins {
+            lines.push("[broker] and tunnels with broker = changed: they need a restart".into());
         }
         if lines.is_empty() {
             lines.push("nothing to change".into());

@@ -39,8 +39,9 @@ fn what(c: &Control, subject: Subject) -> Option<What> {
             What::Address(Box::new(link))
         }
         Subject::Tunnel(t) => {
-            let info = TunnelInfo { totals: c.port_totals(t.id), carried: None, tunnel: t.spec };
-            What::Tunnel(Box::new(TunnelEvent { info, mtu: t.mtu, carried: t.carried }))
+            let (mtu, carried) = (t.mtu, t.carried);
+            let info = TunnelInfo { carried: None, ..super::show::tunnel(c, *t) };
+            What::Tunnel(Box::new(TunnelEvent { info, mtu, carried }))
         }
     })
 }

@@ -62,6 +62,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             router.del_tunnel(now, &name, out).map_err(errors::tunnel)?;
             Ok(Answer::Done)
         }
+        Op::TunnelEnds => Ok(Answer::Tunnels(show::tunnel_ends(c))),
         Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
         Op::TranslateShow(select) => show::translators(c, &select),
         Op::NextHopAdd(n) => next_hop(c, RouteOp::Add, &n),
@@ -90,6 +91,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         | Op::Capture(_)
         | Op::Monitor(_)
         | Op::Reload
+        | Op::Broker(_)
         | Op::Version
         | Op::Batch { .. } => Err(WireError::protocol("Error: this operation is not for the control thread.")),
     }
@@ -258,6 +260,7 @@ fn change_tunnel(c: &mut Control, change: &TunnelChange) -> Result {
     }
     spec.nopmtudisc = change.nopmtudisc.unwrap_or(spec.nopmtudisc);
     spec.dev = change.dev.clone().or(spec.dev);
+    spec.options.merge(&change.options);
     let now = c.now();
     c.router_mut().change_tunnel(now, spec).map_err(errors::tunnel)?;
     Ok(Answer::Done)

@@ -1,5 +1,6 @@
 //! The running router behind the control socket and the configuration: operations become calls on its control thread.
 
+mod ends;
 mod errors;
 mod events;
 mod execute;
@@ -8,6 +9,7 @@ mod inspect;
 mod ports;
 mod show;
 
+pub(crate) use ends::follow as follow_tunnel_ends;
 pub(crate) use execute::execute;
 use execute::flush_page;
 pub(crate) use imagined::Imagined;
@@ -15,8 +17,8 @@ pub(crate) use ports::change;
 
 use crate::config::{Change, Target};
 use crate::control::{
-    Answer, Backend, CaptureSelect, Follower, Hub, MonitorSelect, Op, PacketFeed, RoutePlace, RouteSelect, StatsInfo,
-    TableSelect, VERSION, VersionInfo, WireError, run_batch,
+    Answer, Backend, BrokerAnswer, BrokerOp, CaptureSelect, Follower, Hub, MonitorSelect, Op, PacketFeed, RoutePlace,
+    RouteSelect, StatsInfo, TableSelect, VERSION, VersionInfo, WireError, run_batch,
 };
 use router_core::addr::Family;
 use router_core::port::PortInfo;
@@ -29,12 +31,16 @@ use std::time::Instant;
 /// Reads the configuration again and applies the difference; answers with lines about what changed.
 pub(crate) type Reload = dyn Fn() -> Result<String, WireError> + Send + Sync;
 
+/// The tunnel broker and the client of one.
+pub(crate) type BrokerDesk = dyn Fn(BrokerOp) -> Result<BrokerAnswer, WireError> + Send + Sync;
+
 /// See the module.
 pub(crate) struct RouterBackend {
     handle: RouterHandle,
     name: String,
     started: Instant,
     reload: Mutex<Option<Arc<Reload>>>,
+    broker: Mutex<Option<Arc<BrokerDesk>>>,
     hub: Arc<Hub>,
 }
 
@@ -45,6 +51,7 @@ impl RouterBackend {
             name: name.to_owned(),
             started: Instant::now(),
             reload: Mutex::new(None),
+            broker: Mutex::new(None),
             hub: Arc::default(),
         }
     }
@@ -52,6 +59,11 @@ impl RouterBackend {
     /// Sets what [`Op::Reload`] does.
     pub fn on_reload(&self, reload: Arc<Reload>) {
         *self.reload.lock().unwrap_or_else(PoisonError::into_inner) = Some(reload);
+    }
+
+    /// Sets who answers [`Op::Broker`].
+    pub fn on_broker(&self, desk: Option<Arc<BrokerDesk>>) {
+        *self.broker.lock().unwrap_or_else(PoisonError::into_inner) = desk;
     }
 
     /// A port in the tables alone: no device is opened.
@@ -80,6 +92,13 @@ impl Backend for RouterBackend {
                 match reload {
                     Some(reload) => reload().map(Answer::Text),
                     None => Err(WireError::new("failed", "Error: this router has no configuration file.", "")),
+                }
+            }
+            Op::Broker(op) => {
+                let desk = self.broker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                match desk {
+                    Some(desk) => desk(*op).map(|a| Answer::Broker(Box::new(a))),
+                    None => Err(WireError::new("failed", "Error: this duet was built without the broker.", "")),
                 }
             }
             Op::Version => Ok(Answer::Version(VersionInfo {

@@ -75,11 +75,34 @@ pub(super) fn link(c: &Control, p: &PortInfo) -> LinkInfo {
 }
 
 pub(super) fn tunnels(c: &Control, name: Option<&str>) -> Vec<TunnelInfo> {
+    c.router().tunnels(c.now()).filter(|t| name.is_none_or(|n| n == t.spec.name)).map(|t| tunnel(c, t)).collect()
+}
+
+/// Tunnels one of whose ends is not for the router itself to find.
+pub(super) fn tunnel_ends(c: &Control) -> Vec<TunnelInfo> {
+    let ports = c.router().ports();
+    let is_port = |name: &String| ports.by_name(name).is_some();
     c.router()
         .tunnels(c.now())
-        .filter(|t| name.is_none_or(|n| n == t.spec.name))
-        .map(|t| TunnelInfo { totals: c.port_totals(t.id), carried: Some(t.carried), tunnel: t.spec })
+        .filter(|t| {
+            let o = &t.spec.options;
+            o.remote_name.is_some() || o.local_dev.as_ref().is_some_and(|d| !is_port(d))
+        })
+        .map(|t| tunnel(c, t))
         .collect()
+}
+
+pub(super) fn tunnel(c: &Control, t: router_core::router::TunnelInfo) -> TunnelInfo {
+    TunnelInfo {
+        totals: c.port_totals(t.id),
+        carried: Some(t.carried),
+        mtu: Some(t.mtu),
+        learned_mtu: t.learned_mtu,
+        life: t.life,
+        errors: t.errors,
+        last_error: t.last_error,
+        tunnel: t.spec,
+    }
 }
 
 pub(super) fn translators(c: &Control, select: &TranslateSelect) -> Result<Answer, WireError> {

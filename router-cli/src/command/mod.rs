@@ -2,6 +2,7 @@
 //! iproute2's output.
 
 mod batch;
+pub(crate) mod broker;
 pub(crate) mod capture;
 pub(crate) mod drops;
 pub(crate) mod explain;
@@ -352,6 +353,7 @@ impl<'a> Session<'a> {
     fn tunnel(&mut self, command: TunnelCommand) -> Result<(), Failure> {
         match command {
             TunnelCommand::Add(t) => self.done(Op::TunnelAdd(t)),
+            TunnelCommand::Join(spec, file) => broker::join(self, *spec, &file),
             TunnelCommand::Change(c) => self.done(Op::TunnelChange(c)),
             TunnelCommand::Delete(name) => self.done(Op::TunnelDelete(name)),
             TunnelCommand::Show(name) => match self.call(Op::TunnelShow(name.clone()))? {

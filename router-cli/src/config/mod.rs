@@ -3,6 +3,7 @@
 //! Reading gives a [`Plan`], the typed desired state, or every [`Problem`] at once, each with file, line, column and
 //! remedy. Two plans give the [`Step`]s that lead from one to the other, and back when one of them fails.
 
+mod broker;
 mod check;
 mod diff;
 mod discover;
@@ -13,7 +14,9 @@ mod plan;
 mod problem;
 mod reader;
 mod translate;
+pub(crate) mod tunnel;
 
+pub use broker::{BrokerPlan, JoinPlan, PoolPlan};
 pub use diff::{Change, Step, Target, apply, diff};
 pub(crate) use discover::discover;
 pub use plan::{LinkLocal, Plan, PortPlan, RouterPlan, TunnelPlan};

@@ -2,7 +2,7 @@
 
 use super::check;
 use super::lines::parse_line;
-use super::plan::{LinkLocal, Plan, PortPlan, RouterPlan, TunnelPlan};
+use super::plan::{LinkLocal, Plan, PortPlan, RouterPlan};
 use super::problem::{Problem, Problems, nearest};
 use super::reader::{Section, Value, texts};
 use crate::control::Access;
@@ -11,13 +11,14 @@ use ipnet::IpNet;
 use router_core::addr::{parse_addr, parse_prefix};
 use router_core::port::PortKind;
 use router_core::settings::{AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, Preference, Proxy};
-use router_core::spec::{TunnelMode, TunnelSpec, proto};
+use router_core::spec::proto;
 use router_io::port::xdp::{XdpMode, XdpOptions};
 use std::net::IpAddr;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
-const SECTIONS: &[&str] = &["router", "port", "tunnel", "translate", "routes", "neigh", "nexthop", "icmp", "neighbor"];
+const SECTIONS: &[&str] =
+    &["router", "port", "tunnel", "translate", "broker", "routes", "neigh", "nexthop", "icmp", "neighbor"];
 
 /// Where things of a plan stand in the file, for the checks across sections.
 #[derive(Default)]
@@ -48,8 +49,9 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
         match name {
             "router" => router(value, &mut plan, &mut problems),
             "port" => ports(value, &mut plan, &mut places, &mut problems),
-            "tunnel" => tunnels(value, &mut plan, &mut places, &mut problems),
+            "tunnel" => super::tunnel::tunnels(value, &mut plan, &mut places, &mut problems),
             "translate" => super::translate::translators(value, &mut plan, &mut places, &mut problems),
+            "broker" => plan.broker = super::broker::broker(value, &mut problems),
             "routes" => routes(value, &mut plan, &mut places, &mut problems),
             "neigh" => neighs(value, &mut plan, &mut places, &mut problems),
             "nexthop" => nexthops(value, &mut plan, &mut places, &mut problems),
@@ -394,66 +396,8 @@ fn link_local(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> LinkLocal
     })
 }
 
-fn tunnels(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
-    for (name, span, mut s) in named("tunnel", value, problems) {
-        places.tunnels.push((name.to_owned(), span.clone()));
-        plan.order.push(name.to_owned());
-        let mode = s.parsed("mode", "a tunnel mode", "\"6in4\"", problems, |t| match t {
-            "6in4" | "sit" | "ipv6/ip" => Ok(TunnelMode::SixInFour),
-            _ => Err(format!("unknown mode \"{t}\", known is 6in4 (also written sit)")),
-        });
-        if let Some(v) = s.value("local").filter(|v| v.get_ref().is_table()) {
-            problems.add(
-                v.span(),
-                format!("local in [tunnel.{name}]: following an interface is not supported"),
-                "write the address itself: local = \"198.51.100.7\"",
-            );
-            s.value("remote");
-        }
-        let is_table = s.value("local").is_some_and(|v| v.get_ref().is_table());
-        let local = if is_table { None } else { s.addr("local", "\"198.51.100.7\"", problems) };
-        let remote = s.addr("remote", "\"203.0.113.5\"", problems);
-        for (key, example) in [("mode", "\"6in4\""), ("local", "\"198.51.100.7\""), ("remote", "\"203.0.113.5\"")] {
-            if s.value(key).is_none() {
-                problems.add(span.clone(), format!("[tunnel.{name}] has no {key}"), format!("write {key} = {example}"));
-            }
-        }
-        for (key, end) in [("local", &local), ("remote", &remote)] {
-            if let Some((addr, span)) = end
-                && (addr.is_ipv6() || addr.is_unspecified() || addr.is_multicast() || addr.is_loopback())
-            {
-                let message = format!("{key} in [tunnel.{name}]: {addr} cannot be an end of a 6in4 tunnel");
-                problems.add(span.clone(), message, "write a unicast IPv4 address");
-            }
-        }
-        let ttl = byte_or_inherit(&mut s, "ttl", 1..=255, problems);
-        let tos = byte_or_inherit(&mut s, "tos", 0..=255, problems);
-        let pmtudisc = s.boolean("pmtudisc", problems).unwrap_or(true);
-        let mtu = s.number("mtu", 1280..=65_515, problems).map(|n| n as u32);
-        let dev = s.text("dev", "\"wan0\"", problems);
-        let underlay_table = s.table("underlay_table", problems);
-        let address = s.interface_addrs("address", problems);
-        s.finish(problems);
-        let (Some((mode, _)), Some((local, _)), Some((remote, _))) = (mode, local, remote) else { continue };
-        let spec = TunnelSpec {
-            name: name.to_owned(),
-            mode,
-            local,
-            remote,
-            ttl: ttl.flatten(),
-            ttl_inherit: ttl == Some(None),
-            tos: tos.flatten(),
-            nopmtudisc: !pmtudisc,
-            mtu,
-            dev,
-            underlay_table,
-        };
-        plan.tunnels.insert(name.to_owned(), TunnelPlan { spec, address });
-    }
-}
-
 /// None: not said. Some(None): `"inherit"`.
-fn byte_or_inherit(
+pub(super) fn byte_or_inherit(
     s: &mut Section<'_, '_>,
     key: &'static str,
     range: std::ops::RangeInclusive<u64>,

@@ -1,5 +1,6 @@
 //! The desired state that a configuration describes.
 
+use super::broker::{BrokerPlan, JoinPlan};
 use crate::control::Access;
 use ipnet::IpNet;
 use router_core::addr::MacAddr;
@@ -33,6 +34,10 @@ pub struct Plan {
     pub nexthops: BTreeMap<u32, NextHopSpec>,
     /// `[neigh]`, in the order of the file.
     pub neighs: Vec<NeighSpec>,
+    /// `[broker]`.
+    pub broker: Option<BrokerPlan>,
+    /// `[tunnel.NAME]` that a broker elsewhere gives, by name.
+    pub joins: BTreeMap<String, JoinPlan>,
     /// `[routes]`, in the order of the file, tables filled in.
     pub routes: Vec<RouteSpec>,
 }

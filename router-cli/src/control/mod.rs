@@ -1,6 +1,7 @@
 //! The control protocol: what a client may ask of a running router and what it answers, one JSON object per line over a
 //! Unix stream socket. docs/control-protocol.md describes it for other programs.
 
+mod broker;
 mod client;
 mod events;
 mod inspect;
@@ -12,6 +13,7 @@ mod socket;
 mod stream;
 mod wire;
 
+pub use broker::*;
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};

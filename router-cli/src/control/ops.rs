@@ -8,12 +8,14 @@ use router_core::addr::MacAddr;
 use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
 use router_core::port::{Medium, PortKind, TableId};
+use router_core::router::{LearnedMtu, Life};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
 use router_core::translate::nat64::{Nat64Stats, SessionInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// One operation. In JSON an object with one key, the operation's name: `{"route.add":{"dst":"192.0.2.0/24",...}}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +98,9 @@ pub enum Op {
     /// Remove a tunnel.
     #[serde(rename = "tunnel.del")]
     TunnelDelete(String),
+    /// List tunnels one of whose ends is a name or follows a device of the host.
+    #[serde(rename = "tunnel.ends")]
+    TunnelEnds,
     /// List tunnels: one or all.
     #[serde(rename = "tunnel.show")]
     TunnelShow(Option<String>),
@@ -147,6 +152,9 @@ pub enum Op {
     /// Read the configuration file again and apply the difference.
     #[serde(rename = "reload")]
     Reload,
+    /// The tunnel broker, or the client of one.
+    #[serde(rename = "broker")]
+    Broker(Box<super::BrokerOp>),
     /// Who answers.
     #[serde(rename = "version")]
     Version,
@@ -219,6 +227,7 @@ impl Op {
                 | Op::NeighShow(_)
                 | Op::LinkShow(_)
                 | Op::TunnelShow(_)
+                | Op::TunnelEnds
                 | Op::TranslateShow(_)
                 | Op::NextHopShow(_)
                 | Op::Explain(_)
@@ -274,6 +283,8 @@ pub enum Answer {
     Stats(Box<StatsInfo>),
     /// What happened.
     Events(Vec<super::Event>),
+    /// The tunnel broker.
+    Broker(Box<super::BrokerAnswer>),
     /// Who answers.
     Version(VersionInfo),
     /// How a batch went.
@@ -442,6 +453,37 @@ pub struct TunnelInfo {
     /// Whether a route carries it; None: not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried: Option<bool>,
+    /// Inner MTU in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// Outer path MTU that the network told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned_mtu: Option<LearnedMtu>,
+    /// What its keepalive says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Life>,
+    /// Outer ICMP errors about its packets.
+    #[serde(default)]
+    pub errors: u64,
+    /// How long ago the last of them came, from whom, its type and code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<(Duration, IpAddr, u8, u8)>,
+}
+
+impl TunnelInfo {
+    /// A tunnel with nothing known but what was written.
+    pub fn of(tunnel: TunnelSpec) -> Self {
+        TunnelInfo {
+            tunnel,
+            totals: PortTotals::default(),
+            carried: None,
+            mtu: None,
+            learned_mtu: None,
+            life: None,
+            errors: 0,
+            last_error: None,
+        }
+    }
 }
 
 /// Counters of the whole router; see router-core's `counters` for the law that binds them.

@@ -4,7 +4,7 @@ use crate::grammar::{scope_name, table_name};
 use ipnet::IpNet;
 use router_core::addr::{Family, MacAddr};
 use router_core::port::TableId;
-use router_core::spec::{NextHopKind, NextHopSpec, NudState, RouteInfo, RouteKind, RouteSpec};
+use router_core::spec::{NextHopKind, NextHopSpec, NudState, RouteInfo, RouteKind, RouteSpec, TunnelOptions};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -313,6 +313,8 @@ pub struct TunnelChange {
     /// Carrying port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev: Option<String>,
+    /// What only some tunnels have, as far as it is said.
+    pub options: Box<TunnelOptions>,
 }
 
 /// Selector of `nexthop show` and `nexthop flush`.

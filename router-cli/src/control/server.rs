@@ -274,7 +274,9 @@ fn answer(
             reply(Body::Ok(Answer::Batch(BatchResult { skipped: ops.len() as u64, ..BatchResult::default() })))
         }
         Op::Batch { ref ops, chain, .. }
-            if ops.iter().any(|o| !o.is_write() || o.is_inspection() || matches!(o, Op::Batch { .. } | Op::Reload)) =>
+            if ops.iter().any(|o| {
+                !o.is_write() || o.is_inspection() || matches!(o, Op::Batch { .. } | Op::Reload | Op::Broker(_))
+            }) =>
         {
             *chain_broken |= chain;
             reply(Body::Error(WireError::protocol("Error: a batch holds changing operations only.")))

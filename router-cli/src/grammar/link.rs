@@ -10,11 +10,15 @@ pub(super) fn parse(w: &mut Words<'_>) -> Result<Command, Failure> {
         return Ok(Command::Link(LinkCommand::Show(LinkSelect::default())));
     }
     match () {
-        () if w.matches(&["add"]) => Err(w.fail_here(
-            exit::REFUSED,
-            "RTNETLINK answers: Operation not supported".into(),
-            "ports are added in the configuration ([port.NAME], then \"duet reload\"), tunnels with \"duet tunnel add\"".into(),
-        )),
+        () if w.matches(&["add"]) => match super::tunnel::parse_link_add(w)? {
+            Some(t) => Ok(Command::Tunnel(super::TunnelCommand::Add(Box::new(t)))),
+            None => Err(w.fail_here(
+                exit::REFUSED,
+                "RTNETLINK answers: Operation not supported".into(),
+                "ports are added in the configuration ([port.NAME], then \"duet reload\"), tunnels with \"duet tunnel add\""
+                    .into(),
+            )),
+        },
         () if w.matches(&["set", "change"]) => parse_set(w),
         () if w.matches(&["replace"]) => Err(w.unsupported()),
         () if w.matches(&["delete"]) => Err(w.fail_here(

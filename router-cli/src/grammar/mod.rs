@@ -6,6 +6,7 @@
 mod addr;
 mod failure;
 pub(crate) mod inspect;
+mod join;
 mod link;
 mod names;
 mod neigh;
@@ -117,6 +118,8 @@ pub enum AddrCommand {
 pub enum TunnelCommand {
     /// add.
     Add(Box<TunnelSpec>),
+    /// add NAME broker URL; the key is in the file.
+    Join(Box<crate::control::JoinSpec>, std::path::PathBuf),
     /// change: what was not said stays.
     Change(Box<crate::control::TunnelChange>),
     /// del NAME.
@@ -219,6 +222,7 @@ pub const OWN: &[&str] = &[
     "check",
     "demo",
     "bench",
+    "broker",
     "reload",
     "monitor",
     "top",

@@ -20,8 +20,8 @@ pub fn usage(object: Option<Object>) -> &'static str {
 const GENERAL: &str = "\
 Usage: duet [ OPTIONS ] OBJECT { COMMAND | help }
        duet [ -force ] -batch FILE
-       duet { run | shell | check | reload | explain | trace | capture | monitor | top |
-              doctor | graph | stats | drops | version } ...   (duet --help)
+       duet { run | shell | check | reload | broker | explain | trace | capture |
+              monitor | top | doctor | graph | stats | drops | version } ...   (duet --help)
 where  OBJECT := { address | link | neighbor | nexthop | route | rule | translate |
                    tunnel }
        OPTIONS := { -4 | -6 | -f[amily] { inet | inet6 } | -j[son] | -p[retty] |
@@ -71,9 +71,21 @@ SCOPE := { host | link | global }";
 
 const TUNNEL: &str = "\
 Usage: duet tunnel { add | change | del | show } [ NAME ]
-       [ mode { sit | 6in4 | ipv6/ip } ] [ remote ADDRESS ] [ local ADDRESS ]
-       [ ttl { 1..255 | inherit } ] [ tos { inherit | 00..fe } ]
-       [ [no]pmtudisc ] [ dev PORT ]";
+       [ mode MODE ] [ remote { ADDRESS | NAME } ] [ local ADDRESS | local-dev DEVICE ]
+       [ ttl { 1..255 | inherit } ] [ tos { inherit | 00..fe } ] [ mtu NUMBER ]
+       [ [no]pmtudisc ] [ dev PORT ]
+       [ encaplimit { 0..255 | none } ] [ flowlabel { auto | inherit | 00000..fffff } ]
+       [ [i|o]key NUMBER ] [ [i|o]seq ] [ [i|o]csum ]
+       [ encap { fou | gue | none } encap-dport PORT [ encap-sport { PORT | auto } ]
+         [ encap-port PORT ] [ [no]encap-csum ] ]
+       [ 6rd-prefix PREFIX [ 6rd-relay_prefix PREFIX ] [ 6rd-br ADDRESS ] ] [ allow-6to4 ]
+       [ allowed PREFIX ] ... [ rate PACKETS-PER-SECOND ]
+       [ keepalive ADDRESS [ interval MILLISECONDS ] [ retries N ] [ hold N ] ]
+       duet tunnel add NAME broker URL user USER key-file FILE
+       [ prefix { 48 | 64 | none } ] [ lan PORT ] [ dev PORT ] [ local ADDRESS ] [ nodefault ]
+       duet link add NAME type { sit | ipip | gre | ip6tnl | ip6gre } ...
+MODE := { 6in4 | sit | 4in6 | ipip6 | 6in6 | ip6ip6 | any-in-6 | 4in4 | ipip | any-in-4 | any |
+          gre | gre6 | ip6gre | 6rd | 6to4 }";
 
 const NEXTHOP: &str = "\
 Usage: duet nexthop { list | flush } [ id ID ] [ dev PORT ] [ groups ] [ proto PROTO ]

@@ -31,6 +31,11 @@ impl<'a> Words<'a> {
         self.words.get(self.next).copied()
     }
 
+    /// The words behind the current one.
+    pub fn rest(&self) -> &'a [&'a str] {
+        self.words.get(self.next..).unwrap_or_default()
+    }
+
     /// Index of the current word.
     pub fn here(&self) -> usize {
         self.next.saturating_sub(1)

@@ -310,7 +310,14 @@ fn addr() -> Node {
 
 fn tunnel() -> Node {
     let spec = [
-        key("mode", words(&["6in4", "sit", "ipv6/ip"]), "what is carried in what"),
+        key(
+            "mode",
+            words(&[
+                "6in4", "4in6", "6in6", "any-in-6", "4in4", "any-in-4", "gre", "gre6", "6rd", "6to4", "sit", "ipip",
+                "ipip6", "ip6ip6", "ip6gre", "any",
+            ]),
+            "what is carried in what",
+        ),
         key("local", Value::Address, "the outer source address"),
         key("remote", Value::Address, "the outer destination address"),
         key("ttl", Value::Text("1..255|inherit".into()), "the outer TTL"),
@@ -318,6 +325,25 @@ fn tunnel() -> Node {
         flag("pmtudisc", "the outer packet is never fragmented on its way"),
         flag("nopmtudisc", "the outer packet may be fragmented"),
         key("dev", Value::Port, "the port that carries it"),
+        key("broker", Value::Text("URL".into()), "get it from this tunnel broker"),
+        key("user", Value::Text("NAME".into()), "the account there"),
+        key("key-file", Value::Text("FILE".into()), "the file with its password"),
+        key("prefix", words(&["48", "64", "none"]), "the prefix to ask for"),
+        key("lan", Value::Port, "the port that gets the first /64"),
+        flag("nodefault", "no default route through it"),
+        key("mtu", Value::Text("68..65515".into()), "the inner MTU"),
+        key("local-dev", Value::Port, "the port or device whose address is the outer source"),
+        key("encaplimit", Value::Text("0..255|none".into()), "how many tunnels may be added around it"),
+        key("flowlabel", words(&["auto", "inherit"]), "the outer flow label"),
+        key("key", Value::Text("0..4294967295".into()), "GRE key of both directions"),
+        flag("seq", "GRE sequence numbers in both directions"),
+        flag("csum", "GRE checksums in both directions"),
+        key("encap", words(&["fou", "gue", "none"]), "the same packets in UDP"),
+        key("encap-dport", Value::Text("1..65535".into()), "the peer's UDP port"),
+        key("encap-sport", Value::Text("1..65535|auto".into()), "the UDP source port"),
+        key("allowed", Value::Prefix, "an inner source prefix that may come out"),
+        key("rate", Value::Text("1..4294967295".into()), "packets per second from the peer"),
+        key("keepalive", Value::Address, "an address behind it that is asked whether it lives"),
     ];
     let change = |word: &str, help: &str| Node::new(word, help).arg(Value::Tunnel).keys(&spec);
     Node::new("tunnel", "Tunnels").alias(&["tunl"]).complete().sub(vec![

@@ -157,6 +157,14 @@ impl Edit<'_> {
         let header = self.memory.lines().header(entry);
         let present = self.memory.records.get(record);
         self.added = i32::from(self.change.stays) - i32::from(there);
+        let (level, answer) = (i.ilog2(), self.change.entry & !LEAF);
+        if self.change.stays && answer < SMALL && (level == 8 || !any_below(i, level, &present)) {
+            let (start, width) = ((i << (8 - level)) - 256, 1 << (8 - level));
+            if self.memory.lines().set_run(entry, start, start + width, answer) {
+                self.mark(record, i, !there);
+                return Ok(entry);
+            }
+        }
         self.own(entry, header, i, &present, depth, there != self.change.stays)
     }
 

@@ -178,6 +178,32 @@ impl Lines {
         entry_of(self.reader(), node, value(self.reader(), place(self.reader(), node, u32::from(slot))))
     }
 
+    /// Gives the slots from `start` to before `end` another small answer by a single store, if they are a run of their own
+    /// and stay one. That is what a replaced route comes to, most times.
+    pub(super) fn set_run(&self, link: u32, start: usize, end: usize, answer: u32) -> bool {
+        if link & DENSE != 0 {
+            return false;
+        }
+        let (node, reader) = (link & INDEX, self.reader());
+        let begins = |slot: usize| {
+            let (part, bit) = bit_of(slot);
+            self.word(node as usize + part).load(Relaxed) & bit != 0
+        };
+        if (start > 0 && !begins(start)) || (end < 256 && !begins(end)) {
+            return false;
+        }
+        let at = place(reader, node, start as u32);
+        if end - start > 1 && place(reader, node, end as u32 - 1) != at {
+            return false;
+        }
+        let joins = (start > 0 && value(reader, at - 1) == answer) || (end < 256 && value(reader, at + 1) == answer);
+        if joins || value(reader, at) >= SMALL {
+            return false;
+        }
+        self.set_value(at, answer);
+        true
+    }
+
     /// What stands before a node that skips bytes.
     pub(super) fn header(&self, link: u32) -> Option<Header> {
         let node = link & INDEX;
@@ -218,15 +244,16 @@ impl Lines {
             return false;
         }
         let node = link & INDEX;
-        to.bits = self.bits(node);
+        // Word by word to where they stay: wider copies of words just written stall.
+        for (part, bits) in to.bits.iter_mut().enumerate() {
+            *bits = self.word(node as usize + part).load(Relaxed) & slots_mask(part);
+        }
         to.runs = runs_of(&to.bits);
         to.links = 0;
         let words = to.runs.div_ceil(VALUES);
-        for (i, values) in to.values.chunks_exact_mut(VALUES).take(words).enumerate() {
+        for (i, values) in to.values.as_chunks_mut::<VALUES>().0.iter_mut().take(words).enumerate() {
             let word = self.word(node as usize + HEAD + i).load(Relaxed);
-            for (j, v) in values.iter_mut().enumerate() {
-                *v = (word >> (16 * j)) as u16;
-            }
+            *values = [word as u16, (word >> 16) as u16, (word >> 32) as u16, (word >> 48) as u16];
         }
         if self.notes(node) & HAS_WIDE != 0 {
             for v in &mut to.values[..to.runs] {

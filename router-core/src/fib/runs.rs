@@ -1,7 +1,7 @@
 //! A node's runs taken apart, to be changed: what nearly all changes happen to. No list of 256 slots is made.
 
 use super::edit::{Bits, Slots, bit_of, starts};
-use super::node::{HEAD, LEAF, SMALL, VALUES, part_of, rank};
+use super::node::{HEAD, LEAF, SLOTS, SMALL, VALUES, part_of, rank};
 
 /// See the module. Links lie beside the values, in the order in which they came; a value from [`SMALL`] on is the place
 /// of one, and always a run of its own. Large answers do not occur.
@@ -66,6 +66,18 @@ impl Runs {
         self.bits[part] = if on { self.bits[part] | bit } else { self.bits[part] & !bit };
     }
 
+    /// No run begins in the slots from `start` to before `end`.
+    fn clear(&mut self, start: usize, end: usize) {
+        for (part, bits) in self.bits.iter_mut().enumerate() {
+            let base = part * SLOTS as usize;
+            let (from, to) = (start.max(base), end.min(base + SLOTS as usize));
+            if from < to {
+                // The highest bit is the first slot's.
+                *bits &= !(!0u64 >> (from - base)) | !0u64 >> (to - base);
+            }
+        }
+    }
+
     /// Gives the slots from `start` to before `end` a value.
     pub(super) fn fill(&mut self, start: usize, end: usize, value: u16) {
         let keep = if start == 0 { 0 } else { self.run(start - 1) + 1 };
@@ -85,9 +97,7 @@ impl Runs {
             self.values[keep] = value;
         }
         self.runs = self.runs + to - from;
-        for slot in start.max(1)..end {
-            self.set(slot, false);
-        }
+        self.clear(start.max(1), end);
         if start > 0 {
             self.set(start, !joins_left);
         }
@@ -110,7 +120,8 @@ impl Runs {
 
     /// Four values from the i-th word on.
     pub(super) fn word(&self, i: usize) -> u64 {
-        self.values[i * VALUES..i * VALUES + VALUES].iter().rev().fold(0, |w, v| w << 16 | u64::from(*v))
+        let [a, b, c, d] = self.values.as_chunks::<VALUES>().0[i];
+        u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32 | u64::from(d) << 48
     }
 
     /// All slots.

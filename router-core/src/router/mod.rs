@@ -14,7 +14,7 @@ mod vrfs;
 
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo};
+pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo, check_tunnel_spec};
 pub use vrfs::VrfError;
 
 use crate::addr::MacAddr;
@@ -215,7 +215,7 @@ impl Router {
     /// work before it calls again.
     pub fn commit(&mut self, now: Instant, publish: &mut dyn FnMut(&Arc<Tables>)) -> bool {
         self.refresh_tunnels(now);
-        self.follow_ports(now);
+        self.follow_addresses(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
             self.changed = false;

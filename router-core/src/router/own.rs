@@ -13,7 +13,7 @@ use std::sync::Arc;
 impl Router {
     /// Sends what is due about own addresses.
     pub(super) fn announce(&mut self, now: Instant, out: &mut Outbox) {
-        self.follow_ports(now);
+        self.follow_addresses(now);
         let mut events = Vec::new();
         self.own.poll(now, &self.settings.neighbor, &mut events);
         self.changed |= self.ports.set_tentative(self.own.tentative());
@@ -36,7 +36,7 @@ impl Router {
     }
 
     /// Takes up ports and addresses that are new, before anybody may use them.
-    pub(super) fn follow_ports(&mut self, now: Instant) {
+    pub(super) fn follow_addresses(&mut self, now: Instant) {
         if std::mem::take(&mut self.own_stale) {
             self.own.follow(now, &self.settings.neighbor, &self.ports);
             self.adverts.follow(now, &self.settings.adverts, &self.ports);

@@ -88,9 +88,13 @@ pub enum Outer {
 }
 
 impl Outer {
-    /// From a tunnel's parameters. None unless both ends are of the mode's family.
+    /// From a tunnel's parameters. None unless both ends are known and of the mode's family.
     pub fn of(facts: &EncapFacts) -> Option<Outer> {
         let shape = facts.mode.shape();
+        let open = shape.peer == Peer::Configured && facts.remote.is_unspecified();
+        if open || facts.local.is_unspecified() {
+            return None;
+        }
         let base = Base::of(facts)?;
         let options = &facts.options;
         let plain = shape.between == Between::Nothing && shape.peer == Peer::Configured && options.udp.is_none();

@@ -159,6 +159,26 @@ pub struct TunnelOptions {
 }
 
 impl TunnelOptions {
+    /// Takes over everything that `said` says: what is not there stays.
+    pub fn merge(&mut self, said: &TunnelOptions) {
+        fn take<T: Default + PartialEq + Clone>(to: &mut T, from: &T) {
+            if *from != T::default() {
+                to.clone_from(from);
+            }
+        }
+        take(&mut self.allowed, &said.allowed);
+        take(&mut self.encaplimit, &said.encaplimit);
+        take(&mut self.flowlabel, &said.flowlabel);
+        take(&mut self.gre, &said.gre);
+        take(&mut self.udp, &said.udp);
+        take(&mut self.sixrd, &said.sixrd);
+        take(&mut self.rate, &said.rate);
+        take(&mut self.keepalive, &said.keepalive);
+        take(&mut self.local_dev, &said.local_dev);
+        take(&mut self.remote_name, &said.remote_name);
+        self.allow_6to4 |= said.allow_6to4;
+    }
+
     /// Whether outer packets carry an encapsulation limit.
     pub fn has_limit(&self, outer: crate::addr::Family) -> bool {
         outer == crate::addr::Family::Inet6 && self.encaplimit.is_some() && self.udp.is_none()

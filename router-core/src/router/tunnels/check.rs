@@ -68,18 +68,22 @@ pub enum TunnelError {
     Value(&'static str),
 }
 
+/// What can be said of a tunnel without knowing the others.
+pub fn check_tunnel_spec(spec: &TunnelSpec) -> Result<(), TunnelError> {
+    check_ends(spec)?;
+    check_options(spec)?;
+    let (least, most) = (spec.mode.shape().least_mtu(), 65_535 - spec.overhead());
+    match spec.mtu.filter(|mtu| !(least..=most).contains(mtu)) {
+        Some(mtu) => Err(TunnelError::Mtu { mtu, least, most }),
+        None => Ok(()),
+    }
+}
+
 impl Router {
     /// Checks a tunnel, and says by what its packets are found. `own` is the tunnel itself, when it is there already.
     pub(super) fn check_tunnel(&self, spec: &TunnelSpec, own: Option<PortId>) -> Result<Keys, TunnelError> {
-        check_ends(spec)?;
-        check_options(spec)?;
+        check_tunnel_spec(spec)?;
         let shape = spec.mode.shape();
-        let (least, most) = (shape.least_mtu(), 65_535 - spec.overhead());
-        if let Some(mtu) = spec.mtu
-            && !(least..=most).contains(&mtu)
-        {
-            return Err(TunnelError::Mtu { mtu, least, most });
-        }
         if let Some(dev) = &spec.dev
             && (*dev == spec.name || !self.port_names.contains_key(dev))
         {
@@ -87,7 +91,13 @@ impl Router {
         }
         let table = spec.underlay_table.unwrap_or_default();
         let udp = [protocol::UDP];
-        let hears = if spec.options.udp.is_some() { &udp[..] } else { shape.hears };
+        // Without both ends nobody is the peer yet.
+        let open = spec.local.is_unspecified() || shape.peer == Peer::Configured && spec.remote.is_unspecified();
+        let hears = match &spec.options.udp {
+            _ if open => &[],
+            Some(_) => &udp[..],
+            None => shape.hears,
+        };
         let mut keys = Keys::new();
         for proto in hears {
             let key = DecapKey { proto: *proto, table, local: spec.local, remote: spec.remote };
@@ -104,8 +114,13 @@ impl Router {
 fn check_ends(spec: &TunnelSpec) -> Result<(), TunnelError> {
     let shape = spec.mode.shape();
     let derived = shape.peer == Peer::Derived;
-    let ends = if derived { &[spec.local][..] } else { &[spec.local, spec.remote] };
-    for addr in ends.iter().copied() {
+    let o = &spec.options;
+    let ends = [(spec.local, o.local_dev.is_some()), (spec.remote, o.remote_name.is_some() || derived)];
+    for (addr, found) in ends {
+        // Not known yet.
+        if found && addr.is_unspecified() {
+            continue;
+        }
         if Family::of(&addr) != shape.outer {
             let family = if shape.outer == Family::Inet { "IPv4" } else { "IPv6" };
             return Err(TunnelError::Family { mode: shape.name, family, addr });
@@ -125,7 +140,7 @@ fn check_ends(spec: &TunnelSpec) -> Result<(), TunnelError> {
     if derived && !spec.remote.is_unspecified() {
         return Err(TunnelError::NotForMode { option: "remote", mode: shape.name });
     }
-    if spec.local == spec.remote {
+    if spec.local == spec.remote && !spec.local.is_unspecified() {
         return Err(TunnelError::Endpoint(spec.remote));
     }
     Ok(())

@@ -5,7 +5,7 @@ mod icmp;
 mod keepalive;
 mod mtu;
 
-pub use check::TunnelError;
+pub use check::{TunnelError, check_tunnel_spec};
 pub use keepalive::Life;
 pub use mtu::{LearnedMtu, MtuCause};
 
@@ -75,6 +75,7 @@ impl Tunnels {
         }
         if let Some(port) = &tunnel.spec.options.local_dev {
             self.followers.entry(port.clone()).or_default().insert(id);
+            self.moved_ports.insert(port.clone());
         }
         if let Some(l) = &tunnel.learned {
             self.expiry.insert((l.until, id));
@@ -191,12 +192,15 @@ impl Router {
         old.keys.iter().for_each(|k| self.decap.remove(k));
         // The link-local address carries the outer one (RFC 4213 3.7).
         let (was, is) = (link_local_of(&old.spec), link_local_of(&spec));
-        if let (Some(was), true, Ok(mut info)) = (was, was != is, self.port(id))
-            && let Some(i) = info.addrs.iter().position(|a| *a == was)
+        if was != is
+            && let Ok(mut info) = self.port(id)
         {
-            info.addrs.remove(i);
-            info.addrs.extend(is);
-            self.put(info);
+            let before = info.addrs.len();
+            info.addrs.retain(|a| Some(*a) != was);
+            if info.addrs.len() < before || !info.addrs.iter().any(is_link_local) {
+                info.addrs.extend(is);
+                self.put(info);
+            }
         }
         if spec.options.keepalive.is_none() {
             self.revive(now, id);
@@ -314,6 +318,7 @@ impl Router {
 fn link_local_of(spec: &TunnelSpec) -> Option<IpNet> {
     let id = match spec.local {
         _ if !spec.mode.shape().carries.family(Family::Inet6) => return None,
+        a if a.is_unspecified() => return None,
         IpAddr::V4(a) => u64::from(a.to_bits()),
         IpAddr::V6(a) => a.to_bits() as u64,
     };

@@ -1,0 +1,221 @@
+//! What the router has to know of the tunnels: a tunnel port for each that has an endpoint, routes of its prefixes to it,
+//! and an "unreachable" route of each whole pool, so that nothing of it ever leaves by the default route.
+//!
+//! A changed endpoint is make before break: a second tunnel port to the new endpoint is made, the routes move to it in
+//! the same turn of the router's control thread, and the old port is still heard for a while.
+
+use super::model::{Mode, Tunnel};
+use crate::config::BrokerPlan;
+use crate::control::{AddrSpec, Answer, Backend, Op, TunnelInfo, WireError};
+use crate::grammar::{Command, TunnelCommand, parse_command, parse_route_line};
+use ipnet::{IpNet, Ipv6Net};
+use router_core::counters::PortTotals;
+use router_core::spec::TunnelSpec;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Metric of the "unreachable" routes: behind everything else.
+const LAST: &str = "4294967295";
+
+/// The tunnel ports of one tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Line {
+    /// The one that is used, and its other end.
+    current: Option<(String, (IpAddr, u16))>,
+    /// The one before, and until when it is heard.
+    old: Option<(String, Instant)>,
+}
+
+/// See the module.
+pub struct Plumb {
+    router: Arc<dyn Backend>,
+    plan: BrokerPlan,
+    lines: Mutex<BTreeMap<u32, Line>>,
+}
+
+fn words(line: &str) -> Vec<&str> {
+    line.split_whitespace().collect()
+}
+
+/// The operation behind words of the command line.
+fn route(verb: fn(Box<router_core::spec::RouteSpec>) -> Op, line: &str) -> Result<Op, WireError> {
+    let spec = parse_route_line(&words(line), None).map_err(|e| WireError::new("invalid", e.line, ""))?;
+    Ok(verb(Box::new(spec)))
+}
+
+/// A tunnel as `tunnel add` would make it.
+pub fn tunnel_spec(line: &str) -> Result<TunnelSpec, WireError> {
+    match parse_command(&words(line), None) {
+        Ok(Command::Tunnel(TunnelCommand::Add(spec))) => Ok(*spec),
+        Ok(_) => Err(WireError::new("invalid", format!("not a tunnel: {line}"), "")),
+        Err(e) => Err(WireError::new("invalid", e.line, e.hint.unwrap_or_default())),
+    }
+}
+
+/// Several operations in one turn of the control thread; the first refusal is told.
+pub fn all(router: &dyn Backend, ops: Vec<Op>) -> Result<(), WireError> {
+    match router.call(Op::Batch { ops, force: false, chain: false })? {
+        Answer::Batch(result) => match result.failed.into_iter().next() {
+            Some(f) => Err(f.error),
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+impl Plumb {
+    /// A router without any of the tunnels.
+    pub fn new(router: Arc<dyn Backend>, plan: BrokerPlan) -> Self {
+        Plumb { router, plan, lines: Mutex::default() }
+    }
+
+    /// Modes that this router and this configuration can do.
+    pub fn modes(&self) -> Vec<Mode> {
+        let mut modes = Vec::new();
+        if self.plan.endpoint.is_some() {
+            modes.push(Mode::SixInFour);
+        }
+        modes
+    }
+
+    /// The server's end.
+    pub fn server(&self, mode: Mode) -> Option<IpAddr> {
+        match mode {
+            Mode::SixInFour | Mode::SixInUdp => self.plan.endpoint.map(IpAddr::V4),
+            Mode::FourInSix => self.plan.endpoint6.map(IpAddr::V6),
+        }
+    }
+
+    /// The "unreachable" routes.
+    pub fn start(&self) -> Result<(), WireError> {
+        let pools = self.plan.prefixes.iter().chain(&self.plan.subnets).copied();
+        let ops = std::iter::once(IpNet::V6(self.plan.links))
+            .chain(pools)
+            .map(|net| route(Op::RouteReplace, &format!("unreachable {net} metric {LAST}")))
+            .collect::<Result<_, _>>()?;
+        all(&*self.router, ops)
+    }
+
+    /// Takes the "unreachable" routes and everything else back.
+    pub fn stop(&self) {
+        let ids: Vec<u32> = self.lines().keys().copied().collect();
+        for id in ids {
+            self.forget(id);
+        }
+        for net in std::iter::once(IpNet::V6(self.plan.links))
+            .chain(self.plan.prefixes.iter().chain(&self.plan.subnets).copied())
+        {
+            if let Ok(op) = route(Op::RouteDelete, &format!("unreachable {net} metric {LAST}")) {
+                let _ = self.router.call(op);
+            }
+        }
+    }
+
+    fn lines(&self) -> std::sync::MutexGuard<'_, BTreeMap<u32, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the router do what the tunnel says.
+    pub fn set(&self, t: &Tunnel) -> Result<(), WireError> {
+        let mut lines = self.lines();
+        let line = lines.entry(t.id).or_default();
+        let Some(endpoint) = t.endpoint else {
+            drop(lines);
+            self.forget(t.id);
+            return Ok(());
+        };
+        let end = (endpoint, t.port.unwrap_or(0));
+        if line.current.as_ref().is_some_and(|(_, at)| *at == end) {
+            return Ok(());
+        }
+        let names = [format!("tb{}", t.id), format!("tb{}b", t.id)];
+        let name = match &line.current {
+            Some((used, _)) if *used == names[0] => names[1].clone(),
+            _ => names[0].clone(),
+        };
+        let Some(local) = self.server(t.mode) else {
+            return Err(WireError::new("invalid", format!("no endpoint for {} tunnels", t.mode.name()), ""));
+        };
+        let mut text = format!("tunnel add {name} mode {} remote {endpoint} local {local}", t.mode.name());
+        if let Some(dev) = &self.plan.dev {
+            text += &format!(" dev {dev}");
+        }
+        let spec = tunnel_spec(&text)?;
+        let mut ops = Vec::new();
+        // Two changes in quick succession: the port before the last one is still there.
+        if let Some((old, _)) = line.old.take() {
+            ops.push(Op::TunnelDelete(old));
+        }
+        ops.push(Op::TunnelAdd(Box::new(spec)));
+        let own = IpNet::from(IpAddr::V6(t.server_inner()));
+        ops.push(Op::AddrReplace(AddrSpec { dev: "lo".into(), addr: own }));
+        for net in t.sources() {
+            ops.push(route(Op::RouteReplace, &format!("{net} dev {name}"))?);
+        }
+        let result = all(&*self.router, ops);
+        if let Err(e) = result {
+            // What was done of it before the refusal.
+            let _ = self.router.call(Op::TunnelDelete(name));
+            return Err(e);
+        }
+        line.old = line.current.take().map(|(old, _)| (old, Instant::now() + self.plan.overlap));
+        line.current = Some((name, end));
+        Ok(())
+    }
+
+    /// Takes a tunnel out of the router.
+    pub fn forget(&self, id: u32) {
+        let Some(line) = self.lines().remove(&id) else { return };
+        for name in line.current.map(|(n, _)| n).into_iter().chain(line.old.map(|(n, _)| n)) {
+            if let Err(e) = self.router.call(Op::TunnelDelete(name)) {
+                tracing::warn!(tunnel = id, "cannot remove a tunnel: {}", e.line);
+            }
+        }
+    }
+
+    /// Takes a tunnel's server address away, after [`Plumb::forget`].
+    pub fn forget_address(&self, link: &Ipv6Net) {
+        let addr = IpNet::from(IpAddr::V6(std::net::Ipv6Addr::from_bits(link.network().to_bits() | 1)));
+        let _ = self.router.call(Op::AddrDelete(AddrSpec { dev: "lo".into(), addr }));
+    }
+
+    /// Removes old ports whose time has come.
+    pub fn tidy(&self, now: Instant) {
+        for (id, line) in self.lines().iter_mut() {
+            if let Some((name, _)) = line.old.take_if(|(_, until)| *until <= now)
+                && let Err(e) = self.router.call(Op::TunnelDelete(name))
+            {
+                tracing::warn!(tunnel = id, "cannot remove the old end of a tunnel: {}", e.line);
+            }
+        }
+    }
+
+    /// The port that carries a tunnel now.
+    pub fn dev(&self, id: u32) -> Option<String> {
+        self.lines().get(&id)?.current.as_ref().map(|(name, _)| name.clone())
+    }
+
+    /// The counters of a tunnel's port.
+    pub fn totals(&self, id: u32) -> PortTotals {
+        let Some(dev) = self.dev(id) else { return PortTotals::default() };
+        match self.router.call(Op::TunnelShow(Some(dev))) {
+            Ok(Answer::Tunnels(list)) => list.first().map(|t: &TunnelInfo| t.totals).unwrap_or_default(),
+            _ => PortTotals::default(),
+        }
+    }
+
+    /// Packets received by every tunnel that is up.
+    pub fn received(&self) -> BTreeMap<u32, u64> {
+        let by_name: BTreeMap<String, u32> =
+            self.lines().iter().filter_map(|(id, l)| Some((l.current.as_ref()?.0.clone(), *id))).collect();
+        match self.router.call(Op::TunnelShow(None)) {
+            Ok(Answer::Tunnels(list)) => {
+                let known = list.iter().filter_map(|t| Some((*by_name.get(&t.tunnel.name)?, t.totals.rx_packets)));
+                known.collect()
+            }
+            _ => BTreeMap::new(),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The Tunnel Setup Protocol (RFC 5572), over TCP and UDP.
+//!
+//! * [`wire`]: lines, lengths, the header over UDP
+//! * [`auth`]: ANONYMOUS, PLAIN, DIGEST-MD5
+//! * [`xml`]: the documents
+//! * [`session`]: the conversation, without any I/O: what comes in, what goes out, what to ask the broker
+//! * [`serve`]: sockets
+
+mod auth;
+mod serve;
+mod session;
+#[cfg(test)]
+mod tests;
+mod wire;
+mod xml;
+
+pub use serve::{Desk, serve_tcp, serve_udp};

@@ -1,0 +1,231 @@
+//! Conversations of real clients, byte for byte, and of those that keep to nothing.
+
+use super::serve::Desk;
+use super::session::{Next, Talk};
+use crate::broker::model::ANONYMOUS;
+use crate::broker::testing::{Bench, recording, run};
+use proptest::prelude::*;
+use std::net::SocketAddr;
+
+const PEER: &str = "192.0.2.2:40000";
+
+fn peer() -> SocketAddr {
+    PEER.parse().unwrap()
+}
+
+async fn say(talk: &mut Talk, b: &Bench, bytes: &[u8]) -> (String, Next) {
+    let (out, next) = talk.feed(bytes, &b.web).await;
+    (String::from_utf8(out).unwrap(), next)
+}
+
+fn document(text: &str) -> Vec<u8> {
+    super::wire::with_length(text)
+}
+
+const CREATE: &str = "<tunnel action=\"create\" type=\"v6v4\" proxy=\"no\">\r\n <client>\r\n  <address type=\"ipv4\">192.0.2.2</address>\r\n  \
+    <keepalive interval=\"5\">\r\n    <address type=\"ipv6\">::</address>\r\n  </keepalive>\r\n </client>\r\n</tunnel>\r\n";
+
+#[test]
+fn anonymous() {
+    run(async {
+        let b = Bench::new();
+        let mut t = Talk::new(peer(), false);
+        let (caps, _) = say(&mut t, &b, b"VERSION=2.0.2\r\n").await;
+        assert_eq!(caps, "CAPABILITY TUNNEL=V6V4 AUTH=ANONYMOUS AUTH=PLAIN AUTH=DIGEST-MD5\r\n");
+        assert_eq!(say(&mut t, &b, b"AUTHENTICATE ANONYMOUS\r\n\0").await.0, "200 Success\r\n");
+        let (reply, _) = say(&mut t, &b, &document(CREATE)).await;
+        let (head, body) = reply.split_once("\r\n").unwrap();
+        assert_eq!(head, format!("Content-length: {}", body.len()));
+        let (status, xml) = body.split_once("\r\n").unwrap();
+        assert_eq!(status, "200 Success");
+        assert_eq!(
+            xml,
+            "<tunnel action=\"info\" type=\"v6v4\" lifetime=\"604800\"><server><address type=\"ipv4\">192.0.2.1</address>\
+             <address type=\"ipv6\">2001:db8:7::1</address></server><client><address type=\"ipv4\">192.0.2.2</address>\
+             <address type=\"ipv6\">2001:db8:7::2</address><address type=\"dn\">t10001.lab.example</address><dns_server>\
+             <address type=\"ipv6\">2001:db8:7::53</address></dns_server><keepalive interval=\"30\"><address type=\"ipv6\">\
+             2001:db8:7::1</address></keepalive></client></tunnel>\r\n"
+        );
+        let accept = document("<tunnel action=\"accept\"></tunnel>\r\n");
+        assert_eq!(say(&mut t, &b, &accept).await, (String::new(), Next::Go));
+        assert_eq!(b.tunnels(), [("tb10001".to_owned(), "192.0.2.2".to_owned())]);
+        // The same client again: the same tunnel.
+        let mut t = Talk::new(peer(), false);
+        say(&mut t, &b, b"VERSION=2.0.0\r\nAUTHENTICATE ANONYMOUS\r\n").await;
+        assert!(say(&mut t, &b, &document(CREATE)).await.0.contains("2001:db8:7::2"));
+        assert_eq!(b.web.service.store.tunnels_of(ANONYMOUS).unwrap().len(), 1);
+        // What it does not want is taken back only if it was made just now.
+        let gone = document("<tunnel action=\"delete\"></tunnel>\r\n");
+        assert!(say(&mut t, &b, &gone).await.0.ends_with("200 Success\r\n"));
+        assert!(b.tunnels().is_empty());
+    });
+}
+
+#[test]
+fn plain_with_a_prefix() {
+    run(async {
+        let b = Bench::new();
+        let mut t = Talk::new(peer(), false);
+        say(&mut t, &b, b"VERSION=2.0.2\r\n").await;
+        assert_eq!(say(&mut t, &b, b"AUTHENTICATE PLAIN\r\n").await.0, "");
+        assert_eq!(say(&mut t, &b, b"\0\0joe\0secret\r\n").await.0, "200 Success\r\n");
+        let with =
+            CREATE.replace(" </client>", "  <router>\r\n   <prefix length=\"56\"/>\r\n  </router>\r\n </client>");
+        let (reply, _) = say(&mut t, &b, &document(&with)).await;
+        assert!(reply.contains("<router><prefix length=\"48\">2001:db8:7000::</prefix></router>"), "{reply}");
+        let too_much = CREATE.replace(" </client>", "<router><prefix length=\"32\"/></router></client>");
+        let (reply, _) = say(&mut t, &b, &document(&too_much)).await;
+        assert!(reply.ends_with("507 Requested prefix length cannot be assigned\r\n"), "{reply}");
+        let other = CREATE.replace("v6v4", "v9v9");
+        assert!(say(&mut t, &b, &document(&other)).await.0.ends_with("303 Unsupported tunnel type\r\n"));
+        // From elsewhere: the same tunnel moves.
+        let mut t = Talk::new("198.51.100.4:1".parse().unwrap(), false);
+        say(&mut t, &b, b"VERSION=2.0.2\r\nAUTHENTICATE PLAIN\r\n\0joe\0secret\r\n").await;
+        let (reply, _) = say(&mut t, &b, &document(&with)).await;
+        assert!(reply.contains("2001:db8:7000::") && reply.contains("198.51.100.4"), "{reply}");
+        assert_eq!(b.web.service.store.tunnels_of("joe").unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn refusals() {
+    run(async {
+        let b = Bench::with(|p| (p.anonymous, p.digest_md5) = (false, false));
+        let mut t = Talk::new(peer(), false);
+        assert_eq!(say(&mut t, &b, b"VERSION=1.0\r\n").await, ("302 Unsupported client version\r\n".into(), Next::End));
+        let mut t = Talk::new(peer(), false);
+        assert_eq!(say(&mut t, &b, b"VERSION=2.0.2\r\n").await.0, "CAPABILITY TUNNEL=V6V4 AUTH=PLAIN\r\n");
+        for way in ["ANONYMOUS", "DIGEST-MD5", "PASSDSS-3DES-1"] {
+            let (reply, _) = say(&mut t, &b, format!("AUTHENTICATE {way}\r\n").as_bytes()).await;
+            assert_eq!(reply, "300 Authentication failed\r\n", "{way}");
+        }
+        // Three tries, then it is over.
+        assert_eq!(say(&mut t, &b, b"AUTHENTICATE PLAIN\r\n\0joe\0secret\r\n").await.0, "");
+        let mut t = Talk::new(peer(), false);
+        say(&mut t, &b, b"VERSION=2.0.2\r\nAUTHENTICATE PLAIN\r\n").await;
+        assert_eq!(say(&mut t, &b, b"\0joe\0wrong\r\n").await.0, "300 Authentication failed\r\n");
+        let mut t = Talk::new(peer(), false);
+        let (reply, next) = say(&mut t, &b, &[b'x'; 30_000]).await;
+        assert!(reply.contains("500 Invalid") && next == Next::End);
+        assert!(b.tunnels().is_empty());
+    });
+}
+
+/// The client's side of a recording, in the pieces that the other side waits for.
+fn pieces(name: &str) -> Option<Vec<u8>> {
+    recording(&format!("tsp/{name}-client.bin"))
+}
+
+#[test]
+fn recorded_over_tcp() {
+    run(async {
+        for name in ["tcp-anonymous-v6v4", "tcp-plain-router"] {
+            let Some(bytes) = pieces(name) else { return };
+            // However the network cuts it.
+            for size in [1, 7, 100, 10_000] {
+                let b = Bench::new();
+                let mut t = Talk::new(peer(), false);
+                let mut all = String::new();
+                for piece in bytes.chunks(size) {
+                    all += &say(&mut t, &b, piece).await.0;
+                }
+                let good = all.matches("200 Success\r\n").count();
+                assert_eq!(good, 2, "{name} in pieces of {size}: {all}");
+                assert!(all.contains("<tunnel action=\"info\" type=\"v6v4\""), "{all}");
+                assert_eq!(b.tunnels().len(), 1);
+            }
+        }
+    });
+}
+
+/// Datagrams of a recording: a length of two bytes in front of each.
+fn datagrams(bytes: &[u8]) -> Vec<&[u8]> {
+    let (mut out, mut rest) = (Vec::new(), bytes);
+    while let Some((len, after)) = rest.split_first_chunk::<2>() {
+        let (one, next) = after.split_at(usize::from(u16::from_be_bytes(*len)));
+        out.push(one);
+        rest = next;
+    }
+    out
+}
+
+#[test]
+fn recorded_over_udp() {
+    run(async {
+        for name in ["udp-anonymous-v6v4", "udp-anonymous-v6anyv4"] {
+            let Some(bytes) = pieces(name) else { return };
+            let b = Bench::new();
+            let desk = Desk::new(b.web.clone());
+            let mut last = Vec::new();
+            let list = datagrams(&bytes);
+            assert_eq!(list.len(), 4);
+            for (i, d) in list.iter().enumerate() {
+                let answer = desk.datagram(peer(), d).await;
+                // A lost answer: the client repeats itself, and gets the same again.
+                assert_eq!(desk.datagram(peer(), d).await.is_some(), i < 4);
+                if let Some(answer) = answer {
+                    assert_eq!(answer[..8], d[..8], "the client's own number and time come back");
+                    last = answer;
+                }
+            }
+            assert!(
+                String::from_utf8_lossy(&last[8..]).contains("200 Success\r\n<tunnel action=\"info\" type=\"v6v4\"")
+            );
+            assert_eq!(b.tunnels().len(), 1);
+        }
+    });
+}
+
+/// Over UDP the proof is acknowledged by an empty message before success is said.
+#[test]
+fn digest_over_udp() {
+    run(async {
+        let b = Bench::new();
+        let mut t = Talk::new(peer(), true);
+        say(&mut t, &b, b"VERSION=2.0.2\r\n").await;
+        let (challenge, _) = say(&mut t, &b, b"AUTHENTICATE DIGEST-MD5\r\n\0").await;
+        let text = String::from_utf8(data_encoding::BASE64.decode(challenge.trim().as_bytes()).unwrap()).unwrap();
+        let nonce = text.split("nonce=\"").nth(1).unwrap().split('"').next().unwrap();
+        let md5 = |t: String| crate::broker::secret::md5_hex(t.as_bytes());
+        let answer = |password: &str| {
+            use md5::{Digest, Md5};
+            let ha1 = Md5::digest(format!("joe:lab.example:{password}"));
+            let a1 =
+                data_encoding::HEXLOWER.encode(&Md5::digest([&ha1[..], format!(":{nonce}:17").as_bytes()].concat()));
+            let a2 = md5("AUTHENTICATE:tsp/192.0.2.1".into());
+            let response = md5(format!("{a1}:{nonce}:00000001:17:auth:{a2}"));
+            let line = format!(
+                "username=\"joe\",realm=\"lab.example\",nonce=\"{nonce}\",nc=00000001,cnonce=\"17\",digest-uri=\"tsp/192.0.2.1\",response={response},qop=auth"
+            );
+            data_encoding::BASE64.encode(line.as_bytes()) + "\r\n"
+        };
+        let (proof, _) = say(&mut t, &b, answer("secret").as_bytes()).await;
+        assert!(proof.starts_with("cnNwYXV0aD0") && !proof.contains("200"), "{proof}");
+        assert_eq!(say(&mut t, &b, b"").await.0, "200 Success\r\n");
+        assert!(say(&mut t, &b, &document(CREATE)).await.0.contains("200 Success"));
+        assert_eq!(b.web.service.store.tunnels_of("joe").unwrap().len(), 1);
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #[test]
+    fn any_bytes(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..300), 1..6), udp in any::<bool>(), greet in any::<bool>()) {
+        run(async {
+            let b = bench();
+            let mut t = Talk::new(peer(), udp);
+            if greet {
+                t.feed(b"VERSION=2.0.2\r\nAUTHENTICATE ANONYMOUS\r\n", &b.web).await;
+            }
+            for p in &pieces {
+                if t.feed(p, &b.web).await.1 == Next::End { break }
+            }
+        });
+    }
+}
+
+/// One for all cases: making one takes hashes.
+fn bench() -> &'static Bench {
+    static BENCH: std::sync::OnceLock<Bench> = std::sync::OnceLock::new();
+    BENCH.get_or_init(Bench::new)
+}
