@@ -133,7 +133,7 @@ enum Sub {
     Explain(Words),
     /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
     Neigh(Words),
-    /// Ports and tunnels: show, set up|down|mtu
+    /// Ports and tunnels: show, set up|down|mtu|master|mark; VRFs: add, del
     Link(Words),
     /// Addresses of ports: show, add, replace, del, flush
     Addr(Words),
@@ -143,8 +143,10 @@ enum Sub {
     Translate(Words),
     /// Next-hop objects and groups: show, add, replace, del, get, flush
     Nexthop(Words),
-    /// The fixed policy rules: show
+    /// Policy rules: show, add, del, flush
     Rule(Words),
+    /// VRFs: show; made with "link add NAME type vrf table N", filled with "link set PORT master NAME"
+    Vrf(Words),
 }
 
 /// `duet run`.
@@ -373,6 +375,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Translate(w) => words_of("translate", w),
         Sub::Nexthop(w) => words_of("nexthop", w),
         Sub::Rule(w) => words_of("rule", w),
+        Sub::Vrf(w) => words_of("vrf", w),
     })
 }
 

@@ -119,6 +119,9 @@ pub struct RouteSpec {
     /// Preferred source address of packets that the router itself sends this way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub src: Option<IpAddr>,
+    /// The VRF whose table it is, by name, in place of `table`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
     /// Only for packets from this prefix (RFC 8678); None for all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpNet>,
@@ -146,6 +149,7 @@ impl RouteSpec {
             metric: None,
             proto: None,
             src: None,
+            vrf: None,
             from: None,
             mtu: None,
             hops: Vec::new(),

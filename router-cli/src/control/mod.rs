@@ -20,7 +20,7 @@ pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEve
 pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
-    StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, VersionInfo,
+    RuleDelete, StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, VersionInfo, VrfSpec,
 };
 pub(crate) use select::addr_scope;
 pub use select::{

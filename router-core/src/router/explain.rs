@@ -461,9 +461,10 @@ impl Teller<'_> {
                 Some(Object::Discard(r)) => (None, None, Some(r.name().to_owned())),
                 Some(Object::Plugin(p)) => (None, None, Some(p.forwarder.name().to_owned())),
                 Some(Object::Table(t)) => (None, self.router.vrf_of(*t).map(|v| v.id), None),
-                Some(Object::Group(_) | Object::Counted(_) | Object::Local | Object::Broadcast | Object::Sources(_)) | None => {
-                    (None, None, None)
-                }
+                Some(
+                    Object::Group(_) | Object::Counted(_) | Object::Local | Object::Broadcast | Object::Sources(_),
+                )
+                | None => (None, None, None),
             };
             Member { via, dev: dev.map(|d| self.name(d)), what, buckets, chosen: Some(id) == chosen }
         };

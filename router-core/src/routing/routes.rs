@@ -16,6 +16,19 @@ use ipnet::IpNet;
 impl Routing {
     /// Carries out one command.
     pub fn route(&mut self, op: RouteOp, spec: &RouteSpec) -> Result<(), RouteError> {
+        let named;
+        let spec = match &spec.vrf {
+            None => spec,
+            Some(vrf) => {
+                let table = self.facts.port_by_name(vrf).and_then(|p| self.facts.vrf(p.id));
+                let table = table.ok_or_else(|| RouteError::NoDevice(vrf.clone()))?;
+                if spec.table.is_some_and(|t| t != table) {
+                    return Err(RouteError::Invalid("\"vrf\" and \"table\" say two things"));
+                }
+                named = RouteSpec { table: Some(table), vrf: None, ..spec.clone() };
+                &named
+            }
+        };
         match op {
             RouteOp::Delete => self.delete(spec),
             _ => self.set_route(op, spec),

@@ -12,13 +12,7 @@ use crate::tables::Tables;
 impl Passes {
     /// Puts what the rules say in the place of what the tables of the packets' ports said.
     #[cold]
-    pub(super) fn ask_rules(
-        &mut self,
-        policy: &Policy,
-        batch: &[Frame],
-        port: &PortInfo,
-        tables: &Tables,
-    ) {
+    pub(super) fn ask_rules(&mut self, policy: &Policy, batch: &[Frame], port: &PortInfo, tables: &Tables) {
         for (lane, frame) in self.lanes.iter_mut().zip(batch) {
             let Some(family) = lane.family.filter(|f| policy.rules(*f)) else { continue };
             let ids = match family {
@@ -35,14 +29,7 @@ impl Passes {
 }
 
 /// What rules look at; None: the general path finds out.
-fn key(
-    lane: &Lane,
-    frame: &Frame,
-    family: Family,
-    port: &PortInfo,
-    tables: &Tables,
-    policy: &Policy,
-) -> Option<Key> {
+fn key(lane: &Lane, frame: &Frame, family: Family, port: &PortInfo, tables: &Tables, policy: &Policy) -> Option<Key> {
     let deep = policy.is_deep(family);
     let l2 = usize::from(lane.l2);
     let data = frame.data().get(l2..l2 + lane.len as usize)?;

@@ -136,7 +136,8 @@ pub fn open(
         true => sys_packet::set_promiscuous(&fd, ifindex).map(|()| fd),
         false => sys_packet::set_all_multicast(&fd, ifindex).map(|()| fd),
     });
-    let what = if promiscuous { format!("set {device} promiscuous") } else { format!("let {device} receive all multicast") };
+    let what =
+        if promiscuous { format!("set {device} promiscuous") } else { format!("let {device} receive all multicast") };
     guards.push(Box::new(set.map_err(|e| PortError::system(port, what, NET_RAW, e))?));
     tracing::info!(port, device, queues, native = options.mode == XdpMode::Native, zero_copy, "AF_XDP");
     let partial = !facts.is_hardware();
