@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// Questions of the first round.
 const ROUND: u16 = 20;
 
+/// So many of them at once.
+const BURST: u16 = 5;
+
 /// How long answers may take.
 const PATIENCE: Duration = Duration::from_millis(1000);
 const LOOK: Duration = Duration::from_millis(10);
@@ -51,7 +54,20 @@ pub(crate) fn run(name: &str, target: Option<IpAddr>, call: &mut Call<'_>) -> Re
     };
     let probe = |size, tclass, count| TunnelProbe { name: name.to_owned(), target, size, tclass, count };
     let Answer::Asked(target, _) = call(Op::TunnelProbe(probe(0, 0, 0)))? else { return Err(unexpected()) };
-    let small = ask(probe(100, 0, ROUND), call)?;
+    // Neighbours on the way may have to be asked for first: that is no loss of the tunnel's.
+    for _ in 0..TRIES {
+        if !ask(probe(100, 0, 1), call)?.is_empty() {
+            break;
+        }
+    }
+    let mut small = Vec::new();
+    for _ in 0..ROUND / BURST {
+        small.extend(ask(probe(100, 0, BURST), call)?);
+        // Nobody there: do not wait for each burst.
+        if small.is_empty() {
+            break;
+        }
+    }
     let reached = Round { sent: ROUND, received: small.len() as u16, rtt: times(&small) };
     let mut found = Found { name: name.to_owned(), target, reached, mtu: (mtu, None), marks: Vec::new() };
     if small.is_empty() {

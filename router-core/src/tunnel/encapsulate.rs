@@ -51,8 +51,8 @@ impl Encapsulate<'_> {
     /// Bytes to be put in front.
     fn room(&self, limit: Option<u8>) -> usize {
         match &self.encap.outer {
-            Some(Outer::V6(o)) if o.is_bare() && limit.is_some() => o.len() + limit::LEN as usize,
-            Some(o) => o.len(),
+            Some(Outer::V6(o)) if o.is_bare() && limit.is_some() => o.added() + limit::LEN as usize,
+            Some(o) => o.added(),
             None => 0,
         }
     }
@@ -79,7 +79,7 @@ impl Forwarder for Encapsulate<'_> {
             Err(reason) => return Verdict::Drop(reason),
         };
         let room = self.room(limit);
-        let mut mtu = encap.mtu - ((room - outer.len()) as u32).min(encap.mtu);
+        let mut mtu = encap.mtu - ((room - outer.added()) as u32).min(encap.mtu);
         let mut next = encap.carrier;
         if let (Some(peer), None) = (peer, encap.facts.dev) {
             // A way of its own for each peer.

@@ -128,11 +128,11 @@ impl Outer {
 
     /// Bytes added.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub fn added(&self) -> usize {
         match self {
             Outer::V4(_) => V4,
-            Outer::V6(o) => o.len(),
-            Outer::Long(l) => l.len(),
+            Outer::V6(o) => o.added(),
+            Outer::Long(l) => l.added(),
         }
     }
 }
@@ -228,7 +228,7 @@ impl OuterV6 {
 
     /// Bytes added.
     #[inline]
-    pub fn len(&self) -> usize {
+    pub fn added(&self) -> usize {
         if self.limit.is_some() { V6 + limit::LEN as usize } else { V6 }
     }
 
@@ -297,12 +297,12 @@ pub struct Long {
 
 impl Long {
     /// Bytes added.
-    pub fn len(&self) -> usize {
+    pub fn added(&self) -> usize {
         let base = match self.base {
             Base::V4(_) => V4,
-            Base::V6(o) => o.len(),
+            Base::V6(o) => o.added(),
         };
-        base + self.gre.map_or(0, |g| g.sent_len() as usize) + self.udp.map_or(0, |u| u.kind.len() as usize)
+        base + self.gre.map_or(0, |g| g.sent_len() as usize) + self.udp.map_or(0, |u| u.kind.added() as usize)
     }
 
     /// The encapsulation limit that is configured.
@@ -324,7 +324,7 @@ impl Long {
         };
         let payload = to.get_mut(ip..)?;
         let carried = self.shape.protocol(inner.family);
-        let udp_len = self.udp.map_or(0, |u| u.kind.len() as usize);
+        let udp_len = self.udp.map_or(0, |u| u.kind.added() as usize);
         let packet = payload.get(udp_len + self.gre.map_or(0, |g| g.sent_len() as usize)..)?;
         let flow = if self.udp.is_some_and(|u| u.sport == 0) { entropy(inner.family, packet) } else { 0 };
         let label = match &self.base {

@@ -103,7 +103,7 @@ impl TunnelSpec {
         let o = &self.options;
         let limit = if o.has_limit(shape.outer) { super::limit::LEN } else { 0 };
         let gre = if shape.between == super::mode::Between::Gre { o.gre.sent_len() } else { 0 };
-        shape.header() + limit + gre + o.udp.map_or(0, |u| u.kind.len())
+        shape.header() + limit + gre + o.udp.map_or(0, |u| u.kind.added())
     }
 }
 
@@ -231,7 +231,7 @@ pub enum UdpKind {
 
 impl UdpKind {
     /// Bytes added, the UDP header's included.
-    pub fn len(self) -> u32 {
+    pub fn added(self) -> u32 {
         match self {
             UdpKind::Fou => 8,
             UdpKind::Gue => 12,

@@ -51,7 +51,7 @@ impl Stage {
     /// decided here is the same for all segments.
     fn tunnel(id: ObjectId, encap: &Encap, frame: &Frame) -> Self {
         const WHOLE: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true };
-        let added = encap.outer.as_ref().map_or(0, Outer::len);
+        let added = encap.outer.as_ref().map_or(0, Outer::added);
         let whole = takes_super_frames(encap.outer.as_ref()) && frame.len() + added <= usize::from(u16::MAX);
         let caps = if frame.meta.gso.is_some() && whole { WHOLE } else { PortCaps::default() };
         Stage { caps, ..Stage::at(id, encap.carrier) }

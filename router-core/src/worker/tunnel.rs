@@ -52,10 +52,10 @@ impl<O: Observer> Worker<O> {
         }
         // Datagrams that were merged on the way in are tunnel packets of their own.
         if frame.meta.gso.is_some() && packet.proto == protocol::UDP {
-            return match self.prepare(step, frame, &PortCaps::default()) {
-                Some(first) => self.requeue_input(first, depth),
-                None => {}
-            };
+            if let Some(first) = self.prepare(step, frame, &PortCaps::default()) {
+                self.requeue_input(first, depth);
+            }
+            return;
         }
         let own = TunnelState::default();
         let state = if O::REHEARSAL { &own } else { gate.state() };

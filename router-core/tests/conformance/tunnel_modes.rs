@@ -125,7 +125,7 @@ fn from_peer(sent: &[u8], spec: &TunnelSpec, inner: &[u8]) -> Vec<u8> {
         if u.kind == UdpKind::Gue {
             v[l4 + 9] = if gre { 47 } else { kind };
         }
-        body += u.kind.len() as usize;
+        body += u.kind.added() as usize;
     } else if !gre {
         let at = if l4 != 20 && l4 != 40 {
             40
