@@ -147,20 +147,14 @@ impl Bed {
     /// # Errors
     /// See [`Router::add_tunnel`].
     pub fn add_tunnel(&mut self, name: String, remote: Ipv4Addr) -> Result<PortId, Refused> {
-        let spec = TunnelSpec {
-            name,
-            mode: TunnelMode::SixInFour,
-            local: IpAddr::V4(TUNNEL[0]),
-            remote: IpAddr::V4(remote),
-            ttl: None,
-            ttl_inherit: false,
-            tos: None,
-            nopmtudisc: false,
-            mtu: None,
-            dev: None,
-            underlay_table: None,
-            options: Default::default(),
-        };
+        self.add_spec(TunnelSpec::new(&name, TunnelMode::SixInFour, TUNNEL[0].into(), remote.into()))
+    }
+
+    /// Adds any tunnel.
+    ///
+    /// # Errors
+    /// See [`Router::add_tunnel`].
+    pub fn add_spec(&mut self, spec: TunnelSpec) -> Result<PortId, Refused> {
         self.router.add_tunnel(self.now, spec, vec![]).map_err(refused("the tunnel"))
     }
 }
@@ -220,6 +214,11 @@ impl Packets {
             router_core::checksum::fill_ipv4_header(&mut outer[14..]);
             outer
         })
+    }
+
+    /// One packet, again and again.
+    pub fn one(packet: Vec<u8>) -> Self {
+        Packets { len: packet.len(), bytes: packet }
     }
 
     fn collect(destinations: &[IpAddr], mut make: impl FnMut(IpAddr) -> Vec<u8>) -> Self {

@@ -138,7 +138,7 @@ pub fn measure_on(
     plan: Plan,
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
-    let ports = tables.ports.iter().count().max(8);
+    let ports = tables.ports.places().max(8);
     let worker = Worker::new(Arc::new(WorkerCounters::new(ports)), 1);
     measure_by(worker, tables, now, packets, batch, plan, allocations)
 }

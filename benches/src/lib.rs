@@ -12,3 +12,4 @@ pub mod pattern;
 pub mod report;
 pub mod table;
 pub mod traffic;
+pub mod tunnels;

@@ -129,6 +129,8 @@ enum Sub {
     Capture(Words),
     /// Follow packets step by step: trace add [FILTER] [count N], show, paths, clear
     Trace(Words),
+    /// Count the traffic of routes and next hops: count add route PREFIX | nexthop ADDRESS, show, del, clear
+    Count(Words),
     /// What becomes of a packet and why: explain [from A] to B [iif P] ...; "explain help" lists all words
     Explain(Words),
     /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
@@ -141,6 +143,8 @@ enum Sub {
     Tunnel(Words),
     /// Translators between IPv4 and IPv6 and the sessions of NAT64: show
     Translate(Words),
+    /// Packet filters of ports, source checks, limits, MSS: show, add, replace, del, set
+    Filter(Words),
     /// Next-hop objects and groups: show, add, replace, del, get, flush
     Nexthop(Words),
     /// Policy rules: show, add, del, flush
@@ -229,6 +233,13 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
                 done(to_stdout(|out| {
                     let color = color(&asked.options);
                     command::trace::run(asked, out, color, the_socket)
+                }))
+            }
+            ["count", rest @ ..] => {
+                let asked = command::count::parse(rest, options)?;
+                done(to_stdout(|out| {
+                    let color = color(&asked.options);
+                    command::count::run(asked, out, color, the_socket)
                 }))
             }
             ["capture", rest @ ..] => {
@@ -367,12 +378,14 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Route(w) => words_of("route", w),
         Sub::Capture(w) => return again("capture", &w),
         Sub::Trace(w) => return again("trace", &w),
+        Sub::Count(w) => return again("count", &w),
         Sub::Explain(w) => return again("explain", &w),
         Sub::Neigh(w) => words_of("neigh", w),
         Sub::Link(w) => words_of("link", w),
         Sub::Addr(w) => words_of("addr", w),
         Sub::Tunnel(w) => words_of("tunnel", w),
         Sub::Translate(w) => words_of("translate", w),
+        Sub::Filter(w) => words_of("filter", w),
         Sub::Nexthop(w) => words_of("nexthop", w),
         Sub::Rule(w) => words_of("rule", w),
         Sub::Vrf(w) => words_of("vrf", w),

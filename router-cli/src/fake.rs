@@ -219,8 +219,12 @@ impl State {
                 Ok(Answer::Done)
             }
             // The stand-in has none.
+            Op::FilterAdd(_) | Op::FilterReplace(_) | Op::FilterDelete(_) | Op::FilterSet(_) => Ok(Answer::Done),
+            Op::FilterShow(_) => Ok(Answer::Filters(crate::control::FiltersInfo::default())),
             Op::TranslateShow(_) => Ok(Answer::Translators(Vec::new())),
             Op::TunnelEnds => Ok(Answer::Tunnels(Vec::new())),
+            Op::TunnelProbe(p) => Err(WireError::no_device(&p.name)),
+            Op::TunnelAnswers(_) => Ok(Answer::Answers(Vec::new())),
             Op::TunnelShow(name) => Ok(Answer::Tunnels(
                 self.tunnels
                     .values()
@@ -272,6 +276,10 @@ impl State {
             | Op::TraceShow
             | Op::TraceDelete(_)
             | Op::TraceClear
+            | Op::CountAdd(_)
+            | Op::CountShow
+            | Op::CountDelete(_)
+            | Op::CountClear
             | Op::Drops => Err(WireError::new("failed", "Error: no packets here.", "")),
             Op::Stats => Ok(Answer::Stats(Box::default())),
             Op::Version => Ok(Answer::Version(VersionInfo {

@@ -13,9 +13,6 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Room for ports and tunnels: what a tunnel server needs, at little cost for the others.
-const MAX_PORTS: usize = 16_384;
-
 /// `duet check FILE`.
 pub(crate) fn check(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let plan = load(file)?;
@@ -120,7 +117,7 @@ fn give_up_privileges(file: &Path, socket: &Path) {
 fn runtime_config(plan: &Plan) -> RuntimeConfig {
     RuntimeConfig {
         workers: plan.router.workers,
-        max_ports: MAX_PORTS,
+        max_ports: router_core::port::MAX_QUEUES as usize,
         settings: plan.settings.clone(),
         ..RuntimeConfig::default()
     }

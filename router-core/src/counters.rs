@@ -12,6 +12,7 @@ use crate::trace::LastDrops;
 use crossbeam_utils::CachePadded;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A counter with a single writer: increments are a plain load and store, never a locked instruction.
@@ -96,6 +97,19 @@ pub struct WorkerCounters {
     /// The last packets that ended for each reason.
     pub last_drops: LastDrops,
     ports: Box<[CachePadded<PortCounters>]>,
+    /// Of ports beyond those: made when there are such ports.
+    more: Box<[OnceLock<Segment>]>,
+}
+
+/// Counters of some ports together.
+type Segment = Box<[CachePadded<PortCounters>]>;
+
+/// Ports of a segment, and segments: as many as a router can have.
+const SEGMENT: usize = 1024;
+const SEGMENTS: usize = 1024;
+
+fn segment(ports: usize) -> Segment {
+    (0..ports).map(|_| CachePadded::default()).collect()
 }
 
 impl WorkerCounters {
@@ -110,7 +124,16 @@ impl WorkerCounters {
             held: Counter::default(),
             dropped: std::array::from_fn(|_| Counter::default()),
             last_drops: LastDrops::default(),
-            ports: (0..ports).map(|_| CachePadded::default()).collect(),
+            ports: segment(ports),
+            more: (0..SEGMENTS).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// Makes room for `ports` ports and tunnels. Whoever adds them calls this before workers may meet them.
+    pub fn make_room(&self, ports: usize) {
+        let beyond = ports.saturating_sub(self.ports.len());
+        for s in self.more.iter().take(beyond.div_ceil(SEGMENT)).rev().take_while(|s| s.get().is_none()) {
+            s.get_or_init(|| segment(SEGMENT));
         }
     }
 
@@ -118,6 +141,11 @@ impl WorkerCounters {
     #[inline]
     pub fn count_drop(&self, reason: DropReason) {
         self.dropped[reason.index()].add(1);
+    }
+
+    /// How many ports there is room for.
+    pub fn ports(&self) -> usize {
+        self.ports.len()
     }
 
     /// Corrects the account of a frame that was counted as transmitted and that its port then could not take.
@@ -139,7 +167,13 @@ impl WorkerCounters {
     /// The counters of one port, if there is room for it.
     #[inline]
     pub fn port(&self, id: crate::port::PortId) -> Option<&PortCounters> {
-        self.ports.get(id.index()).map(|p| &**p)
+        match self.ports.get(id.index()) {
+            Some(p) => Some(p),
+            None => {
+                let at = id.index() - self.ports.len();
+                self.more.get(at / SEGMENT)?.get()?.get(at % SEGMENT).map(|p| &**p)
+            }
+        }
     }
 }
 
@@ -177,6 +211,7 @@ impl Totals {
                 dropped: _,
                 last_drops: _,
                 ports: _,
+                more: _,
             } = w;
             t.received = t.received.wrapping_add(received.get());
             t.originated = t.originated.wrapping_add(originated.get());

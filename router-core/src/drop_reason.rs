@@ -70,6 +70,14 @@ reasons! {
     NeighborFailed, "neighbor_failed", "The next hop or host did not answer ARP or NDP (RFC 1812 4.3.3.1, RFC 4861 7.2.2).";
     NeighborQueueFull, "neighbor_queue_full", "Too many packets already wait for this neighbour (RFC 4861 7.2.2).";
     NeighborTableFull, "neighbor_table_full", "The neighbour cache is full (RFC 6583).";
+    // filters
+    FilterIn, "filter_in", "The filter of the port where it came in does not allow it.";
+    FilterOut, "filter_out", "The filter of the port by which it would leave does not allow it.";
+    FilterLocal, "filter_local", "Addressed to the router, whose own filter (that of lo) does not allow it.";
+    Urpf, "urpf", "No route back to the source leads where the port's check asks for (RFC 2827, RFC 3704).";
+    LimitNeighbor, "limit_neighbor", "More ARP and neighbour discovery than the port's limit towards the control thread.";
+    LimitIcmp, "limit_icmp", "More ICMP errors to the router than the port's limit towards the control thread.";
+    LimitOther, "limit_other", "More packets that wait for neighbours, fragments to the router and new sessions than the port's limit.";
     // tunnels
     TunnelUnknownPeer, "tunnel_unknown_peer", "A tunnel packet for us from an address that is no configured peer (RFC 4213 3.6).";
     TunnelInnerSource, "tunnel_inner_source", "The inner source address may not come out of a tunnel (RFC 4213 3.6).";

@@ -68,6 +68,10 @@ pub struct Meta {
     pub admitted: bool,
     /// Whether its sender is to be told of a better way has been decided already.
     pub redirected: bool,
+    /// The guard of the port where it came in has let it pass.
+    pub passed_in: bool,
+    /// The filter of the port that it is about to leave by has let it pass.
+    pub passed_out: bool,
     /// Set for rules to look at ([`crate::policy`]); 0: that of the port through which it came.
     pub mark: u32,
 }

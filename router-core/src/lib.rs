@@ -9,6 +9,7 @@ pub mod decap;
 pub mod drop_reason;
 pub mod explain;
 pub mod fib;
+pub mod filter;
 pub mod flow;
 pub mod forward;
 pub mod fragment;

@@ -5,6 +5,7 @@
 
 use crate::addr::{Family, MacAddr};
 use crate::drop_reason::DropReason;
+use crate::filter::{Judged, RuleTable, Urpf};
 use crate::forward::Verdict;
 use crate::forward::local::Local;
 use crate::frame::Frame;
@@ -118,6 +119,33 @@ pub enum Stage<'a> {
         /// What it decided.
         verdict: Verdict,
     },
+    /// A filter has judged it.
+    Filtered {
+        /// The port, of ingress or egress.
+        port: PortId,
+        /// On which way.
+        direction: Direction,
+        /// The filter.
+        table: &'a RuleTable,
+        /// What it said.
+        judged: Judged,
+    },
+    /// The way back to its source was looked at.
+    SourceChecked {
+        /// The port where it came in.
+        port: PortId,
+        /// How.
+        check: Urpf,
+        /// Whether it may come from there.
+        allowed: bool,
+    },
+    /// The segment size that a TCP SYN tells was lowered.
+    Clamped {
+        /// What it told.
+        from: u16,
+        /// What it tells now.
+        to: u16,
+    },
     /// One was taken from the TTL or hop limit.
     Aged,
     /// An outer header was put in front.
@@ -146,6 +174,17 @@ pub enum Stage<'a> {
     Punt(Punted),
     /// Dropped.
     Drop(DropReason),
+}
+
+/// Which way a filtered packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// In by the port.
+    In,
+    /// Out by the port.
+    Out,
+    /// To the router itself.
+    Local,
 }
 
 /// Work that a packet causes.

@@ -48,6 +48,9 @@ impl PortId {
     }
 }
 
+/// Ports that have queues have indexes below this; tunnels, which have none, may have higher ones.
+pub const MAX_QUEUES: u32 = 16_384;
+
 impl Default for PortId {
     fn default() -> Self {
         PortId::NONE

@@ -203,6 +203,8 @@ impl<'a> Resolver<'a> {
                 let hop = Hop { via: Some(remote), dev: Some(dev), weight: 1, onlink: true };
                 self.hop(&hop, domain, 0, &mut out);
             }
+            // Each packet names its own peer, and is looked up when it is sent.
+            _ if remote.is_unspecified() => out.fixed = dev.is_none(),
             _ => {
                 self.deps.extend(dev.map(Dep::Port));
                 let mut found = self.gateway(domain, remote).unwrap_or_else(|s| Found::nowhere(s, false));

@@ -15,6 +15,7 @@ pub use object_table::ObjectTable;
 pub use routing_tables::{FibSet, RoutingTables, ViewSet, domain_of};
 
 use crate::decap::DecapTable;
+use crate::filter::{Guards, PortFlags};
 use crate::object::ObjectId;
 use crate::packet::Packet;
 use crate::policy::{Decision, Key, Policy};
@@ -39,6 +40,8 @@ pub struct Tables {
     pub gates: GateTable,
     /// Settings in force.
     pub settings: Arc<Settings>,
+    /// Filters, source checks and limits of ports.
+    pub guards: Arc<Guards>,
     /// Ports of a closed network in which IPv4-mapped addresses may be on the wire.
     pub mapped_ports: Arc<[PortId]>,
     /// Rules that send packets to other tables than that of their port; None while there are none.
@@ -90,6 +93,7 @@ struct Slot {
     up: bool,
     /// A tunnel whose packets need more checks than peer and family.
     careful: bool,
+    flags: PortFlags,
 }
 
 impl PortTable {
@@ -105,6 +109,30 @@ impl PortTable {
         self.slots.get(id.index()).filter(|s| s.up).map(|s| s.table)
     }
 
+    /// What a port's guard means to the fast path.
+    #[inline]
+    pub fn flags(&self, id: PortId) -> PortFlags {
+        self.slots.get(id.index()).map_or(PortFlags::default(), |s| s.flags)
+    }
+
+    /// The same for a port that is up; None for any other.
+    #[inline]
+    pub fn flags_if_up(&self, id: PortId) -> Option<PortFlags> {
+        self.slots.get(id.index()).filter(|s| s.up).map(|s| s.flags)
+    }
+
+    /// Sets those flags.
+    pub(crate) fn set_flags(&mut self, id: PortId, flags: PortFlags) {
+        if let Some(slot) = self.slots.get(id.index()).filter(|s| s.flags != flags).cloned() {
+            self.slots.set(id.index(), Some(Slot { flags, ..slot }));
+        }
+    }
+
+    /// Above every index in use.
+    pub fn places(&self) -> usize {
+        self.slots.places()
+    }
+
     /// The port with this name. Looks at all of them.
     pub fn by_name(&self, name: &str) -> Option<&Arc<PortInfo>> {
         self.iter().find(|p| p.name == name)
@@ -118,13 +146,14 @@ impl PortTable {
     /// Sets a port, at `info.id`.
     pub fn set(&mut self, info: Arc<PortInfo>) {
         let careful = self.slots.get(info.id.index()).is_some_and(|s| s.careful);
-        self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, careful, info }));
+        let flags = self.flags(info.id);
+        self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, careful, flags, info }));
     }
 
     /// The table of a tunnel that is up and whose packets need no more checks than peer and family.
     #[inline]
     pub fn table_if_simple(&self, id: PortId) -> Option<TableId> {
-        self.slots.get(id.index()).filter(|s| s.up && !s.careful).map(|s| s.table)
+        self.slots.get(id.index()).filter(|s| s.up && !s.careful && s.flags.is_empty()).map(|s| s.table)
     }
 
     /// Says whether a tunnel's packets need more checks than peer and family.

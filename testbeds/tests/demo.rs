@@ -22,16 +22,16 @@ fn demo(args: &[&str]) -> Option<Output> {
 }
 
 #[test]
-fn all_three_work_in_time() {
+fn all_work_in_time() {
     let start = Instant::now();
     let Some(output) = demo(&["--json"]) else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["ok"], true);
     let scenarios = report["scenarios"].as_array().unwrap();
     let names: Vec<_> = scenarios.iter().map(|s| s["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["native", "via-inet6", "6in4"]);
+    assert_eq!(names, ["native", "via-inet6", "6in4", "broker", "translate"]);
     for s in scenarios {
         for command in ["ping", "traceroute", "# TCP"] {
             let done = s["steps"].as_array().unwrap().iter();

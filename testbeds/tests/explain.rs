@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use router_core::addr::MacAddr;
 use router_core::counters::{Totals, WorkerCounters};
 use router_core::drop_reason::DropReason;
-use router_core::explain::{Bytes, End, Explanation, Question, Role};
+use router_core::explain::{Bytes, End, Explanation, Pass, Question, Role, Step};
 use router_core::forward::{Context, Forwarder, Verdict};
 use router_core::frame::{Frame, FramePool};
 use router_core::neighbor::SetMode;
@@ -15,6 +15,7 @@ use router_core::router::Router;
 use router_core::settings::Settings;
 use router_core::spec::{HopSpec, NeighSpec, NudState, RouteKind, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
 use router_core::time::{Duration, Instant};
+use router_core::translate::{TranslateMode, TranslatorSpec, UdpZero};
 use router_core::worker::{Fixed, Outbox, Worker};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -150,6 +151,18 @@ const DESTINATIONS: &[&str] = &[
     "::",
     "::ffff:192.0.2.1",
     "2600::1",
+    // Behind translators: of either family, mapped and embedded, with sessions and without.
+    "10.64.0.5",
+    "10.64.0.6",
+    "100.64.0.9",
+    "203.0.114.1",
+    "203.0.114.2",
+    "2001:db8:46::c000:209",
+    "2001:db8:46::a01:203",
+    "2001:db8:64::c000:209",
+    "2001:db8:64::c633:6401",
+    "2001:db8:64::a01:203",
+    "2001:db8:c::464",
 ];
 const SOURCES: &[&str] = &[
     "192.0.2.9",
@@ -173,6 +186,11 @@ const SOURCES: &[&str] = &[
     "ff02::1",
     "2001:db8:1::1",
     "::ffff:10.0.0.1",
+    "10.64.0.5",
+    "192.0.0.2",
+    "2001:db8:46::a01:203",
+    "2001:db8:5::5",
+    "2001:db8:65::c000:209",
 ];
 const PREFIXES: &[&str] = &[
     "0.0.0.0/0",
@@ -211,6 +229,33 @@ const GATEWAYS: &[&str] = &[
     "2001:db8:a::1",
     "2001:db8:ffff::1",
 ];
+
+/// The source port of packets that have a session.
+const SESSION_PORT: u16 = 4000;
+
+/// One of each kind, with random habits.
+fn translators(rng: &mut Rng) -> Vec<TranslatorSpec> {
+    let mut spec = |name: &str, mode, prefix: &str| {
+        let mut s = TranslatorSpec::new(name, mode);
+        s.prefix = Some(prefix.parse().expect("prefix"));
+        s.ipv6_mtu = rng.pick(&[1280, 1500]);
+        s.ignore_tos = rng.one_in(3);
+        s.udp_zero_checksum = rng.pick(&[UdpZero::Compute, UdpZero::Drop]);
+        if rng.one_in(2) {
+            s.error_source = vec![ip("203.0.114.77"), ip("2001:db8:e0::1")];
+        }
+        s
+    };
+    let mut siit = spec("siit", TranslateMode::Siit, "2001:db8:46::/96");
+    siit.map =
+        vec!["10.64.0.5 = 2001:db8:a::1".parse().expect("map"), "10.64.0.6 = 2001:db8:1::9".parse().expect("map")];
+    let mut nat64 = spec("nat64", TranslateMode::Nat64, "2001:db8:64::/96");
+    nat64.pool = vec!["203.0.114.1-203.0.114.2".parse().expect("pool")];
+    nat64.max_sessions = 24;
+    let mut clat = spec("clat", TranslateMode::Clat, "2001:db8:65::/96");
+    clat.map = vec!["192.0.0.2 = 2001:db8:c::464".parse().expect("map")];
+    vec![siit, nat64, clat]
+}
 
 impl Bench {
     /// A router with ports of all kinds and random routes.
@@ -257,6 +302,23 @@ impl Bench {
             let addr: IpNet = router_core::addr::parse_interface_addr(addr).expect("address");
             router.add_tunnel(now, spec, vec![addr]).expect("tunnel");
         }
+        for spec in translators(rng) {
+            router.add_translator(now, spec).expect("translator");
+        }
+        for (dst, dev) in [
+            ("2001:db8:46::/96", "siit"),
+            ("10.64.0.0/24", "siit"),
+            ("2001:db8:64::/96", "nat64"),
+            ("203.0.114.0/30", "nat64"),
+            ("100.64.0.0/16", "clat"),
+            ("2001:db8:c::464/128", "clat"),
+            // The other end of the CLAT's way.
+            ("2001:db8:65::/96", "core0"),
+        ] {
+            let mut spec = RouteSpec::new(dst.parse().expect("prefix"));
+            spec.hops.push(HopSpec { via: None, dev: Some(dev.into()), weight: 1, onlink: false });
+            router.routing_mut().route(RouteOp::Add, &spec).expect("route");
+        }
         let plugin = Arc::new(Counting::default());
         router.routing_mut().register_forwarder(plugin.clone());
         // Some neighbours are known, some have been asked in vain.
@@ -301,8 +363,35 @@ impl Bench {
         }
         bench.router.poll(now, &mut bench.out);
         bench.commit();
+        bench.open_sessions(rng);
         bench.empty();
         bench
+    }
+
+    /// Packets through the NAT64 whose sessions the control side makes.
+    fn open_sessions(&mut self, rng: &mut Rng) {
+        let id = self.router.ports().by_name("lan0").expect("port").id;
+        let mut worker = Worker::new(Arc::new(WorkerCounters::new(MAX_PORTS)), SEED);
+        for src in ["2001:db8:1::9", "2001:db8:1::a", "2001:db8:5::5"] {
+            for dst in ["2001:db8:64::c000:209", "2001:db8:64::c633:6401", "2001:db8:64::a01:203"] {
+                let packet = match rng.below(3) {
+                    0 => packets::echo(ip(src), ip(dst), 1, 64, false, b"first"),
+                    _ => packets::udp(ip(src), ip(dst), (SESSION_PORT, 53), 64, false, b"first"),
+                };
+                let frame = Frame::from_slice(&framed(&self.router, id, &packet));
+                let tables = self.router.tables();
+                worker.process(self.now, &mut Fixed(tables), id, &mut vec![frame], &mut self.out);
+                for punt in std::mem::take(&mut self.out.punts) {
+                    self.router.handle(self.now, punt, &mut self.out);
+                }
+                self.commit();
+            }
+        }
+    }
+
+    /// Sessions of the NAT64, with their deadlines.
+    fn sessions(&self) -> String {
+        format!("{:?}", self.router.nat64_sessions(self.now, "nat64", 1000).expect("a NAT64"))
     }
 
     fn random_routes(&mut self, rng: &mut Rng) {
@@ -512,7 +601,11 @@ fn random_packet(rng: &mut Rng, depth: u8) -> Vec<u8> {
         rng.pick(&[0, 1, 2, 3, 30, 500, 900, 1200, 1252, 1253, 1270, 1372, 1373, 1400, 1452, 1453, 1472, 1473, 2500]);
     let payload = vec![0x5a; size];
     let mut p = match rng.below(9) {
-        0 | 1 => packets::udp(src, dst, (rng.next() as u16, 53), ttl, df, &payload),
+        0 | 1 => {
+            let sport = if rng.one_in(2) { SESSION_PORT } else { rng.next() as u16 };
+            let ports = if rng.one_in(4) { (53, sport) } else { (sport, 53) };
+            packets::udp(src, dst, ports, ttl, df, &payload)
+        }
         2 | 3 => packets::echo(src, dst, 1, ttl, df, &payload),
         4 => {
             let mut s = vec![0x30, 0x39, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, rng.pick(&[2, 16, 4]), 1, 0, 0, 0, 0, 0];
@@ -623,6 +716,7 @@ fn a_hundred_thousand_packets_end_as_explained() {
             let neighbors = bench.router.neighbors();
             let (control, used) = (Totals::sum([&*bench.control]), marks(&bench));
             let plugin = bench.plugin.0.load(Ordering::Relaxed);
+            let sessions = bench.sessions();
             let told = match bench.router.explain(bench.now, &question) {
                 Ok(told) => told,
                 // Only segmentable packets can be super-frames.
@@ -639,6 +733,7 @@ fn a_hundred_thousand_packets_end_as_explained() {
             assert_eq!(bench.router.neighbors(), neighbors);
             assert_eq!((Totals::sum([&*bench.control]), marks(&bench)), (control, used));
             assert_eq!(bench.plugin.0.load(Ordering::Relaxed), plugin);
+            assert_eq!(bench.sessions(), sessions);
 
             let mut real = Frame::from_slice(&frame);
             real.meta.gso = gso_meta(&frame, port.medium, gso);
@@ -673,7 +768,26 @@ fn a_hundred_thousand_packets_end_as_explained() {
                 if let End::Transmit { forwarder, .. } = &p.end {
                     *seen.entry(format!("by {forwarder}")).or_default() += 1;
                 }
+                let translator = |p: &Pass| {
+                    p.steps.iter().rev().find_map(|s| match s {
+                        Step::Forwarder { name, .. } if ["siit", "nat64", "clat"].contains(&name.as_str()) => {
+                            Some(name.clone())
+                        }
+                        _ => None,
+                    })
+                };
+                if let (End::Transmit { .. }, Some(from)) = (&p.end, p.parent.and_then(|i| told.passes.get(i)))
+                    && let Some(name) = translator(from)
+                {
+                    *seen.entry(format!("sent translated by {name}")).or_default() += 1;
+                }
+                if matches!(&p.end, End::Consumed { what } if what.contains("translator")) {
+                    *seen.entry("consulted".into()).or_default() += 1;
+                }
                 for s in &p.steps {
+                    if let Step::Forwarder { name, .. } = s {
+                        *seen.entry(format!("step Forwarder {name}")).or_default() += 1;
+                    }
                     let name = format!("{s:?}");
                     let name = name.split([' ', '{']).next().unwrap_or_default();
                     *seen.entry(format!("step {name}")).or_default() += 1;
@@ -705,6 +819,13 @@ fn a_hundred_thousand_packets_end_as_explained() {
         "tunnel_unknown_peer",
         "martian_source",
         "ipv4_checksum",
+        "step Forwarder siit",
+        "step Forwarder nat64",
+        "step Forwarder clat",
+        "sent translated by siit",
+        "sent translated by nat64",
+        "sent translated by clat",
+        "consulted",
     ] {
         assert!(seen.get(what).is_some_and(|n| *n >= 20), "{what} hardly ever happened");
     }

@@ -105,7 +105,7 @@ fn primitive(rng: &mut Rng) -> String {
 }
 
 /// Bytes that lie within all packets here. Those of transport headers are compared on IPv4 alone: ours read IPv6 packets
-/// as well.
+/// as well. Right operands have no bytes of headers in them: libpcap forgets to ask whether the packet has such a header.
 fn value(rng: &mut Rng, depth: u8) -> String {
     match rng.next() % 8 {
         0 => rng.pick(&["1", "0x10", "017", "255", "64", "tcp-syn", "tcp-ack"]).to_owned(),
@@ -113,10 +113,14 @@ fn value(rng: &mut Rng, depth: u8) -> String {
         2 => format!("ip[{}]", rng.pick(&["0", "8", "9", "2:2", "12:4", "6:2", "1+1:2", "(ip[0]&0xf)<<2"])),
         3 => format!("ip6[{}]", rng.pick(&["6", "7", "4:2", "24:4", "40"])),
         4 => rng.pick(&["ether[0]", "ether[12:2]", "link[5]", "arp[6:2]", "arp[24:4]"]).to_owned(),
-        5 if depth < 3 => format!("({} {} {})", value(rng, depth + 1), operator(rng), value(rng, depth + 1)),
-        6 if depth < 3 => format!("{} {} {}", value(rng, depth + 1), operator(rng), value(rng, depth + 1)),
+        5 if depth < 3 => format!("({} {} {})", value(rng, depth + 1), operator(rng), plain(rng)),
+        6 if depth < 3 => format!("{} {} {}", value(rng, depth + 1), operator(rng), plain(rng)),
         _ => format!("ip[{}]", rng.next() % 20),
     }
+}
+
+fn plain(rng: &mut Rng) -> &'static str {
+    rng.pick(&["1", "2", "0x10", "017", "255", "tcp-syn", "(1 + 2)", "len"])
 }
 
 fn operator(rng: &mut Rng) -> &'static str {
@@ -166,12 +170,18 @@ fn as_tcpdump_understands_them() {
     let (mut compared, mut matched) = (0, 0);
     for _ in 0..500 {
         let text = filter(rng, 0);
-        let out =
-            Command::new("tcpdump").arg("-nn").arg("-tt").arg("-r").arg(&path).arg(&text).output().expect("tcpdump");
+        let out = Command::new("tcpdump")
+            .arg("-O")
+            .arg("-nn")
+            .arg("-tt")
+            .arg("-r")
+            .arg(&path)
+            .arg(&text)
+            .output()
+            .expect("tcpdump");
         let errors = String::from_utf8_lossy(&out.stderr);
-        // Its optimizer refuses filters that can match nothing.
-        // And it computes constants when it compiles: shifts by more than a word, for one, are refused.
-        if ["expression rejects all packets", "shift by more than", "must be >= 0"].iter().any(|e| errors.contains(e)) {
+        // What can match nothing is refused, and so are shifts by more than a word.
+        if ["expression rejects all packets", "shift by more than"].iter().any(|e| errors.contains(e)) {
             continue;
         }
         assert!(out.status.success(), "{text}: {errors}");

@@ -190,3 +190,36 @@ sandbox_test! {
         assert!(seen.1.unfinished > 0, "{seen:?}");
     }
 }
+
+sandbox_test! {
+    fn tun_to_tun_in_namespaces_of_the_hosts() {
+        // The hosts' devices are the TUN devices that the router has made and that were moved to them.
+        let mut bed = Bed::new(PROGRAM).unwrap();
+        bed.net.hosts(&["a", "r", "b"]).unwrap();
+        let r = RouterConfig::new("r")
+            .port_of("tun", "left", &["192.0.2.2/25", "2001:db8:a::2/64"], "")
+            .port_of("tun", "right", &["192.0.2.130/25", "2001:db8:b::2/64"], "");
+        bed.router(Dut::Duet, &r).unwrap();
+        for (dev, to) in [("left", "a"), ("right", "b")] {
+            let index = bed.host("r").netlink().link_index(dev).unwrap();
+            bed.host("r").netlink().move_link(index, bed.host(to).netns_fd()).unwrap();
+            bed.net.set_up(to, dev, true).unwrap();
+        }
+        bed.net.addrs(&[("a", "left", "192.0.2.1/25"), ("a", "left", "2001:db8:a::1/64")]).unwrap();
+        bed.net.addrs(&[("b", "right", "192.0.2.129/25"), ("b", "right", "2001:db8:b::1/64")]).unwrap();
+        bed.ready().unwrap();
+        for (host, v4, v6) in [("a", "192.0.2.2", "2001:db8:a::2"), ("b", "192.0.2.130", "2001:db8:b::2")] {
+            bed.net.route(host, &format!("default via {v4}")).unwrap();
+            bed.net.route(host, &format!("default via {v6}")).unwrap();
+        }
+        let (a, b) = (bed.host("a"), bed.host("b"));
+        for (src, dst) in [("192.0.2.1", "192.0.2.129"), ("2001:db8:a::1", "2001:db8:b::1")] {
+            let pair = Pair::new(a, b, src, dst);
+            pair.reachable().unwrap();
+            pair.udp().unwrap();
+            pair.tcp().unwrap();
+            pair.every_size().unwrap();
+        }
+        bed.finish().unwrap();
+    }
+}

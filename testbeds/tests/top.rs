@@ -36,6 +36,8 @@ fn panes_keys_and_help() {
     top.press("2");
     top.see(&["203.0.113.5", "198.51.100.7", "1480", "up"]);
     top.press("3");
+    top.see(&["No packet took a route just now"]);
+    top.press("4");
     let screen = top.see(&["2001:db8:1::22", "192.0.2.9", "permanent", "routesv"]);
     let at = |text: &str| screen.find(text).unwrap_or(usize::MAX);
     assert!(at("198.51.100.1 ") < usize::MAX, "{screen}");
@@ -48,9 +50,9 @@ fn panes_keys_and_help() {
     top.see_that("sorted backwards", |s| s.contains("next hop^") && order(s).is_gt());
     top.press("\t");
     top.see(&["No packet was dropped."]);
-    top.press("5");
-    top.see(&["worker0", "control", "load %"]);
     top.press("6");
+    top.see(&["worker0", "control", "load %"]);
+    top.press("7");
     top.see(&["192.0.2.9", "02:00:00:00:00:09", "permanent"]);
     top.press("?");
     top.see(&["Keys", "another pane", "explain this line"]);
@@ -63,7 +65,7 @@ fn panes_keys_and_help() {
     router.ask(&["link", "set", "wan0", "down"]);
     top.see(&["wan0", " down "]);
     // On a line.
-    top.press("6\r");
+    top.press("7\r");
     top.see(&["explain to 192.0.2."]);
     top.see_that("an answer", |s| !s.contains("Asking the router"));
     top.press("x");

@@ -2,7 +2,7 @@
 //! of the table.
 //!
 //! `cargo bench -p benches --bench lookup`; `-- --test` runs everything once, shortly. Other words select rows whose
-//! name (as `IPv4 Zipf, batch of 64`) contains one of them.
+//! name (as `IPv4 Zipf, batch of 64`) contains one of them; the word `ours` leaves the other structures out.
 
 mod yardstick;
 
@@ -44,6 +44,8 @@ struct Bench {
     time: Duration,
     destinations: usize,
     select: Vec<String>,
+    /// Leave the other structures out.
+    only_ours: bool,
 }
 
 /// What a row is about besides its name.
@@ -54,8 +56,17 @@ struct About {
 }
 
 impl Bench {
+    fn selected(&self, name: &str) -> bool {
+        self.select.is_empty() || self.select.iter().any(|s| name.contains(s.as_str()))
+    }
+
+    /// Whether rows of a family may be selected.
+    fn wants(&self, family: &str) -> bool {
+        self.select.is_empty() || self.select.iter().any(|s| s.starts_with(family) || !s.starts_with("IPv"))
+    }
+
     fn row(&mut self, name: &str, about: About, unit: &str, run: impl FnMut() -> usize) {
-        if !self.select.is_empty() && !self.select.iter().any(|s| name.contains(s.as_str())) {
+        if !self.selected(name) {
             return;
         }
         let ns: Spread = per_item(self.runs, self.time, run);
@@ -151,9 +162,8 @@ impl Bench {
         let routes = table.len();
         let about = About { routes, bytes: memory.bytes() };
         let before = ALLOC.bytes_in_use();
-        let flat = Dir24::new(table);
+        let flat = (!self.only_ours).then(|| Dir24::new(table));
         let flat_about = About { routes, bytes: (ALLOC.bytes_in_use() - before) as usize };
-        println!("flat DIR-24-8: {} KiB", flat_about.bytes >> 10);
         let own: Vec<(Ipv4Addr, u8, u8)> = table
             .iter()
             .filter_map(|(net, hop)| match net {
@@ -161,31 +171,38 @@ impl Bench {
                 IpNet::V6(_) => None,
             })
             .collect();
-        let others = yardstick::v4(&own, || ALLOC.bytes_in_use());
+        let others = if self.only_ours { Vec::new() } else { yardstick::v4(&own, || ALLOC.bytes_in_use()) };
         for (pattern, either) in &self.patterns(table, false, &fib) {
             let dst: Vec<Ipv4Addr> =
                 either.iter().filter_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None }).collect();
-            let bits: Vec<u32> = dst.iter().map(|a| a.to_bits()).collect();
-            for (a, d) in dst.iter().zip(&bits) {
-                assert_eq!(fib.lookup4(*a).0, u32::from(flat.lookup(*d)), "{a}");
-            }
-            agree(&others, &dst, |a| fib.lookup4(a).0);
             let name = format!("IPv4 {pattern}");
+            agree(&others, &dst, |a| fib.lookup4(a).0);
             self.ours(&name, (&fib, about), (&dst, either), |f, d, o| f.lookup4_batch(d, o), |f, d| f.lookup4(d));
-            let mut at = Rotation(0);
-            let mut out = [0; BATCH];
-            self.lookups(&format!("{name}, flat DIR-24-8, batch of 64"), flat_about, || {
-                for _ in 0..16 {
-                    flat.lookup_batch(&bits[at.next(bits.len(), BATCH)], &mut out);
-                    black_box(&out);
-                }
-                16 * BATCH
-            });
-            self.singly(&format!("{name}, flat DIR-24-8"), flat_about, &dst, |a| flat.lookup(a.to_bits()).into());
+            if let Some(flat) = &flat {
+                self.flat(&name, flat, flat_about, &dst, &fib);
+            }
             self.yardsticks(&name, routes, &others, &dst);
         }
         drop(others);
         self.changes("IPv4", table, memory, fib);
+    }
+
+    /// The flat DIR-24-8, which must answer as ours does.
+    fn flat(&mut self, name: &str, flat: &Dir24, about: About, dst: &[Ipv4Addr], fib: &Fib) {
+        let bits: Vec<u32> = dst.iter().map(|a| a.to_bits()).collect();
+        for (a, d) in dst.iter().zip(&bits) {
+            assert_eq!(fib.lookup4(*a).0, u32::from(flat.lookup(*d)), "{a}");
+        }
+        let mut at = Rotation(0);
+        let mut out = [0; BATCH];
+        self.lookups(&format!("{name}, flat DIR-24-8, batch of 64"), about, || {
+            for _ in 0..16 {
+                flat.lookup_batch(&bits[at.next(bits.len(), BATCH)], &mut out);
+                black_box(&out);
+            }
+            16 * BATCH
+        });
+        self.singly(&format!("{name}, flat DIR-24-8"), about, dst, |a| flat.lookup(a.to_bits()).into());
     }
 
     fn v6(&mut self, table: &Table) {
@@ -199,7 +216,7 @@ impl Bench {
                 IpNet::V4(_) => None,
             })
             .collect();
-        let others = yardstick::v6(&own, || ALLOC.bytes_in_use());
+        let others = if self.only_ours { Vec::new() } else { yardstick::v6(&own, || ALLOC.bytes_in_use()) };
         for (pattern, either) in &self.patterns(table, true, &fib) {
             let dst: Vec<Ipv6Addr> =
                 either.iter().filter_map(|a| if let IpAddr::V6(a) = a { Some(*a) } else { None }).collect();
@@ -304,11 +321,12 @@ fn agree<A: Address>(others: &[Box<dyn Yardstick<A>>], dst: &[A], ours: impl Fn(
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let quick = words.iter().any(|a| a == "--test");
-    let select: Vec<String> = words.into_iter().filter(|a| !a.starts_with("--")).collect();
+    let only_ours = words.iter().any(|a| a == "ours");
+    let select: Vec<String> = words.into_iter().filter(|a| !a.starts_with("--") && a != "ours").collect();
     let (runs, time, destinations) =
         if quick { (1, Duration::from_millis(2), 1 << 12) } else { (5, Duration::from_millis(100), 1 << 20) };
-    let report = Report::new("lookup", quick || !select.is_empty());
-    let mut bench = Bench { report, runs, time, destinations, select };
+    let report = Report::new("lookup", quick || only_ours || !select.is_empty());
+    let mut bench = Bench { report, runs, time, destinations, select, only_ours };
     let (v4, v6) = match table::full() {
         Some(tables) if !quick => tables,
         _ => {
@@ -319,6 +337,10 @@ fn main() {
         }
     };
     println!("{:<60} {:>11} {:>11} {:>11}", "table, pattern", "min", "median", "max");
-    bench.v4(&v4);
-    bench.v6(&v6);
+    if bench.wants("IPv4") {
+        bench.v4(&v4);
+    }
+    if bench.wants("IPv6") {
+        bench.v6(&v6);
+    }
 }

@@ -1,6 +1,6 @@
 //! One operation on the control side.
 
-use super::{errors, inspect, show};
+use super::{count, errors, filter, inspect, show};
 use crate::control::{
     AddrSelect, AddrSpec, Answer, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect, TunnelChange, WireError,
 };
@@ -63,8 +63,34 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             router.del_tunnel(now, &name, out).map_err(errors::tunnel)?;
             Ok(Answer::Done)
         }
+        Op::TunnelProbe(p) => {
+            let target = match p.target {
+                Some(t) => t,
+                None => c.router().probe_target(&p.name).map_err(errors::tunnel)?.ok_or_else(|| {
+                    WireError::new(
+                        "invalid",
+                        "Error: nobody to ask is known.",
+                        "say whom: duet tunnel check NAME ADDRESS",
+                    )
+                })?,
+            };
+            c.router_mut().await_probes(&p.name).map_err(errors::tunnel)?;
+            let mut asked = Vec::new();
+            for _ in 0..p.count.min(100) {
+                let (router, now, out) = c.router_parts();
+                let seq = router.probe_tunnel(now, &p.name, target, (p.size, p.tclass), out).map_err(errors::tunnel)?;
+                asked.push(seq);
+            }
+            Ok(Answer::Asked(target, asked))
+        }
+        Op::TunnelAnswers(name) => Ok(Answer::Answers(c.router_mut().probe_answers(&name).map_err(errors::tunnel)?)),
         Op::TunnelEnds => Ok(Answer::Tunnels(show::tunnel_ends(c))),
         Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
+        Op::FilterShow(select) => filter::show(c, &select),
+        Op::FilterAdd(f) => filter::add(c, f),
+        Op::FilterReplace(f) => filter::replace(c, f),
+        Op::FilterDelete(d) => filter::delete(c, d),
+        Op::FilterSet(change) => filter::set(c, &change),
         Op::TranslateShow(select) => show::translators(c, &select),
         Op::NextHopAdd(n) => next_hop(c, RouteOp::Add, &n),
         Op::NextHopReplace(n) => next_hop(c, RouteOp::Replace, &n),
@@ -112,6 +138,10 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             false => Err(WireError::not_found("\"duet trace show\" lists the traces")),
         },
         Op::TraceClear => Ok(Answer::Count(c.clear_traces() as u64)),
+        Op::CountAdd(target) => count::add(c, &target),
+        Op::CountShow => Ok(Answer::Counts(count::show(c))),
+        Op::CountDelete(target) => count::delete(c, &target),
+        Op::CountClear => Ok(Answer::Count(count::clear(c))),
         Op::Drops => Ok(Answer::Drops(inspect::drops(c))),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
         Op::RouteShow(_)

@@ -224,6 +224,11 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
             };
             ("decided", format!("{by}: {says}"), false)
         }
+        Event::Filtered { port, rule, allowed } => {
+            let by = if rule == 0 { "no rule".to_owned() } else { format!("rule {rule}") };
+            ("filter", format!("of {}: {by}, {}", name(port), if allowed { "passes" } else { "turned away" }), false)
+        }
+        Event::Clamped { from, to } => ("mss", format!("{from} -> {to}"), false),
         Event::Aged => ("ttl", "one less".to_owned(), false),
         Event::Encapsulated(t) => ("encap", format!("into {}, {len} bytes now", name(t)), true),
         Event::Decapsulated(t) => ("decap", format!("out of {}, {len} bytes now", name(t)), true),

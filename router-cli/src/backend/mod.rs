@@ -1,9 +1,11 @@
 //! The running router behind the control socket and the configuration: operations become calls on its control thread.
 
+mod count;
 mod ends;
 mod errors;
 mod events;
 mod execute;
+mod filter;
 mod imagined;
 mod inspect;
 mod ports;

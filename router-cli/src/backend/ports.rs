@@ -18,6 +18,9 @@ pub(crate) fn change(c: &mut Control, wanted: Change) -> Result<(), WireError> {
             c.router_mut().set_settings(*settings);
             Ok(())
         }
+        Change::FilterSet(name, spec) => c.router_mut().set_filter(&name, spec).map_err(super::filter::error),
+        Change::FilterRemove(name) => c.router_mut().del_filter(&name).map_err(super::filter::error),
+        Change::GuardSet(port, guard) => c.router_mut().set_guard(&port, guard).map_err(super::filter::error),
         Change::TunnelSet(spec) => {
             let now = c.now();
             c.router_mut().change_tunnel(now, *spec).map_err(errors::tunnel)

@@ -207,3 +207,63 @@ impl Broker {
 fn calm() {
     let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), 10);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let one = rcgen::generate_simple_self_signed(["b.example".to_owned()]).unwrap();
+        let two = rcgen::generate_simple_self_signed(["b.example".to_owned()]).unwrap();
+        let cert = write("cert.pem", one.cert.pem());
+        let key = write("key.pem", one.signing_key.serialize_pem());
+        let other = write("other.pem", two.signing_key.serialize_pem());
+        assert!(acceptor(&cert, &key).is_ok());
+        for (cert, key) in [(&cert, &other), (&key, &key), (&cert, &cert), (&dir.path().join("none"), &key)] {
+            let e = acceptor(cert, key).map(|_| ()).unwrap_err();
+            assert!(e.to_string().contains(&dir.path().display().to_string()), "{e}");
+        }
+    }
+
+    /// A browser's handshake, and a page over it.
+    #[test]
+    fn pages_over_tls() {
+        use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+        use std::io::{Read, Write};
+        let dir = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (cert, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let bench = testing::Bench::new();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (web, tls) = (Arc::new(Web::new(Arc::clone(&bench.web.service), true)), acceptor(&cert, &key).unwrap());
+        runtime.spawn(async move {
+            http::serve(tokio::net::TcpListener::from_std(listener).unwrap(), web, Some(tls)).await
+        });
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(connection, std::net::TcpStream::connect(addr).unwrap());
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        assert!(text.starts_with("HTTP/1.1 200") && text.contains("strict-transport-security"), "{text}");
+    }
+}

@@ -142,6 +142,10 @@ impl Plumb {
         if let Some(dev) = &self.plan.dev {
             text += &format!(" dev {dev}");
         }
+        // Nothing comes out of it but what was delegated (RFC 4213 3.6, BCP 38).
+        for net in t.sources() {
+            text += &format!(" allowed {net}");
+        }
         let spec = tunnel_spec(&text)?;
         let mut ops = Vec::new();
         // Two changes in quick succession: the port before the last one is still there.

@@ -1,6 +1,8 @@
 //! Pools: one prefix, cut into prefixes of one length, which are numbered.
 
-use ipnet::{IpNet, Ipv6Net};
+#[cfg(test)]
+use ipnet::IpNet;
+use ipnet::Ipv6Net;
 use std::net::Ipv6Addr;
 
 /// What a pool is for.

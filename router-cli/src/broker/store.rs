@@ -248,10 +248,9 @@ impl Store {
                     let place = format!("{} {}", pool.of.name(), pool.net);
                     let from = meta.get(place.as_str())?.map_or(0, |v| v.value()) % pool.size();
                     let mut index = from;
-                    loop {
-                        // A prefix that was given back is used again only after all others: whoever had it may still
-                        // be sending.
-                        let Some(part) = pool.part(index) else { break };
+                    // A prefix that was given back is used again only after all others: whoever had it may still be
+                    // sending.
+                    while let Some(part) = pool.part(index) {
                         let key = key_of(&IpNet::V6(part));
                         if prefixes.get(key)?.is_none() {
                             prefixes.insert(key, id)?;
@@ -421,7 +420,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let store = Store::open(&path).unwrap();
-        assert_eq!(store.tunnels().unwrap(), [new.clone()]);
+        assert_eq!(store.tunnels().unwrap(), std::slice::from_ref(&new));
         assert_eq!(store.tunnels_of("joe").unwrap(), [new]);
         assert!(store.tunnels_of("ann").unwrap().is_empty());
         assert_eq!(

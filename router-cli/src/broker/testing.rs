@@ -80,6 +80,14 @@ impl Bench {
         }
     }
 
+    /// What may come out of a tunnel.
+    pub fn allowed(&self, name: &str) -> Vec<String> {
+        match self.router.call(Op::TunnelShow(Some(name.into()))).unwrap() {
+            Answer::Tunnels(list) => list[0].tunnel.options.allowed.iter().map(|n| n.to_string()).collect(),
+            _ => panic!(),
+        }
+    }
+
     /// Where a prefix is routed to.
     pub fn route(&self, prefix: &str) -> Option<String> {
         let select = crate::control::RouteSelect {

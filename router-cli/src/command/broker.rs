@@ -21,7 +21,7 @@ pub(crate) struct BrokerArgs {
     #[arg(long, value_name = "PATH", global = true)]
     socket: Option<String>,
     /// Name of the router: its socket is /run/duet/NAME.sock
-    #[arg(short = 'n', long = "router", value_name = "NAME", global = true)]
+    #[arg(short = 'n', long = "name", value_name = "NAME", global = true)]
     router: Option<String>,
     /// Print JSON
     #[arg(short, long, global = true)]

@@ -74,7 +74,7 @@ pub(crate) fn stats(session: &mut Session<'_>, watch: Option<f64>) -> Result<(),
 }
 
 /// On a terminal the next table takes the place of the last; elsewhere an empty line parts them.
-fn again(session: &mut Session<'_>, watch: Option<f64>) -> Result<(), Failure> {
+pub(super) fn again(session: &mut Session<'_>, watch: Option<f64>) -> Result<(), Failure> {
     if watch.is_none() || session.options.json {
         return Ok(());
     }

@@ -4,12 +4,15 @@
 mod batch;
 pub(crate) mod broker;
 pub(crate) mod capture;
+pub(crate) mod count;
 pub(crate) mod drops;
 pub(crate) mod explain;
+mod filter;
 mod restore;
 mod rule;
 pub(crate) mod sample;
 pub(crate) mod trace;
+mod tunnel_check;
 
 pub use batch::run_batch_file;
 
@@ -177,6 +180,7 @@ impl<'a> Session<'a> {
                 Answer::Translators(list) => self.print(|out, o| output::translators(out, &list, o)),
                 _ => Err(unexpected()),
             },
+            Command::Filter(c) => self.filter(c),
             Command::NextHop(c) => self.nexthop(c),
             Command::Rule(c) => self.rule(c),
             Command::Vrf(name) => self.vrfs(name.as_deref()),
@@ -367,6 +371,7 @@ impl<'a> Session<'a> {
             TunnelCommand::Join(spec, file) => broker::join(self, *spec, &file),
             TunnelCommand::Change(c) => self.done(Op::TunnelChange(c)),
             TunnelCommand::Delete(name) => self.done(Op::TunnelDelete(name)),
+            TunnelCommand::Check(name, target) => self.check_tunnel(&name, target),
             TunnelCommand::Show(name) => match self.call(Op::TunnelShow(name.clone()))? {
                 Answer::Tunnels(list) => match name {
                     Some(name) if list.is_empty() => Err(Failure::no_device(&name)),
@@ -374,6 +379,20 @@ impl<'a> Session<'a> {
                 },
                 _ => Err(unexpected()),
             },
+        }
+    }
+
+    fn check_tunnel(&mut self, name: &str, target: Option<std::net::IpAddr>) -> Result<(), Failure> {
+        let found = tunnel_check::run(name, target, &mut |op| self.call(op))?;
+        let dead = found.reached.received == 0;
+        self.print(|out, _| tunnel_check::print(out, &found))?;
+        match dead {
+            true => Err(Failure::with_hint(
+                exit::REFUSED,
+                format!("{} does not answer through {name}.", found.target),
+                "duet explain shows where its packets go; is the other end up, and does it know this one?",
+            )),
+            false => Ok(()),
         }
     }
 

@@ -15,6 +15,7 @@ use std::ops::Range;
 pub(super) fn check(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
     names(plan, places, problems);
     super::translate::check(plan, places, problems);
+    super::filter::check(plan, places, problems);
     ports(plan, places, problems);
     addresses(plan, places, problems);
     references(plan, places, problems);

@@ -6,6 +6,7 @@ use super::plan::{Plan, PortPlan, VrfPlan};
 use crate::control::{AddrSpec, LinkSet, Op, RuleDelete, VrfSpec, WireError};
 use crate::output::route_line;
 use ipnet::IpNet;
+use router_core::filter::{FilterSpec, GuardSpec};
 use router_core::policy::RuleSpec;
 use router_core::port::TableId;
 use router_core::settings::Settings;
@@ -28,6 +29,12 @@ pub enum Change {
     TranslatorAdd(Box<TranslatorSpec>),
     /// Remove a translator with its sessions.
     TranslatorRemove(String),
+    /// Make a filter, or give it other rules.
+    FilterSet(String, FilterSpec),
+    /// Remove a filter.
+    FilterRemove(String),
+    /// What a port or tunnel asks of its packets.
+    GuardSet(String, GuardSpec),
     /// Timers and limits.
     Settings(Box<Settings>),
 }
@@ -141,6 +148,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Step> {
         let undo = Change::Settings(Box::new(old.settings.clone()));
         d.step(Change::Settings(Box::new(new.settings.clone())), vec![undo], "settings".into());
     }
+    d.filters();
     d.new_vrfs();
     d.ports();
     d.tunnels();
@@ -152,6 +160,7 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Step> {
     d.routes();
     d.rules();
     d.leftovers();
+    d.former_filters();
     d.steps
 }
 
@@ -166,6 +175,36 @@ struct Diff<'p> {
 impl<'p> Diff<'p> {
     fn step(&mut self, change: Change, undo: Vec<Change>, text: String) {
         self.steps.push(Step { change, undo, text });
+    }
+
+    /// Before any port opens: none is without its filter for a moment.
+    fn filters(&mut self) {
+        let (old, new) = (self.old, self.new);
+        for (name, is) in new.filters.iter().filter(|(n, is)| old.filters.get(*n) != Some(*is)) {
+            let undo = match old.filters.get(name) {
+                Some(was) => Change::FilterSet(name.clone(), was.clone()),
+                None => Change::FilterRemove(name.clone()),
+            };
+            self.step(Change::FilterSet(name.clone(), is.clone()), vec![undo], format!("filter {name}"));
+        }
+        let names: BTreeSet<&String> = old.guards.keys().chain(new.guards.keys()).collect();
+        for name in names {
+            let of = |plan: &Plan| plan.guards.get(name).cloned().unwrap_or_default();
+            let (was, is) = (of(old), of(new));
+            if was != is {
+                let undo = vec![Change::GuardSet(name.clone(), was)];
+                self.step(Change::GuardSet(name.clone(), is), undo, format!("filters and limits of {name}"));
+            }
+        }
+    }
+
+    /// Nobody uses them any more.
+    fn former_filters(&mut self) {
+        let (old, new) = (self.old, self.new);
+        for (name, was) in old.filters.iter().filter(|(n, _)| !new.filters.contains_key(*n)) {
+            let undo = vec![Change::FilterSet(name.clone(), was.clone())];
+            self.step(Change::FilterRemove(name.clone()), undo, format!("filter {name} removed"));
+        }
     }
 
     fn ports(&mut self) {

@@ -7,6 +7,7 @@ mod broker;
 mod check;
 mod diff;
 mod discover;
+mod filter;
 mod lines;
 mod order;
 mod parse;

@@ -25,6 +25,7 @@ const SECTIONS: &[&str] = &[
     "rules",
     "translate",
     "broker",
+    "filter",
     "routes",
     "neigh",
     "nexthop",
@@ -38,6 +39,8 @@ pub(super) struct Places {
     pub ports: Vec<(String, Range<usize>)>,
     pub tunnels: Vec<(String, Range<usize>)>,
     pub translators: Vec<(String, Range<usize>)>,
+    /// Filters that ports name.
+    pub filters: Vec<(String, Range<usize>)>,
     pub routes: Vec<Range<usize>>,
     /// Keys of `[routes]` that are no table's number or own name.
     pub vrf_routes: Vec<(String, Range<usize>)>,
@@ -69,6 +72,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
             "tunnel" => super::tunnel::tunnels(value, &mut plan, &mut places, &mut problems),
             "translate" => super::translate::translators(value, &mut plan, &mut places, &mut problems),
             "broker" => plan.broker = super::broker::broker(value, &mut problems),
+            "filter" => super::filter::filters(value, &mut plan, &mut problems),
             "vrf" => super::vrf::vrfs(value, &mut plan, &mut places, &mut problems),
             "rules" => super::vrf::rules(value, &mut plan, &mut problems),
             "routes" => routes(value, &mut plan, &mut places, &mut problems),
@@ -292,6 +296,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
                 if value::valid_name(t) { Ok(t.to_owned()) } else { Err(format!("\"{t}\" cannot be a device's name")) }
             })
             .map(|(d, _)| d);
+        super::filter::guard(name, p.kind, &span, &mut s, (&mut *plan, &mut *places), problems);
         p.address = s.interface_addrs("address", problems);
         p.mac = s.mac("mac", problems);
         p.mtu = s.number("mtu", 68..=65_535, problems).map(|n| n as u32);

@@ -4,6 +4,7 @@ use super::broker::{BrokerPlan, JoinPlan};
 use crate::control::Access;
 use ipnet::IpNet;
 use router_core::addr::MacAddr;
+use router_core::filter::{FilterSpec, GuardSpec};
 use router_core::policy::RuleSpec;
 use router_core::port::{PortKind, TableId};
 use router_core::settings::Settings;
@@ -43,6 +44,10 @@ pub struct Plan {
     pub broker: Option<BrokerPlan>,
     /// `[tunnel.NAME]` that a broker elsewhere gives, by name.
     pub joins: BTreeMap<String, JoinPlan>,
+    /// `[filter.NAME]`, and the filters that ports write in place (`PORT.in`, `PORT.out`), by name.
+    pub filters: BTreeMap<String, FilterSpec>,
+    /// What ports and tunnels ask of their packets, by name, where they say anything.
+    pub guards: BTreeMap<String, GuardSpec>,
     /// `[routes]`, in the order of the file, tables filled in.
     pub routes: Vec<RouteSpec>,
 }

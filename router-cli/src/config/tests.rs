@@ -128,16 +128,17 @@ fn problems_have_place_and_remedy() {
             &["4:7: [port.b] uses device eth0 like [port.a]; one port per device and VLAN"],
         ),
         (
-            "[tunnel.he]\nmode = \"6in4\"\nlocal = { dev = \"eth0\" }\nremote = \"203.0.113.5\"\n",
+            "[tunnel.he]\nmode = \"6in4\"\nlocal = { device = \"eth0\" }\nremote = \"203.0.113.5\"\n",
             &[
-                "3:9: local in [tunnel.he]: following an interface is not supported; write the address itself: local = \"198.51.100.7\"",
+                "3:9: local in [tunnel.he] follows nothing; write local = { dev = \"eth0\" }: a port, or a device of the host",
+                "3:11: unknown key \"device\" in [tunnel.he.local]; known keys are dev",
             ],
         ),
         (
-            "[tunnel.he]\nmode = \"gre\"\nlocal = \"192.0.2.1\"\n",
+            "[tunnel.he]\nmode = \"vti\"\nlocal = \"192.0.2.1\"\n",
             &[
                 "1:9: [tunnel.he] has no remote; write remote = \"203.0.113.5\"",
-                "2:8: mode in [tunnel.he]: unknown mode \"gre\", known is 6in4 (also written sit); write mode = \"6in4\"",
+                "2:8: mode in [tunnel.he]: unknown mode \"vti\", known are 6in4, 4in6, 6in6, any-in-6, 4in4, any-in-4, gre, gre6, 6rd, 6to4; write mode = \"6in4\"",
             ],
         ),
         (

@@ -6,6 +6,7 @@ use super::problem::Problems;
 use super::reader::{Section, Value, whole};
 use ipnet::IpNet;
 use router_core::addr::{Family, parse_addr, parse_prefix};
+use router_core::port::PortKind;
 use router_core::spec::{TunnelMode, TunnelOptions, TunnelSpec};
 use router_core::tunnel::derived::Derived;
 use router_core::tunnel::mode::{self, Peer};
@@ -77,6 +78,7 @@ pub(super) fn tunnels(value: &Value<'_>, plan: &mut Plan, places: &mut Places, p
         let mtu = s.number("mtu", least..=65_515, problems).map(|n| n as u32);
         let dev = s.text("dev", "\"wan0\"", problems);
         let underlay_table = s.table("underlay_table", problems);
+        super::filter::guard(name, PortKind::Tunnel, &span, &mut s, (&mut *plan, &mut *places), problems);
         let address = s.interface_addrs("address", problems);
         let mut options = options(&mut s, shape, problems);
         s.finish(problems);

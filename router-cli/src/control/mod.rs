@@ -3,7 +3,9 @@
 
 mod broker;
 mod client;
+mod count;
 mod events;
+mod filter;
 mod inspect;
 mod lines;
 mod ops;
@@ -16,11 +18,13 @@ mod wire;
 pub use broker::*;
 pub(crate) use client::plain;
 pub use client::{Client, ClientError};
+pub use count::{CountInfo, CountTarget};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
+pub use filter::*;
 pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
-    RuleDelete, StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, VersionInfo, VrfSpec,
+    RuleDelete, StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, TunnelProbe, VersionInfo, VrfSpec,
 };
 pub(crate) use select::addr_scope;
 pub use select::{

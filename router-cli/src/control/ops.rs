@@ -1,5 +1,7 @@
 //! Operations and answers.
 
+use super::count::{CountInfo, CountTarget};
+use super::filter::*;
 use super::inspect::*;
 use super::select::*;
 use crate::grammar::Verb;
@@ -9,7 +11,7 @@ use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
 use router_core::policy::RuleSpec;
 use router_core::port::{Medium, PortKind, TableId};
-use router_core::router::{LearnedMtu, Life};
+use router_core::router::{LearnedMtu, Life, ProbeAnswer};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
 use router_core::translate::nat64::{Nat64Stats, SessionInfo};
@@ -99,6 +101,12 @@ pub enum Op {
     /// Remove a tunnel.
     #[serde(rename = "tunnel.del")]
     TunnelDelete(String),
+    /// Ask somebody behind a tunnel.
+    #[serde(rename = "tunnel.probe")]
+    TunnelProbe(TunnelProbe),
+    /// What was answered since the last call.
+    #[serde(rename = "tunnel.answers")]
+    TunnelAnswers(String),
     /// List tunnels one of whose ends is a name or follows a device of the host.
     #[serde(rename = "tunnel.ends")]
     TunnelEnds,
@@ -108,6 +116,21 @@ pub enum Op {
     /// List translators, one or all, and sessions of NAT64 if asked for.
     #[serde(rename = "translate.show")]
     TranslateShow(TranslateSelect),
+    /// List filters with their counters, and what ports ask of their packets.
+    #[serde(rename = "filter.show")]
+    FilterShow(FilterSelect),
+    /// Add rules to a filter, which is made if it is not there.
+    #[serde(rename = "filter.add")]
+    FilterAdd(FilterRules),
+    /// Give a filter these rules, all at once.
+    #[serde(rename = "filter.replace")]
+    FilterReplace(FilterRules),
+    /// Remove a rule or a filter.
+    #[serde(rename = "filter.del")]
+    FilterDelete(FilterDelete),
+    /// Change what a port asks of its packets.
+    #[serde(rename = "filter.set")]
+    FilterSet(Box<GuardChange>),
     /// New next-hop object.
     #[serde(rename = "nexthop.add")]
     NextHopAdd(NextHopSpec),
@@ -159,6 +182,18 @@ pub enum Op {
     /// End and forget all traces; answers with their number.
     #[serde(rename = "trace.clear")]
     TraceClear,
+    /// Count a route or next hop from now on.
+    #[serde(rename = "count.add")]
+    CountAdd(CountTarget),
+    /// What was counted.
+    #[serde(rename = "count.show")]
+    CountShow,
+    /// Count something no more.
+    #[serde(rename = "count.del")]
+    CountDelete(CountTarget),
+    /// Count nothing any more; answers with how many there were.
+    #[serde(rename = "count.clear")]
+    CountClear,
     /// Why packets were dropped, with the last of them.
     #[serde(rename = "drops")]
     Drops,
@@ -269,9 +304,11 @@ impl Op {
                 | Op::TunnelShow(_)
                 | Op::TunnelEnds
                 | Op::TranslateShow(_)
+                | Op::FilterShow(_)
                 | Op::NextHopShow(_)
                 | Op::RuleShow
                 | Op::Explain(_)
+                | Op::CountShow
                 | Op::Drops
                 | Op::Monitor(_)
                 | Op::Stats
@@ -282,9 +319,10 @@ impl Op {
 
 impl Op {
     /// Whether it needs the right to change the router although it changes nothing that a batch could hold: it shows the
-    /// contents of other people's packets.
+    /// contents of other people's packets, or makes the router do more work.
     pub fn is_inspection(&self) -> bool {
         matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceDelete(_) | Op::TraceClear)
+            || matches!(self, Op::CountAdd(_) | Op::CountDelete(_) | Op::CountClear)
     }
 }
 
@@ -308,8 +346,14 @@ pub enum Answer {
     Links(Vec<LinkInfo>),
     /// Tunnels.
     Tunnels(Vec<TunnelInfo>),
+    /// Questions that were asked through a tunnel: whom, and the number of each.
+    Asked(IpAddr, Vec<u16>),
+    /// Answers to them.
+    Answers(Vec<ProbeAnswer>),
     /// Translators.
     Translators(Vec<TranslatorInfo>),
+    /// Filters.
+    Filters(FiltersInfo),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
     /// Rules, IPv4 before IPv6, each family in order.
@@ -320,6 +364,8 @@ pub enum Answer {
     Capture(CapturePage),
     /// Traces.
     Traces(Vec<TraceInfo>),
+    /// Counted routes and next hops.
+    Counts(Vec<CountInfo>),
     /// Drop reasons that occurred.
     Drops(Vec<DropInfo>),
     /// Counters.
@@ -486,6 +532,24 @@ pub struct TranslatorInfo {
     /// Sessions, as many as asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<SessionInfo>,
+}
+
+/// Questions to be asked through a tunnel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TunnelProbe {
+    /// The tunnel.
+    pub name: String,
+    /// Whom to ask; None: its keepalive's target, or the peer's link-local address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<IpAddr>,
+    /// Bytes of each question, IP header included.
+    pub size: u32,
+    /// Traffic class.
+    #[serde(default)]
+    pub tclass: u8,
+    /// How many; 0 only makes ready, which must come first.
+    pub count: u16,
 }
 
 /// A tunnel with its counters.

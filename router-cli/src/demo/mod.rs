@@ -1,15 +1,18 @@
-//! `duet demo`: three ways of forwarding, shown in a private lab with real Linux hosts at both ends.
+//! `duet demo`: ways of forwarding, shown in a private lab with real Linux hosts at both ends.
 //!
 //! The program runs itself again in namespaces of its own ([`router_io::lab::sandbox`]), builds a network there, starts
 //! routers as processes of their own and gives them commands, as an operator would. Whatever ends the demo, its end or
 //! Ctrl-C, a panic or kill -9: the kernel takes everything down with it.
 
+#[cfg(feature = "broker")]
+mod broker;
 pub mod instance;
 mod native;
 mod picture;
 mod report;
 mod screen;
 mod stage;
+mod translate;
 mod tunnel;
 mod via_inet6;
 
@@ -56,16 +59,33 @@ pub enum Scenario {
     /// IPv6 over an IPv4-only network
     #[value(name = "6in4")]
     SixInFour,
+    /// Two sites with prefixes from a tunnel broker
+    #[cfg(feature = "broker")]
+    #[value(name = "broker")]
+    Broker,
+    /// IPv6-only and IPv4-only hosts reach each other
+    #[value(name = "translate")]
+    Translate,
 }
 
 impl Scenario {
-    const ALL: [Scenario; 3] = [Scenario::Native, Scenario::ViaInet6, Scenario::SixInFour];
+    const ALL: &[Scenario] = &[
+        Scenario::Native,
+        Scenario::ViaInet6,
+        Scenario::SixInFour,
+        #[cfg(feature = "broker")]
+        Scenario::Broker,
+        Scenario::Translate,
+    ];
 
     fn name(self) -> &'static str {
         match self {
             Scenario::Native => "native",
             Scenario::ViaInet6 => "via-inet6",
             Scenario::SixInFour => "6in4",
+            #[cfg(feature = "broker")]
+            Scenario::Broker => "broker",
+            Scenario::Translate => "translate",
         }
     }
 
@@ -74,6 +94,9 @@ impl Scenario {
             Scenario::Native => native::TITLE,
             Scenario::ViaInet6 => via_inet6::TITLE,
             Scenario::SixInFour => tunnel::TITLE,
+            #[cfg(feature = "broker")]
+            Scenario::Broker => broker::TITLE,
+            Scenario::Translate => translate::TITLE,
         }
     }
 
@@ -82,6 +105,9 @@ impl Scenario {
             Scenario::Native => native::play(stage),
             Scenario::ViaInet6 => via_inet6::play(stage),
             Scenario::SixInFour => tunnel::play(stage),
+            #[cfg(feature = "broker")]
+            Scenario::Broker => broker::play(stage),
+            Scenario::Translate => translate::play(stage),
         }
     }
 }
@@ -112,9 +138,10 @@ fn inside(args: &DemoArgs) -> ExitCode {
     let start = Instant::now();
     let screen = Screen::new(args.json, args.ascii);
     let whose = if sandbox::in_user_namespace() { "user, network and mount" } else { "network and mount" };
-    screen.line("Duet: one router, three ways. Real packets of real Linux hosts, all forwarded by this program.");
+    screen.line("Duet: one router, many ways. Real packets of real Linux hosts, all forwarded by this program.");
     screen.line(format_args!("Everything below happens in {whose} namespaces of its own; nothing outside is touched."));
-    let scenarios: Vec<_> = Scenario::ALL.into_iter().filter(|s| args.scenario.is_none_or(|only| only == *s)).collect();
+    let scenarios: Vec<_> =
+        Scenario::ALL.iter().copied().filter(|s| args.scenario.is_none_or(|only| only == *s)).collect();
     let mut report = DemoReport::default();
     let mut kept = Vec::new();
     for (i, scenario) in scenarios.iter().enumerate() {
@@ -146,7 +173,7 @@ fn inside(args: &DemoArgs) -> ExitCode {
     let failed: Vec<_> = report.scenarios.iter().filter(|s| !s.ok).map(|s| s.name.as_str()).collect();
     let verdict = match (report.ok, scenarios.len()) {
         (true, 1) => "It worked".to_owned(),
-        (true, _) => "All three worked".to_owned(),
+        (true, _) => format!("All {} worked", scenarios.len()),
         (false, _) => format!("Did not work: {}", failed.join(", ")),
     };
     screen.verdict(report.ok, &format!("{verdict}, in {:.1} seconds.", report.seconds));
@@ -194,7 +221,7 @@ mod tests {
     #[test]
     fn arguments() {
         let parse = |words: &[&str]| <Cli as clap::Parser>::try_parse_from([&["demo"], words].concat()).map(|c| c.args);
-        for s in Scenario::ALL {
+        for s in Scenario::ALL.iter().copied() {
             assert_eq!(parse(&["--scenario", s.name()]).unwrap().scenario, Some(s));
         }
         assert!(parse(&["-j", "--keep"]).unwrap().json);

@@ -8,7 +8,7 @@ use router_io::lab::probe::{Ping, TcpTransfer, Traceroute};
 use router_io::lab::{End, Host, LabError, Net};
 use serde_json::{Value, json};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long links may take to come up, and counters to settle.
@@ -118,6 +118,65 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// The directory of this scenario's files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Gives a router a command whose answer goes to a file.
+    #[cfg(feature = "broker")]
+    pub fn answer_to_file(&mut self, router: &str, words: &str, file: &str) -> Result<PathBuf, StageError> {
+        let command = format!("duet {words} > {file}");
+        self.screen.command(router, '#', &command);
+        let text = self.instance(router)?.duet(words)?;
+        let path = self.dir.join(file);
+        std::fs::write(&path, text).map_err(|e| StageError::System("cannot write a file", e))?;
+        self.keep(router, command, true, "exit code 0".into(), Value::Null);
+        Ok(path)
+    }
+
+    /// The prefix that a router got from a broker: an address in its first /64 for a host, and the router's own.
+    #[cfg(feature = "broker")]
+    pub fn delegated(&self, router: &str) -> Result<(IpAddr, IpAddr), StageError> {
+        let joined = self.instance(router)?.json("-j broker joined")?;
+        let text = joined[0]["prefixes"][0].as_str().unwrap_or_default();
+        let net: ipnet::Ipv6Net = text
+            .parse()
+            .map_err(|_| StageError::System("no prefix from the broker", std::io::Error::other(joined.to_string())))?;
+        let nth = |n: u128| IpAddr::V6(std::net::Ipv6Addr::from_bits(net.network().to_bits() | n));
+        Ok((nth(2), nth(1)))
+    }
+
+    /// A host's network gives it another address.
+    #[cfg(feature = "broker")]
+    pub fn renumber(&mut self, host: &str, dev: &str, old: &str, new: &str, route: &str) -> Result<(), StageError> {
+        self.screen.command(host, '#', &format!("ip addr del {old} dev {dev}"));
+        self.net.del_addr(host, dev, old)?;
+        self.kernel(host, &[(dev, new)], &[route])
+    }
+
+    /// Pings until there is an answer, and says after what time that was.
+    #[cfg(feature = "broker")]
+    pub fn ping_until(&mut self, from: &str, dst: IpAddr) -> Result<(), StageError> {
+        let command = format!("ping {dst}");
+        self.screen.command(from, '$', &command);
+        self.screen.working(format!("{from} pings {dst} until it answers"));
+        let start = Instant::now();
+        let answered = loop {
+            let r = self.net.host(from)?.ping(&Ping::new(dst).timeout(Duration::from_millis(250)))?;
+            if r.received > 0 || start.elapsed() > PATIENCE {
+                break r.received > 0;
+            }
+        };
+        let after = start.elapsed().as_millis() as u64;
+        let summary = match answered {
+            true => format!("answered again after {:.1} s", after as f64 / 1000.0),
+            false => "no answer".to_owned(),
+        };
+        self.step(from, command, answered, summary, json!({ "milliseconds": after }));
+        Ok(())
+    }
+
     /// Pings, and wants every packet answered.
     pub fn ping(&mut self, from: &str, dst: IpAddr) -> Result<(), StageError> {
         let command = format!("ping -c 5 {dst}");
@@ -189,11 +248,19 @@ impl<'a> Stage<'a> {
 
     /// Moves bytes over TCP in both directions and compares them.
     pub fn tcp(&mut self, client: &str, server: &str, addr: IpAddr) -> Result<(), StageError> {
+        self.tcp_to(client, server, addr, addr)
+    }
+
+    /// As [`Stage::tcp`], where the server's own address is another one than the client knows.
+    pub fn tcp_to(&mut self, client: &str, server: &str, addr: IpAddr, own: IpAddr) -> Result<(), StageError> {
         let mib = TCP_BYTES >> 20;
         let command = format!("# TCP with {server} at {addr}: {mib} MiB there, {mib} MiB back");
         self.screen.command(client, '$', &command);
         self.screen.working(format!("TCP between {client} and {server}"));
-        let r = self.net.host(client)?.tcp_transfer(self.net.host(server)?, &TcpTransfer::new(addr, TCP_BYTES))?;
+        let r = self.net.host(client)?.tcp_transfer(
+            self.net.host(server)?,
+            &TcpTransfer { listen: Some(own), ..TcpTransfer::new(addr, TCP_BYTES) },
+        )?;
         let ok = r.all_right();
         let summary = if ok {
             format!("every byte as sent; {:.0} Mbit/s there, {:.0} Mbit/s back", r.up.mbit_per_s(), r.down.mbit_per_s())

@@ -8,9 +8,6 @@ use router_core::port::TableId;
 use router_core::spec::{HopState, NudState};
 use std::net::IpAddr;
 
-/// Bytes that a 6in4 tunnel adds (RFC 4213 3.2).
-const OVERHEAD: u32 = 20;
-
 pub(super) fn look(t: &Topology) -> Vec<Finding> {
     let mut out = Vec::new();
     tunnels(t, &mut out);
@@ -38,9 +35,9 @@ fn tunnels(t: &Topology, out: &mut Vec<Finding>) {
             out.push(Finding::new(
                 Severity::Warning,
                 "tunnel-one-way",
-                format!("tunnel \"{name}\" sends and never hears: protocol 41 may be blocked on the way, or the other end does not know this one"),
+                format!("tunnel \"{name}\" sends and never hears: {} may be blocked on the way, or the other end does not know this one", wire(&tunnel.tunnel)),
                 format!("{} packets sent to {remote}, none received from it", tunnel.totals.tx_packets),
-                format!("ask the other end whether its remote is {}, and the firewalls and NATs between to pass IP protocol 41", tunnel.tunnel.local),
+                format!("ask the other end whether its remote is {}, and the firewalls and NATs between to pass {}", tunnel.tunnel.local, wire(&tunnel.tunnel)),
             ));
         }
         let owned = t.links.iter().any(|l| l.name != *name && l.addrs.iter().any(|a| a.addr() == tunnel.tunnel.local));
@@ -158,7 +155,8 @@ fn mtus(t: &Topology, out: &mut Vec<Finding>) {
     for tunnel in &t.tunnels {
         let Some(Ok(way)) = t.carriers.get(&tunnel.tunnel.name) else { continue };
         let Some(carrier) = way.dev.as_deref().and_then(|d| t.link(d)) else { continue };
-        let room = carrier.mtu.saturating_sub(OVERHEAD);
+        let (added, least) = (tunnel.tunnel.overhead(), tunnel.tunnel.mode.shape().least_mtu());
+        let room = carrier.mtu.saturating_sub(added);
         let name = &tunnel.tunnel.name;
         if let Some(fixed) = tunnel.tunnel.mtu.filter(|m| *m > room) {
             let (severity, result) = match tunnel.tunnel.nopmtudisc {
@@ -169,18 +167,30 @@ fn mtus(t: &Topology, out: &mut Vec<Finding>) {
                 severity,
                 "mtu-tunnel",
                 format!("tunnel \"{name}\" has an MTU that its carrier {} has no room for: {result}", carrier.name),
-                format!("mtu {fixed} + {OVERHEAD} > mtu {} of {}", carrier.mtu, carrier.name),
+                format!("mtu {fixed} + {added} > mtu {} of {}", carrier.mtu, carrier.name),
                 format!("duet link set {name} mtu {room}"),
             ));
         }
-        if room < 1280 {
+        if room < least {
             out.push(Finding::new(
                 Severity::Warning,
                 "mtu-carrier",
-                format!("tunnel \"{name}\" is carried by {}, whose MTU leaves less than the 1280 bytes that IPv6 needs (RFC 8200 5): outer packets are fragmented", carrier.name),
-                format!("mtu {} of {} - {OVERHEAD} = {room}", carrier.mtu, carrier.name),
-                format!("duet link set {} mtu {}", carrier.name, 1280 + OVERHEAD),
+                format!("tunnel \"{name}\" is carried by {}, whose MTU leaves less than the {least} bytes that IPv6 needs (RFC 8200 5): outer packets are fragmented", carrier.name),
+                format!("mtu {} of {} - {added} = {room}", carrier.mtu, carrier.name),
+                format!("duet link set {} mtu {}", carrier.name, least + added),
             ));
+        }
+    }
+}
+
+/// What firewalls see of a tunnel.
+fn wire(t: &router_core::spec::TunnelSpec) -> String {
+    match (&t.options.udp, t.mode.shape().hears) {
+        (Some(u), _) => format!("UDP port {}", u.dport),
+        (None, [one]) => format!("IP protocol {one}"),
+        (None, list) => {
+            let list: Vec<String> = list.iter().map(ToString::to_string).collect();
+            format!("IP protocols {}", list.join(" and "))
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod addr;
 mod failure;
+mod filter;
 pub(crate) mod inspect;
 mod join;
 mod link;
@@ -23,6 +24,7 @@ pub(crate) mod value;
 mod words;
 
 pub use failure::{Failure, exit};
+pub use filter::FilterCommand;
 pub(crate) use names::scope as names_scope;
 pub(crate) use names::{kind_name, nud_name};
 pub use names::{proto_from_name, proto_name, scope_name, table_from_name, table_name};
@@ -59,6 +61,8 @@ pub enum Command {
     Tunnel(TunnelCommand),
     /// `translate show`.
     Translate(TranslateSelect),
+    /// `filter`.
+    Filter(FilterCommand),
     /// `nexthop`.
     NextHop(NextHopCommand),
     /// `rule`.
@@ -145,6 +149,8 @@ pub enum TunnelCommand {
     Join(Box<crate::control::JoinSpec>, std::path::PathBuf),
     /// change: what was not said stays.
     Change(Box<crate::control::TunnelChange>),
+    /// Test end to end: which, and whom to ask.
+    Check(String, Option<std::net::IpAddr>),
     /// del NAME.
     Delete(String),
     /// show, one or all.
@@ -196,6 +202,8 @@ pub enum Object {
     Tunnel,
     /// Translators between IPv4 and IPv6.
     Translate,
+    /// Packet filters, and what ports ask of their packets.
+    Filter,
     /// Next-hop objects.
     NextHop,
     /// Policy rules.
@@ -238,6 +246,7 @@ const OBJECTS: &[(&str, Option<Object>)] = &[
     ("mptcp", None),
     ("ioam", None),
     ("translate", Some(Object::Translate)),
+    ("filter", Some(Object::Filter)),
 ];
 
 /// Commands that clap parses; all other words are iproute2's.
@@ -261,8 +270,22 @@ pub const OWN: &[&str] = &[
 ];
 
 /// What else a first word may be, for suggestions.
-const COMMANDS: &[&str] =
-    &["route", "neigh", "link", "addr", "tunnel", "translate", "nexthop", "rule", "vrf", "capture", "explain", "trace"];
+const COMMANDS: &[&str] = &[
+    "route",
+    "neigh",
+    "link",
+    "addr",
+    "tunnel",
+    "translate",
+    "filter",
+    "nexthop",
+    "rule",
+    "vrf",
+    "capture",
+    "count",
+    "explain",
+    "trace",
+];
 
 /// The object that `word` names or abbreviates.
 pub fn find_object(word: &str) -> Option<Object> {
@@ -278,6 +301,7 @@ pub(crate) fn object_name(object: Object) -> &'static str {
         Object::Addr => "addr",
         Object::Tunnel => "tunnel",
         Object::Translate => "translate",
+        Object::Filter => "filter",
         Object::NextHop => "nexthop",
         Object::Rule => "rule",
         Object::Vrf => "vrf",
@@ -297,7 +321,7 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
             exit::USAGE,
             format!("Object \"{word}\" is unknown, try \"{PROGRAM} help\"."),
             format!(
-                "iproute2's {name} has no counterpart here; duet knows route, neigh, link, addr, tunnel, translate, nexthop, rule, vrf"
+                "iproute2's {name} has no counterpart here; duet knows route, neigh, link, addr, tunnel, translate, filter, nexthop, rule, vrf"
             ),
         )),
         None => Err(w.fail_here(
@@ -306,7 +330,7 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
             match crate::config::nearest(word, COMMANDS.iter().chain(OWN).copied()) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => {
-                    "duet knows route, neigh, link, addr, tunnel, translate, nexthop, rule, vrf; \"duet --help\" lists everything else"
+                    "duet knows route, neigh, link, addr, tunnel, translate, filter, nexthop, rule, vrf; \"duet --help\" lists everything else"
                         .into()
                 }
             },
@@ -322,6 +346,7 @@ fn parse_object(object: Object, w: &mut Words<'_>) -> Result<Command, Failure> {
         Object::Addr => addr::parse(w),
         Object::Tunnel => tunnel::parse(w),
         Object::Translate => translate::parse(w),
+        Object::Filter => filter::parse(w),
         Object::NextHop => nexthop::parse(w),
         Object::Rule => rule::parse(w),
         Object::Vrf => link::parse_vrf(w),

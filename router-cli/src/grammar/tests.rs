@@ -199,7 +199,7 @@ fn errors_say_what_iproute2_says() {
         ("neigh add 192.0.2.9 lladdr 02:00 dev lan0", 2, "Error: Invalid link address."),
         ("neigh flush", 1, "Flush requires arguments."),
         ("neigh get 192.0.2.123", 1, "Device and address are required arguments."),
-        ("tunnel add he", 255, "cannot determine tunnel mode (sit)"),
+        ("tunnel add he", 255, "cannot determine tunnel mode (ipip, gre, sit ...)"),
         ("nexthop add id x", 255, "Error: argument \"x\" is wrong: invalid id value"),
         ("nexthop add id 1", 2, "Error: Invalid address family."),
         ("nexthop add id 2 group x", 255, "Error: argument \"x\" is wrong: \"group\" value is invalid"),
@@ -224,6 +224,42 @@ fn other_objects() {
             format!("tunnel add he mode {mode} remote 203.0.113.5 local 198.51.100.7 ttl 64 tos inherit dev wan0");
         let Command::Tunnel(TunnelCommand::Add(t)) = parse(&line).unwrap() else { panic!() };
         assert_eq!((t.name.as_str(), t.ttl, t.tos, t.dev.as_deref()), ("he", Some(64), None, Some("wan0")));
+    }
+    // iproute2's words for every mode, by tunnel and by link.
+    for (line, mode, overhead) in [
+        ("tunnel add t mode ipip remote 203.0.113.5 local 198.51.100.7", "4in4", 20),
+        ("tunnel add t mode gre remote 203.0.113.5 local 198.51.100.7 key 5 seq csum", "gre", 36),
+        ("-6 tunnel add t mode ip6ip6 remote 2001:db8::5 local 2001:db8::7 encaplimit 4", "6in6", 48),
+        ("-6 tunnel add t mode ipip6 remote 2001:db8::5 local 2001:db8::7", "4in6", 40),
+        ("-6 tunnel add t mode any remote 2001:db8::5 local 2001:db8::7 hoplimit 9 tclass 20", "any-in-6", 40),
+        ("-6 tunnel add t mode gre remote 2001:db8::5 local 2001:db8::7 key 1.2.3.4", "gre6", 48),
+        ("link add t type sit mode any remote 203.0.113.5 local 198.51.100.7", "any-in-4", 20),
+        ("link add name t mtu 1400 type ip6tnl mode ipip6 remote 2001:db8::5 local 2001:db8::7", "4in6", 40),
+        ("link add t type ip6gre remote 2001:db8::5 local 2001:db8::7", "gre6", 44),
+        (
+            "link add t type sit remote 203.0.113.5 local 198.51.100.7 encap gue encap-sport auto encap-dport 5",
+            "6in4",
+            32,
+        ),
+        ("link add t type ipip remote 203.0.113.5 local 198.51.100.7 encap fou encap-dport 5", "4in4", 28),
+        ("tunnel add t mode 6rd local 198.51.100.7 6rd-prefix 2001:db8::/32", "6rd", 20),
+        ("tunnel add t mode 6to4 local 198.51.100.7 allow-6to4", "6to4", 20),
+        ("tunnel add t mode sit remote tunnel.example.net local-dev eth0 allowed 2001:db8::/48 rate 9", "6in4", 20),
+    ] {
+        let t = match parse(line) {
+            Ok(Command::Tunnel(TunnelCommand::Add(t))) => t,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!((t.mode.shape().name, t.overhead()), (mode, overhead), "{line}");
+    }
+    for (line, what) in [
+        ("tunnel add t mode 6to4 local 198.51.100.7", "RFC 7526"),
+        ("tunnel add t mode sit remote 203.0.113.5 local 2001:db8::1", "needs IPv4"),
+        ("tunnel add t mode sit remote 203.0.113.5 local 198.51.100.7 key 5", "not for a 6in4"),
+        ("tunnel add t mode gre remote 203.0.113.5 local 198.51.100.7 encap fou", "encap-dport"),
+    ] {
+        let e = parse(line).unwrap_err();
+        assert!(e.line.contains(what), "{line}: {}", e.line);
     }
     let Command::NextHop(NextHopCommand::Add(n)) = parse("nexthop add id 3 group 1/4,10 proto bgp").unwrap() else {
         panic!()

@@ -1,4 +1,4 @@
-//! `tunnel add|change|del|show`, and `link add NAME type KIND` for the same tunnels.
+//! `tunnel add|change|del|show|check`, and `link add NAME type KIND` for the same tunnels.
 
 use super::failure::{Failure, exit};
 use super::words::Words;
@@ -38,6 +38,14 @@ pub(super) fn parse(w: &mut Words<'_>) -> Result<Command, Failure> {
             }))))
         }
         () if w.matches(&["delete"]) => Draft::parse(w)?.name().map(|n| Command::Tunnel(TunnelCommand::Delete(n))),
+        () if w.matches(&["check"]) => {
+            let name = w.dev()?;
+            let target = if w.peek().is_some() { Some(w.addr()?) } else { None };
+            match w.next() {
+                None => Ok(Command::Tunnel(TunnelCommand::Check(name, target))),
+                Some(_) => Err(w.garbage("ADDRESS", "say tunnel check NAME [ ADDRESS ]")),
+            }
+        }
         () if w.matches(&["show", "lst", "list"]) => {
             Draft::parse(w).map(|d| Command::Tunnel(TunnelCommand::Show(d.name)))
         }

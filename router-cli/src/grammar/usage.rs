@@ -12,6 +12,7 @@ pub fn usage(object: Option<Object>) -> &'static str {
         Some(Object::Addr) => ADDR,
         Some(Object::Tunnel) => TUNNEL,
         Some(Object::Translate) => TRANSLATE,
+        Some(Object::Filter) => FILTER,
         Some(Object::NextHop) => NEXTHOP,
         Some(Object::Rule) => RULE,
         Some(Object::Vrf) => VRF,
@@ -23,8 +24,8 @@ Usage: duet [ OPTIONS ] OBJECT { COMMAND | help }
        duet [ -force ] -batch FILE
        duet { run | shell | check | reload | broker | explain | trace | capture |
               monitor | top | doctor | graph | stats | drops | version } ...   (duet --help)
-where  OBJECT := { address | link | neighbor | nexthop | route | rule | translate |
-                   tunnel | vrf }
+where  OBJECT := { address | filter | link | neighbor | nexthop | route | rule |
+                   translate | tunnel | vrf }
        OPTIONS := { -4 | -6 | -f[amily] { inet | inet6 } | -j[son] | -p[retty] |
                     -s[tatistics] | -d[etails] | -o[neline] | -br[ief] |
                     -b[atch] FILE | -c[olor] | -n NAME | --socket PATH }";
@@ -32,6 +33,26 @@ where  OBJECT := { address | link | neighbor | nexthop | route | rule | translat
 const TRANSLATE: &str = "\
 Usage: duet [ -s ] [ -d ] translate [ show ] [ NAME ] [ sessions [ COUNT ] ]
 Translators are made in the configuration: [translate.NAME]";
+
+const FILTER: &str = "\
+Usage: duet [ -s ] filter [ show ] [ NAME ] [ dev PORT ]
+       duet filter add NAME [ at NUMBER ] RULE [ RULE ... ]
+       duet filter replace NAME RULE [ RULE ... ]
+       duet filter del NAME [ NUMBER | RULE ]
+       duet filter set dev PORT [ in FILTER ] [ out FILTER ] [ urpf URPF ] [ mss MSS ]
+                  [ limit KIND LIMIT ] ...
+RULE := { allow | deny | reject } [ tcp | udp | icmp | icmpv6 | proto PROTO ]
+        [ from PREFIX[,PREFIX...] ] [ sport PORT[-PORT][,...] ]
+        [ to PREFIX[,PREFIX...] ] [ dport PORT[-PORT][,...] ]
+        [ type TYPE[,...] ] [ code NUMBER ] [ established ] [ dscp DSCP ]
+        [ fragment ] [ inet | inet6 ]
+FILTER := { NAME | none }
+URPF := { strict | feasible | loose } [ allow-default ] | none
+MSS := { to-pmtu | NUMBER | off | default }
+KIND := { neighbor | icmp | other | default }
+LIMIT := { RATE[/BURST] | none }    (packets per second)
+The first rule that matches decides; what none matches is denied. On lo, in is for
+what is delivered to the router itself.";
 
 const ROUTE: &str = "\
 Usage: duet route { list | flush } SELECTOR
@@ -89,6 +110,7 @@ Usage: duet tunnel { add | change | del | show } [ NAME ]
        [ keepalive ADDRESS [ interval MILLISECONDS ] [ retries N ] [ hold N ] ]
        duet tunnel add NAME broker URL user USER key-file FILE
        [ prefix { 48 | 64 | none } ] [ lan PORT ] [ dev PORT ] [ local ADDRESS ] [ nodefault ]
+       duet tunnel check NAME [ ADDRESS ]
        duet link add NAME type { sit | ipip | gre | ip6tnl | ip6gre } ...
 MODE := { 6in4 | sit | 4in6 | ipip6 | 6in6 | ip6ip6 | any-in-6 | 4in4 | ipip | any-in-4 | any |
           gre | gre6 | ip6gre | 6rd | 6to4 }";

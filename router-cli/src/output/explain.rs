@@ -236,6 +236,16 @@ impl Node {
                 let n = n.painted(remote, Paint::addr(remote)).text(" > ").painted(local, Paint::addr(local));
                 self.push(n.text(format!(", its configured peer; {removed} bytes taken off")));
             }
+            Step::Filter { place, filter, number, rule, action } => {
+                let rule = number.map_or_else(|| rule.clone(), |n| format!("rule {n}: {rule}"));
+                self.push(Node::new("filter").text(format!("{filter}, {place}: {action}, {rule}")));
+            }
+            Step::SourceCheck { dev, check, allowed } => {
+                let says =
+                    if *allowed { "the source may come from there" } else { "no way back to the source leads there" };
+                self.push(Node::new("urpf").text(format!("{check} on {dev}: {says}")));
+            }
+            Step::Mss { from, to } => self.push(Node::new("mss").text(format!("{from} -> {to}"))),
             Step::Ttl { from, to } if full => self.push(Node::new("ttl").text(format!("{from} -> {to}"))),
             Step::Ttl { .. } => {}
             Step::Cut { into, count } => self.push(Node::new("cut").text(format!("into {count} {into}"))),

@@ -2,6 +2,7 @@
 
 mod addr;
 mod explain;
+mod filter;
 mod link;
 mod neigh;
 mod nexthop;
@@ -16,6 +17,7 @@ mod tunnel;
 
 pub use addr::addrs;
 pub use explain::explain;
+pub use filter::filters;
 pub use link::links;
 pub use neigh::neighs;
 pub use nexthop::nexthops;

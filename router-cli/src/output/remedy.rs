@@ -60,6 +60,13 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
         "neighbor_table_full" => {
             "A scan of a large prefix, or more hosts than max_entries in [neighbor]: \"duet neigh\"."
         }
+        "filter_in" | "filter_out" | "filter_local" => {
+            "\"duet -s filter\" shows what each rule has matched, \"duet explain\" which rule a packet meets."
+        }
+        "urpf" => "Sources that do not belong behind this port: \"duet explain\" shows where their route leads.",
+        "limit_neighbor" | "limit_icmp" | "limit_other" => {
+            "A flood, or a very large link: \"duet drops\" shows whose packets; raise limit_neighbor, limit_icmp or limit_other."
+        }
         "tunnel_unknown_peer" => {
             "Somebody sends tunnel packets without being configured: add the tunnel, or ignore it."
         }
@@ -67,6 +74,22 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
         "tunnel_inner_malformed" => {
             "The other end sends another protocol in this tunnel: compare the modes of both ends."
         }
+        "tunnel_family" => "Route this family into another tunnel, or choose a mode that carries both.",
+        "tunnel_header" => "The other end uses another format: compare mode, encap and options of both ends.",
+        "tunnel_key" => "The other end sends another GRE key: compare key, ikey and okey of both ends.",
+        "tunnel_checksum" => "Packets are damaged on the way, or the other end sends no GRE checksum: compare csum.",
+        "tunnel_sequence" => {
+            "Packets overtake each other on the way, or the other end sends no sequence: leave out seq."
+        }
+        "tunnel_rate" => "The peer sends more than its rate: raise the tunnel's rate, or tell the peer.",
+        "tunnel_reflection" => {
+            "A route leads back into the tunnel that the packet came from: give what is not used a blackhole route."
+        }
+        "tunnel_limit" => "Too many tunnels around each other on this way: the packet's source has limited them.",
+        "tunnel_no_peer" => {
+            "Outside the 6rd prefix there is no peer without a border relay: set br, or mend the route."
+        }
+        "tunnel_loop" => "Somebody sends packets whose 6rd or 6to4 address is this router's own: an attack, or a loop.",
         "tunnel_ecn" => {
             "A router on the tunnel's way marks congestion that the inner packet cannot carry; usual under load."
         }

@@ -13,8 +13,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Room for ports and tunnels, as in a running router.
-const MAX_PORTS: usize = 16_384;
 /// MTU of a port whose device would say it.
 const MTU: u32 = 1500;
 
@@ -34,7 +32,7 @@ impl Offline {
         let failed = |e: std::io::Error| Failure::new(exit::REFUSED, format!("Cannot make a router in memory: {e}"));
         let config = RuntimeConfig {
             workers: 1,
-            max_ports: MAX_PORTS,
+            max_ports: router_core::port::MAX_QUEUES as usize,
             settings: plan.settings.clone(),
             ..RuntimeConfig::default()
         };

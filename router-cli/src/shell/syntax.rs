@@ -177,7 +177,7 @@ const NUD: &[&str] = &["permanent", "reachable", "noarp", "stale", "delay", "pro
 
 /// iproute2's objects.
 pub(crate) fn objects() -> Vec<Node> {
-    vec![route(), neigh(), link(), addr(), tunnel(), translate(), nexthop(), rule(), vrf()]
+    vec![route(), neigh(), link(), addr(), tunnel(), translate(), filter(), nexthop(), rule(), vrf()]
 }
 
 fn route() -> Node {
@@ -350,6 +350,7 @@ fn tunnel() -> Node {
         Node::new("show", "List tunnels").alias(&["list", "lst"]).arg(Value::Tunnel),
         change("add", "New tunnel"),
         change("change", "Change a tunnel; what is not said stays").alias(&["chg"]),
+        Node::new("check", "Test a tunnel end to end").arg(Value::Tunnel).arg(Value::Address),
         Node::new("del", "Remove a tunnel with its addresses and routes").alias(&["delete"]).arg(Value::Tunnel),
         Node::new("help", "Usage in iproute2's form"),
     ])
@@ -359,6 +360,51 @@ fn translate() -> Node {
     let sessions = key("sessions", Value::Text("COUNT".into()), "list so many sessions of NAT64");
     Node::new("translate", "Translators between IPv4 and IPv6").complete().sub(vec![
         Node::new("show", "List translators").alias(&["list", "lst"]).arg(Value::Port).keys(&[sessions]),
+        Node::new("help", "Usage in iproute2's form"),
+    ])
+}
+
+fn filter() -> Node {
+    let set = [
+        key("in", Value::Text("FILTER".into()), "the filter for what comes in, or none"),
+        key("out", Value::Text("FILTER".into()), "the filter for what goes out, or none"),
+        key("urpf", words(&["strict", "feasible", "loose", "none"]), "check where sources come from"),
+        flag("allow-default", "let the default route count for that check"),
+        key("mss", Value::Text("to-pmtu, off or a size".into()), "clamp TCP's segment size"),
+        key("limit", words(&["neighbor", "icmp", "other", "default"]), "limit what reaches the control thread"),
+        key("dev", Value::Port, "the port or tunnel"),
+    ];
+    let name = || Value::Text("NAME".into());
+    let rule = [
+        flag("allow", "let the packets through"),
+        flag("deny", "drop them"),
+        flag("reject", "drop them and tell the sender"),
+        flag("tcp", "of TCP"),
+        flag("udp", "of UDP"),
+        flag("icmp", "of ICMP for IPv4"),
+        flag("icmpv6", "of ICMP for IPv6"),
+        key("proto", Value::Number, "of this protocol"),
+        key("from", Value::Prefix, "with a source in it"),
+        key("to", Value::Prefix, "with a destination in it"),
+        key("sport", Value::Text("PORT[-PORT]".into()), "from these ports"),
+        key("dport", Value::Text("PORT[-PORT]".into()), "to these ports"),
+        key("type", Value::Text("TYPE".into()), "of this ICMP type"),
+        key("code", Value::Number, "of this ICMP code"),
+        flag("established", "not the first segment of a TCP connection"),
+        key("dscp", Value::Text("DSCP".into()), "with this code point"),
+        flag("fragment", "fragments"),
+    ]
+    .map(many);
+    Node::new("filter", "Packet filters, and what ports ask of their packets").complete().sub(vec![
+        Node::new("show", "List filters; -s with counters").alias(&["list", "lst"]).arg(name()).keys(&[key(
+            "dev",
+            Value::Port,
+            "those of this port",
+        )]),
+        Node::new("add", "Add rules, behind the last or at a place").arg(name()).keys(&rule),
+        Node::new("replace", "Give a filter these rules, all at once").arg(name()).keys(&rule),
+        Node::new("del", "Remove a rule or a filter").alias(&["delete"]).arg(name()).keys(&rule),
+        Node::new("set", "Change what a port asks of its packets").keys(&set),
         Node::new("help", "Usage in iproute2's form"),
     ])
 }
@@ -532,6 +578,28 @@ fn from_clap(command: &clap::Command) -> Node {
             Node::new("clear", "Forget them and follow no more"),
         ];
         node.sub[0].args_repeat = true;
+        node.args.clear();
+    }
+    if node.word == "count" {
+        let what = || {
+            vec![
+                Node::new("route", "Packets for which this prefix wins").arg(Value::Prefix).keys(&[key(
+                    "table",
+                    Value::Table,
+                    "another table than main",
+                )]),
+                Node::new("nexthop", "Packets that routes send to a gateway").arg(Value::Neighbor).keys(&[
+                    key("dev", Value::Port, "the port it is on"),
+                    key("id", Value::NextHop, "that of a next-hop object, or each of its group"),
+                ]),
+            ]
+        };
+        node.sub = vec![
+            Node::new("add", "Count from now on").sub(what()),
+            Node::new("del", "Count no more").alias(&["delete"]).sub(what()),
+            Node::new("show", "What was counted").keys(&[flag("--watch", "again and again, with rates")]),
+            Node::new("clear", "Count nothing any more"),
+        ];
         node.args.clear();
     }
     if let Some(more) = words_of(&node.word) {

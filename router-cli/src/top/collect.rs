@@ -1,5 +1,6 @@
 //! What the screen shows, asked of the router once per interval by a thread of its own.
 
+use super::busy::{self, Busy, Sampler};
 use crate::control::{
     Answer, Client, ClientError, LinkInfo, LinkSelect, NeighInfo, NeighSelect, NextHopSelect, Op, RoutePage,
     RoutePageSelect, RoutePlace, RouteSelect, StatsInfo, TableSelect, TunnelInfo, VersionInfo,
@@ -36,22 +37,34 @@ pub(super) struct Snapshot {
     pub counted: bool,
     /// Threads with the CPU time that they have used, in seconds.
     pub threads: Vec<(String, f64)>,
+    /// The busiest routes, or why they are not known.
+    pub busy: Result<Vec<Busy>, String>,
 }
 
 /// What comes from the collector.
 pub(super) type News = Result<Box<Snapshot>, String>;
 
-struct Collector {
+/// What the screen tells the collector.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// The time between two snapshots.
+    pub every: Duration,
+    /// Whether somebody looks at routes.
+    pub routes: bool,
+}
+
+pub(super) struct Collector {
     socket: PathBuf,
     client: Option<Client>,
     counting: BTreeMap<(Option<IpAddr>, String), u64>,
     place: Option<RoutePlace>,
     users: BTreeMap<(Option<IpAddr>, String), u64>,
     counted_at: Option<Instant>,
+    pub(super) sampler: Sampler,
 }
 
-/// Collects until the screen is gone. `interval` brings changes of the interval.
-pub(super) fn run(socket: PathBuf, mut every: Duration, news: &Sender<News>, interval: &Receiver<Duration>) {
+/// Collects until the screen is gone. `wishes` brings changes of what it wants.
+pub(super) fn run(socket: PathBuf, mut wish: Wish, news: &Sender<News>, wishes: &Receiver<Wish>) {
     let mut c = Collector {
         socket,
         client: None,
@@ -59,30 +72,31 @@ pub(super) fn run(socket: PathBuf, mut every: Duration, news: &Sender<News>, int
         place: None,
         users: BTreeMap::new(),
         counted_at: None,
+        sampler: Sampler::default(),
     };
     loop {
         let began = Instant::now();
-        let result = c.snapshot().map(Box::new).map_err(|e| e.to_string());
+        let result = c.snapshot(wish).map(Box::new).map_err(|e| e.to_string());
         if result.is_err() {
             c.client = None;
         }
         if news.send(result).is_err() {
             return;
         }
-        match interval.recv_timeout(every.saturating_sub(began.elapsed())) {
-            Ok(new) => every = new,
+        match wishes.recv_timeout(wish.every.saturating_sub(began.elapsed())) {
+            Ok(new) => wish = new,
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }
 
-fn other() -> ClientError {
+pub(super) fn other() -> ClientError {
     ClientError::Broken("an answer of another kind than asked for".into())
 }
 
 impl Collector {
-    fn call(&mut self, op: Op) -> Result<Answer, ClientError> {
+    pub(super) fn call(&mut self, op: Op) -> Result<Answer, ClientError> {
         if self.client.is_none() {
             self.client = Some(Client::connect(&self.socket)?.patience(PATIENCE));
         }
@@ -92,7 +106,7 @@ impl Collector {
         }
     }
 
-    fn snapshot(&mut self) -> Result<Snapshot, ClientError> {
+    fn snapshot(&mut self, wish: Wish) -> Result<Snapshot, ClientError> {
         let Answer::Version(version) = self.call(Op::Version)? else { return Err(other()) };
         let Answer::Stats(stats) = self.call(Op::Stats)? else { return Err(other()) };
         let at = Instant::now();
@@ -107,7 +121,22 @@ impl Collector {
         let threads = threads(version.pid);
         let users = if self.users.is_empty() { self.counting.clone() } else { self.users.clone() };
         let counted = !self.users.is_empty();
-        Ok(Snapshot { at, version, stats: *stats, links, tunnels, neighs, nexthops, users, counted, threads })
+        let busy = self.busy(wish)?;
+        Ok(Snapshot { at, version, stats: *stats, links, tunnels, neighs, nexthops, users, counted, threads, busy })
+    }
+
+    fn busy(&mut self, wish: Wish) -> Result<Result<Vec<Busy>, String>, ClientError> {
+        if !wish.routes {
+            self.sampler.forget();
+            return Ok(Ok(Vec::new()));
+        }
+        let window = (wish.every / 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        match busy::look(self, window) {
+            Ok(()) => Ok(Ok(self.sampler.busiest())),
+            // Following packets needs more rights than reading tables.
+            Err(ClientError::Refused(e)) => Ok(Err(e.hint.unwrap_or(e.line))),
+            Err(e) => Err(e),
+        }
     }
 
     /// Looks at some more routes.

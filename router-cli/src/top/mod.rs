@@ -1,5 +1,6 @@
 //! `duet top`: the router on one screen, refreshed. Leaves the terminal as it found it, whatever ends it.
 
+mod busy;
 mod collect;
 mod model;
 mod view;
@@ -8,7 +9,7 @@ use crate::app::Common;
 use crate::control::{ClientError, find_socket};
 use crate::grammar::{Failure, exit};
 use crate::terminal::{Flags, Guard};
-use collect::{News, Snapshot};
+use collect::{News, Snapshot, Wish};
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers, poll, read};
 use crossterm::execute;
 use crossterm::terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode};
@@ -58,7 +59,7 @@ struct Screen {
     old: Option<Box<Snapshot>>,
     trouble: Option<String>,
     pane: Pane,
-    views: [View; 6],
+    views: [View; 7],
     rows: Vec<Row>,
     page: usize,
     overlay: Overlay,
@@ -84,11 +85,11 @@ pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
     // Said on the ordinary screen, where it stays.
     crate::control::Client::connect(&socket).map_err(|e: ClientError| Failure::from(e))?;
     let (news_tx, news) = channel();
-    let (interval, interval_rx) = channel();
+    let (wish, wishes) = channel();
     let of_collector = socket.clone();
-    std::thread::Builder::new()
+    let collector = std::thread::Builder::new()
         .name("collector".into())
-        .spawn(move || collect::run(of_collector, every, &news_tx, &interval_rx))
+        .spawn(move || collect::run(of_collector, Wish { every, routes: false }, &news_tx, &wishes))
         .map_err(|e| Failure::new(exit::REFUSED, format!("Cannot start a thread: {e}")))?;
     let mut screen = Screen {
         socket,
@@ -96,7 +97,7 @@ pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
         old: None,
         trouble: None,
         pane: Pane::Ports,
-        views: [View::default(); 6],
+        views: [View::default(); 7],
         rows: Vec::new(),
         page: 1,
         overlay: Overlay::None,
@@ -106,8 +107,9 @@ pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
         explained: channel(),
     };
     // The busiest first, where there are rates.
-    screen.views[2].column = 4;
-    screen.views[3].column = 1;
+    screen.views[2].column = 2;
+    screen.views[3].column = 4;
+    screen.views[4].column = 1;
     let flags = Flags::default();
     let guard = Guard::new(&flags);
     guard.undo_with(UNDO);
@@ -117,17 +119,23 @@ pub(crate) fn run(args: &TopArgs) -> Result<(), Failure> {
         restore();
         before(info);
     }));
-    let shown = show(&mut screen, &flags, &news, &interval);
+    let shown = show(&mut screen, &flags, &news, &wish);
+    // A sample that is being taken is not left behind in the router, unless that keeps us waiting.
+    drop((wish, news));
     guard.undo_with("");
     let _ = std::panic::take_hook();
     // A terminal that is gone has nothing to be put right.
     let left = execute!(io::stdout(), LeaveAlternateScreen, crossterm::cursor::Show);
     let cooked = disable_raw_mode();
     drop(guard);
+    let until = std::time::Instant::now() + Duration::from_secs(2);
+    while !collector.is_finished() && std::time::Instant::now() < until {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
     shown.and(left).and(cooked).map_err(|e| Failure::new(exit::REFUSED, format!("The terminal is gone: {e}")))
 }
 
-fn show(s: &mut Screen, flags: &Flags, news: &Receiver<News>, interval: &Sender<Duration>) -> io::Result<()> {
+fn show(s: &mut Screen, flags: &Flags, news: &Receiver<News>, wish: &Sender<Wish>) -> io::Result<()> {
     enable_raw_mode()?;
     execute!(io::stdout(), EnterAlternateScreen)?;
     let mut terminal = Terminal::new(CrosstermBackend::new(io::stdout()))?;
@@ -155,8 +163,12 @@ fn show(s: &mut Screen, flags: &Flags, news: &Receiver<News>, interval: &Sender<
         match read()? {
             Event::Key(key) if key.kind != KeyEventKind::Release => {
                 stale = true;
-                if s.key(key, interval) {
+                let before = s.pane;
+                if s.key(key, wish) {
                     return Ok(());
+                }
+                if (s.pane == Pane::Routes) != (before == Pane::Routes) {
+                    s.tell(wish);
                 }
             }
             Event::Resize(..) => stale = true,
@@ -192,7 +204,7 @@ impl Screen {
     }
 
     /// Does what a key says; true: leave.
-    fn key(&mut self, key: KeyEvent, interval: &Sender<Duration>) -> bool {
+    fn key(&mut self, key: KeyEvent, wish: &Sender<Wish>) -> bool {
         let control = key.modifiers.contains(KeyModifiers::CONTROL);
         if control && key.code == KeyCode::Char('c') {
             return true;
@@ -222,7 +234,7 @@ impl Screen {
             KeyCode::Char('?' | 'h') | KeyCode::F(1) => self.overlay = Overlay::Help,
             KeyCode::Tab | KeyCode::Right => self.pane = Pane::ALL[(index + 1) % Pane::ALL.len()],
             KeyCode::BackTab | KeyCode::Left => self.pane = Pane::ALL[(index + Pane::ALL.len() - 1) % Pane::ALL.len()],
-            KeyCode::Char(c @ '1'..='6') => self.pane = Pane::ALL[c as usize - '1' as usize],
+            KeyCode::Char(c @ '1'..='7') => self.pane = Pane::ALL[c as usize - '1' as usize],
             KeyCode::Down | KeyCode::Char('j') => view.selected = (view.selected + 1).min(last),
             KeyCode::Up | KeyCode::Char('k') => view.selected = view.selected.saturating_sub(1),
             KeyCode::PageDown => view.selected = (view.selected + page).min(last),
@@ -233,8 +245,8 @@ impl Screen {
             KeyCode::Char('S') => view.column = (view.column + columns - 1) % columns,
             KeyCode::Char('r') => view.reverse = !view.reverse,
             KeyCode::Char(' ') => self.paused = !self.paused,
-            KeyCode::Char('+') => self.set_interval(self.every * 2, interval),
-            KeyCode::Char('-') => self.set_interval(self.every / 2, interval),
+            KeyCode::Char('+') => self.set_interval(self.every * 2, wish),
+            KeyCode::Char('-') => self.set_interval(self.every / 2, wish),
             KeyCode::Enter | KeyCode::Char('e') => self.explain(),
             // For the test that a panic leaves the terminal as it was.
             #[cfg(debug_assertions)]
@@ -244,10 +256,14 @@ impl Screen {
         false
     }
 
-    fn set_interval(&mut self, every: Duration, interval: &Sender<Duration>) {
+    fn set_interval(&mut self, every: Duration, wish: &Sender<Wish>) {
         self.every = every.clamp(Duration::from_millis(125), Duration::from_secs(64));
-        // The collector lives as long as this screen.
-        let _ = interval.send(self.every);
+        self.tell(wish);
+    }
+
+    /// Tells the collector what is wanted; it lives as long as this screen.
+    fn tell(&self, wish: &Sender<Wish>) {
+        let _ = wish.send(Wish { every: self.every, routes: self.pane == Pane::Routes });
     }
 
     /// Opens what can be said about the selected line.

@@ -11,6 +11,7 @@ use std::cmp::Ordering;
 pub(super) enum Pane {
     Ports,
     Tunnels,
+    Routes,
     NextHops,
     Drops,
     Workers,
@@ -18,13 +19,14 @@ pub(super) enum Pane {
 }
 
 impl Pane {
-    pub const ALL: [Pane; 6] =
-        [Pane::Ports, Pane::Tunnels, Pane::NextHops, Pane::Drops, Pane::Workers, Pane::Neighbors];
+    pub const ALL: [Pane; 7] =
+        [Pane::Ports, Pane::Tunnels, Pane::Routes, Pane::NextHops, Pane::Drops, Pane::Workers, Pane::Neighbors];
 
     pub fn title(self) -> &'static str {
         match self {
             Pane::Ports => "Ports",
             Pane::Tunnels => "Tunnels",
+            Pane::Routes => "Routes",
             Pane::NextHops => "Next hops",
             Pane::Drops => "Drops",
             Pane::Workers => "Workers",
@@ -37,6 +39,7 @@ impl Pane {
         match self {
             Pane::Ports => (&["port", "kind", "state", "rx pkt/s", "rx bit/s", "tx pkt/s", "tx bit/s", "drop/s"], 3),
             Pane::Tunnels => (&["tunnel", "local", "remote", "state", "mtu", "rx bit/s", "tx bit/s"], 4),
+            Pane::Routes => (&["route", "next hop", "pkt/s", "bit/s", "share %"], 2),
             Pane::NextHops => (&["next hop", "port", "neighbour", "id", "routes"], 4),
             Pane::Drops => (&["reason", "packets/s", "packets"], 1),
             Pane::Workers => (&["thread", "load %"], 1),
@@ -184,6 +187,23 @@ pub(super) fn rows(pane: Pane, new: &Snapshot, old: Option<&Snapshot>) -> Vec<Ro
                 }
             })
             .collect(),
+        Pane::Routes => {
+            let list = new.busy.as_deref().unwrap_or_default();
+            let all: f64 = list.iter().map(|b| b.packets).sum::<f64>().max(f64::MIN_POSITIVE);
+            list.iter()
+                .map(|b| Row {
+                    cells: vec![
+                        text(&b.route),
+                        text(&b.via),
+                        per_second(b.packets),
+                        per_second(b.bits),
+                        Cell::Number(100.0 * b.packets / all, Unit::Plain),
+                    ],
+                    good: b.route != "none",
+                    ask: Ask::To(b.to.clone()),
+                })
+                .collect()
+        }
         Pane::NextHops => new
             .users
             .iter()

@@ -9,7 +9,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row as TableRow, Table, TableState, Wrap};
 
 const HELP: &str = "\
- Tab, Left, Right, 1-6  another pane
+ Tab, Left, Right, 1-7  another pane
  Up, Down, PgUp, PgDn   another line
  s, S                   sort by the next, the previous column
  r                      reverse the order
@@ -98,6 +98,10 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, s: &mut Screen) {
     let mut state = TableState::default().with_selected(Some(selected));
     if list.is_empty() {
         let text = match s.pane {
+            Pane::Routes => match &new.busy {
+                Err(why) => why,
+                Ok(_) => "No packet took a route just now. A sample is followed while this pane is shown.",
+            },
             Pane::Drops => "No packet was dropped.",
             Pane::NextHops => "No route has a gateway.",
             _ => "There are none.",

@@ -14,6 +14,7 @@ pub use view::{PacketView, icmp_name, proto_name};
 pub(crate) use make::packet as make_packet;
 
 use crate::addr::MacAddr;
+use crate::filter::Action;
 use crate::port::TableId;
 use crate::routing::{Cover, Recursion};
 use crate::spec::{NudState, RouteInfo};
@@ -291,6 +292,36 @@ pub enum Step {
         remote: IpAddr,
         /// Bytes taken off.
         removed: u32,
+    },
+    /// A filter was asked.
+    Filter {
+        /// Which port's, and on which way: "in by lan0", "out by wan0", "to the router".
+        place: String,
+        /// The filter.
+        filter: String,
+        /// Number of the rule that decided, from 1; None: none did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        number: Option<u32>,
+        /// That rule, or why none was asked.
+        rule: String,
+        /// What it says.
+        action: Action,
+    },
+    /// The way back to the source was looked at.
+    SourceCheck {
+        /// The port where it came in.
+        dev: String,
+        /// The mode.
+        check: String,
+        /// Whether it may come from there.
+        allowed: bool,
+    },
+    /// The segment size that a TCP SYN tells was lowered.
+    Mss {
+        /// Before.
+        from: u16,
+        /// After.
+        to: u16,
     },
     /// TTL or hop limit.
     Ttl {

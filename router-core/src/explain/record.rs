@@ -4,12 +4,13 @@ use super::Role;
 use crate::addr::Family;
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
+use crate::filter::{Judged, Urpf};
 use crate::forward::Verdict;
 use crate::forward::local::Local;
 use crate::frame::{Frame, FramePool};
 use crate::icmp::IcmpError;
 use crate::object::Object;
-use crate::observe::{Cause, Observer, Punted, Stage, Withheld};
+use crate::observe::{Cause, Direction, Observer, Punted, Stage, Withheld};
 use crate::packet::Packet;
 use crate::port::{PortId, TableId};
 use crate::tables::Tables;
@@ -37,6 +38,9 @@ pub(crate) enum Seen {
     Member { hash: u32, bucket: usize },
     OnLink { port: PortId, neighbor: IpAddr },
     Decided { by: String, verdict: Verdict },
+    Filtered { port: PortId, direction: Direction, filter: String, rule: Option<String>, judged: Judged },
+    SourceChecked { port: PortId, check: Urpf, allowed: bool },
+    Clamped { from: u16, to: u16 },
     Aged,
     Encapsulated(PortId),
     Decapsulated(PortId),
@@ -138,6 +142,12 @@ impl Observer for Recorder {
             Stage::Member { hash, bucket, .. } => Seen::Member { hash, bucket },
             Stage::OnLink { port, neighbor, .. } => Seen::OnLink { port, neighbor },
             Stage::Decided { by, verdict } => Seen::Decided { by: by.to_owned(), verdict },
+            Stage::Filtered { port, direction, table, judged } => {
+                let rule = judged.rule.and_then(|i| table.rules().nth(i as usize)).map(|(r, _)| r.to_string());
+                Seen::Filtered { port, direction, filter: table.name().to_owned(), rule, judged }
+            }
+            Stage::SourceChecked { port, check, allowed } => Seen::SourceChecked { port, check, allowed },
+            Stage::Clamped { from, to } => Seen::Clamped { from, to },
             Stage::Aged => Seen::Aged,
             Stage::Encapsulated(t) => Seen::Encapsulated(t),
             Stage::Decapsulated(t) => Seen::Decapsulated(t),

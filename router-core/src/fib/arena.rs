@@ -11,7 +11,8 @@ use super::record::Records;
 use super::runs::Runs;
 use super::sync::Ordering::{self, Acquire, Relaxed};
 use super::sync::{AtomicU32, AtomicU64, AtomicUsize, CONSTANT_NODES, SEGMENT, SEGMENT_LOG2, SEGMENTS, segment};
-use std::collections::{BTreeMap, VecDeque};
+use foldhash::fast::FixedState;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 
 /// No room for another node, or an object number beyond what an entry holds (2^31 - 2).
@@ -118,7 +119,7 @@ pub struct FibMemory {
     #[allow(clippy::vec_box)]
     scratch: Vec<Box<Runs>>,
     /// The records of nodes that direct roots hide, by table and slot.
-    pub(super) hidden: BTreeMap<u64, u32>,
+    pub(super) hidden: HashMap<u64, u32, FixedState>,
 }
 
 impl Default for FibMemory {
@@ -128,7 +129,7 @@ impl Default for FibMemory {
 }
 
 impl FibMemory {
-    /// Empty memory. It reserves address space for 64 MiB, of which only what is used takes memory, and grows to 4 GiB.
+    /// Empty memory. It reserves address space for 64 MiB, of which only what is used takes memory, and grows to 2 GiB.
     ///
     /// # Panics
     /// When the system refuses the address space.
@@ -152,7 +153,7 @@ impl FibMemory {
             sealed_runs: 0,
             records: Records::default(),
             scratch: Vec::new(),
-            hidden: BTreeMap::new(),
+            hidden: HashMap::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A prefix comes, changes or goes: its way down through the nodes, which are rewritten on the way up.
 
 use super::arena::{FibFull, FibMemory};
-use super::edit::{Header, MAX_SKIP, Slots};
+use super::edit::{Form, Header, MAX_SKIP, MIN_SKIP, Slots};
 use super::node::{LEAF, SMALL, is_link};
 use super::record::{Present, has};
 use super::runs::Runs;
@@ -60,8 +60,10 @@ fn any_below(i: usize, level: u32, present: &Present) -> bool {
 pub(super) struct Edit<'a> {
     pub(super) memory: &'a mut FibMemory,
     pub(super) change: Change,
-    /// The depth at which nodes must be plain: those that a direct root leads to, of IPv4.
-    pub(super) plain: Option<usize>,
+    /// The depth of the nodes that a direct root leads to, and their form.
+    pub(super) rooted: Option<(usize, Form)>,
+    /// The form of all others.
+    pub(super) form: Form,
     /// Prefixes that came (1) or went (-1).
     pub(super) added: i32,
 }
@@ -83,18 +85,24 @@ impl Edit<'_> {
             return Ok(entry);
         }
         let split = self.split(entry, header, agree)?;
-        self.node(split, depth + agree)
+        self.entry(split, depth)
+    }
+
+    /// The form of a node.
+    fn form(&self, depth: usize) -> Form {
+        self.rooted.filter(|(rooted, _)| *rooted == depth).map_or(self.form, |(_, form)| form)
     }
 
     /// Nodes for a prefix where an answer was.
     fn fresh(&mut self, entry: u32, depth: usize) -> Result<u32, FibFull> {
-        let (last, plain) = (self.change.last(), self.plain == Some(depth));
+        let (last, form) = (self.change.last(), self.form(depth));
         let gap = last - depth;
-        if gap > MAX_SKIP || (plain && gap > 0) {
-            let at = if plain { depth } else { depth + MAX_SKIP };
+        let alone = gap > 0 && (!form.skips() || gap < MIN_SKIP);
+        if gap > MAX_SKIP || alone {
+            let at = if alone { depth } else { depth + MAX_SKIP };
             let child = self.fresh(entry, at + 1)?;
             let header = Header::of(&self.change.net[depth..at], entry);
-            return self.lone(header, entry, self.change.byte(at), child, plain);
+            return self.memory.lone(header, entry, self.change.byte(at), child, form);
         }
         let header = Header::of(&self.change.net[depth..last], entry);
         let i = self.place(last);
@@ -106,37 +114,25 @@ impl Edit<'_> {
             let mut runs = self.memory.borrow_runs();
             runs.reset(old as u16);
             owned(i, &Present::default(), &mut |start, end| runs.fill(start, end, new as u16));
-            let node = self.memory.build_runs(header, &runs, record, plain);
+            let node = self.memory.build_runs(header, &runs, record, form);
             self.memory.return_runs(runs);
             return node;
         }
         let mut slots = [entry; 256];
         owned(i, &Present::default(), &mut |start, end| slots[start..end].fill(self.change.entry));
-        self.memory.build(header, &slots, record, plain)
-    }
-
-    /// A node that leads only to `child`, by `byte`; all else has the answer `rest`.
-    fn lone(&mut self, header: Option<Header>, rest: u32, byte: u8, child: u32, plain: bool) -> Result<u32, FibFull> {
-        let record = self.memory.records.take().ok_or(FibFull)?;
-        if rest & !LEAF < SMALL {
-            let mut runs = self.memory.borrow_runs();
-            runs.reset(rest as u16);
-            runs.put(usize::from(byte), child);
-            let node = self.memory.build_runs(header, &runs, record, plain);
-            self.memory.return_runs(runs);
-            return node;
-        }
-        let mut slots = [rest; 256];
-        slots[usize::from(byte)] = child;
-        self.memory.build(header, &slots, record, plain)
+        self.memory.build(header, &slots, record, form)
     }
 
     /// A node in place of one that skips more bytes than agree, above it.
     fn split(&mut self, entry: u32, header: Header, agree: usize) -> Result<u32, FibFull> {
         let (bytes, n) = header.bytes();
-        let below = self.memory.copy_with(entry, Header::of(&bytes[agree + 1..n], header.otherwise))?;
         let rest = header.otherwise;
-        self.lone(Header::of(&bytes[..agree], rest), rest, bytes[agree], below, false)
+        let below = self.memory.behind(&bytes[agree + 1..n], entry, rest)?;
+        if agree >= MIN_SKIP || agree == 0 {
+            return self.memory.lone(Header::of(&bytes[..agree], rest), rest, bytes[agree], below, self.form);
+        }
+        let node = self.memory.lone(None, rest, bytes[agree], below, self.form)?;
+        self.memory.lone(None, rest, bytes[0], node, self.form)
     }
 
     /// The number of the prefix in the node in which it ends.
@@ -181,7 +177,7 @@ impl Edit<'_> {
             return Ok(entry);
         }
         let (header, record) = (self.memory.lines().header(entry), self.memory.lines().record(entry));
-        let plain = self.plain == Some(depth);
+        let form = self.form(depth);
         let mut runs = self.memory.borrow_runs();
         let small = is_link(new) || new & !LEAF < SMALL;
         let result = if small && self.memory.lines().load_runs(entry, &mut runs) {
@@ -191,11 +187,11 @@ impl Edit<'_> {
             } else {
                 runs.fill(slot, slot + 1, new as u16)
             }
-            self.memory.rewrite_runs(entry, header, &runs, record, plain)
+            self.memory.rewrite_runs(entry, header, &runs, record, form)
         } else {
             let mut slots = self.memory.lines().unpack(entry);
             slots[usize::from(byte)] = new;
-            self.memory.rewrite(entry, header, &slots, record, plain)
+            self.memory.rewrite(entry, header, &slots, record, form)
         };
         self.memory.return_runs(runs);
         result
@@ -224,18 +220,18 @@ impl Edit<'_> {
         depth: usize,
         mark: bool,
     ) -> Result<u32, FibFull> {
-        let (record, plain) = (self.memory.lines().record(entry), self.plain == Some(depth));
+        let (record, form) = (self.memory.lines().record(entry), self.form(depth));
         let mut runs = self.memory.borrow_runs();
         let result = if self.change.entry & !LEAF < SMALL && self.memory.lines().load_runs(entry, &mut runs) {
             self.own_runs(&mut runs, i, present, depth).and_then(|()| {
                 self.mark(record, i, mark);
-                self.memory.rewrite_runs(entry, header, &runs, record, plain)
+                self.memory.rewrite_runs(entry, header, &runs, record, form)
             })
         } else {
             let mut slots = self.memory.lines().unpack(entry);
             self.own_slots(&mut slots, i, present, depth).and_then(|()| {
                 self.mark(record, i, mark);
-                self.memory.rewrite(entry, header, &slots, record, plain)
+                self.memory.rewrite(entry, header, &slots, record, form)
             })
         };
         self.memory.return_runs(runs);

@@ -2,8 +2,8 @@
 
 use super::arena::{FibFull, FibMemory, LINE_WORDS, Lines};
 use super::node::{
-    BEFORE, DENSE, HEAD, INDEX, LEAF, SKIP, SLOTS, SMALL, VALUES, entry_of, half, is_link, otherwise, part_of, place,
-    skipped, value,
+    BEFORE, DENSE, FULL, HEAD, INDEX, LEAF, SKIP, SLOTS, SMALL, VALUES, entry_of, full, full_place, half, is_link,
+    otherwise, part_of, place, skipped, value,
 };
 use super::record::NO_RECORD;
 use super::runs::Runs;
@@ -13,9 +13,39 @@ use super::sync::PUBLISH;
 /// The entries of all slots of a node.
 pub(super) type Slots = [u32; 256];
 
-/// Links from which on a node becomes dense, and down to which it stays so.
-const DENSE_FROM: usize = 65;
-const DENSE_TO: usize = 48;
+/// What a node must be like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// It may skip bytes.
+    Any,
+    /// It skips none.
+    Plain,
+    /// It may skip bytes, and has 32-bit entries.
+    Full,
+    /// It skips none, and is dense.
+    Dense,
+}
+
+impl Form {
+    /// Whether it may skip bytes.
+    pub(super) fn skips(self) -> bool {
+        matches!(self, Form::Any | Form::Full)
+    }
+
+    /// That of a node that need not be plain or dense, beside another such one.
+    pub(super) fn beside(link: u32) -> Self {
+        if link & FULL != 0 { Form::Full } else { Form::Any }
+    }
+
+    fn kind(self) -> u32 {
+        match self {
+            Form::Any | Form::Plain => 0,
+            Form::Full => FULL,
+            Form::Dense => DENSE,
+        }
+    }
+}
+
 /// Words of a dense node.
 const DENSE_WORDS: usize = 128;
 
@@ -26,6 +56,8 @@ const RECORD_SHIFT: u32 = 8;
 
 /// The most bytes that a node can skip.
 pub(super) const MAX_SKIP: usize = 7;
+/// The least: for a single one, a node of its own is looked up as fast, and is no other kind of node.
+pub(super) const MIN_SKIP: usize = 2;
 
 /// What stands before a node that skips bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +82,14 @@ impl Header {
     }
 }
 
+/// The only link among slots that are otherwise the same: its byte, itself, and the others.
+fn only_link(slots: &Slots) -> Option<(u8, u32, u32)> {
+    let mut links = slots.iter().enumerate().filter(|(_, s)| is_link(**s));
+    let (Some((byte, child)), None) = (links.next(), links.next()) else { return None };
+    let rest = slots[usize::from(byte == 0)];
+    slots.iter().all(|s| s == child || *s == rest).then_some((byte as u8, *child, rest))
+}
+
 /// Whether an entry does not fit into a value.
 fn is_wide(entry: u32) -> bool {
     is_link(entry) || entry & !LEAF >= SMALL
@@ -72,12 +112,16 @@ impl Layout {
         if self.link & (SKIP | DENSE) != 0 { BEFORE } else { 0 }
     }
 
-    fn lines(&self) -> usize {
-        let words = match self.link & DENSE {
+    fn words(&self) -> usize {
+        match self.link & (DENSE | FULL) {
             0 => HEAD + self.runs.div_ceil(VALUES) + self.wide.div_ceil(2),
+            FULL => HEAD + self.runs.div_ceil(2),
             _ => DENSE_WORDS,
-        };
-        (self.before() + words).div_ceil(LINE_WORDS)
+        }
+    }
+
+    fn lines(&self) -> usize {
+        (self.before() + self.words()).div_ceil(LINE_WORDS)
     }
 
     /// The place of the first entry of 32 bits.
@@ -160,7 +204,7 @@ impl Lines {
         }
         let node = link & INDEX;
         let runs = runs_of(&self.bits(node));
-        let wide = if self.notes(node) & HAS_WIDE == 0 {
+        let wide = if link & FULL != 0 || self.notes(node) & HAS_WIDE == 0 {
             0
         } else {
             let first = (node as usize + HEAD) * VALUES;
@@ -174,6 +218,9 @@ impl Lines {
         let node = link & INDEX;
         if link & DENSE != 0 {
             return half(self.reader(), node, u32::from(slot));
+        }
+        if link & FULL != 0 {
+            return full(self.reader(), full_place(self.reader(), node, u32::from(slot)));
         }
         entry_of(self.reader(), node, value(self.reader(), place(self.reader(), node, u32::from(slot))))
     }
@@ -226,8 +273,10 @@ impl Lines {
         if link & DENSE != 0 {
             return std::array::from_fn(|slot| half(self.reader(), node, slot as u32));
         }
-        let at =
-            |run: usize| entry_of(self.reader(), node, value(self.reader(), (node as usize + HEAD) * VALUES + run));
+        let at = |run: usize| match link & FULL {
+            0 => entry_of(self.reader(), node, value(self.reader(), (node as usize + HEAD) * VALUES + run)),
+            _ => full(self.reader(), (node as usize + HEAD) * 2 + run),
+        };
         let mut slots = [at(0); 256];
         let (mut last, mut from) = (slots[0], 0);
         for (run, start) in starts(self.bits(node)).enumerate().skip(1) {
@@ -250,6 +299,19 @@ impl Lines {
         }
         to.runs = runs_of(&to.bits);
         to.links = 0;
+        if link & FULL != 0 {
+            for run in 0..to.runs {
+                let entry = full(self.reader(), (node as usize + HEAD) * 2 + run);
+                to.values[run] = if is_link(entry) {
+                    to.add_link(entry)
+                } else if entry & !LEAF < SMALL {
+                    entry as u16
+                } else {
+                    return false;
+                };
+            }
+            return true;
+        }
         let words = to.runs.div_ceil(VALUES);
         for (i, values) in to.values.as_chunks_mut::<VALUES>().0.iter_mut().take(words).enumerate() {
             let word = self.word(node as usize + HEAD + i).load(Relaxed);
@@ -274,7 +336,7 @@ impl Lines {
     /// The answer of a node that gives the same small one to everything.
     pub(super) fn uniform(&self, link: u32) -> Option<u32> {
         let node = link & INDEX;
-        if link & (SKIP | DENSE) != 0 || self.notes(node) & (HAS_WIDE | !0 << 32) != 0 {
+        if link & (SKIP | DENSE | FULL) != 0 || self.notes(node) & (HAS_WIDE | !0 << 32) != 0 {
             return None;
         }
         let uniform = self.bits(node) == Bits::default();
@@ -284,8 +346,9 @@ impl Lines {
     /// Puts a node in the place of another one in slot `slot`.
     pub(super) fn relink(&self, link: u32, slot: u8, child: u32) {
         let node = link & INDEX;
-        let at = match link & DENSE {
+        let at = match link & (DENSE | FULL) {
             0 => value(self.reader(), place(self.reader(), node, u32::from(slot))) & (SMALL - 1),
+            FULL => full_place(self.reader(), node, u32::from(slot)) as u32 - 2 * node,
             _ => u32::from(slot),
         };
         self.set_half(node, at, child);
@@ -294,8 +357,8 @@ impl Lines {
 
 impl FibMemory {
     /// Room for a node; gives its link.
-    fn place_node(&mut self, header: Option<Header>, dense: bool, runs: usize, wide: usize) -> Result<Layout, FibFull> {
-        let kind = if header.is_some() { SKIP } else { 0 } | if dense { DENSE } else { 0 };
+    fn place_node(&mut self, header: Option<Header>, kind: u32, runs: usize, wide: usize) -> Result<Layout, FibFull> {
+        let kind = if header.is_some() { SKIP } else { 0 } | kind;
         let mut layout = Layout { link: kind, runs, wide };
         layout.link |= self.take(layout.lines())? + layout.before() as u32;
         Ok(layout)
@@ -323,31 +386,34 @@ impl FibMemory {
         }
     }
 
-    /// A new node. A *plain* one neither skips bytes nor is dense.
+    /// A new node. Only one of form [`Form::Any`] may have a header.
     pub(super) fn build(
         &mut self,
         header: Option<Header>,
         slots: &Slots,
         record: u32,
-        plain: bool,
+        form: Form,
     ) -> Result<u32, FibFull> {
-        self.pack(header, slots, record, if plain { usize::MAX } else { DENSE_FROM })
-    }
-
-    fn pack(&mut self, header: Option<Header>, slots: &Slots, record: u32, dense_from: usize) -> Result<u32, FibFull> {
-        let bits = bits_of(slots);
-        let wide = starts(bits).filter(|s| is_wide(slots[*s])).count();
-        if wide >= dense_from {
-            let layout = self.place_node(header, true, 0, 0)?;
+        if form == Form::Dense {
+            let layout = self.place_node(header, DENSE, 0, 0)?;
             self.write_before(layout, header, record);
             for (i, pair) in slots.chunks_exact(2).enumerate() {
                 self.lines().store(layout.node() as usize + i, u64::from(pair[0]) | u64::from(pair[1]) << 32);
             }
             return Ok(layout.link);
         }
-        let layout = self.place_node(header, false, runs_of(&bits), wide)?;
+        let bits = bits_of(slots);
+        let is_full = form == Form::Full;
+        let wide = if is_full { 0 } else { starts(bits).filter(|s| is_wide(slots[*s])).count() };
+        let layout = self.place_node(header, form.kind(), runs_of(&bits), wide)?;
         self.write_before(layout, header, record);
         self.write_head(layout, &bits, record);
+        if is_full {
+            for (run, start) in (0..).zip(starts(bits)) {
+                self.lines().set_half(layout.node(), 2 * HEAD as u32 + run, slots[start]);
+            }
+            return Ok(layout.link);
+        }
         let (node, mut next_wide) = (layout.node(), layout.first_wide());
         let first = (node as usize + HEAD) * VALUES;
         for (run, start) in starts(bits).enumerate() {
@@ -369,25 +435,23 @@ impl FibMemory {
         header: Option<Header>,
         runs: &Runs,
         record: u32,
-        plain: bool,
+        form: Form,
     ) -> Result<u32, FibFull> {
-        self.pack_runs(header, runs, record, if plain { usize::MAX } else { DENSE_FROM })
-    }
-
-    fn pack_runs(
-        &mut self,
-        header: Option<Header>,
-        runs: &Runs,
-        record: u32,
-        dense_from: usize,
-    ) -> Result<u32, FibFull> {
-        let wide = runs.wide_runs();
-        if wide >= dense_from {
-            return self.pack(header, &runs.slots(), record, dense_from);
+        if form == Form::Dense {
+            return self.build(header, &runs.slots(), record, form);
         }
-        let layout = self.place_node(header, false, runs.runs, wide)?;
+        let is_full = form == Form::Full;
+        let wide = if is_full { 0 } else { runs.wide_runs() };
+        let layout = self.place_node(header, form.kind(), runs.runs, wide)?;
         self.write_before(layout, header, record);
         self.write_head(layout, &runs.bits, record);
+        if is_full {
+            for (i, two) in runs.values[..runs.runs].chunks(2).enumerate() {
+                let word = two.iter().rev().fold(0, |w, v| w << 32 | u64::from(runs.entry(*v)));
+                self.lines().store(layout.node() as usize + HEAD + i, word);
+            }
+            return Ok(layout.link);
+        }
         let (node, mut next_wide) = (layout.node(), layout.first_wide());
         let at = node as usize + HEAD;
         for i in 0..runs.runs.div_ceil(VALUES) {
@@ -410,7 +474,7 @@ impl FibMemory {
         header: Option<Header>,
         runs: &Runs,
         record: u32,
-        plain: bool,
+        form: Form,
     ) -> Result<u32, FibFull> {
         if runs.runs <= 3 && self.records.is_empty(record) {
             let wide = runs.wide_runs();
@@ -420,7 +484,7 @@ impl FibMemory {
                 return Ok(LEAF | u32::from(runs.values[0]));
             }
             if wide == 1
-                && !plain
+                && form.skips()
                 && let Some(new) = self.fold(header, &runs.slots())?
             {
                 self.records.give(record);
@@ -431,7 +495,7 @@ impl FibMemory {
         if self.rewrite_runs_in_place(link, header, runs) {
             return Ok(link);
         }
-        let new = self.pack_runs(header, runs, record, if plain { usize::MAX } else { DENSE_FROM })?;
+        let new = self.build_runs(header, runs, record, form)?;
         self.retire_node(link);
         Ok(new)
     }
@@ -442,8 +506,17 @@ impl FibMemory {
         if lines.bits(node) != runs.bits {
             return false;
         }
-        let first = (node as usize + HEAD) * VALUES;
         let values = &runs.values[..runs.runs];
+        if link & FULL != 0 {
+            self.set_otherwise(link, header);
+            for (i, v) in (2 * HEAD as u32..).zip(values) {
+                if half(lines.reader(), node, i) != runs.entry(*v) {
+                    lines.set_half(node, i, runs.entry(*v));
+                }
+            }
+            return true;
+        }
+        let first = (node as usize + HEAD) * VALUES;
         let has_wide = lines.notes(node) & HAS_WIDE != 0;
         if has_wide || runs.links > 0 {
             let was_wide = |run: usize| value(lines.reader(), first + run) >= SMALL;
@@ -494,7 +567,7 @@ impl FibMemory {
         header: Option<Header>,
         slots: &Slots,
         record: u32,
-        plain: bool,
+        form: Form,
     ) -> Result<u32, FibFull> {
         if self.records.is_empty(record) {
             if !is_link(slots[0]) && slots.iter().all(|s| *s == slots[0]) {
@@ -502,7 +575,9 @@ impl FibMemory {
                 self.retire_node(link);
                 return Ok(slots[0]);
             }
-            if !plain && let Some(new) = self.fold(header, slots)? {
+            if form.skips()
+                && let Some(new) = self.fold(header, slots)?
+            {
                 self.records.give(record);
                 self.retire_node(link);
                 return Ok(new);
@@ -511,12 +586,7 @@ impl FibMemory {
         if self.rewrite_in_place(link, header, slots) {
             return Ok(link);
         }
-        let dense_from = match (plain, link & DENSE != 0) {
-            (true, _) => usize::MAX,
-            (false, true) => DENSE_TO,
-            (false, false) => DENSE_FROM,
-        };
-        let new = self.pack(header, slots, record, dense_from)?;
+        let new = self.build(header, slots, record, form)?;
         self.retire_node(link);
         Ok(new)
     }
@@ -525,11 +595,6 @@ impl FibMemory {
     fn rewrite_in_place(&self, link: u32, header: Option<Header>, slots: &Slots) -> bool {
         let (lines, node) = (self.lines(), link & INDEX);
         if link & DENSE != 0 {
-            let links = slots.iter().filter(|s| is_wide(**s)).count();
-            if links < DENSE_TO {
-                return false;
-            }
-            self.set_otherwise(link, header);
             for (i, slot) in (0u32..).zip(slots) {
                 if half(lines.reader(), node, i) != *slot {
                     lines.set_half(node, i, *slot);
@@ -538,6 +603,18 @@ impl FibMemory {
             return true;
         }
         let bits = bits_of(slots);
+        if link & FULL != 0 {
+            if lines.bits(node) != bits {
+                return false;
+            }
+            self.set_otherwise(link, header);
+            for (i, start) in (2 * HEAD as u32..).zip(starts(bits)) {
+                if half(lines.reader(), node, i) != slots[start] {
+                    lines.set_half(node, i, slots[start]);
+                }
+            }
+            return true;
+        }
         let first = (node as usize + HEAD) * VALUES;
         let wide_as_before =
             |(run, start): (usize, usize)| is_wide(slots[start]) == (value(lines.reader(), first + run) >= SMALL);
@@ -558,39 +635,91 @@ impl FibMemory {
         true
     }
 
-    /// What replaces a node without prefixes: its only child, if the bytes that it will skip are not too many.
+    /// What replaces a node without prefixes: its only child, if the bytes that it will skip are neither too many nor a
+    /// single one. For a child that has an only child itself, that one.
     fn fold(&mut self, header: Option<Header>, slots: &Slots) -> Result<Option<u32>, FibFull> {
-        let mut links = slots.iter().enumerate().filter(|(_, s)| is_link(**s));
-        let (Some((byte, child)), None) = (links.next(), links.next()) else { return Ok(None) };
-        let rest = slots[usize::from(byte == 0)];
-        if slots.iter().any(|s| s != child && *s != rest) || header.is_some_and(|h| h.otherwise != rest) {
+        let Some((byte, mut child, rest)) = only_link(slots) else { return Ok(None) };
+        if header.is_some_and(|h| h.otherwise != rest) {
             return Ok(None);
         }
         let mut bytes = [0; 3 * 8];
         let mut n = 0;
-        let below = self.lines().header(*child);
-        for part in [header.map(|h| h.bytes()), Some(([byte as u8; 8], 1)), below.map(|h| h.bytes())] {
-            let (from, len) = part.unwrap_or_default();
-            bytes[n..n + len].copy_from_slice(&from[..len]);
-            n += len;
+        let mut push = |from: &[u8]| {
+            bytes[n..n + from.len()].copy_from_slice(from);
+            n += from.len();
+        };
+        if let Some((from, len)) = header.map(|h| h.bytes()) {
+            push(&from[..len]);
         }
-        if n > MAX_SKIP || below.is_some_and(|h| h.otherwise != rest) {
+        push(&[byte]);
+        let mut between = None;
+        if header.is_none() && self.lines().header(child).is_none() && child & DENSE == 0 {
+            let record = self.lines().record(child);
+            if self.records.is_empty(record)
+                && let Some((byte, below, same)) = only_link(&self.lines().unpack(child))
+                && same == rest
+            {
+                push(&[byte]);
+                between = Some((child, record));
+                child = below;
+            }
+        }
+        let below = self.lines().header(child);
+        if let Some((from, len)) = below.map(|h| h.bytes()) {
+            push(&from[..len]);
+        }
+        if !(MIN_SKIP..=MAX_SKIP).contains(&n) || below.is_some_and(|h| h.otherwise != rest) {
             return Ok(None);
         }
-        self.copy_with(*child, Header::of(&bytes[..n], rest)).map(Some)
+        let new = self.copy_with(child, Header::of(&bytes[..n], rest))?;
+        if let Some((link, record)) = between {
+            self.records.give(record);
+            self.retire_node(link);
+        }
+        Ok(Some(new))
+    }
+
+    /// A node that leads only to `child`, by `byte`; all else has the answer `rest`.
+    pub(super) fn lone(
+        &mut self,
+        header: Option<Header>,
+        rest: u32,
+        byte: u8,
+        child: u32,
+        form: Form,
+    ) -> Result<u32, FibFull> {
+        let record = self.records.take().ok_or(FibFull)?;
+        if rest & !LEAF < SMALL {
+            let mut runs = self.borrow_runs();
+            runs.reset(rest as u16);
+            runs.put(usize::from(byte), child);
+            let node = self.build_runs(header, &runs, record, form);
+            self.return_runs(runs);
+            return node;
+        }
+        let mut slots = [rest; 256];
+        slots[usize::from(byte)] = child;
+        self.build(header, &slots, record, form)
+    }
+
+    /// What leads by `bytes` to a copy of a node (without those that it skipped); all else has the answer `rest`.
+    pub(super) fn behind(&mut self, bytes: &[u8], link: u32, rest: u32) -> Result<u32, FibFull> {
+        match bytes {
+            [byte] => {
+                let below = self.copy_with(link, None)?;
+                self.lone(None, rest, *byte, below, Form::beside(link))
+            }
+            _ => self.copy_with(link, Header::of(bytes, rest)),
+        }
     }
 
     /// A copy of a node with another header. The old one is retired.
     pub(super) fn copy_with(&mut self, link: u32, header: Option<Header>) -> Result<u32, FibFull> {
         let old = self.lines().layout(link);
         let record = self.lines().record(link);
-        let new = self.place_node(header, link & DENSE != 0, old.runs, old.wide)?;
+        let new = self.place_node(header, link & (DENSE | FULL), old.runs, old.wide)?;
         self.write_before(new, header, record);
-        let words = match link & DENSE {
-            0 => HEAD + old.runs.div_ceil(VALUES) + old.wide.div_ceil(2),
-            _ => DENSE_WORDS,
-        };
-        for i in 0..words {
+        for i in 0..old.words() {
             let word = self.lines().word(old.node() as usize + i).load(Relaxed);
             self.lines().store(new.node() as usize + i, word);
         }

@@ -1,10 +1,10 @@
-//! The lookups of a batch on their way through nodes of any kind, each somewhere else, all one node further in each round.
+//! The IPv6 lookups of a batch on their way through the nodes, each somewhere else, all one node further in each round.
 //!
-//! Neighbours in a batch have nothing in common, so whatever is a branch here is often mispredicted: whether a value is an
-//! answer or leads on is none, nor whether a lookup is done.
+//! Neighbours in a batch have nothing in common, so whatever is a branch here is often mispredicted, and with it goes all
+//! that the processor had begun beyond: whether an entry is an answer or leads on is no branch.
 
 use super::arena::Reader;
-use super::node::{Address, DENSE, INDEX, LEAF, SKIP, SMALL, agrees, half, is_link, otherwise, place, skipped, value};
+use super::node::{Address, INDEX, LEAF, SKIP, agrees, full, full_place, is_link, otherwise_place, skipped};
 use crate::object::ObjectId;
 
 /// Lookups of a batch that go through the stages together: enough to overlap all misses, few enough to stay in the
@@ -15,12 +15,8 @@ pub(super) const GROUP: usize = 32;
 pub(super) struct Lanes {
     /// Where each lookup is.
     entry: [u32; GROUP],
-    /// The eight bytes of its address that it is in.
-    part: [u64; GROUP],
     /// Bytes of its address that led there.
     used: [u8; GROUP],
-    /// How many are not at an answer yet.
-    active: usize,
 }
 
 /// The object of an answer, where the zero-length prefix has the answer `default`.
@@ -33,69 +29,63 @@ pub(super) fn object(answer: u32, default: u64) -> ObjectId {
 impl Lanes {
     #[inline(always)]
     pub(super) fn new() -> Self {
-        Lanes { entry: [LEAF; GROUP], part: [0; GROUP], used: [0; GROUP], active: 0 }
+        Lanes { entry: [LEAF; GROUP], used: [0; GROUP] }
     }
 
     /// Begins a lookup at an entry.
     #[inline(always)]
-    pub(super) fn begin<A: Address>(&mut self, i: usize, address: A, entry: u32, used: u8) {
-        self.part[i] = address.high();
+    pub(super) fn begin(&mut self, i: usize, entry: u32, used: u8) {
         self.entry[i] = entry;
         self.used[i] = used;
-        self.active += usize::from(is_link(entry));
     }
 
-    /// One round after the other, until all are at an answer. Those that are done make a dry step in the node that knows no
-    /// route: a list of the others would make each step wait for the one before, as its places depend on what was found.
+    /// One round after the other over those that are not at an answer yet. First all bitmaps, then all entries, so that
+    /// cache misses overlap.
     #[inline(always)]
     pub(super) fn run<A: Address>(&mut self, lines: Reader<'_>, dst: &[A]) {
-        let n = dst.len().min(GROUP);
-        let mut active = self.active;
-        while active > 0 {
-            active = 0;
-            for (i, address) in dst[..n].iter().enumerate() {
+        let dst = &dst[..dst.len().min(GROUP)];
+        let mut list = [0u8; GROUP];
+        let mut places = [0; GROUP];
+        let mut n = 0;
+        for (i, entry) in self.entry.iter().enumerate() {
+            list[n % GROUP] = i as u8;
+            n += usize::from(is_link(*entry));
+        }
+        while n > 0 {
+            for (at, i) in places.iter_mut().zip(&list[..n.min(GROUP)]) {
+                let i = usize::from(*i) % GROUP;
+                let Some(address) = dst.get(i) else { break };
                 let (link, used) = (self.entry[i], self.used[i]);
-                // Neither an answer nor a plain node.
-                let entry = if link as i32 >= DENSE as i32 {
-                    self.rare(lines, i, *address)
-                } else {
-                    // All ones for an answer.
-                    let done = ((link as i32) >> 31) as u32;
-                    let node = link & !done;
-                    let byte = u32::from((self.part[i] >> ((!used << 3) & 63)) as u8);
-                    let value = value(lines, place(lines, node, byte));
-                    // All ones for the place of an entry; otherwise word 0 is loaded, which is near.
-                    let wide = ((value << 16) as i32 >> 31) as u32;
-                    let entry = half(lines, node, value & wide & (SMALL - 1));
-                    self.used[i] = used.wrapping_add(1);
-                    if A::BYTES > 8 && used == 7 {
-                        self.part[i] = address.low();
-                    }
-                    let entry = entry & wide | (LEAF | value) & !wide;
-                    entry & !done | link & done
-                };
-                self.entry[i] = entry;
-                active += usize::from(is_link(entry));
+                if link & SKIP != 0 {
+                    *at = self.skip(lines, i, address);
+                    continue;
+                }
+                self.used[i] = used.wrapping_add(1);
+                *at = full_place(lines, link & INDEX, address.nth(used));
             }
+            let mut left = 0;
+            for k in 0..n.min(GROUP) {
+                let i = list[k];
+                let entry = full(lines, places[k]);
+                self.entry[usize::from(i) % GROUP] = entry;
+                list[left % GROUP] = i;
+                left += usize::from(is_link(entry));
+            }
+            n = left;
         }
     }
 
-    /// The entry that a node leads to that skips bytes (then it is the node without them) or is dense.
+    /// The place of the entry that a lookup finds in a node that skips bytes. Few nodes do.
     #[inline(never)]
-    fn rare<A: Address>(&mut self, lines: Reader<'_>, i: usize, address: A) -> u32 {
-        let (link, used) = (self.entry[i], self.used[i]);
-        let node = link & INDEX;
-        let (entry, used) = if link & SKIP != 0 {
-            let skipped = skipped(lines, node);
-            let same = agrees(address.window(u32::from(used)), skipped);
-            let entry = if same { link & !SKIP } else { otherwise(lines, node) };
-            (entry, used + (skipped as u8 & 7))
-        } else {
-            (half(lines, node, address.byte(u32::from(used))), used + 1)
-        };
-        self.used[i] = used;
-        self.part[i] = if A::BYTES > 8 && used >= 8 { address.low() } else { address.high() };
-        entry
+    fn skip<A: Address>(&mut self, lines: Reader<'_>, i: usize, address: &A) -> usize {
+        let (node, used) = (self.entry[i] & INDEX, self.used[i]);
+        let skipped = skipped(lines, node);
+        if !agrees(address.window(u32::from(used)), skipped) {
+            return otherwise_place(node);
+        }
+        let used = used + (skipped as u8 & 7);
+        self.used[i] = used + 1;
+        full_place(lines, node, address.nth(used))
     }
 
     /// The objects found. Says whether some needed the zero-length prefix, whose answer is `default`.
@@ -109,4 +99,10 @@ impl Lanes {
         }
         least == 0
     }
+}
+
+/// All ones if so.
+#[inline(always)]
+pub(super) fn mask(so: bool) -> u32 {
+    u32::from(so).wrapping_neg()
 }

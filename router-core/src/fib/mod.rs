@@ -105,12 +105,31 @@ impl Fib {
         }
     }
 
+    /// Reads what a change of this prefix will need, so that it comes from memory while the caller is still busy with maps of
+    /// its own. Changes nothing.
+    #[inline]
+    pub fn expect(&self, memory: &FibMemory, net: &IpNet) {
+        match net {
+            IpNet::V4(n) => self.v4.expect(memory, n.network()),
+            IpNet::V6(n) => self.v6.expect(memory, n.network()),
+        }
+    }
+
     /// Removes a prefix. `cover` is the longest remaining prefix (and value) that contains it, if any: the caller knows
     /// it from its own map, so that the trie need not store what is hidden.
     pub fn remove(&self, memory: &mut FibMemory, net: &IpNet, cover: Option<(u8, ObjectId)>) {
         match net {
             IpNet::V4(p) => self.v4.remove(memory, &p.network().octets(), p.prefix_len(), cover),
             IpNet::V6(p) => self.v6.remove(memory, &p.network().octets(), p.prefix_len(), cover),
+        }
+    }
+
+    /// The object for a destination, leaving the zero-length prefix out of account; [`ObjectId::NO_ROUTE`] where only that
+    /// fits.
+    pub fn lookup_specific(&self, dst: &IpAddr) -> ObjectId {
+        match dst {
+            IpAddr::V4(a) => self.v4.lookup_specific(&self.lines, *a),
+            IpAddr::V6(a) => self.v6.lookup_specific(&self.lines, *a),
         }
     }
 }
@@ -136,8 +155,9 @@ impl Lookup for Fib {
         self.v4.lookup_batch(&self.lines, dst, out);
     }
 
-    // IPv6 keeps the trait's batch, one lookup after the other: by measurement, paths of skipped bytes do not overlap in the
-    // lanes of a batch.
+    fn lookup6_batch(&self, dst: &[Ipv6Addr], out: &mut [ObjectId]) {
+        self.v6.lookup_batch(&self.lines, dst, out);
+    }
 
     /// Runs of one family go through the batch of that family.
     fn lookup_batch(&self, dst: &[IpAddr], out: &mut [ObjectId]) {

@@ -31,8 +31,10 @@ pub(super) const LEAF: u32 = 1 << 31;
 pub(super) const SKIP: u32 = 1 << 30;
 /// A link to a dense node.
 pub(super) const DENSE: u32 = 1 << 29;
+/// A link to a node of 32-bit entries, one per run.
+pub(super) const FULL: u32 = 1 << 28;
 /// The number of a link's word.
-pub(super) const INDEX: u32 = DENSE - 1;
+pub(super) const INDEX: u32 = FULL - 1;
 
 /// "No route here": the zero-length prefix decides.
 pub(super) const MISS: u32 = LEAF;
@@ -59,6 +61,10 @@ pub(super) trait Address: Copy {
     /// Bytes of an address.
     const BYTES: usize;
 
+    /// Whether nodes have 32-bit entries throughout, but for those that a direct root leads to. IPv6's paths are long and
+    /// most steps lead on: they save a load in each.
+    const FULL: bool = Self::BYTES > 4;
+
     /// The first eight bytes; the rest zero if there are fewer.
     fn high(self) -> u64;
 
@@ -77,6 +83,9 @@ pub(super) trait Address: Copy {
         let part = if Self::BYTES <= 8 || i < 8 { self.high() } else { self.low() };
         u32::from((part >> (!(i * 8) & 56)) as u8)
     }
+
+    /// Byte `i`, modulo the bytes that there are, from memory.
+    fn nth(&self, i: u8) -> u32;
 
     /// Eight bytes from byte `i` on, zeros behind the end.
     #[inline(always)]
@@ -103,6 +112,11 @@ impl Address for Ipv4Addr {
     }
 
     #[inline(always)]
+    fn nth(&self, i: u8) -> u32 {
+        u32::from(self.octets()[usize::from(i & 3)])
+    }
+
+    #[inline(always)]
     fn top16(self) -> usize {
         (self.to_bits() >> 16) as usize
     }
@@ -124,6 +138,11 @@ impl Address for Ipv6Addr {
     #[inline(always)]
     fn low(self) -> u64 {
         self.to_bits() as u64
+    }
+
+    #[inline(always)]
+    fn nth(&self, i: u8) -> u32 {
+        u32::from(self.octets()[usize::from(i & 15)])
     }
 }
 
@@ -147,6 +166,20 @@ pub(super) fn place(lines: Reader<'_>, node: u32, slot: u32) -> usize {
     let part = part_of(slot);
     let word = lines.load((node + part) as usize, Relaxed);
     node as usize * VALUES + HEAD * VALUES + rank(word, slot, part)
+}
+
+/// As [`place`] for a node of 32-bit entries, counted in these from word 0 of all.
+#[inline(always)]
+pub(super) fn full_place(lines: Reader<'_>, node: u32, slot: u32) -> usize {
+    let part = part_of(slot);
+    let word = lines.load((node + part) as usize, Relaxed);
+    node as usize * 2 + HEAD * 2 + rank(word, slot, part)
+}
+
+/// The 32-bit entry in a place.
+#[inline(always)]
+pub(super) fn full(lines: Reader<'_>, place: usize) -> u32 {
+    (lines.load(place / 2, Acquire) >> ((place * 32) & 63)) as u32
 }
 
 /// The value in a place.
@@ -188,27 +221,31 @@ pub(super) fn otherwise(lines: Reader<'_>, node: u32) -> u32 {
     lines.load((node as usize).wrapping_sub(1), Acquire) as u32
 }
 
-/// The answer for an address of which `used` bytes led to `link`.
+/// The place of that entry.
+#[inline(always)]
+pub(super) fn otherwise_place(node: u32) -> usize {
+    (node as usize).wrapping_sub(1) * 2
+}
+
+/// The answer for an address of which `used` bytes led to `link`, which is not dense.
 #[inline(always)]
 pub(super) fn walk<A: Address>(lines: Reader<'_>, mut link: u32, address: A, mut used: u32) -> u32 {
     loop {
         let node = link & INDEX;
-        if link & (SKIP | DENSE) != 0 {
-            if link & SKIP != 0 {
-                let skipped = skipped(lines, node);
-                if !agrees(address.window(used), skipped) {
-                    return otherwise(lines, node) & !LEAF;
-                }
-                used += skipped as u32 & 7;
+        if link & SKIP != 0 {
+            let skipped = skipped(lines, node);
+            if !agrees(address.window(used), skipped) {
+                return otherwise(lines, node) & !LEAF;
             }
-            if link & DENSE != 0 {
-                link = half(lines, node, address.byte(used));
-                if !is_link(link) {
-                    return link & !LEAF;
-                }
-                used += 1;
-                continue;
+            used += skipped as u32 & 7;
+        }
+        if A::FULL {
+            link = full(lines, full_place(lines, node, address.byte(used)));
+            if !is_link(link) {
+                return link & !LEAF;
             }
+            used += 1;
+            continue;
         }
         let value = value(lines, place(lines, node, address.byte(used)));
         if value < SMALL {

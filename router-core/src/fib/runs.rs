@@ -31,6 +31,18 @@ impl Runs {
         self.wide[usize::from(value) & (SMALL as usize - 1)]
     }
 
+    /// The entry that a value stands for.
+    pub(super) fn entry(&self, value: u16) -> u32 {
+        if u32::from(value) < SMALL { LEAF | u32::from(value) } else { self.link(value) }
+    }
+
+    /// Notes a link; gives the value that stands for it.
+    pub(super) fn add_link(&mut self, link: u32) -> u16 {
+        self.wide[self.links] = link;
+        self.links += 1;
+        SMALL as u16 | (self.links - 1) as u16
+    }
+
     /// Values that stand for links.
     pub(super) fn wide_runs(&self) -> usize {
         if self.links == 0 {
@@ -108,9 +120,8 @@ impl Runs {
 
     /// Puts a link into a slot.
     pub(super) fn put(&mut self, slot: usize, link: u32) {
-        self.wide[self.links] = link;
-        self.fill(slot, slot + 1, SMALL as u16 | self.links as u16);
-        self.links += 1;
+        let value = self.add_link(link);
+        self.fill(slot, slot + 1, value);
     }
 
     /// Puts another link in the place of one.
@@ -126,10 +137,9 @@ impl Runs {
 
     /// All slots.
     pub(super) fn slots(&self) -> Slots {
-        let entry = |v: u16| if u32::from(v) < SMALL { LEAF | u32::from(v) } else { self.link(v) };
-        let mut slots = [entry(self.values[0]); 256];
+        let mut slots = [self.entry(self.values[0]); 256];
         for (start, v) in starts(self.bits).zip(&self.values).skip(1) {
-            slots[start..].fill(entry(*v));
+            slots[start..].fill(self.entry(*v));
         }
         slots
     }

@@ -7,8 +7,8 @@ pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 pub(super) const SEGMENT_LOG2: u32 = 23;
 pub(super) const SEGMENT: usize = 1 << SEGMENT_LOG2;
 
-/// Segments: 4 GiB together.
-pub(super) const SEGMENTS: usize = 64;
+/// Segments: 2 GiB together.
+pub(super) const SEGMENTS: usize = 32;
 
 /// Answers below this number have a constant node, for direct roots: those that fit into a value of 16 bits.
 pub(super) const CONSTANT_NODES: u32 = 0x8000;

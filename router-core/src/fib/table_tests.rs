@@ -234,9 +234,9 @@ fn long_random_walk() {
     assert_eq!((memory.used(), memory.waiting()), ((0, 0), 0));
 }
 
-/// So many nodes below one that it is dense, and so few again that it is not.
+/// All slots of the nodes that direct roots lead to come and go, with paths that skip bytes below.
 #[test]
-fn nodes_become_dense_and_back() {
+fn crowded_nodes_come_and_go() {
     let nets: Vec<_> = (0..256u128)
         .flat_map(|i| {
             let a = 0x2001 << 112 | i << 104;

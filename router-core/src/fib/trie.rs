@@ -9,9 +9,9 @@
 
 use super::arena::{FibFull, FibMemory, Lines, Reader};
 use super::change::{Change, Edit};
-use super::edit::Header;
-use super::lanes::{GROUP, Lanes, object};
-use super::node::{Address, DENSE, INDEX, LEAF, MISS, SKIP, SMALL, half, is_link, place, value, walk, walk_on};
+use super::edit::{Form, Header};
+use super::lanes::{GROUP, Lanes, mask, object};
+use super::node::{Address, INDEX, LEAF, MISS, SMALL, half, is_link, place, value, walk, walk_on};
 use super::record::{NO_RECORD, has};
 use super::sync::Ordering::{Acquire, Relaxed, Release};
 use super::sync::{AtomicU32, AtomicU64, CONSTANT_NODES, DIRECT_FREE, DIRECT_FROM, PUBLISH, READ_AGAIN};
@@ -30,13 +30,17 @@ const HIDDEN: u32 = 1 << 30;
 
 /// A root indexed by the first 16 bits, and the prefixes of up to 16 bits: bit `2^l + p`, only for the writer.
 ///
-/// A slot that holds an answer is the number of the constant node for it, with [`LEAF`]: so a batch takes every slot for
+/// In IPv6 a slot holds an entry; the nodes are dense, so a batch can take this step and the next without a branch.
+///
+/// In IPv4 a slot that holds an answer is the number of the constant node for it, with [`LEAF`]: so a batch takes every slot for
 /// a link, and one lookup alone may stop here. Large answers have a node made for them.
 ///
 /// A slot is [`HIDDEN`] when the prefixes below it all give the same answer, as half of those in a real table do: readers
 /// find that answer, and only the writer knows of a node.
 #[derive(Debug)]
 struct DirectRoot {
+    /// Of the nodes that it leads to.
+    form: Form,
     slots: Box<[AtomicU32; 1 << 16]>,
     present: Box<[AtomicU64; 1 << 11]>,
 }
@@ -50,8 +54,8 @@ fn boxed<T, const N: usize>(make: impl FnMut() -> T) -> Box<[T; N]> {
 impl DirectRoot {
     const BYTES: usize = (4 << 16) + (8 << 11);
 
-    fn new() -> Self {
-        DirectRoot { slots: boxed(|| AtomicU32::new(LEAF)), present: boxed(|| AtomicU64::new(0)) }
+    fn new(form: Form) -> Self {
+        DirectRoot { form, slots: boxed(|| AtomicU32::new(LEAF)), present: boxed(|| AtomicU64::new(0)) }
     }
 
     fn has(&self, i: usize) -> bool {
@@ -66,7 +70,7 @@ impl DirectRoot {
         }
     }
 
-    /// Answer of a slot that is no link.
+    /// Answer of a slot that is no link, in IPv4.
     #[inline(always)]
     fn answer(slot: u32) -> u32 {
         (slot & INDEX) >> CONSTANT_SHIFT
@@ -75,6 +79,9 @@ impl DirectRoot {
     /// The entry in a slot; for the writer, who must [`DirectRoot::set`] what comes of it.
     fn entry(&self, memory: &mut FibMemory, id: u32, slot: usize) -> Result<u32, FibFull> {
         let there = self.slots[slot].load(Relaxed);
+        if self.form == Form::Dense {
+            return Ok(there);
+        }
         if is_link(there) {
             let large = memory.lines().record(there) == NO_RECORD;
             return Ok(if large { memory.lines().slot(there, 0) } else { there });
@@ -84,7 +91,7 @@ impl DirectRoot {
         {
             let mut runs = memory.borrow_runs();
             runs.reset(Self::answer(there) as u16);
-            let node = memory.build_runs(None, &runs, record, true);
+            let node = memory.build_runs(None, &runs, record, self.form);
             memory.return_runs(runs);
             return node;
         }
@@ -94,6 +101,12 @@ impl DirectRoot {
     /// Changes a slot: a single store.
     fn set(&self, memory: &mut FibMemory, id: u32, slot: usize, entry: u32) -> Result<(), FibFull> {
         let old = self.slots[slot].load(Relaxed);
+        if self.form == Form::Dense {
+            if entry != old {
+                self.slots[slot].store(entry, PUBLISH);
+            }
+            return Ok(());
+        }
         let large = is_link(old) && memory.lines().record(old) == NO_RECORD;
         if large && memory.lines().slot(old, 0) == entry {
             return Ok(());
@@ -110,7 +123,7 @@ impl DirectRoot {
         } else if entry & !LEAF < CONSTANT_NODES {
             LEAF | memory.constant(entry & !LEAF)
         } else {
-            memory.build(None, &[entry; 256], NO_RECORD, true)?
+            memory.build(None, &[entry; 256], NO_RECORD, self.form)?
         };
         if new != old {
             self.slots[slot].store(new, PUBLISH);
@@ -175,26 +188,7 @@ impl<A: Address> Trie<A> {
         let lines = lines.reader();
         let mut default = self.default.load(Acquire);
         for _ in 0..ROUNDS {
-            let answer = match self.direct.get() {
-                Some(d) => {
-                    let slot = d.slots[dst.top16()].load(Acquire);
-                    if !is_link(slot) {
-                        DirectRoot::answer(slot)
-                    } else if A::BYTES == 4 {
-                        // A plain node.
-                        match value(lines, place(lines, slot, dst.byte(2))) {
-                            value @ ..SMALL => value,
-                            value => walk_on(lines, slot, value, dst, 3),
-                        }
-                    } else {
-                        walk(lines, slot, dst, 2)
-                    }
-                }
-                None => {
-                    let top = self.top.load(Acquire);
-                    if is_link(top) { walk(lines, top, dst, 0) } else { top & !LEAF }
-                }
-            };
+            let answer = self.answer(lines, self.direct.get(), dst);
             if answer != 0 {
                 return ObjectId(answer - 1);
             }
@@ -205,6 +199,54 @@ impl<A: Address> Trie<A> {
             default = now;
         }
         object(0, default)
+    }
+
+    /// The object without the zero-length prefix.
+    pub(super) fn lookup_specific(&self, lines: &Lines, dst: A) -> ObjectId {
+        match self.answer(lines.reader(), self.direct.get(), dst) {
+            0 => ObjectId::NO_ROUTE,
+            answer => ObjectId(answer - 1),
+        }
+    }
+
+    /// What an address leads to; 0 if nothing but the zero-length prefix.
+    #[inline(always)]
+    fn answer(&self, lines: Reader<'_>, root: Option<&DirectRoot>, dst: A) -> u32 {
+        let Some(root) = root else {
+            let top = self.top.load(Acquire);
+            return if is_link(top) { walk(lines, top, dst, 0) } else { top & !LEAF };
+        };
+        let slot = root.slots[dst.top16()].load(Acquire);
+        if A::FULL {
+            if !is_link(slot) {
+                return slot & !LEAF;
+            }
+            // A dense node.
+            match half(lines, slot & INDEX, dst.byte(2)) {
+                link if is_link(link) => walk(lines, link, dst, 3),
+                answer => answer & !LEAF,
+            }
+        } else if !is_link(slot) {
+            DirectRoot::answer(slot)
+        } else {
+            // A plain one.
+            match value(lines, place(lines, slot, dst.byte(2))) {
+                value @ ..SMALL => value,
+                value => walk_on(lines, slot, value, dst, 3),
+            }
+        }
+    }
+
+    /// See [`super::Fib::expect`].
+    #[inline]
+    pub(super) fn expect(&self, memory: &FibMemory, dst: A) {
+        if let Some(root) = self.direct.get() {
+            let slot = root.slots[dst.top16()].load(Relaxed);
+            if is_link(slot) {
+                std::hint::black_box(memory.records.is_empty(memory.lines().record(slot)));
+            }
+        }
+        std::hint::black_box(self.lookup(memory.lines(), dst));
     }
 
     /// Looks up `dst[i]` into `out[i]`, as far as both slices go.
@@ -270,17 +312,18 @@ impl<A: Address> Trie<A> {
     /// are some of these.
     #[inline(never)]
     fn group_rest(&self, lines: Reader<'_>, root: &DirectRoot, dst: &[A], out: &mut [ObjectId], default: u64) -> bool {
-        let mut lanes = Lanes::new();
-        let done = |o: ObjectId| o.0 < SMALL - 1 || o.0 == u32::MAX;
-        for ((a, o), i) in dst.iter().zip(out.iter()).zip(0..GROUP) {
-            let slot = root.slots[a.top16()].load(Acquire) & INDEX;
-            lanes.begin(i, *a, if done(*o) { LEAF | o.0.wrapping_add(1) } else { slot }, 2);
+        let mut least = u32::MAX;
+        for (a, o) in dst.iter().zip(out) {
+            if o.0 >= SMALL - 1 {
+                let answer = if o.0 == u32::MAX { 0 } else { self.answer(lines, Some(root), *a) };
+                least = least.min(answer);
+                *o = object(answer, default);
+            }
         }
-        lanes.run(lines, dst);
-        lanes.finish(out, default)
+        least == 0
     }
 
-    /// As [`Trie::group_plain`], with any kind of node.
+    /// As [`Trie::group_plain`], with any root, and with paths of any length.
     #[inline(never)]
     fn group(
         &self,
@@ -290,22 +333,29 @@ impl<A: Address> Trie<A> {
         out: &mut [ObjectId],
         default: u64,
     ) -> bool {
+        if !A::FULL {
+            let mut least = u32::MAX;
+            for (a, o) in dst.iter().zip(out) {
+                let answer = self.answer(lines, root, *a);
+                least = least.min(answer);
+                *o = object(answer, default);
+            }
+            return least == 0;
+        }
         let mut lanes = Lanes::new();
         match root {
             Some(root) => {
                 for (a, i) in dst.iter().zip(0..GROUP) {
                     let slot = root.slots[a.top16()].load(Acquire);
-                    // The busy slots of a large table lead to dense nodes: the first step at once.
-                    if slot & (LEAF | SKIP | DENSE) == DENSE {
-                        lanes.begin(i, *a, half(lines, slot & INDEX, a.byte(2)), 3);
-                        continue;
-                    }
-                    lanes.begin(i, *a, if is_link(slot) { slot } else { LEAF | DirectRoot::answer(slot) }, 2);
+                    // Its node is dense; without one, word 0 is loaded, which is near.
+                    let link = mask(is_link(slot));
+                    let there = half(lines, slot & INDEX & link, a.byte(2) & link);
+                    lanes.begin(i, there & link | slot & !link, 3);
                 }
             }
             None => {
                 let top = self.top.load(Acquire);
-                dst.iter().zip(0..GROUP).for_each(|(a, i)| lanes.begin(i, *a, top, 0));
+                dst.iter().zip(0..GROUP).for_each(|(_, i)| lanes.begin(i, top, 0));
             }
         }
         lanes.run(lines, dst);
@@ -353,8 +403,9 @@ impl<A: Address> Trie<A> {
         }
         let slot = usize::from(u16::from_be_bytes([change.net[0], change.net[1]]));
         let direct = self.direct.get();
-        let plain = (A::BYTES == 4 && direct.is_some()).then_some(2);
-        let mut edit = Edit { memory, change, plain, added: 0 };
+        let rooted = direct.map(|root| (2, root.form));
+        let form = if A::FULL { Form::Full } else { Form::Any };
+        let mut edit = Edit { memory, change, rooted, form, added: 0 };
         match direct {
             None => {
                 let old = self.top.load(Relaxed);
@@ -389,7 +440,7 @@ impl<A: Address> Trie<A> {
     /// Replaces the uppermost levels by a direct root with the same answers. Readers on the way through the old ones end
     /// in the same nodes below, or in copies of them that stay for a while.
     fn grow(&self, memory: &mut FibMemory) -> Result<(), FibFull> {
-        let root = DirectRoot::new();
+        let root = DirectRoot::new(if A::BYTES == 4 { Form::Plain } else { Form::Dense });
         self.spread(memory, &root, self.top.load(Relaxed), 0, 0)?;
         if self.direct.set(root).is_ok() {
             memory.lines().roots.fetch_add(DirectRoot::BYTES, Relaxed);
@@ -413,8 +464,8 @@ impl<A: Address> Trie<A> {
         if let Some(header) = memory.lines().header(entry) {
             let (bytes, n) = header.bytes();
             if depth == 2 {
-                // Only IPv4 minds.
-                let entry = if A::BYTES == 4 { unskip(memory, entry, header)? } else { entry };
+                let below = memory.behind(&bytes[1..n], entry, header.otherwise)?;
+                let entry = memory.lone(None, header.otherwise, bytes[0], below, root.form)?;
                 return root.set(memory, self.id, base, entry);
             }
             (base..base + width).try_for_each(|slot| root.set(memory, self.id, slot, header.otherwise))?;
@@ -422,13 +473,12 @@ impl<A: Address> Trie<A> {
             return self.spread(memory, root, below, depth + 1, base | usize::from(bytes[0]) << (8 - 8 * depth));
         }
         if depth == 2 {
-            let entry = if A::BYTES == 4 && entry & DENSE != 0 {
+            let mut entry = entry;
+            if root.form == Form::Dense {
                 let (slots, record) = (memory.lines().unpack(entry), memory.lines().record(entry));
                 memory.retire_node(entry);
-                memory.build(None, &slots, record, true)?
-            } else {
-                entry
-            };
+                entry = memory.build(None, &slots, record, root.form)?;
+            }
             return root.set(memory, self.id, base, entry);
         }
         let (slots, record) = (memory.lines().unpack(entry), memory.lines().record(entry));
@@ -451,16 +501,6 @@ impl<A: Address> Trie<A> {
     pub(super) fn root_bytes(&self) -> usize {
         self.direct.get().map_or(0, |_| DirectRoot::BYTES)
     }
-}
-
-/// A node that skips nothing in place of one that skips a byte.
-fn unskip(memory: &mut FibMemory, entry: u32, header: Header) -> Result<u32, FibFull> {
-    let (bytes, n) = header.bytes();
-    let below = memory.copy_with(entry, Header::of(&bytes[1..n], header.otherwise))?;
-    let mut slots = [header.otherwise; 256];
-    slots[usize::from(bytes[0])] = below;
-    let record = memory.records.take().ok_or(FibFull)?;
-    memory.build(None, &slots, record, true)
 }
 
 fn bytes(net: &[u8]) -> [u8; 16] {

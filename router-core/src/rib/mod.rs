@@ -12,7 +12,7 @@ pub(crate) use candidates::Candidates;
 pub(crate) use net_map::{NetMap, host};
 pub(crate) use trackers::Trackers;
 
-use crate::fib::Fib;
+use crate::fib::{Fib, FibMemory};
 use crate::next_hop::{ChainId, PathId};
 use crate::object::ObjectId;
 use crate::port::TableId;
@@ -140,6 +140,13 @@ impl Rib {
     /// The entry of a prefix.
     pub(crate) fn find(&self, table: TableId, dst: &IpNet) -> Option<EntryId> {
         self.domains.get(&domain_of(table))?.routes.get(dst).copied()
+    }
+
+    /// As [`Rib::find`] before a change of the prefix: what the change will need of the FIB comes from memory meanwhile.
+    pub(crate) fn find_to_change(&self, memory: &FibMemory, table: TableId, dst: &IpNet) -> Option<EntryId> {
+        let domain = self.domains.get(&domain_of(table))?;
+        domain.fib.expect(memory, dst);
+        domain.routes.get(dst).copied()
     }
 
     /// The entry of a prefix, made if need be. None only without the domain.

@@ -12,7 +12,7 @@ use crate::frame::{Frame, Gso, GsoKind};
 use crate::headers::protocol;
 use crate::icmp::{self, Offender};
 use crate::object::{Group, Object, ObjectId};
-use crate::observe::{Punted, Withheld};
+use crate::observe::{Direction, Punted, Withheld};
 use crate::packet::Packet;
 use crate::port::{Medium, PortId, PortInfo, TableId};
 use crate::spec::NudState;
@@ -304,6 +304,25 @@ impl Teller<'_> {
                     s.steps.push(Step::Forwarder { name: by.clone(), verdict });
                 }
             }
+            Seen::Filtered { port, direction, filter, rule, judged } => s.steps.push(Step::Filter {
+                place: match direction {
+                    Direction::In => format!("in by {}", self.name(*port)),
+                    Direction::Out => format!("out by {}", self.name(*port)),
+                    Direction::Local => "to the router".to_owned(),
+                },
+                filter: filter.clone(),
+                number: judged.rule.map(|i| i + 1),
+                rule: match rule {
+                    Some(rule) => rule.clone(),
+                    None if judged.hidden => "its transport header is cut or hidden by fragments".to_owned(),
+                    None => "no rule matches".to_owned(),
+                },
+                action: judged.action,
+            }),
+            Seen::SourceChecked { port, check, allowed } => {
+                s.steps.push(Step::SourceCheck { dev: self.name(*port), check: check.to_string(), allowed: *allowed });
+            }
+            Seen::Clamped { from, to } => s.steps.push(Step::Mss { from: *from, to: *to }),
             Seen::Aged => {
                 let to = s.ttl.saturating_sub(1);
                 s.steps.push(Step::Ttl { from: s.ttl, to });

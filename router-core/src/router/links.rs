@@ -2,7 +2,7 @@
 
 use crate::addr::Family;
 use crate::journal::{Happened, Subject};
-use crate::port::{Medium, PortId, PortInfo};
+use crate::port::{MAX_QUEUES, Medium, PortId, PortInfo, PortKind};
 use crate::router::Router;
 use crate::time::Instant;
 use crate::worker::Outbox;
@@ -15,6 +15,9 @@ pub const MAX_NAME: usize = 15;
 
 /// Ports and tunnels at most: what a worker's lists by index can sensibly hold.
 const MAX_PORTS: u32 = 1 << 20;
+
+/// Tunnels take indexes below this, then those that no port with queues can have.
+const TUNNELS_BELOW: u32 = MAX_QUEUES - 1024;
 
 /// Why a port or address command was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,11 +61,7 @@ impl Router {
         if self.port_names.contains_key(&info.name) {
             return Err(PortError::Exists(info.name));
         }
-        let id = match self.free_ports.first() {
-            Some(id) => *id,
-            None if self.next_port.0 < MAX_PORTS => self.next_port,
-            None => return Err(PortError::Full),
-        };
+        let id = self.free_index(info.kind == PortKind::Tunnel).ok_or(PortError::Full)?;
         for a in &info.addrs {
             check_assignable(a)?;
         }
@@ -82,11 +81,30 @@ impl Router {
         Ok(id)
     }
 
+    /// The lowest index that is free. Tunnels, which may be many and have no queues, leave some of those of ports with queues
+    /// to others.
+    fn free_index(&mut self, tunnel: bool) -> Option<PortId> {
+        if !tunnel {
+            let id = self.free_ports.first().copied().unwrap_or(self.next_port);
+            return (id.0 < MAX_QUEUES).then_some(id);
+        }
+        let next = self.next_port.0;
+        if (TUNNELS_BELOW..MAX_QUEUES).contains(&next) {
+            self.free_ports.extend((next..MAX_QUEUES).map(PortId));
+            self.next_port = PortId(MAX_QUEUES);
+        }
+        let mut free =
+            self.free_ports.range(..PortId(TUNNELS_BELOW)).chain(self.free_ports.range(PortId(MAX_QUEUES)..));
+        let id = free.next().copied().unwrap_or(self.next_port);
+        (id.0 < MAX_PORTS).then_some(id)
+    }
+
     /// Removes a port with its routes and neighbours. Frames that waited for its neighbours are dropped.
     pub fn remove_port(&mut self, now: Instant, id: PortId, out: &mut Outbox) -> Result<(), PortError> {
         let Some(info) = self.ports.get(id).cloned() else {
             return Err(PortError::Unknown(format!("#{}", id.0)));
         };
+        let ethernet = info.medium == Medium::Ethernet;
         self.flush_neighbors(now, id, true, out);
         self.routing.remove_port(id);
         self.note_addresses(Some(&info), None);
@@ -98,7 +116,7 @@ impl Router {
         self.no_carrier.remove(&id);
         self.duplicates.remove(&id);
         self.changed = true;
-        self.own_stale = true;
+        self.own_stale |= ethernet;
         Ok(())
     }
 
@@ -182,9 +200,10 @@ impl Router {
         self.note_port(&info);
         self.tunnels.device_changed(&info.name);
         self.ports.set(Arc::clone(&info));
+        // Nobody else has neighbours that could have the same address, or that are told of routers.
+        self.own_stale |= info.medium == Medium::Ethernet;
         self.routing.set_port(info);
         self.changed = true;
-        self.own_stale = true;
     }
 }
 

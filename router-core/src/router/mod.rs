@@ -5,6 +5,7 @@
 
 mod explain;
 mod explain_words;
+mod guards;
 mod links;
 mod own;
 mod punts;
@@ -12,9 +13,10 @@ mod translators;
 mod tunnels;
 mod vrfs;
 
+pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{LearnedMtu, Life, MtuCause, TunnelError, TunnelInfo, check_tunnel_spec};
+pub use tunnels::{LearnedMtu, Life, MtuCause, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec};
 pub use vrfs::VrfError;
 
 use crate::addr::MacAddr;
@@ -56,6 +58,7 @@ pub struct Router {
     decap: DecapTable,
     rules: Rules,
     gates: GateTable,
+    guarding: guards::Guarding,
     reassembler: Reassembler,
     worker: Worker<Tap>,
     tables: Arc<Tables>,
@@ -89,6 +92,7 @@ impl Router {
             decap: DecapTable::default(),
             gates: GateTable::default(),
             settings: Arc::clone(&settings),
+            guards: Arc::default(),
             mapped_ports: Arc::new([]),
             policy: None,
         });
@@ -107,6 +111,7 @@ impl Router {
             decap: DecapTable::new(seed ^ 5),
             rules: Rules::default(),
             gates: GateTable::default(),
+            guarding: guards::Guarding::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
             worker: Worker::observed(counters, seed, Tap::new(Box::new(|| Instant::ZERO))),
             tables,
@@ -218,6 +223,7 @@ impl Router {
         self.follow_addresses(now);
         let routing = self.routing.prepare();
         if self.changed || routing.is_some() {
+            let guards = self.compile_guards(routing.is_some());
             self.changed = false;
             self.tables = Arc::new(Tables {
                 version: self.tables.version + 1,
@@ -226,6 +232,7 @@ impl Router {
                 decap: self.decap.clone(),
                 gates: self.gates.clone(),
                 settings: Arc::clone(&self.settings),
+                guards,
                 mapped_ports: self.mapped_ports(),
                 policy: self.rules.compile(&self.ports),
             });

@@ -4,7 +4,7 @@ use crate::addr::MacAddr;
 use crate::forward::Forwarder;
 use crate::object::ObjectId;
 use crate::port::{PortId, PortInfo, TableId};
-use crate::resolve::{Dep, Outcome};
+use crate::resolve::{Dep, Leaf, Outcome};
 use crate::spec::{NextHopSpec, TunnelMode, TunnelOptions};
 use crate::tables::domain_of;
 use crate::tunnel::{DEFAULT_TTL, TunnelState};
@@ -66,7 +66,10 @@ pub(crate) struct Tunnel {
     pub(crate) facts: Arc<EncapFacts>,
     pub(crate) outcome: Outcome,
     pub(crate) deps: Vec<Dep>,
+    /// The object of its outer packets' next hop; [`ObjectId::NO_ROUTE`] while there is none.
     pub(crate) carrier: ObjectId,
+    /// That is shared by all that leave by this leaf.
+    pub(crate) leaf: Option<Leaf>,
     /// Its own object, whatever the routes say; made when somebody asks for it.
     pub(crate) own: Option<ObjectId>,
 }

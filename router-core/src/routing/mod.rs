@@ -31,6 +31,7 @@
 //! snapshot that was newest when the last FIB entry had let go of them, and are used again when that one and all before
 //! it are gone.
 
+mod alternatives;
 mod counting;
 mod error;
 mod explain;

@@ -61,7 +61,7 @@ pub(crate) struct Objects {
     unread: Arc<AtomicBool>,
     changed: bool,
     /// Objects that carry a tunnel; the tunnels whose carrier was rendered since somebody asked.
-    carriers: HashMap<ObjectId, PortId, FixedState>,
+    carriers: HashMap<ObjectId, BTreeMap<PortId, u32>, FixedState>,
     /// Next hops that are counted, and the objects with what their counting ones stand before.
     hops: BTreeMap<(PortId, Option<IpAddr>), Arc<Traffic>>,
     shadows: BTreeMap<ObjectId, ObjectId>,
@@ -243,10 +243,38 @@ impl Objects {
         ids.into_iter().for_each(|id| self.render(id, facts));
     }
 
-    /// From now on [`Objects::take_moved`] names the tunnel when this object changes.
-    pub(crate) fn watch(&mut self, carrier: ObjectId, tunnel: PortId) {
-        self.carriers.insert(carrier, tunnel);
+    /// The object that carries a tunnel: one for all that leave by the same leaf, so that a packet of any of them finds it
+    /// in the cache. From now on [`Objects::take_moved`] names the tunnel when what it can carry changes.
+    pub(crate) fn carrier(&mut self, def: Def, tunnel: PortId, facts: &Facts) -> (ObjectId, Option<Leaf>) {
         self.moved.insert(tunnel);
+        let (id, leaf) = match def {
+            Def::Leaf(leaf) => (self.share(leaf, facts), Some(leaf)),
+            // Nothing leads there.
+            Def::Fixed(_) => return (ObjectId::NO_ROUTE, None),
+            def => (self.make(def, facts), None),
+        };
+        // Twice for a moment, when a tunnel's carrier is exchanged for the same one.
+        *self.carriers.entry(id).or_default().entry(tunnel).or_default() += 1;
+        (id, leaf)
+    }
+
+    /// Gives back what [`Objects::carrier`] gave.
+    pub(crate) fn drop_carrier(&mut self, id: ObjectId, leaf: Option<Leaf>, tunnel: PortId) {
+        if let Some(tunnels) = self.carriers.get_mut(&id) {
+            if let Some(n) = tunnels.get_mut(&tunnel) {
+                *n -= 1;
+                if *n == 0 {
+                    tunnels.remove(&tunnel);
+                }
+            }
+            if tunnels.is_empty() {
+                self.carriers.remove(&id);
+            }
+        }
+        match leaf {
+            Some(leaf) => self.unshare(leaf),
+            None => self.free(id),
+        }
     }
 
     /// Tunnels whose carrier may have another content than at the last call.
@@ -255,9 +283,6 @@ impl Objects {
     }
 
     fn render(&mut self, id: ObjectId, facts: &Facts) {
-        if let Some(tunnel) = self.carriers.get(&id) {
-            self.moved.insert(*tunnel);
-        }
         let counted = self.counted(id, facts);
         let Some(Some(slot)) = self.slots.get(id.0 as usize) else { return };
         let object = match &slot.def {
@@ -269,6 +294,11 @@ impl Objects {
             Def::Copy(of) => self.table.get(*of).cloned().unwrap_or(Object::Discard(DropReason::NextHopUnusable)),
         };
         let copies = slot.copies.clone();
+        if let Some(tunnels) = self.carriers.get(&id)
+            && !self.table.get(id).is_some_and(|old| carries_alike(old, &object))
+        {
+            self.moved.extend(tunnels.keys());
+        }
         self.table.set(id, Some(object));
         self.changed = true;
         for copy in copies {
@@ -411,6 +441,15 @@ impl Objects {
     /// Freed numbers that wait for readers.
     pub(crate) fn waiting(&self) -> usize {
         self.freed.len() + self.quarantine.iter().map(|(_, v)| v.len()).sum::<usize>()
+    }
+}
+
+/// Whether a tunnel over one object carries what it carries over the other. Not sure of all of them.
+fn carries_alike(old: &Object, new: &Object) -> bool {
+    match (old, new) {
+        (Object::Forward(a), Object::Forward(b)) => (a.port, a.mtu) == (b.port, b.mtu),
+        (Object::Encap(a), Object::Encap(b)) => (a.tunnel, a.mtu) == (b.tunnel, b.mtu),
+        _ => false,
     }
 }
 

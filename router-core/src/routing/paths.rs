@@ -141,14 +141,20 @@ impl Routing {
         let old_deps = (t.deps != deps).then(|| std::mem::replace(&mut t.deps, deps));
         let same = t.outcome == outcome;
         t.outcome = outcome;
-        let (carrier, def) = (t.carrier, definition(&t.outcome));
+        let old_carrier = (t.carrier, t.leaf);
+        let def = definition(&t.outcome);
         if let Some(old) = old_deps {
             self.forget_deps(Root::Tunnel(id), &old);
             self.enter_deps(Root::Tunnel(id));
         }
         if !same {
-            self.objects.set(carrier, def, &self.facts);
+            let (carrier, leaf) = self.objects.carrier(def, id, &self.facts);
+            if let Some(t) = self.facts.tunnels.get_mut(&id) {
+                (t.carrier, t.leaf) = (carrier, leaf);
+            }
             self.objects.refresh_port(id, &self.facts);
+            // Only now does nothing lead to the old one.
+            self.objects.drop_carrier(old_carrier.0, old_carrier.1, id);
         }
     }
 

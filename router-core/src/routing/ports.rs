@@ -4,9 +4,8 @@ use super::Routing;
 use super::facts::{EncapFacts, Tunnel};
 use super::objects::{Def, adjacency};
 use crate::addr::{Family, MacAddr};
-use crate::drop_reason::DropReason;
 use crate::next_hop::PathKey;
-use crate::object::{Object, ObjectId};
+use crate::object::ObjectId;
 use crate::port::{Medium, PortId, PortInfo, PortKind, TableId};
 use crate::resolve::{Leaf, Outcome, Root};
 use crate::rib::Candidate;
@@ -99,10 +98,8 @@ impl Routing {
                 self.facts.leave_underlay(old);
             }
             None => {
-                let unusable = Def::Fixed(Object::Discard(DropReason::NextHopUnusable));
-                let carrier = self.objects.make(unusable, &self.facts);
-                self.objects.watch(carrier, id);
-                let tunnel = Tunnel { facts, outcome: Outcome::default(), deps: Vec::new(), carrier, own: None };
+                let (outcome, carrier) = (Outcome::default(), ObjectId::NO_ROUTE);
+                let tunnel = Tunnel { facts, outcome, deps: Vec::new(), carrier, leaf: None, own: None };
                 self.facts.tunnels.insert(id, tunnel);
             }
         }
@@ -117,7 +114,7 @@ impl Routing {
         self.facts.leave_underlay(t.facts.table);
         self.maybe_empty.insert(domain_of(t.facts.table));
         self.port_changed(id);
-        self.objects.free(t.carrier);
+        self.objects.drop_carrier(t.carrier, t.leaf, id);
         t.own.into_iter().for_each(|o| self.objects.free(o));
     }
 

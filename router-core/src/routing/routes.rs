@@ -60,7 +60,7 @@ impl Routing {
         let table = self.make_place(spec)?;
         self.make_domain(table);
         // What is there may already forbid it, which is cheaper to find out than to resolve.
-        let existing = self.rib.find(table, &dst);
+        let existing = self.find_to_change(table, &dst);
         if op == RouteOp::Add && self.places(existing, table, metric).next().is_some() {
             return Err(RouteError::Exists);
         }
@@ -92,6 +92,19 @@ impl Routing {
         });
         self.release_path(path);
         result
+    }
+
+    /// The entry of a prefix that is about to change. All that the change needs is asked for at once: a full table is in no
+    /// cache, and one miss after the other is what an update would cost.
+    fn find_to_change(&self, table: TableId, dst: &IpNet) -> Option<EntryId> {
+        let id = self.rib.find_to_change(&self.memory, table, dst)?;
+        let e = self.rib.entries.get(id)?;
+        if let Some(c) = self.chains.get(e.chain) {
+            // Where it is listed, and the one that is to take its place.
+            let last = c.entries.last().and_then(|l| self.rib.entries.get(*l)).map(|l| l.place);
+            std::hint::black_box((c.entries.get(e.place as usize), last));
+        }
+        Some(id)
     }
 
     /// Puts the candidates of a prefix back as they were.
@@ -320,7 +333,7 @@ impl Routing {
                 return Err(RouteError::NoDevice(name.clone()));
             }
         }
-        let entry = self.rib.find(table, &spec.dst).ok_or(RouteError::NoSuchRoute)?;
+        let entry = self.find_to_change(table, &spec.dst).ok_or(RouteError::NoSuchRoute)?;
         let candidates = self.rib.entries.get(entry).map(|e| &e.candidates[..]).unwrap_or_default();
         // In the order shown: by metric, as Linux walks them; the first of equal ones.
         let fitting = candidates.iter().enumerate().filter(|(_, c)| c.table == table && self.fits(spec, c));

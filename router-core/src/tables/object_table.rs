@@ -14,7 +14,7 @@ impl ObjectTable {
         self.0.get(id.0 as usize)
     }
 
-    /// Places that there is memory for: how far apart objects may lie.
+    /// How far apart objects may lie.
     #[inline]
     pub fn places(&self) -> usize {
         self.0.places()

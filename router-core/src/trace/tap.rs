@@ -2,6 +2,7 @@
 
 use super::{Filter, Subject};
 use crate::drop_reason::DropReason;
+use crate::filter::Action;
 use crate::forward::Verdict;
 use crate::forward::local::Local;
 use crate::frame::{Frame, Meta};
@@ -178,6 +179,22 @@ pub enum Event {
         by: [u8; 12],
         /// What it decided.
         verdict: Verdict,
+    },
+    /// Judged by a filter.
+    Filtered {
+        /// Of this port.
+        port: PortId,
+        /// By this rule, from 1; 0: none matched.
+        rule: u32,
+        /// Whether it goes on.
+        allowed: bool,
+    },
+    /// The segment size of a SYN was lowered.
+    Clamped {
+        /// Before.
+        from: u16,
+        /// After.
+        to: u16,
     },
     /// TTL or hop limit taken.
     Aged,
@@ -507,6 +524,12 @@ impl Observer for Tap {
                 name[..n].copy_from_slice(&by.as_bytes()[..n]);
                 (Event::Decided { by: name, verdict }, false)
             }
+            Stage::Filtered { port, judged, .. } => {
+                let allowed = judged.action == Action::Allow;
+                (Event::Filtered { port, rule: judged.rule.map_or(0, |i| i + 1), allowed }, false)
+            }
+            Stage::SourceChecked { .. } => return,
+            Stage::Clamped { from, to } => (Event::Clamped { from, to }, false),
             Stage::Aged => (Event::Aged, false),
             Stage::Encapsulated(t) => (Event::Encapsulated(t), true),
             Stage::Decapsulated(t) => (Event::Decapsulated(t), true),

@@ -106,7 +106,7 @@ mod tests {
         Derived::new(&options)
     }
 
-    /// Proves rfc5969-7.1.1-delegated: the examples of the text, and 6to4's.
+    /// RFC 5969 7.1.1: the examples of the text, and 6to4's.
     #[test]
     fn rfc5969_7_1_1_delegated_prefixes() {
         for (prefix, relay, addr, want) in [
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(derived("2001:db8::/32", "10.0.0.0/8", None).delegated([192, 0, 2, 1].into()), None);
     }
 
-    /// Proves rfc5969-12-spoofing, rfc6324-2-loop, rfc3964-5.1-private.
+    /// RFC 5969 12, RFC 6324 2, RFC 3964 5.1.
     #[test]
     fn who_may_send_what() {
         use DropReason::*;

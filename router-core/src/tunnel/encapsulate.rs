@@ -6,7 +6,7 @@ use crate::addr::Family;
 use crate::drop_reason::DropReason;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
-use crate::object::Encap;
+use crate::object::{Encap, Object};
 use crate::packet::Packet;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -64,7 +64,7 @@ impl Forwarder for Encapsulate<'_> {
     }
 
     #[inline]
-    fn decide(&self, _cx: &Context<'_>, packet: &Packet, bytes: &[u8]) -> Verdict {
+    fn decide(&self, cx: &Context<'_>, packet: &Packet, bytes: &[u8]) -> Verdict {
         let encap = self.encap;
         if !encap.carries.family(packet.family) {
             return Verdict::Drop(DropReason::TunnelFamily);
@@ -74,11 +74,21 @@ impl Forwarder for Encapsulate<'_> {
             Ok(limit) => limit,
             Err(reason) => return Verdict::Drop(reason),
         };
-        if let Err(reason) = self.peer(packet.dst) {
-            return Verdict::Drop(reason);
+        let peer = match self.peer(packet.dst) {
+            Ok(peer) => peer,
+            Err(reason) => return Verdict::Drop(reason),
+        };
+        let room = self.room(limit);
+        let mut mtu = encap.mtu - ((room - outer.len()) as u32).min(encap.mtu);
+        let mut next = encap.carrier;
+        if let (Some(peer), None) = (peer, encap.facts.dev) {
+            // A way of its own for each peer.
+            next = cx.tables.lookup(encap.facts.table, &IpAddr::V4(peer));
+            if let Some(Object::Forward(hop)) = cx.tables.routing.objects.get(next) {
+                mtu = mtu.min(hop.mtu.saturating_sub(room as u32).max(super::IPV6_MIN_MTU));
+            }
         }
-        let mtu = encap.mtu - ((self.room(limit) - outer.len()) as u32).min(encap.mtu);
-        if packet.wire_len > mtu { Verdict::TooBig { mtu } } else { Verdict::Continue(encap.carrier) }
+        if packet.wire_len > mtu { Verdict::TooBig { mtu } } else { Verdict::Continue(next) }
     }
 
     #[inline]
@@ -103,7 +113,10 @@ impl Forwarder for Encapsulate<'_> {
                 }
                 Ok(())
             }
-            Outer::V6(o) => o.write_with(data, &inner, inner.proto, limit).ok_or(DropReason::TooBig),
+            Outer::V6(o) => {
+                let label = o.label(packet.family, data.get(room..).unwrap_or_default());
+                o.write_with(data, &inner, label, limit).ok_or(DropReason::TooBig)
+            }
             Outer::Long(l) => {
                 let at = Written { ident: self.ident, limit, peer, rehearsal: cx.rehearsal };
                 l.write(data, &inner, at).ok_or(DropReason::TooBig)

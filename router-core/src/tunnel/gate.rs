@@ -70,7 +70,7 @@ pub struct Gate {
     rate: Option<u32>,
     /// The control side waits for echo replies out of it, also when it counts as dead.
     pub keepalive: bool,
-    /// Its own forwarding object, whatever the routes say: for keepalives.
+    /// Its own forwarding object, whatever the routes say: for keepalives, and for what is said on its link.
     pub object: Option<ObjectId>,
     state: Arc<TunnelState>,
 }
@@ -81,8 +81,8 @@ impl Gate {
         &self.state
     }
 
-    /// Of a tunnel.
-    pub fn new(spec: &TunnelSpec, state: Arc<TunnelState>, object: Option<ObjectId>) -> Self {
+    /// Of a tunnel. `awaits`: the control side waits for echo replies out of it.
+    pub fn new(spec: &TunnelSpec, state: Arc<TunnelState>, object: Option<ObjectId>, awaits: bool) -> Self {
         let (shape, o) = (spec.mode.shape(), &spec.options);
         Gate {
             shape,
@@ -92,7 +92,7 @@ impl Gate {
             derived: o.sixrd.as_ref().map(Derived::new),
             allowed: o.allowed.clone(),
             rate: o.rate,
-            keepalive: o.keepalive.is_some(),
+            keepalive: awaits,
             object,
             state,
         }

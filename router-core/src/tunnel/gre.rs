@@ -112,7 +112,7 @@ mod tests {
         GreOptions { ikey: key, okey: key, iseq: seq, oseq: seq, icsum: csum, ocsum: csum }
     }
 
-    /// Proves rfc2784-2.1-header, rfc2890-2-fields.
+    /// RFC 2784 2.1, RFC 2890 2.
     #[test]
     fn every_combination_of_fields_is_read_back() {
         for bits in 0..8u8 {
@@ -123,7 +123,7 @@ mod tests {
         }
     }
 
-    /// Proves rfc2784-2.3-routing, rfc2890-2.1-key, rfc2784-2.1-checksum.
+    /// RFC 2784 2.1 and 2.3, RFC 2890 2.1.
     #[test]
     fn what_does_not_fit_is_refused() {
         use DropReason::*;
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(read(&[], &plain, &state), Err(TunnelHeader));
     }
 
-    /// Proves rfc2890-2.2-sequence: out of order is dropped, also around the end of the number space.
+    /// RFC 2890 2.2: out of order is dropped, also around the end of the number space.
     #[test]
     fn sequence_numbers_only_grow() {
         let (o, state) = (all(None, true, false), TunnelState::default());

@@ -58,7 +58,7 @@ fn option(mut options: &[u8], mut at: usize) -> Option<(u8, usize)> {
 mod tests {
     use super::*;
 
-    /// Proves rfc2473-5.1-option: what is written is found, also behind other headers.
+    /// RFC 2473 5.1: what is written is found, also behind other headers.
     #[test]
     fn limits_are_found_again() {
         let packet = |next: u8, rest: &[u8]| {

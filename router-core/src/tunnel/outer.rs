@@ -95,7 +95,11 @@ impl Outer {
         if open || facts.local.is_unspecified() {
             return None;
         }
-        let base = Base::of(facts)?;
+        let base = match shape.peer {
+            // The peer is written into it packet by packet.
+            Peer::Derived => Base::of(&EncapFacts { remote: Ipv4Addr::UNSPECIFIED.into(), ..facts.clone() })?,
+            Peer::Configured => Base::of(facts)?,
+        };
         let options = &facts.options;
         let plain = shape.between == Between::Nothing && shape.peer == Peer::Configured && options.udp.is_none();
         Some(match base {
@@ -239,18 +243,23 @@ impl OuterV6 {
         self.limit
     }
 
-    /// Writes the fixed header in front of `packet`, the packet inside. `next` is what follows, `payload_len` its length.
+    /// The flow label for `packet`, the packet inside.
     #[inline]
-    pub fn write(&self, to: &mut [u8; V6], inner: &Inner, packet: &[u8], next: u8, payload_len: u16) {
-        let label = match self.label {
-            FlowLabel::Auto => entropy(inner.family, packet) & 0xf_ffff,
-            FlowLabel::Inherit if inner.family == Family::Inet6 => match packet.first_chunk::<4>() {
+    pub fn label(&self, family: Family, packet: &[u8]) -> u32 {
+        match self.label {
+            FlowLabel::Auto => entropy(family, packet) & 0xf_ffff,
+            FlowLabel::Inherit if family == Family::Inet6 => match packet.first_chunk::<4>() {
                 Some(h) => u32::from_be_bytes(*h) & 0xf_ffff,
                 None => 0,
             },
             FlowLabel::Inherit => 0,
             FlowLabel::Fixed(label) => label & 0xf_ffff,
-        };
+        }
+    }
+
+    /// Writes the fixed header. `next` is what follows, `payload_len` its length.
+    #[inline]
+    pub fn write(&self, to: &mut [u8; V6], inner: &Inner, label: u32, next: u8, payload_len: u16) {
         let tclass = u32::from(outer_tos(inner.tclass, self.tclass));
         let first = 6 << 28 | tclass << 20 | label;
         let hop = self.hop.unwrap_or(inner.hop_limit);
@@ -259,17 +268,16 @@ impl OuterV6 {
         to[8..].copy_from_slice(&self.ends);
     }
 
-    /// Writes everything in front of the packet inside: `to` is the room for it, with the packet behind.
-    /// `limit` stands in an option of its own (RFC 2473 5).
-    pub(super) fn write_with(&self, to: &mut [u8], inner: &Inner, next: u8, limit: Option<u8>) -> Option<()> {
-        let payload_len = u16::try_from(to.len() - V6).ok()?;
+    /// Writes the header and, if there is a `limit`, its option (RFC 2473 5). `to` is the room for them with everything
+    /// behind.
+    pub(super) fn write_with(&self, to: &mut [u8], inner: &Inner, label: u32, limit: Option<u8>) -> Option<()> {
+        let payload_len = u16::try_from(to.len().checked_sub(V6)?).ok()?;
         let (head, rest) = to.split_first_chunk_mut::<V6>()?;
         match limit {
-            None => self.write(head, inner, rest, next, payload_len),
+            None => self.write(head, inner, label, inner.proto, payload_len),
             Some(limit) => {
-                let (option, packet) = rest.split_first_chunk_mut::<{ limit::LEN as usize }>()?;
-                *option = limit::header(next, limit);
-                self.write(head, inner, packet, protocol::DEST_OPTIONS, payload_len);
+                *rest.first_chunk_mut()? = limit::header(inner.proto, limit);
+                self.write(head, inner, label, protocol::DEST_OPTIONS, payload_len);
             }
         }
         Some(())
@@ -317,12 +325,11 @@ impl Long {
         let payload = to.get_mut(ip..)?;
         let carried = self.shape.protocol(inner.family);
         let udp_len = self.udp.map_or(0, |u| u.kind.len() as usize);
-        let flow = match self.udp.is_some_and(|u| u.sport == 0) {
-            true => {
-                let gre_len = self.gre.map_or(0, |g| g.sent_len() as usize);
-                entropy(inner.family, payload.get(udp_len + gre_len..)?)
-            }
-            false => 0,
+        let packet = payload.get(udp_len + self.gre.map_or(0, |g| g.sent_len() as usize)..)?;
+        let flow = if self.udp.is_some_and(|u| u.sport == 0) { entropy(inner.family, packet) } else { 0 };
+        let label = match &self.base {
+            Base::V4(_) => 0,
+            Base::V6(o) => o.label(inner.family, packet),
         };
         if let Some(options) = &self.gre {
             let seq = if at.rehearsal { 0 } else { self.state.next_seq(options.oseq) };
@@ -339,7 +346,7 @@ impl Long {
                 let o = if let Some(peer) = at.peer { o.towards(peer) } else { *o };
                 o.write(to.first_chunk_mut()?, &inner, u16::try_from(total).ok()?, at.ident);
             }
-            Base::V6(o) => o.write_with(to, &inner, next, at.limit)?,
+            Base::V6(o) => o.write_with(to, &inner, label, at.limit)?,
         }
         if let Some(options) = &self.udp
             && options.csum.unwrap_or(self.shape.outer == Family::Inet6)

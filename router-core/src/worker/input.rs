@@ -128,6 +128,12 @@ impl<O: Observer> Worker<O> {
             self.discard(step, job.frame, DropReason::TunnelInnerSource);
             return Ok(());
         }
+        let job = if step.tables.guards.get(info.id).is_some() {
+            let Some(job) = self.admit(step, job, &packet, info) else { return Ok(()) };
+            job
+        } else {
+            job
+        };
         if let Some(verdict) = special_destination(&packet, job.frame.data(), info) {
             match verdict {
                 Special::Ndp => {
@@ -138,8 +144,8 @@ impl<O: Observer> Worker<O> {
                 Special::Echo(src) => {
                     if job.frame.meta.csum.is_none() && !local::checksum_ok(&packet, job.frame.data()) {
                         self.discard(step, job.frame, DropReason::LocalChecksum);
-                    } else {
-                        self.echo(step, job.frame, &packet, src);
+                    } else if let Some(frame) = self.admit_local(step, job.frame, &packet) {
+                        self.echo(step, frame, &packet, src);
                     }
                 }
                 Special::Drop(reason) => self.discard(step, job.frame, reason),
@@ -177,7 +183,7 @@ impl<O: Observer> Worker<O> {
     /// A packet for one of the router's own addresses.
     pub(super) fn deliver(&mut self, step: &mut Step<'_>, job: Job, packet: Packet) {
         let from = link_source(&job);
-        let Job { frame, depth, .. } = job;
+        let Job { mut frame, depth, .. } = job;
         // Before all else of a destination's duties (RFC 8200 4): what the headers say decides what is behind them.
         if packet.family == Family::Inet6
             && usize::from(packet.l4) > ipv6::HEADER
@@ -195,6 +201,11 @@ impl<O: Observer> Worker<O> {
         let trusted = frame.meta.csum.is_some() || verdict == local::Local::Tunnel;
         if !trusted && packet.fragment == Fragment::None && !local::checksum_ok(&packet, frame.data()) {
             return self.discard(step, frame, DropReason::LocalChecksum);
+        }
+        // Packets of tunnels are judged once they are out of it, fragments once they are put together.
+        if !matches!(verdict, local::Local::Tunnel | local::Local::Reassemble) {
+            let Some(passed) = self.admit_local(step, frame, &packet) else { return };
+            frame = passed;
         }
         match verdict {
             local::Local::Echo => self.echo(step, frame, &packet, packet.dst),

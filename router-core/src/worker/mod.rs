@@ -8,15 +8,19 @@
 
 mod answer;
 mod fast;
+mod guard;
 mod input;
 mod route;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+#[cfg(test)]
+mod tunnel_tests;
 
 use crate::addr::MacAddr;
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
+use crate::filter::limit::Buckets;
 use crate::frame::{Frame, FramePool};
 use crate::icmp::{IcmpError, Limiter, Offender};
 use crate::object::{Forward, ObjectId};
@@ -166,6 +170,7 @@ pub struct Worker<O = Silent> {
     flow_seed: u64,
     ident: u16,
     limiter: Limiter,
+    buckets: Buckets,
     jobs: VecDeque<Job>,
     pieces: Vec<Frame>,
     passes: Passes,
@@ -192,11 +197,13 @@ impl Worker {
 impl<O: Observer> Worker<O> {
     /// A worker whose packets are watched.
     pub fn observed(counters: Arc<WorkerCounters>, seed: u64, observer: O) -> Self {
+        let buckets = Buckets::new(counters.ports());
         Worker {
             counters,
             flow_seed: seed,
             ident: (seed >> 17) as u16,
             limiter: Limiter::new(seed),
+            buckets,
             jobs: VecDeque::with_capacity(2 * MAX_BATCH),
             pieces: Vec::with_capacity(64),
             passes: Passes::new(),
@@ -206,8 +213,8 @@ impl<O: Observer> Worker<O> {
 
     /// The same worker, with all its state, under another observer; and the one it had.
     pub fn watch<P: Observer>(self, observer: P) -> (Worker<P>, O) {
-        let Worker { counters, flow_seed, ident, limiter, jobs, pieces, passes, observer: before } = self;
-        (Worker { counters, flow_seed, ident, limiter, jobs, pieces, passes, observer }, before)
+        let Worker { counters, flow_seed, ident, limiter, buckets, jobs, pieces, passes, observer: before } = self;
+        (Worker { counters, flow_seed, ident, limiter, buckets, jobs, pieces, passes, observer }, before)
     }
 
     /// Its observer.
@@ -457,6 +464,9 @@ impl<O: Observer> Worker<O> {
 
     /// Hands a frame to the control thread.
     fn punt(&mut self, step: &mut Step<'_>, frame: Frame, why: PuntReason) {
+        if let Err(reason) = self.within_limits(step, &frame, &why) {
+            return self.discard(step, frame, reason);
+        }
         self.note(&frame, || {
             Stage::Punt(match why {
                 PuntReason::Arp => Punted::Arp,

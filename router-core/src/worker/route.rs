@@ -37,12 +37,14 @@ struct Stage {
     caps: PortCaps,
     /// See [`Context::next`].
     next: ObjectId,
+    /// The largest segment size that a TCP SYN may tell from here on.
+    mss: Option<u16>,
 }
 
 impl Stage {
     /// A stage behind which there is no port: all offloads are done before it.
     fn at(id: ObjectId, next: ObjectId) -> Self {
-        Stage { again: Start::Object(id), caps: PortCaps::default(), next }
+        Stage { again: Start::Object(id), caps: PortCaps::default(), next, mss: None }
     }
 
     /// A tunnel. A super-frame goes in whole where it may, and is cut behind it, outer headers and all, in one go: what is
@@ -156,7 +158,10 @@ impl<O: Observer> Worker<O> {
                     }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = Encapsulate { encap, ident: self.ident };
-                    let stage = Stage::tunnel(id, encap, &job.frame);
+                    let Some(judged) = self.admit_out(step, job, &packet, encap.tunnel) else { return Ok(()) };
+                    job = judged;
+                    let mss = self.mss(step, &job.frame, &packet, encap.tunnel, encap.mtu);
+                    let stage = Stage { mss, ..Stage::tunnel(id, encap, &job.frame) };
                     fresh = false;
                     match self.carry_out(step, &forwarder, job, packet, stage) {
                         Next::Done => return Ok(()),
@@ -168,6 +173,7 @@ impl<O: Observer> Worker<O> {
                             self.note(&j.frame, || Seen::Encapsulated(encap.tunnel));
                             // From here on it is a packet of ours: nobody outside is told about its fate.
                             j.frame.meta.port = PortId::NONE;
+                            j.frame.meta.passed_out = false;
                             j.depth += 1;
                             (job, packet, id) = (j, p, next);
                         }
@@ -213,7 +219,9 @@ impl<O: Observer> Worker<O> {
             self.redirect(step, &job.frame, &packet, hop);
             job.frame.meta.redirected = true;
         }
-        let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE };
+        let Some(job) = self.admit_out(step, job, &packet, hop.port) else { return };
+        let mss = self.mss(step, &job.frame, &packet, hop.port, hop.mtu);
+        let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE, mss };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
             self.carry_out(step, &Native(hop), job, packet, stage)
@@ -236,7 +244,7 @@ impl<O: Observer> Worker<O> {
         packet: Packet,
         stage: Stage,
     ) -> Next {
-        let Stage { again, caps, next } = stage;
+        let Stage { again, caps, next, mss } = stage;
         let takes_ttl = !is_own(&job.frame) && !job.frame.meta.ttl_taken;
         if takes_ttl && let Err(reason) = leaving(&packet) {
             self.refuse(step, job.frame, &packet, reason, 0);
@@ -285,6 +293,9 @@ impl<O: Observer> Worker<O> {
         }
         // Checksums and segments that the next port cannot do are done now, on the still unedited packet.
         let Job { mut frame, depth, .. } = job;
+        if let Some(most) = mss {
+            self.clamp(&mut frame, &packet, most);
+        }
         if frame.meta.csum.is_some() || frame.meta.gso.is_some() {
             let cut = Pieces { start: again, depth };
             match self.prepare(step, frame, &caps) {
@@ -351,6 +362,7 @@ impl<O: Observer> Worker<O> {
     ) {
         frame.meta.port = port;
         (frame.meta.admitted, frame.meta.joined) = (false, false);
+        (frame.meta.passed_in, frame.meta.passed_out) = (false, false);
         if let Some(c) = self.counters.port(port) {
             c.tx_packets.add(1);
             c.tx_bytes.add(u64::from(was.len));
@@ -485,7 +497,7 @@ impl<O: Observer> Worker<O> {
 
     /// The neighbour's link-layer address is not known: the control thread asks for it and holds the packet meanwhile.
     fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr) {
-        let mut frame = job.frame;
+        let frame = job.frame;
         let own = is_own(&frame);
         if !own
             && !frame.meta.ttl_taken
@@ -497,6 +509,9 @@ impl<O: Observer> Worker<O> {
         if packet.wire_len > mtu && packet.df && !own {
             return self.refuse(step, frame, &packet, DropReason::TooBig, mtu);
         }
+        let Some(Job { mut frame, .. }) = self.admit_out(step, Job::new(frame, job.start), &packet, port) else {
+            return;
+        };
         // Super-frames wait as they are; only a pending checksum of our own making cannot occur here.
         frame.meta.vlan_tci = None;
         self.punt(step, frame, PuntReason::Resolve { port, neighbor });
@@ -511,10 +526,7 @@ impl<O: Observer> Worker<O> {
         if info.medium == Medium::Ip {
             if info.kind == crate::port::PortKind::Tunnel {
                 // Through the tunnel's own object. A lookup would not do: every link has the same link-local prefix.
-                let own = |o: &Object| matches!(o, Object::Encap(e) if e.tunnel == port);
-                let kept = step.tables.gates.get(port).and_then(|g| g.object);
-                let any = || step.tables.routing.objects.iter().find(|(_, o)| own(o)).map(|(id, _)| id);
-                match kept.or_else(any) {
+                match step.tables.gates.get(port).and_then(|g| g.object) {
                     Some(id) => {
                         self.note(&job.frame, || Seen::Caused { what: Cause::Again, front: true });
                         self.jobs.push_front(Job { start: Start::Object(id), ..job });

@@ -20,8 +20,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 const HOST: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xaa]);
 const GATEWAY: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xbb]);
 const TUNNEL: PortId = PortId(2);
+/// Its packets are looked up in a table of their own.
+const APART: PortId = PortId(3);
+const TABLE: TableId = TableId(100);
 
-/// Port 0 towards the sender, port 1 (MTU 1400) towards the gateway, tunnel 2.
+/// Port 0 towards the sender, port 1 (MTU 1400) towards the gateway, tunnels 2 and 3.
 ///
 /// | prefix | object |
 /// |---|---|
@@ -33,7 +36,11 @@ const TUNNEL: PortId = PortId(2);
 /// | 203.0.117.0/24 | group of both gateways |
 /// | 192.0.2.0/25 | link of port 0 |
 /// | 192.0.2.1, 2001:db8::1 | local |
-/// | 2001:db8:2::/48 | tunnel, peer 198.51.100.9 |
+/// | 2001:db8:2::/48 | tunnel 2, peer 198.51.100.9 |
+/// | 2001:db8:4::/48 | tunnel 3, peer 198.51.100.8 |
+/// | 2001:db8:5::/48 | group of both gateways |
+///
+/// In the table of tunnel 3: 2001:db8:2::/48 to tunnel 2, 2001:db8:7::/48 to gateway fe80::1.
 fn tables() -> Arc<Tables> {
     let mut memory = FibMemory::new();
     let fib = Fib::new(&memory);
@@ -47,17 +54,17 @@ fn tables() -> Arc<Tables> {
             used: Default::default(),
         })
     };
-    let facts = EncapFacts {
-        mtu: 1380,
-        ..EncapFacts::new(TunnelMode::SixInFour, "192.0.2.1".parse().unwrap(), "198.51.100.9".parse().unwrap())
-    };
-    let encap = Encap {
-        tunnel: TUNNEL,
-        mtu: facts.mtu,
-        carries: facts.mode.shape().carries,
-        carrier: ObjectId(1),
-        outer: Outer::of(&facts),
-        facts: Arc::new(facts),
+    let encap = |tunnel, remote: &str| {
+        let (local, remote) = ("192.0.2.1".parse().unwrap(), remote.parse().unwrap());
+        let facts = EncapFacts { mtu: 1380, ..EncapFacts::new(TunnelMode::SixInFour, local, remote) };
+        Object::Encap(Encap {
+            tunnel,
+            mtu: facts.mtu,
+            carries: facts.mode.shape().carries,
+            carrier: ObjectId(1),
+            outer: Outer::of(&facts),
+            facts: Arc::new(facts),
+        })
     };
     let list = [
         Object::Discard(DropReason::NoRoute),
@@ -69,7 +76,8 @@ fn tables() -> Arc<Tables> {
         Object::Group(Group { buckets: vec![ObjectId(1), ObjectId(2)].into() }),
         Object::Glean(Glean { port: PortId(0), mtu: 0 }),
         Object::Local,
-        Object::Encap(encap),
+        encap(TUNNEL, "198.51.100.9"),
+        encap(APART, "198.51.100.8"),
     ];
     for (i, o) in list.into_iter().enumerate() {
         objects.set(ObjectId(i as u32), Some(o));
@@ -87,8 +95,14 @@ fn tables() -> Arc<Tables> {
         ("192.0.2.1/32", 8),
         ("2001:db8::1/128", 8),
         ("2001:db8:2::/48", 9),
+        ("2001:db8:4::/48", 10),
+        ("2001:db8:5::/48", 6),
     ] {
         fib.insert(&mut memory, &parse_prefix(prefix).unwrap(), ObjectId(id)).unwrap();
+    }
+    let apart = Fib::new(&memory);
+    for (prefix, id) in [("2001:db8:2::/48", 9), ("2001:db8:7::/48", 2)] {
+        apart.insert(&mut memory, &parse_prefix(prefix).unwrap(), ObjectId(id)).unwrap();
     }
     let mut adjacencies = AdjacencyMap::new(7);
     for host in ["192.0.2.2", "2001:db8::2"] {
@@ -98,20 +112,27 @@ fn tables() -> Arc<Tables> {
     }
     let mut out_port = port(1, "out", &["192.0.2.130/25"]);
     out_port.mtu = 1400;
-    let mut tunnel = port(2, "he", &["2001:db8:ffff::2/64"]);
-    (tunnel.kind, tunnel.medium, tunnel.mac, tunnel.mtu) = (PortKind::Tunnel, Medium::Ip, None, 1380);
+    let tunnel = |id, name, addr, table| {
+        let mut t = port(id, name, &[addr]);
+        (t.kind, t.medium, t.mac, t.mtu, t.table) = (PortKind::Tunnel, Medium::Ip, None, 1380, table);
+        t
+    };
+    let tunnels =
+        [tunnel(2, "he", "2001:db8:ffff::2/64", TableId::MAIN), tunnel(3, "apart", "2001:db8:fffe::2/64", TABLE)];
     let mut ports = PortTable::default();
-    for p in [port(0, "in", &["192.0.2.1/25", "2001:db8::1/64"]), out_port, tunnel] {
+    for p in [port(0, "in", &["192.0.2.1/25", "2001:db8::1/64"]), out_port].into_iter().chain(tunnels) {
         ports = ports.with(Arc::new(p));
     }
     let mut decap = DecapTable::default();
-    let (local, remote) = ("192.0.2.1".parse().unwrap(), "198.51.100.9".parse().unwrap());
     let mut gates = GateTable::default();
-    let spec = TunnelSpec::new("he", TunnelMode::SixInFour, local, remote);
-    gates.set(TUNNEL, Some(Arc::new(Gate::new(&spec, Arc::default(), None))));
-    decap.insert(DecapKey { proto: protocol::IPV6, table: TableId::MAIN, local, remote }, TUNNEL);
+    for (tunnel, name, remote) in [(TUNNEL, "he", "198.51.100.9"), (APART, "apart", "198.51.100.8")] {
+        let (local, remote) = ("192.0.2.1".parse().unwrap(), remote.parse().unwrap());
+        let spec = TunnelSpec::new(name, TunnelMode::SixInFour, local, remote);
+        gates.set(tunnel, Some(Arc::new(Gate::new(&spec, Arc::default(), None, false))));
+        decap.insert(DecapKey { proto: protocol::IPV6, table: TableId::MAIN, local, remote }, tunnel);
+    }
     let routing = RoutingTables {
-        fibs: [(TableId::MAIN, Arc::new(fib))].into_iter().collect::<FibSet>(),
+        fibs: [(TableId::MAIN, Arc::new(fib)), (TABLE, Arc::new(apart))].into_iter().collect::<FibSet>(),
         views: Arc::new([]),
         objects,
         adjacencies,
@@ -124,6 +145,7 @@ fn tables() -> Arc<Tables> {
         routing,
         decap,
         settings: Arc::new(Settings::default()),
+        guards: Arc::default(),
         mapped_ports: Arc::new([]),
         policy: None,
     })
@@ -380,7 +402,7 @@ proptest::proptest! {
 
     #[test]
     fn the_fast_path_agrees_with_the_general_path(
-        kind in 0usize..18,
+        kind in 0usize..24,
         payload in 0usize..1500,
         ttl in 0u8..4,
         df: bool,
@@ -403,12 +425,24 @@ proptest::proptest! {
             10 => v6("2001:db8::1", 17, ttl, &payload),
             11 => v6("fe80::7", 17, ttl, &payload),
             12 => v6("ff02::7", 17, ttl, &payload),
-            13..17 => {
-                // Out of the tunnel (to the host, to a gateway, to nowhere), and from a wrong peer.
-                let dst = ["2001:db8::2", "2001:db8:1::7", "2001:db8:9::1", "2001:db8::2"][kind - 13];
+            13..23 => {
+                let (peer, dst) = [
+                    // Out of a tunnel to the host, to a gateway, to a group, to nowhere, and from a wrong peer.
+                    (9, "2001:db8::2"),
+                    (9, "2001:db8:1::7"),
+                    (9, "2001:db8:5::7"),
+                    (9, "2001:db8:9::1"),
+                    (10, "2001:db8::2"),
+                    // Into another one, into the same again; then out of one with another table, which knows less.
+                    (9, "2001:db8:4::7"),
+                    (9, "2001:db8:2::7"),
+                    (8, "2001:db8:2::7"),
+                    (8, "2001:db8:7::7"),
+                    (8, "2001:db8:1::7"),
+                ][kind - 13];
                 let mut outer = v4("192.0.2.1", 41, 9, df, &v6(dst, 17, ttl, &payload));
                 outer[1] = ttl;
-                outer[12..16].copy_from_slice(&[198, 51, 100, if kind == 16 { 10 } else { 9 }]);
+                outer[12..16].copy_from_slice(&[198, 51, 100, peer]);
                 checksum::fill_ipv4_header(&mut outer);
                 outer
             }
@@ -434,7 +468,7 @@ proptest::proptest! {
         let counts = |b: &Bench, p: u32| {
             crate::counters::PortTotals::sum(PortId(p), [&**b.worker.counters()])
         };
-        for p in 0..3 {
+        for p in 0..4 {
             proptest::prop_assert_eq!(counts(&fast, p), counts(&slow, p));
         }
     }

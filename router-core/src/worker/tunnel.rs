@@ -69,6 +69,7 @@ impl<O: Observer> Worker<O> {
         decapsulate::take_off(&mut frame, &opened);
         frame.meta.port = tunnel;
         frame.meta.ttl_taken = false;
+        (frame.meta.passed_in, frame.meta.passed_out) = (false, false);
         if let Some(c) = self.counters.port(tunnel) {
             c.rx_packets.add(1);
             c.rx_bytes.add(frame.len() as u64);

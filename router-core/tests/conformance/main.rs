@@ -8,4 +8,5 @@ mod options;
 mod plain;
 mod redirects;
 mod rig;
+mod tunnel_modes;
 mod tunnels;

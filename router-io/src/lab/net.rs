@@ -109,6 +109,15 @@ impl Net {
         added.map_err(|e| host.failed(e))
     }
 
+    /// Removes an address such as `192.0.2.1/24` from a device, and with the last one the routes through it.
+    pub fn del_addr(&self, host: &str, dev: &str, addr: &str) -> Result<(), LabError> {
+        let host = self.host(host)?;
+        let addr = parse_interface_addr(addr)?;
+        let mut netlink = host.netlink();
+        let removed = netlink.link_index(dev).and_then(|index| netlink.del_addr(index, addr));
+        removed.map_err(|e| host.failed(e))
+    }
+
     /// Adds several addresses: host, device, address.
     pub fn addrs(&self, list: &[(&str, &str, &str)]) -> Result<(), LabError> {
         list.iter().try_for_each(|(host, dev, addr)| self.addr(host, dev, addr))

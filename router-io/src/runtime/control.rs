@@ -171,8 +171,12 @@ impl Control {
 
     /// One slice; true when some is left.
     fn commit_slice(&mut self) -> bool {
-        let (tables, retired) = (&self.tables, &mut self.retired);
-        self.router.commit(self.clock.now(), &mut |new| retired.push(tables.swap(Arc::clone(new))))
+        let (tables, retired, workers, counters) = (&self.tables, &mut self.retired, &self.workers, &self.counters);
+        self.router.commit(self.clock.now(), &mut |new| {
+            let ports = new.ports.places();
+            workers.iter().map(|w| &w.counters).chain([counters]).for_each(|c| c.make_room(ports));
+            retired.push(tables.swap(Arc::clone(new)));
+        })
     }
 
     /// Asks the control thread to end after this turn.

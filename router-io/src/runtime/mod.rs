@@ -47,7 +47,7 @@ const COMMANDS: usize = 256;
 pub struct RuntimeConfig {
     /// Worker threads, at least one. Several are pinned, each to a processor of its own, if there are enough.
     pub workers: usize,
-    /// Room for ports and tunnels.
+    /// Room for ports. Tunnels beyond it find room as they come: they have no queues.
     pub max_ports: usize,
     /// Timers and limits.
     pub settings: Settings,

@@ -8,12 +8,12 @@
 //! Needs Linux 5.18, CAP_BPF and CAP_NET_ADMIN, and a device that takes redirected frames: a veth does while its other end
 //! has NAPI, that is an XDP program or GRO switched on.
 
-use super::bpf::{ArrayMap, XdpProgram};
 use super::frames::FrameSet;
 use super::generator::{Engine, LATEST, Offer, Pace, ProbePlan, Sent};
-use super::insn::{Code, Helper, If, Label, Op, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, Reg, Size};
 use super::kick;
 use super::probe::{Probe, SLOTS};
+use crate::sys::bpf::insn::{Code, Helper, If, Label, Op, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, Reg, Size};
+use crate::sys::bpf::{ArrayMap, LoadError, Program};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ pub struct Live {
 
 #[derive(Debug)]
 struct Loaded {
-    program: XdpProgram,
+    program: Program,
     state: ArrayMap,
     /// Not zero: send nothing more.
     stop: ArrayMap,
@@ -110,7 +110,8 @@ impl Engine for Live {
         let (state, stop) = (ArrayMap::new(STATE, 1)?, ArrayMap::new(8, 1)?);
         let payload_at = probe.map_or(0, |p| p.udp.payload_at(p.outer.is_some()));
         let layout = Layout { head, frames: frames.len(), longest, payload_at, ifindex: self.ifindex };
-        let program = XdpProgram::load("duet_generator", &layout.program(&state, &stop, &table))?;
+        let program =
+            Program::load("duet_generator", &layout.program(&state, &stop, &table)).map_err(LoadError::into_io)?;
         let probe_rate = probe.map_or(0.0, |p| p.rate);
         self.loaded = Some(Loaded { program, state, stop, _table: table, template: vec![0; longest], probe_rate });
         Ok(())

@@ -6,12 +6,10 @@
 //! frames, by an XDP program that drops them at the earliest place, or by the device's counters where programs may not
 //! be loaded. Probes carry a sequence number and their departure time; see [`probe`].
 
-pub mod bpf;
 pub mod counters;
 mod cpu;
 pub mod frames;
 pub mod generator;
-pub mod insn;
 mod kick;
 pub mod live;
 pub mod napi;

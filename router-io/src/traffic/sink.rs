@@ -1,10 +1,10 @@
 //! The receiving end: an XDP program that counts test frames where the driver hands them over, drops them, and notes how
 //! long each probe was under way. Everything else (ARP, neighbour discovery, TCP) passes to the kernel.
 
-use super::bpf::{ArrayMap, XdpLink, XdpProgram};
-use super::insn::{Code, Helper, If, Op, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, Size};
 use super::probe::{MAGIC, PAYLOAD, SLOTS};
 use super::{LOAD_PORT, PROBE_PORT};
+use crate::sys::bpf::insn::{Code, Helper, If, Op, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, R10, Size};
+use crate::sys::bpf::{ArrayMap, Link, LoadError, Program};
 use std::io;
 
 const XDP_DROP: i32 = 1;
@@ -150,7 +150,9 @@ impl Counts {
 pub struct Sink {
     state: ArrayMap,
     delays: ArrayMap,
-    link: XdpLink,
+    /// The program, for as long as this lives.
+    _link: Link,
+    native: bool,
 }
 
 impl Sink {
@@ -159,14 +161,14 @@ impl Sink {
         let state = ArrayMap::new(STATE, 1).map_err(SinkError::Program)?;
         let delays = ArrayMap::new(8, SLOTS).map_err(SinkError::Program)?;
         let code = program(layout, state.fd(), delays.fd());
-        let program = XdpProgram::load("duet_sink", &code).map_err(SinkError::Program)?;
-        let link = program.attach(ifindex).map_err(SinkError::Attach)?;
-        Ok(Sink { state, delays, link })
+        let program = Program::load("duet_sink", &code).map_err(LoadError::into_io).map_err(SinkError::Program)?;
+        let (link, native) = program.attach_anyhow(ifindex).map_err(SinkError::Attach)?;
+        Ok(Sink { state, delays, _link: link, native })
     }
 
     /// How it works, for reports.
     pub fn name(&self) -> &'static str {
-        if self.link.is_native() { "XDP in the driver" } else { "generic XDP" }
+        if self.native { "XDP in the driver" } else { "generic XDP" }
     }
 
     /// What has arrived so far.

@@ -1,11 +1,16 @@
 //! One TCP stream for a set time, counted where it arrives.
 
+use rustix::net::sockopt::set_tcp_congestion;
+use socket2::{Domain, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Bytes per call.
 const CHUNK: usize = 256 << 10;
+/// Congestion control of the streams, where the kernel has it: one that fills whatever is there. BBR, which a host may have for
+/// its default, sends at a rate that it has measured, and finds another one each time.
+const CONGESTION: &str = "cubic";
 /// How long a peer may take for anything else than the transfer itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -86,7 +91,10 @@ fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 
 /// Sends to `to` as fast as it goes for `time`.
 pub fn send(to: SocketAddr, time: Duration) -> io::Result<u64> {
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    let _ = set_tcp_congestion(&socket, CONGESTION);
+    socket.connect_timeout(&to.into(), PATIENCE)?;
+    let mut stream = TcpStream::from(socket);
     stream.set_write_timeout(Some(PATIENCE))?;
     let buffer = vec![0x55; CHUNK];
     let start = Instant::now();

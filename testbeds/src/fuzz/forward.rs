@@ -4,12 +4,13 @@
 use super::Input;
 use router_core::addr::MacAddr;
 use router_core::counters::{Totals, WorkerCounters};
+use router_core::filter::{FilterSpec, GuardSpec, Limit, LimitSpec, MssClamp, Urpf, UrpfMode};
 use router_core::frame::{FramePool, Gso, GsoKind, PartialChecksum};
 use router_core::neighbor::SetMode;
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::router::Router;
 use router_core::settings::Settings;
-use router_core::spec::{HopSpec, NeighSpec, NudState, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
+use router_core::spec::{HopSpec, NeighSpec, NudState, RouteOp, RouteSpec, TunnelMode, TunnelOptions, TunnelSpec};
 use router_core::time::{Duration, Instant};
 use router_core::worker::{Fixed, Outbox, Worker};
 use std::net::IpAddr;
@@ -40,7 +41,7 @@ fn port(name: &str, kind: PortKind, medium: Medium, vlan: Option<u16>, mtu: u32,
 }
 
 /// A router with ports of every medium, a tunnel, and routes that lead everywhere.
-fn router(now: Instant, counters: &Arc<WorkerCounters>, out: &mut Outbox) -> Router {
+fn router(now: Instant, counters: &Arc<WorkerCounters>, guarded: bool, out: &mut Outbox) -> Router {
     let mut r = Router::new(Settings::default(), 3, Arc::clone(counters));
     for info in [
         port("eth", PortKind::Packet, Medium::Ethernet, None, 1500, &["192.0.2.1/24", "2001:db8::1/64"]),
@@ -62,6 +63,7 @@ fn router(now: Instant, counters: &Arc<WorkerCounters>, out: &mut Outbox) -> Rou
         mtu: None,
         dev: None,
         underlay_table: None,
+        options: TunnelOptions::default(),
     };
     r.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("a prefix")]).expect("a tunnel");
     for (dst, via, dev) in [
@@ -87,8 +89,39 @@ fn router(now: Instant, counters: &Arc<WorkerCounters>, out: &mut Outbox) -> Rou
         };
         r.set_neighbor(now, id, SetMode::Add, &n, out).expect("a neighbour");
     }
+    if guarded {
+        guard(&mut r);
+    }
     while r.commit(now, &mut |_| {}) {}
     r
+}
+
+/// Filters on every way, checks of sources, narrow limits.
+fn guard(r: &mut Router) {
+    for (name, rules) in [
+        ("in", &["reject udp dport 1000-2000", "deny tcp established", "allow icmpv6", "deny fragment", "allow"][..]),
+        ("out", &["deny tcp dport 81", "reject icmp type echo-request", "allow"][..]),
+        ("own", &["allow icmp", "allow icmpv6", "allow proto 41", "allow udp dport 53"][..]),
+    ] {
+        let rules = rules.iter().map(|t| t.parse().expect("a rule")).collect();
+        r.set_filter(name, FilterSpec { rules }).expect("a filter");
+    }
+    let limits = LimitSpec { neighbor: Limit { rate: 10, burst: 2 }, ..LimitSpec::DEFAULT };
+    let strict = Urpf { mode: UrpfMode::Strict, allow_default: false };
+    let loose = Urpf { mode: UrpfMode::Loose, allow_default: true };
+    let named = |name: &str| Some(name.to_owned());
+    for (port, guard) in [
+        ("eth", GuardSpec { filter_in: named("in"), mss: Some(MssClamp::ToPmtu), ..GuardSpec::default() }),
+        (
+            "vlan",
+            GuardSpec { filter_out: named("out"), urpf: Some(strict), limits: Some(limits), ..GuardSpec::default() },
+        ),
+        ("tun", GuardSpec { urpf: Some(loose), mss: Some(MssClamp::Bytes(600)), ..GuardSpec::default() }),
+        ("t0", GuardSpec { filter_in: named("in"), filter_out: named("out"), ..GuardSpec::default() }),
+        ("lo", GuardSpec { filter_in: named("own"), ..GuardSpec::default() }),
+    ] {
+        r.set_guard(port, guard).expect("a guard");
+    }
 }
 
 /// See the module.
@@ -97,7 +130,9 @@ pub(super) fn worker(data: &[u8]) {
     let counters = [0, 1].map(|_| Arc::new(WorkerCounters::new(PORTS)));
     let mut now = Instant::from_millis(1);
     let mut out = Outbox::new(PORTS, FramePool::new(64, 4096));
-    let mut router = router(now, &counters[0], &mut out);
+    // The first byte says whether ports judge their packets.
+    let Some(first) = input.byte() else { return };
+    let mut router = router(now, &counters[0], first & 1 == 1, &mut out);
     let ports: Vec<PortId> = router.ports().iter().map(|p| p.id).filter(|p| p.0 != 0).collect();
     let mut worker = Worker::new(Arc::clone(&counters[1]), 3);
     let mut fed = 0;

@@ -2,6 +2,7 @@
 //! `fuzz_corpora` replays the committed corpora and every finding in an ordinary test run.
 
 mod control;
+mod filter;
 mod forward;
 mod parse;
 mod state;
@@ -19,6 +20,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("control", control::protocol),
     ("capture_filter", control::capture_filter),
     ("words", control::words),
+    ("filter", filter::rules),
 ];
 
 /// The target with this name.

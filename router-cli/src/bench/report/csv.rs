@@ -17,7 +17,7 @@ pub(crate) fn text(r: &Report) -> String {
         if let Some(ratio) = &c.ratio {
             series(&format!("greatest load / {}", ratio.to), "", ratio.peak.as_ref());
             series(&format!("without loss / {}", ratio.to), "", ratio.throughput.as_ref());
-            series(&format!("TCP / {}", ratio.to), "", ratio.tcp.as_ref());
+            series("TCP / kernel", "", ratio.tcp.as_ref());
         }
         if let Some(l) = &c.latency {
             series("latency p50", "us", Some(&l.p50_us));
@@ -27,6 +27,10 @@ pub(crate) fn text(r: &Report) -> String {
         series("longest burst", "frames", c.burst.as_ref());
         series("restart", "s", c.reset.as_ref());
         series("TCP", "Gbit/s", c.tcp.as_ref());
+        if let Some(o) = &c.overload {
+            series("overload: goodput", "Mpps", Some(&o.goodput));
+            series("overload: answer to a command", "ms", o.answer_ms.as_ref());
+        }
         if let Some(l) = &c.latency {
             let us = |ns: u64| [ns as f64 / 1e3; 3];
             line(&mut t, c, "latency load", "Mpps", [l.load_mpps; 3], 1);

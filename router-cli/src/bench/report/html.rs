@@ -1,6 +1,7 @@
 //! The report as one self-contained page: no script, no font, no picture from elsewhere.
 
 use super::chart::{Bar, Bars, Lines, Scale, escape, number};
+use super::text::change;
 use super::{Cell, Report, Series};
 use std::fmt::Write;
 
@@ -35,6 +36,7 @@ pub(crate) fn page(r: &Report) -> String {
     throughput(&mut t, r);
     latency(&mut t, r);
     loss(&mut t, r);
+    overload(&mut t, r);
     others(&mut t, r);
     method(&mut t, r);
     t.push_str("</body>\n</html>\n");
@@ -262,6 +264,40 @@ fn loss(t: &mut String, r: &Report) {
     }
 }
 
+fn overload(t: &mut String, r: &Report) {
+    if !r.cells.iter().any(|c| c.overload.is_some()) {
+        return;
+    }
+    t.push_str(
+        "<h2>Overload</h2>\n<table><thead><tr><th>path<th>size<th>device under test<th>seconds<th>offered<th>peak<th>goodput\
+         <th>of peak<th>worst second<th>answer, ms<th>longest<th>memory, KiB<th>neighbours</thead><tbody>\n",
+    );
+    for c in &r.cells {
+        let Some(o) = &c.overload else { continue };
+        let [share, worst] = o.shares().map(|x| format!("{:.0} %", x * 100.0));
+        let ms = |f: fn(&Series) -> f64| o.answer_ms.as_ref().map_or("-".to_owned(), |s| format!("{:.1}", f(s)));
+        let _ = writeln!(
+            t,
+            "<tr><td>{}<td>{}<td>{}<td>{}<td>{:.3}<td>{:.3}<td>{:.3}<td>{share}<td>{worst}<td>{}<td>{}<td>{}<td>{}",
+            escape(&c.path),
+            escape(&c.size),
+            escape(&name(c)),
+            number(o.seconds),
+            o.offered_mpps,
+            o.peak_mpps,
+            o.goodput.median,
+            ms(|s| s.median),
+            ms(|s| s.max),
+            change(o.memory_kib),
+            change(o.neighbors.map(|n| n.map(|x| x as u64)))
+        );
+    }
+    t.push_str(
+        "</tbody></table>\n<p class=\"note\">Rates in million frames per second; goodput: median over the seconds. Peak: the \
+         greatest load in a short trial before. Answer: until a command was answered, its process included.</p>\n",
+    );
+}
+
 fn others(t: &mut String, r: &Report) {
     type Get = fn(&Cell) -> Option<&Series>;
     let all: [(&str, &str, Get); 3] = [
@@ -309,8 +345,9 @@ fn method(t: &mut String, r: &Report) {
         (
             "others at work",
             format!(
-                "{} % of a processor on average, {} % in the worst repetition; taken by the hypervisor {} %",
-                noise.foreign_percent, noise.worst_foreign_percent, noise.steal_percent
+                "{} % of a processor on average, {} % in the worst repetition; taken by the hypervisor {} %; stalls of 50 us and \
+                 more {} %",
+                noise.foreign_percent, noise.worst_foreign_percent, noise.steal_percent, noise.stalled_percent
             ),
         ),
     ];
@@ -342,6 +379,7 @@ mod tests {
             "native4 imix: latency distribution",
             "native4 64: loss",
             "TCP, one stream",
+            "<td>97 %<td>92 %<td>8.0<td>8.4<td>20000 to 20100<td>9",
             "kernel-threaded",
         ] {
             assert!(t.contains(wanted), "{wanted}");

@@ -101,6 +101,8 @@ pub(crate) struct Cell {
     /// One TCP stream, Gbit/s of data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Series>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overload: Option<Overload>,
     /// The device under test forwarded all that the generator could offer: it may be able to do more.
     #[serde(default)]
     pub generator_limited: bool,
@@ -148,6 +150,7 @@ pub(crate) struct Ratio {
     pub peak: Option<Series>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub throughput: Option<Series>,
+    /// TCP, against the kernel that forwards inline ("kernel"): the one in a NAPI thread sees no super-frames.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tcp: Option<Series>,
 }
@@ -173,6 +176,36 @@ pub(crate) struct LossPoint {
     pub loss_percent: f64,
 }
 
+/// A load far beyond what can be forwarded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Overload {
+    /// For so long.
+    pub seconds: f64,
+    /// Forwarded at the greatest load in a short trial before, million frames per second.
+    pub peak_mpps: f64,
+    /// Sent, million frames per second.
+    pub offered_mpps: f64,
+    /// Arrived in each second, million frames per second.
+    pub goodput: Series,
+    /// Milliseconds until a command was answered, its process included. Of Duet only, as the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_ms: Option<Series>,
+    /// Resident memory before and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_kib: Option<[u64; 2]>,
+    /// Neighbours with a link-layer address before and after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbors: Option<[usize; 2]>,
+}
+
+impl Overload {
+    /// Goodput as a share of the peak: median, and the worst second.
+    pub fn shares(&self) -> [f64; 2] {
+        let of = |x: f64| if self.peak_mpps > 0.0 { x / self.peak_mpps } else { 0.0 };
+        [of(self.goodput.median), of(self.goodput.min)]
+    }
+}
+
 /// Who else was at work, in percent of one processor, over the whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Noise {
@@ -180,6 +213,9 @@ pub(crate) struct Noise {
     pub steal_percent: f64,
     /// In the worst repetition.
     pub worst_foreign_percent: f64,
+    /// Time in which a thread that only looked at the clock, beside the measurement, was stopped for 50 us and more.
+    #[serde(default)]
+    pub stalled_percent: f64,
 }
 
 /// Four digits behind the point are more than such a measurement knows.

@@ -38,6 +38,15 @@ pub(crate) fn report() -> Report {
             burst: series(mpps * 1000.0),
             reset: series(0.2),
             tcp: series(10.0),
+            overload: Some(Overload {
+                seconds: 60.0,
+                peak_mpps: mpps,
+                offered_mpps: mpps * 10.0,
+                goodput: series(mpps * 0.97).unwrap_or_default(),
+                answer_ms: series(8.0),
+                memory_kib: Some([20_000, 20_100]),
+                neighbors: Some([9, 9]),
+            }),
             ..Cell::default()
         }
     };
@@ -70,7 +79,7 @@ pub(crate) fn report() -> Report {
             cell("imix", "kernel-threaded", 0.9, 12.0),
             cell("imix", "xdp", 1.8, 6.0),
         ],
-        noise: Noise { foreign_percent: 1.0, steal_percent: 0.0, worst_foreign_percent: 2.0 },
+        noise: Noise { foreign_percent: 1.0, steal_percent: 0.0, worst_foreign_percent: 2.0, stalled_percent: 0.1 },
         mismatch: None,
         warnings: vec!["a warning <of> sorts".to_owned()],
     }

@@ -20,17 +20,20 @@ pub(crate) fn print(out: &mut impl Write, r: &Report) -> io::Result<()> {
         writeln!(out, "\nFrames lost, percent\n")?;
         loss(out, r)?;
     }
-    type Get = fn(&Cell) -> Option<&Series>;
-    let others: [(&str, Get); 3] = [
-        ("Longest burst without loss, frames", |c| c.burst.as_ref()),
-        ("Time without forwarding after a restart, seconds", |c| c.reset.as_ref()),
-        ("One TCP stream, Gbit/s", |c| c.tcp.as_ref()),
+    let others: [(&str, Get, Option<Get>); 3] = [
+        ("Longest burst without loss, frames", |c| c.burst.as_ref(), None),
+        ("Time without forwarding after a restart, seconds", |c| c.reset.as_ref(), None),
+        ("One TCP stream, Gbit/s", |c| c.tcp.as_ref(), Some(|c| c.ratio.as_ref()?.tcp.as_ref())),
     ];
-    for (title, get) in others {
+    for (title, get, ratio) in others {
         if r.cells.iter().any(|c| get(c).is_some()) {
             writeln!(out, "\n{title}\n")?;
-            series(out, r, get)?;
+            series(out, r, get, ratio)?;
         }
+    }
+    if has(|c| c.overload.is_some()) {
+        writeln!(out, "\nOverload: goodput second by second, and the router's own state\n")?;
+        overload(out, r)?;
     }
     writeln!(out)?;
     let cpus: Vec<String> = s.dut_cpus.iter().map(usize::to_string).collect();
@@ -174,13 +177,72 @@ fn loss(out: &mut impl Write, r: &Report) -> io::Result<()> {
     put(out, &t)
 }
 
-fn series(out: &mut impl Write, r: &Report, get: fn(&Cell) -> Option<&Series>) -> io::Result<()> {
-    let mut t = table(&["path", "size", "dut", "median", "min-max"], 3);
+/// Words for before and after.
+pub(crate) fn change(pair: Option<[u64; 2]>) -> String {
+    pair.map_or_else(|| "-".to_owned(), |[a, b]| if a == b { a.to_string() } else { format!("{a} to {b}") })
+}
+
+fn overload(out: &mut impl Write, r: &Report) -> io::Result<()> {
+    let header = [
+        "path",
+        "size",
+        "dut",
+        "seconds",
+        "offered Mpps",
+        "peak",
+        "goodput",
+        "min-max",
+        "of peak",
+        "worst",
+        "answer ms",
+        "min-max",
+        "memory KiB",
+        "neighbours",
+    ];
+    let mut t = table(&header, 3);
+    for c in &r.cells {
+        let Some(o) = &c.overload else { continue };
+        let [goodput, range] = spread(Some(&o.goodput), 3);
+        let [answer, answer_range] = spread(o.answer_ms.as_ref(), 1);
+        let [share, worst] = o.shares().map(|x| format!("{:.0} %", x * 100.0));
+        t.add_row([
+            c.path.clone(),
+            c.size.clone(),
+            name(c),
+            format!("{}", o.seconds),
+            format!("{:.3}", o.offered_mpps),
+            format!("{:.3}", o.peak_mpps),
+            goodput,
+            range,
+            share,
+            worst,
+            answer,
+            answer_range,
+            change(o.memory_kib),
+            change(o.neighbors.map(|n| n.map(|x| x as u64))),
+        ]);
+    }
+    put(out, &t)
+}
+
+/// A figure of a cell.
+type Get = fn(&Cell) -> Option<&Series>;
+
+fn series(out: &mut impl Write, r: &Report, get: Get, ratio: Option<Get>) -> io::Result<()> {
+    let times = ratio.filter(|ratio| r.cells.iter().any(|c| ratio(c).is_some()));
+    let header = ["path", "size", "dut", "median", "min-max", "times kernel", "min-max"];
+    let mut t = table(&header[..if times.is_some() { 7 } else { 5 }], 3);
     for c in &r.cells {
         let Some(s) = get(c) else { continue };
         let digits = if s.median >= 1000.0 { 0 } else { 3 };
         let [median, range] = spread(Some(s), digits);
-        t.add_row([c.path.clone(), c.size.clone(), name(c), median, range]);
+        let mut row = vec![c.path.clone(), c.size.clone(), name(c), median, range];
+        match times.map(|ratio| ratio(c)) {
+            Some(Some(s)) => row.extend(spread(Some(s), 2)),
+            Some(None) => row.extend([String::new(), String::new()]),
+            None => {}
+        }
+        t.add_row(row);
     }
     put(out, &t)
 }

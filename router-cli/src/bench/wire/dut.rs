@@ -40,9 +40,12 @@ impl Dut {
                 kernel(net, setup)?;
                 dut.threads = threaded(net, &setup.cpus.dut)?;
             }
-            DutName::Packet | DutName::Xdp => {
+            DutName::Packet | DutName::Xdp | DutName::Tun => {
                 for (role, host) in setup.path.roles().iter().zip(["dut", "dut2"]) {
                     dut.routers.push(duet(name, net.host(host)?, *role, setup)?);
+                }
+                if name == DutName::Tun {
+                    hand_over(net)?;
                 }
             }
             DutName::Exec => dut.exec = Some(command(net.host("dut")?, setup)?),
@@ -86,6 +89,11 @@ impl Dut {
     pub fn patience(&mut self) -> Duration {
         let running = self.exec.as_mut().is_some_and(|p| matches!(p.try_wait(), Ok(None)));
         Duration::from_secs(if running { 60 } else { 10 })
+    }
+
+    /// The first of its processes, if it is Duet.
+    pub fn first(&self) -> Option<&Instance> {
+        self.routers.first()
     }
 
     /// What it wrote.
@@ -171,6 +179,22 @@ fn new_threads(before: &[u32], cpus: &[usize]) -> Result<Vec<u32>, WireError> {
     }
     napi::pin(&new, cpus).map_err(WireError::system("choose the processor of a kernel thread"))?;
     Ok(new)
+}
+
+/// Moves the TUN devices that Duet has made to the hosts at the two ends.
+fn hand_over(net: &Net) -> Result<(), WireError> {
+    let failed = |host: &Host, source| {
+        WireError::Lab(router_io::lab::LabError::Netlink { host: host.name().to_owned(), source })
+    };
+    let dut = net.host("dut")?;
+    for (dev, to) in [("left", "gen"), ("right", "sink")] {
+        let host = net.host(to)?;
+        let mut netlink = dut.netlink();
+        let index = netlink.link_index(dev).map_err(|e| failed(dut, e))?;
+        netlink.move_link(index, host.netns_fd()).map_err(|e| failed(dut, e))?;
+        net.set_up(to, dev, true)?;
+    }
+    topology::end_addresses(net, ["left", "right"])
 }
 
 /// A Duet process with the path's configuration and routes.

@@ -4,7 +4,7 @@
 use super::dut::Dut;
 use super::error::WireError;
 use super::plan::{Cpus, DutName, GeneratorName, PathName, SizeName};
-use super::topology::{self, GATEWAYS, GEN4, GEN6};
+use super::topology;
 use benches::table::Table;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use router_core::addr::MacAddr;
@@ -114,7 +114,13 @@ impl Lab {
             Some(name) => Some(Dut::start(name, &net, &setup)?),
             None => None,
         };
-        let first = if dut.is_some() { ("dut", "left") } else { ("sink", "eth0") };
+        if setup.dut.is_some() {
+            for (host, route) in setup.path.host_routes() {
+                net.route(host, &route)?;
+            }
+        }
+        let framed = dut.is_some() && setup.dut != Some(DutName::Tun);
+        let first = if framed { ("dut", "left") } else { ("sink", "eth0") };
         let macs = [mac(&net, "gen", "eth0")?, mac(&net, first.0, first.1)?];
         let at = Arc::clone(sink_host(&net, &setup)?);
         let sink = open_sink(&at, &setup)?;
@@ -179,6 +185,11 @@ impl Lab {
         self.setup.dut.map_or("generator and sink", DutName::name)
     }
 
+    /// Whether nothing but streams goes through: the device under test has no Ethernet devices.
+    pub fn streams_only(&self) -> bool {
+        self.setup.dut == Some(DutName::Tun)
+    }
+
     /// How the sink counts.
     pub fn sink_name(&self) -> &'static str {
         self.sink.as_ref().map_or("none", Sink::name)
@@ -239,12 +250,12 @@ impl Lab {
         self.generator
     }
 
-    fn counts(&self) -> Result<Counts, WireError> {
+    pub(super) fn counts(&self) -> Result<Counts, WireError> {
         Ok(self.sink.as_ref().map(Sink::counts).transpose()?.unwrap_or_default())
     }
 
     /// Starts sending; the answer comes when it is done.
-    fn start(&self, offer: &Offer) -> Result<Receiver<io::Result<Sent>>, WireError> {
+    pub(super) fn start(&self, offer: &Offer) -> Result<Receiver<io::Result<Sent>>, WireError> {
         let (reply, answer) = bounded(1);
         let jobs = self.jobs.as_ref().ok_or(WireError::GeneratorGone)?;
         jobs.send(Job::Run(*offer, reply)).map_err(|_| WireError::GeneratorGone)?;
@@ -455,6 +466,8 @@ fn wire(setup: &Setup) -> Result<Net, WireError> {
     net.hosts(&["gen", "sink"])?;
     let [first, middle, last] = path.mtus();
     match duts {
+        // TUN devices come with the device under test; generator and sink of frames have a wire of their own.
+        _ if setup.dut == Some(DutName::Tun) => net.link_mtu(("gen", "eth0"), ("sink", "eth0"), first)?,
         [] => net.link_mtu(("gen", "eth0"), ("sink", "eth0"), first)?,
         ["dut"] => {
             net.link_mtu(("gen", "eth0"), ("dut", "left"), first)?;
@@ -466,22 +479,14 @@ fn wire(setup: &Setup) -> Result<Net, WireError> {
             net.link_mtu(("dut2", "right"), ("sink", "eth0"), last)?;
         }
     }
-    if duts.is_empty() {
+    if duts.is_empty() || setup.dut == Some(DutName::Tun) {
         net.wait_ready(READY)?;
         return Ok(net);
     }
-    net.addr("gen", "eth0", &format!("{GEN4}/24"))?;
-    net.addr("gen", "eth0", &format!("{GEN6}/64"))?;
-    for i in 0..GATEWAYS {
-        net.addr("sink", "eth0", &format!("{}/24", topology::sink4(i)))?;
-        net.addr("sink", "eth0", &format!("{}/64", topology::sink6(i)))?;
-    }
+    topology::end_addresses(&net, ["eth0", "eth0"])?;
     net.wait_ready(READY)?;
     // A veth takes bare frames while its other end has NAPI.
     net.host("dut")?.run(|| napi::set_gro("left", true)).map_err(WireError::system("switch GRO of left on"))?;
-    for (host, route) in path.host_routes() {
-        net.route(host, &route)?;
-    }
     Ok(net)
 }
 

@@ -1,11 +1,11 @@
 //! The measures: throughput, loss, latency, bursts, recovery, TCP, each on all devices under test in turn.
 
 use super::super::Progress;
-use super::super::report::{Latency, LossPoint, Series};
+use super::super::report::{Latency, LossPoint, Overload, Series};
 use super::error::WireError;
 use super::lab::{Lab, Trial};
 use super::noise::{self, Ticks};
-use super::plan::{DutName, Measure, PathName, SizeName, WireArgs};
+use super::plan::{Cpus, DutName, Measure, PathName, SizeName, WireArgs};
 use super::search::Search;
 use router_io::traffic::{Delays, Offer, Pace};
 use std::time::Duration;
@@ -28,6 +28,7 @@ pub(super) struct Figures {
     pub burst: Vec<f64>,
     pub reset: Vec<f64>,
     pub tcp: Vec<f64>,
+    pub overload: Option<Overload>,
     pub limited: bool,
 }
 
@@ -56,13 +57,15 @@ pub(super) struct Session<'a> {
     pub cpus: usize,
     /// Kernel threads that forward for us.
     pub threads: Vec<u32>,
+    /// Shares of time in which the machine gave us no processor, see [`router_io::machine::stalls`].
+    pub stalls: Vec<f64>,
 }
 
 impl Session<'_> {
     /// Runs every measure on every lab for one frame size.
     pub fn measure(&mut self, labs: &mut [Lab], path: PathName, size: SizeName) -> Result<Vec<Figures>, WireError> {
         let mut figures = vec![Figures::default(); labs.len()];
-        for lab in labs.iter_mut() {
+        for lab in labs.iter_mut().filter(|lab| !lab.streams_only()) {
             self.progress.say(format!("{} {size}: {} forwards", path.name(), lab.name()));
             lab.prepare(size, self.args.probes)?;
         }
@@ -76,13 +79,25 @@ impl Session<'_> {
                 // A stream chooses its own sizes: once is enough.
                 Measure::Tcp if self.args.sizes.first() == Some(&size) => self.tcp(labs, &mut figures, path)?,
                 Measure::Tcp => {}
+                Measure::Overload => self.overload(labs, &mut figures, path, size)?,
             }
         }
         Ok(figures)
     }
 
-    /// Runs `f` on every lab `repeat` times, interleaved, beginning with another one each time.
+    /// Runs `f` on every lab that takes frames `repeat` times, interleaved, beginning with another one each time.
     fn rounds(
+        &mut self,
+        labs: &mut [Lab],
+        what: &str,
+        repeat: u16,
+        mut f: impl FnMut(&mut Self, &mut Lab, usize) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        self.rounds_of_all(labs, what, repeat, |s, lab, i| if lab.streams_only() { Ok(()) } else { f(s, lab, i) })
+    }
+
+    /// As [`Session::rounds`], on really every lab.
+    fn rounds_of_all(
         &mut self,
         labs: &mut [Lab],
         what: &str,
@@ -113,6 +128,13 @@ impl Session<'_> {
         let mut own = noise::family(std::process::id());
         own.extend(&self.threads);
         Ticks::read(&own)
+    }
+
+    /// Looks how steady the processors are while nothing is measured.
+    pub fn look_for_stalls(&mut self, cpus: &Cpus, time: Duration) {
+        for cpu in cpus.dut.iter().copied().chain([cpus.generator]) {
+            self.stalls.extend(router_io::machine::stalls(cpu, time));
+        }
     }
 
     /// One trial; what the kernel's counters say against it is kept.
@@ -173,7 +195,7 @@ impl Session<'_> {
         path: PathName,
         size: SizeName,
     ) -> Result<(), WireError> {
-        for (lab, f) in labs.iter_mut().zip(figures.iter_mut()) {
+        for (lab, f) in labs.iter_mut().zip(figures.iter_mut()).filter(|(lab, _)| !lab.streams_only()) {
             let rate = match Series::of(f.throughput.clone()) {
                 Some(s) if s.median > 0.0 => s.median * 1e6,
                 _ => self.greatest(lab)?,
@@ -205,7 +227,7 @@ impl Session<'_> {
     ) -> Result<(), WireError> {
         let mut top = figures.iter().flat_map(|f| &f.peak).fold(0.0f64, |a, b| a.max(*b)) * 1e6;
         if top <= 0.0 {
-            for lab in labs.iter_mut() {
+            for lab in labs.iter_mut().filter(|lab| !lab.streams_only()) {
                 top = self.greatest(lab)?.max(top);
             }
         }
@@ -254,6 +276,10 @@ impl Session<'_> {
     ) -> Result<(), WireError> {
         let mut rates = Vec::new();
         for (lab, f) in labs.iter_mut().zip(figures.iter()) {
+            if lab.streams_only() {
+                rates.push(0.0);
+                continue;
+            }
             let known = Series::of(f.throughput.clone()).map(|s| s.median * 1e6).filter(|r| *r > 0.0);
             rates.push(0.5 * if let Some(rate) = known { rate } else { self.greatest(lab)? });
         }
@@ -266,9 +292,27 @@ impl Session<'_> {
         })
     }
 
+    fn overload(
+        &mut self,
+        labs: &mut [Lab],
+        figures: &mut [Figures],
+        path: PathName,
+        size: SizeName,
+    ) -> Result<(), WireError> {
+        let what = format!("{} {size}: overload for {} s", path.name(), self.args.overload.as_secs_f64());
+        self.rounds(labs, &what, 1, |s, lab, i| {
+            let peak = match Series::of(figures[i].peak.clone()) {
+                Some(s) => s.median * 1e6,
+                None => s.trial(lab, &s.offer(Pace::Max))?.forwarded,
+            };
+            figures[i].overload = Some(lab.overload(peak, s.args.overload)?);
+            Ok(())
+        })
+    }
+
     fn tcp(&mut self, labs: &mut [Lab], figures: &mut [Figures], path: PathName) -> Result<(), WireError> {
         let what = format!("{}: TCP", path.name());
-        self.rounds(labs, &what, self.args.repetitions(), |s, lab, i| {
+        self.rounds_of_all(labs, &what, self.args.repetitions(), |s, lab, i| {
             // Its NAPI thread sees no super-segments: the sender's TSO is off for it.
             if lab.setup.dut != Some(DutName::KernelThreaded) {
                 let time = s.args.trial_time().max(Duration::from_millis(500));

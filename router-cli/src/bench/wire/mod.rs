@@ -6,6 +6,7 @@ mod error;
 mod lab;
 mod measure;
 mod noise;
+mod overload;
 mod plan;
 mod search;
 mod topology;
@@ -17,14 +18,20 @@ use super::report::{self, Cell, Ratio, Report, Roof, Series, Settings};
 use crate::grammar::{Failure, exit};
 use lab::{Devices, Lab, Setup};
 use measure::{Figures, Session};
-use plan::{Cpus, DutName, PathName, SizeName};
+use plan::{Cpus, DutName, Measure, PathName, SizeName};
 use router_io::lab::sandbox;
 use router_io::machine::Machine;
 use router_io::traffic::affinity;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Above this share of a processor others disturb the figures.
 const FOREIGN: f64 = 0.05;
+
+/// Above this share of a processor's time in which nothing ran on it, its percentiles are the machine's.
+const STALLED: f64 = 0.005;
+/// How long a processor is looked at for that.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// What became of the run.
 pub(super) enum Outcome {
@@ -60,6 +67,7 @@ fn inside(args: &WireArgs) -> Result<Report, Failure> {
     let mut duts = args.duts.clone();
     if duts.is_empty() {
         duts = vec![DutName::Kernel, DutName::KernelThreaded, DutName::Packet, DutName::Xdp];
+        duts.extend(args.measures.contains(&Measure::Tcp).then_some(DutName::Tun));
     }
     duts.extend(args.dut_exec.iter().map(|_| DutName::Exec));
     let machine = Machine::read();
@@ -84,11 +92,15 @@ fn inside(args: &WireArgs) -> Result<Report, Failure> {
         noise: Vec::new(),
         cpus: available.len(),
         threads: Vec::new(),
+        stalls: Vec::new(),
     };
+    session.progress.say("looking how steady the machine is");
+    session.look_for_stalls(&cpus, LOOK);
     for path in &args.paths {
         one_path(&mut session, &mut report, *path, &duts, &cpus, devices.as_ref())?;
     }
     progress.0.finish_and_clear();
+    session.look_for_stalls(&cpus, LOOK);
     conclude(&mut report, &session, &cpus);
     if let Some(first) = session.mismatches.first() {
         report.mismatch = Some(format!("counters disagree in {} trials: {first}", session.mismatches.len()));
@@ -145,6 +157,10 @@ fn one_path(
             report.warnings.push(format!("{} left out of {}: {why}", dut.name(), path.name()));
             continue;
         }
+        if *dut == DutName::Tun && (path.tcp().is_none() || path.is_tunnel()) {
+            report.warnings.push(format!("tun left out of {}: it is for TCP on paths without a tunnel", path.name()));
+            continue;
+        }
         // The kernel may lack the tunnel driver; plain IPv6 is what a tunnel is to be compared with anyway.
         let real = if dut.is_kernel() && path.is_tunnel() { PathName::Native6 } else { path };
         let mut lab = match Lab::new(setup(real, Some(*dut))) {
@@ -166,8 +182,10 @@ fn one_path(
     for size in sizes {
         let all = session.measure(&mut labs, path, *size)?;
         let reference = reference(&names, &all);
+        let inline = names.iter().position(|d| *d == DutName::Kernel).and_then(|i| all.get(i));
         for ((dut, lab), figures) in names.iter().zip(&labs).zip(&all) {
-            let mut cell = cell(figures, reference.filter(|(name, _)| name != dut));
+            let mut cell =
+                cell(figures, reference.filter(|(name, _)| name != dut), inline.filter(|_| !dut.is_kernel()));
             let real = lab.setup.path;
             cell.instead = (real != path).then(|| real.name().to_owned());
             cell.path = path.name().to_owned();
@@ -187,7 +205,7 @@ fn reference<'a>(duts: &[DutName], all: &'a [Figures]) -> Option<(DutName, &'a F
     Some((duts[at], all.get(at)?))
 }
 
-fn cell(f: &Figures, reference: Option<(DutName, &Figures)>) -> Cell {
+fn cell(f: &Figures, reference: Option<(DutName, &Figures)>, inline: Option<&Figures>) -> Cell {
     let over = |mine: &[f64], theirs: &[f64]| {
         Series::of(mine.to_vec()).zip(Series::of(theirs.to_vec())).and_then(|(a, b)| a.over(&b))
     };
@@ -195,7 +213,7 @@ fn cell(f: &Figures, reference: Option<(DutName, &Figures)>) -> Cell {
         to: name.name().to_owned(),
         peak: over(&f.peak, &other.peak),
         throughput: over(&f.throughput, &other.throughput),
-        tcp: None,
+        tcp: inline.and_then(|kernel| over(&f.tcp, &kernel.tcp)),
     });
     Cell {
         peak: Series::of(f.peak.clone()),
@@ -206,6 +224,7 @@ fn cell(f: &Figures, reference: Option<(DutName, &Figures)>) -> Cell {
         burst: Series::of(f.burst.clone()),
         reset: Series::of(f.reset.clone()),
         tcp: Series::of(f.tcp.clone()),
+        overload: f.overload.clone(),
         generator_limited: f.limited,
         ..Cell::default()
     }
@@ -243,6 +262,7 @@ fn conclude(report: &mut Report, session: &Session<'_>, cpus: &Cpus) {
         foreign_percent: percent(sum(|x| x.foreign)),
         steal_percent: percent(sum(|x| x.steal)),
         worst_foreign_percent: percent(worst),
+        stalled_percent: percent(session.stalls.iter().sum::<f64>() / session.stalls.len().max(1) as f64),
     };
     let noise = report.noise;
     let mut say = |text: String| report.warnings.push(text);
@@ -254,6 +274,13 @@ fn conclude(report: &mut Report, session: &Session<'_>, cpus: &Cpus) {
     }
     if noise.steal_percent > FOREIGN * 100.0 {
         say(format!("the hypervisor took {} % of a processor's time away", noise.steal_percent));
+    }
+    if noise.stalled_percent > STALLED * 100.0 {
+        say(format!(
+            "the machine stops a processor that has work for {} % of the time, in pieces of 50 us and more: rates without loss, \
+             and percentiles beyond that share, say more about the machine than about the devices under test",
+            noise.stalled_percent
+        ));
     }
     if cpus.dut.contains(&cpus.generator) {
         say("generator and device under test share a processor: rates say little".to_owned());

@@ -19,7 +19,7 @@ pub(crate) struct WireArgs {
     /// [default: 64]
     #[arg(long = "size", value_name = "BYTES", value_delimiter = ',')]
     pub sizes: Vec<SizeName>,
-    /// Devices under test [default: kernel,kernel-threaded,packet,xdp]
+    /// Devices under test [default: kernel,kernel-threaded,packet,xdp, and tun for TCP]
     #[arg(long = "dut", value_enum, value_name = "NAME", value_delimiter = ',')]
     pub duts: Vec<DutName>,
     /// A command to measure, too, run by sh in the namespace between the devices "left" and "right"; see
@@ -56,6 +56,9 @@ pub(crate) struct WireArgs {
     /// Probes per second beside the load
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub probes: u32,
+    /// Seconds of the overload measurement
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub overload: Duration,
     /// How frames are made
     #[arg(long, value_enum, value_name = "NAME", default_value = "auto")]
     pub generator: GeneratorName,
@@ -206,6 +209,9 @@ pub(crate) enum DutName {
     /// Duet with ports of kind "xdp"
     #[value(name = "xdp")]
     Xdp,
+    /// Duet with a TUN device at either end, offloads on: only for --measure tcp
+    #[value(name = "tun")]
+    Tun,
     /// The command of --dut-exec
     #[value(skip)]
     Exec,
@@ -222,6 +228,7 @@ impl DutName {
             DutName::KernelThreaded => "kernel-threaded",
             DutName::Packet => "packet",
             DutName::Xdp => "xdp",
+            DutName::Tun => "tun",
             DutName::Exec => "exec",
             DutName::Devices => "devices",
         }
@@ -236,6 +243,7 @@ impl DutName {
         match self {
             DutName::Packet => Some("packet"),
             DutName::Xdp => Some("xdp"),
+            DutName::Tun => Some("tun"),
             _ => None,
         }
     }
@@ -256,6 +264,8 @@ pub(crate) enum Measure {
     Reset,
     /// One TCP stream through the router
     Tcp,
+    /// Ten times what can be forwarded, for the time of --overload
+    Overload,
 }
 
 /// The generators.

@@ -6,11 +6,13 @@
 //! ```
 //! Addresses are those set aside for benchmarks: 198.18.0.0/15 (RFC 2544), 2001:2::/48 (RFC 5180).
 
+use super::error::WireError;
 use super::plan::{DutName, PathName, SizeName};
 use benches::pattern::Pattern;
 use benches::table::Table;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use router_core::addr::MacAddr;
+use router_io::lab::Net;
 use router_io::traffic::{Encapsulation, FCS, FrameSet, LOAD_PORT, Layout, PROBE_PORT, ProbePlan, Udp};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -39,6 +41,17 @@ pub(super) const GATEWAYS: u8 = 8;
 /// The sink's IPv4 address number `i`.
 pub(super) fn sink4(i: u8) -> Ipv4Addr {
     Ipv4Addr::new(198, 19, 0, 2 + i)
+}
+
+/// Gives the hosts at the ends, on these devices of theirs, their addresses.
+pub(super) fn end_addresses(net: &Net, [generator, sink]: [&str; 2]) -> Result<(), WireError> {
+    net.addr("gen", generator, &format!("{GEN4}/24"))?;
+    net.addr("gen", generator, &format!("{GEN6}/64"))?;
+    for i in 0..GATEWAYS {
+        net.addr("sink", sink, &format!("{}/24", sink4(i)))?;
+        net.addr("sink", sink, &format!("{}/64", sink6(i)))?;
+    }
+    Ok(())
 }
 
 /// The sink's IPv6 address number `i`.

@@ -58,7 +58,7 @@ impl Keeper {
         let mine = Arc::clone(&keeper);
         std::thread::Builder::new().name("duet-join".into()).spawn(move || {
             for (name, plan) in plans {
-                if let Err(e) = mine.from_plan(&name, plan) {
+                if let Err(e) = mine.configured(&name, plan) {
                     tracing::error!(tunnel = name, "not joined: {}", e.line);
                 }
             }
@@ -78,7 +78,7 @@ impl Keeper {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn from_plan(&self, name: &str, plan: JoinPlan) -> Result<(), WireError> {
+    fn configured(&self, name: &str, plan: JoinPlan) -> Result<(), WireError> {
         let file = plan.key_file.display().to_string();
         let key = std::fs::read_to_string(&plan.key_file);
         let key = key.map_err(|e| WireError::new("invalid", format!("{file}: {e}"), ""))?;

@@ -120,7 +120,7 @@ async fn home((State(web), Extension(peer), headers): Asked) -> Response {
              <th scope=\"col\" class=\"n\">To you</th></tr></thead><tbody>\n",
         );
         for t in &tunnels {
-            let prefixes: Vec<String> = t.prefixes.iter().map(|p| esc(p)).collect();
+            let prefixes: Vec<String> = t.prefixes.iter().map(esc).collect();
             let _ = writeln!(
                 body,
                 "<tr><td><a href=\"/tunnels/{}\">{}</a></td><td>{}</td><td class=\"mono\">{}</td><td class=\"mono\">{}</td>\
@@ -210,7 +210,12 @@ async fn login((State(web), Extension(Peer(from)), headers): Asked, Form(form): 
     match web.login(origin, form.user, form.password, Spoken::Plain, None).await {
         Ok(account) => {
             let name = account.name.clone();
-            let _ = web.light(move |s| Ok(s.audit(origin, &name, "logged in"))).await;
+            let _ = web
+                .light(move |s| {
+                    s.audit(origin, &name, "logged in");
+                    Ok(())
+                })
+                .await;
             let id = web.sessions.open(&account.name);
             // Whoever had a session before has it no more: no session is fixed by somebody else.
             web.sessions.close(&headers);
@@ -321,7 +326,7 @@ fn details(t: &LeaseInfo, session: &Session, url: &str) -> String {
         let _ = writeln!(body, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
     };
     let mono = |v: String| format!("<span class=\"mono\">{v}</span>");
-    let prefixes: Vec<String> = t.prefixes.iter().map(|p| esc(p)).collect();
+    let prefixes: Vec<String> = t.prefixes.iter().map(esc).collect();
     let traffic = |p: u64, b: u64| format!("{p} packets, {}", bytes(b));
     row("State", state(t).into());
     row("Number", t.id.to_string());

@@ -54,6 +54,7 @@ fn updates_as_clients_send_them() {
         assert_eq!((r.0, r.1.as_str()), (StatusCode::OK, "good 192.0.2.2\n"));
         assert_eq!(b.tunnels(), [(format!("tb{id}"), "192.0.2.2".into())]);
         assert_eq!(b.route("2001:db8:7000::/48"), Some(format!("tb{id}")));
+        assert_eq!(b.allowed(&format!("tb{id}")), ["2001:db8:7::/64", "2001:db8:7000::/48"]);
         let again = get(&b, &update(""), &[BASIC, AGENT]).await;
         assert_eq!(again.1, "nochg 192.0.2.2\n");
         // Everything in the query, as some write it.
@@ -81,7 +82,7 @@ fn words_that_clients_know() {
         let id = tunnel(&b);
         let many = vec!["1"; 21].join(",");
         let wrong = ("Authorization", "Basic am9lOndyb25n");
-        let table: Vec<(String, Vec<(&str, &str)>, StatusCode, &str)> = vec![
+        let table = [
             (format!("hostname={id}"), vec![AGENT], StatusCode::UNAUTHORIZED, "badauth\n"),
             (format!("hostname={id}"), vec![AGENT, wrong], StatusCode::UNAUTHORIZED, "badauth\n"),
             (
@@ -231,7 +232,7 @@ fn wrong_passwords_lock_out_and_are_noted() {
         assert_eq!(send(&b, "198.51.100.1", "GET", &path, &[AGENT, BASIC], "").await.1, "good 198.51.100.1\n");
         let log = b.web.service.store.audits(20).unwrap();
         let last: Vec<&str> = log.iter().map(|a| a.what.as_str()).collect();
-        assert!(last.iter().any(|w| *w == "refused: wrong password; locked out for 30 s"), "{last:?}");
+        assert!(last.contains(&"refused: wrong password; locked out for 30 s"), "{last:?}");
         assert!(last.last().unwrap().contains("moved from nowhere to 198.51.100.1"), "{last:?}");
         assert!(!format!("{log:?}").contains("wrong\""), "no password in the log");
     });

@@ -4,7 +4,7 @@
 //! * [`auth`]: ANONYMOUS, PLAIN, DIGEST-MD5
 //! * [`xml`]: the documents
 //! * [`session`]: the conversation, without any I/O: what comes in, what goes out, what to ask the broker
-//! * [`serve`]: sockets
+//! * [`mod@serve`] is the sockets
 
 mod auth;
 mod serve;

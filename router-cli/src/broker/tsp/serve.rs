@@ -27,13 +27,16 @@ struct Conversation {
     last: Option<([u8; 4], Vec<u8>)>,
 }
 
+/// Conversations over UDP by peer, with the time of their first message.
+type Conversations = HashMap<SocketAddr, (Instant, Arc<Mutex<Conversation>>)>;
+
 /// What both transports share.
 pub struct Desk {
     web: Arc<Web>,
     tcp: Arc<Semaphore>,
     /// Messages by peer.
     rate: Buckets<IpAddr>,
-    udp: Lock<HashMap<SocketAddr, (Instant, Arc<Mutex<Conversation>>)>>,
+    udp: Lock<Conversations>,
 }
 
 impl Desk {

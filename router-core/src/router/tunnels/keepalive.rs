@@ -2,7 +2,6 @@
 //! answer loses its carrier like a cable that is pulled: its routes give way to those with the next metric.
 
 use super::Tunnels;
-use crate::addr::Family;
 use crate::checksum;
 use crate::headers::{be16, ipv4, protocol};
 use crate::journal::Happened;
@@ -120,15 +119,11 @@ impl Router {
 
     /// Sends an echo request into a tunnel.
     fn ask_peer(&mut self, now: Instant, id: PortId, target: IpAddr, ident: u16, seq: u16, out: &mut Outbox) {
-        let Some(port) = self.ports.get(id).filter(|p| p.admin_up) else { return };
-        let near = matches!(target, IpAddr::V6(a) if a.is_unicast_link_local());
-        let on_link = || port.addrs.iter().find(|n| n.contains(&target)).map(|n| n.addr());
-        let source = match near {
-            true => port.link_local().map(IpAddr::V6),
-            false => on_link().or_else(|| port.global_addr(Family::of(&target))),
-        };
-        let (Some(source), Some(mut frame)) = (source, out.pool.take()) else { return };
-        if !frame.set_data(&echo_request(source, target, ident, seq)) {
+        if !self.ports.get(id).is_some_and(|p| p.admin_up) {
+            return;
+        }
+        let (Some(source), Some(mut frame)) = (self.probe_source(id, target), out.pool.take()) else { return };
+        if !frame.set_data(&echo_request(source, target, ident, seq, (0, 0xc0))) {
             return out.pool.put(frame);
         }
         self.worker.counters().originated.add(1);
@@ -147,7 +142,11 @@ impl Router {
     ) {
         let body = packet.transport(data);
         let (ident, seq) = (be16(body, 4), be16(body, 6));
-        let Some(keeper) = self.tunnels.all.get_mut(&id).and_then(|t| t.keeper.as_mut()) else { return };
+        let Some(tunnel) = self.tunnels.all.get_mut(&id) else { return };
+        if let Some(probes) = &mut tunnel.probes {
+            probes.hear(now, packet.src, ident, seq, packet);
+        }
+        let Some(keeper) = &mut tunnel.keeper else { return };
         if keeper.options.target == packet.src && keeper.hear(now, ident, seq) {
             let _ = self.set_link(now, id, None, Some(true), out);
             self.note_tunnel(now, id, Happened::Changed);
@@ -165,28 +164,35 @@ impl Router {
     }
 }
 
-/// An ICMP or ICMPv6 echo request with eight bytes of data. Both addresses are of one family.
-pub(super) fn echo_request(src: IpAddr, dst: IpAddr, ident: u16, seq: u16) -> Vec<u8> {
-    let mut message = [0u8; 16];
+/// An ICMP or ICMPv6 echo request of at least `size` bytes, header included, with this traffic class; DF is set. Both
+/// addresses are of one family.
+pub(super) fn echo_request(src: IpAddr, dst: IpAddr, ident: u16, seq: u16, (size, tclass): (u32, u8)) -> Vec<u8> {
+    const DATA: &[u8] = b"duet-ask";
+    let header = if src.is_ipv4() { 20 } else { 40 };
+    let len = (size.min(65_535) as usize).saturating_sub(header).max(8 + DATA.len());
+    let mut message = vec![0x2a; len];
+    message[..4].fill(0);
     message[4..6].copy_from_slice(&ident.to_be_bytes());
     message[6..8].copy_from_slice(&seq.to_be_bytes());
-    message[8..].copy_from_slice(b"duet-ask");
+    message[8..16].copy_from_slice(DATA);
     match (src, dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             message[0] = 8;
             let sum = checksum::checksum(&message);
             message[2..4].copy_from_slice(&sum.to_be_bytes());
-            let mut packet = vec![0; 36];
-            ipv4::Header { tos: 0xc0, total_len: 36, ident: seq, df: false, ttl: 64, proto: protocol::ICMP, src, dst }
+            let mut packet = vec![0; header];
+            let total_len = (header + len) as u16;
+            ipv4::Header { tos: tclass, total_len, ident: seq, df: true, ttl: 64, proto: protocol::ICMP, src, dst }
                 .write(&mut packet);
-            packet[20..].copy_from_slice(&message);
+            packet.extend(message);
             packet
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {
             message[0] = 128;
-            let sum = checksum::pseudo_v6(src, dst, protocol::ICMPV6, 16).bytes(&message).finish();
+            let sum = checksum::pseudo_v6(src, dst, protocol::ICMPV6, len as u32).bytes(&message).finish();
             message[2..4].copy_from_slice(&sum.to_be_bytes());
-            let mut packet = vec![0x6c, 0, 0, 0, 0, 16, protocol::ICMPV6, 64];
+            let payload = (len as u16).to_be_bytes();
+            let mut packet = vec![0x60 | tclass >> 4, tclass << 4, 0, 0, payload[0], payload[1], protocol::ICMPV6, 64];
             packet.extend(src.octets());
             packet.extend(dst.octets());
             packet.extend(message);
@@ -225,10 +231,12 @@ mod tests {
     #[test]
     fn requests_are_whole() {
         for (a, b) in [("192.0.2.1", "192.0.2.2"), ("fe80::1", "fe80::2")] {
-            let v = echo_request(a.parse().unwrap(), b.parse().unwrap(), 7, 9);
-            let p = Packet::parse(Packet::sniff(&v).unwrap(), &v).unwrap();
-            assert!(crate::forward::local::checksum_ok(&p, &v));
-            assert_eq!(p.len as usize, v.len());
+            for (size, want) in [(0, None), (1280, Some(1280)), (65_535, Some(65_535))] {
+                let v = echo_request(a.parse().unwrap(), b.parse().unwrap(), 7, 9, (size, 0xba));
+                let p = Packet::parse(Packet::sniff(&v).unwrap(), &v).unwrap();
+                assert!(crate::forward::local::checksum_ok(&p, &v));
+                assert_eq!((p.len as usize, p.tclass), (want.unwrap_or(v.len()), 0xba));
+            }
         }
     }
 }

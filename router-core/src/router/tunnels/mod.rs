@@ -4,10 +4,12 @@ mod check;
 mod icmp;
 mod keepalive;
 mod mtu;
+mod probe;
 
 pub use check::{TunnelError, check_tunnel_spec};
 pub use keepalive::Life;
 pub use mtu::{LearnedMtu, MtuCause};
+pub use probe::ProbeAnswer;
 
 use crate::addr::Family;
 use crate::decap::DecapKey;
@@ -43,6 +45,7 @@ pub(super) struct Tunnel {
     told_carried: bool,
     state: Arc<TunnelState>,
     keeper: Option<Keeper>,
+    probes: Option<probe::Probes>,
     /// Outer ICMP errors that were about its packets and told of a failure, and the last of them.
     errors: u64,
     last_error: Option<(Instant, IpAddr, u8, u8)>,
@@ -229,7 +232,9 @@ impl Router {
             (None, Some(options)) => Some(Keeper::new(now, options, self.seed, id)),
             (_, None) => None,
         };
-        let tunnel = Tunnel { spec, keys, learned, facts: None, told_carried, state, keeper, errors, last_error };
+        let probes = None;
+        let tunnel =
+            Tunnel { spec, keys, learned, facts: None, told_carried, state, keeper, probes, errors, last_error };
         self.tunnels.insert(id, tunnel);
         self.changed = true;
     }
@@ -237,8 +242,9 @@ impl Router {
     /// The gate of a tunnel, as its parameters are now.
     fn set_gate(&mut self, id: PortId) {
         let Some(t) = self.tunnels.all.get(&id) else { return };
-        let object = t.keeper.is_some().then(|| self.routing.tunnel_object(id)).flatten();
-        let gate = Gate::new(&t.spec, Arc::clone(&t.state), object);
+        let object = self.routing.tunnel_object(id);
+        let awaits = t.keeper.is_some() || t.probes.is_some();
+        let gate = Gate::new(&t.spec, Arc::clone(&t.state), object, awaits);
         self.ports.set_careful(id, gate.is_careful());
         self.gates.set(id, Some(Arc::new(gate)));
         self.changed = true;
@@ -297,7 +303,7 @@ impl Router {
 
     /// Gives tunnels whose local end follows a port the address that the port has now. A port without one leaves them as
     /// they are.
-    pub(super) fn follow_ports(&mut self, now: Instant) {
+    pub(super) fn follow_local_ends(&mut self, now: Instant) {
         for name in std::mem::take(&mut self.tunnels.moved_ports) {
             let ids = self.tunnels.followers.get(&name).cloned().unwrap_or_default();
             let Some(port) = self.port_names.get(&name).and_then(|id| self.ports.get(*id)).cloned() else { continue };

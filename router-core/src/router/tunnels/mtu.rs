@@ -92,7 +92,7 @@ impl Router {
     pub(in crate::router) fn refresh_tunnels(&mut self, now: Instant) {
         self.tunnels.forget(now);
         if !self.tunnels.moved_ports.is_empty() {
-            self.follow_ports(now);
+            self.follow_local_ends(now);
         }
         for _ in 0..MAX_STACK {
             // A tunnel's new MTU is news for those that it carries.

@@ -167,7 +167,7 @@ impl<'t> Parser<'t> {
             }
             w if word(at + 1) == "[" => layer_of(w).is_some() || w == "link",
             w if w.starts_with("len-") || w.starts_with("len/") => true,
-            w => w.starts_with(|c: char| c.is_ascii_digit()) && operator(word(at + 1)),
+            w => (w.starts_with(|c: char| c.is_ascii_digit()) || number(w).is_some()) && operator(word(at + 1)),
         }
     }
 

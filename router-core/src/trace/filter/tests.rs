@@ -105,6 +105,7 @@ fn bytes_and_arithmetic() {
         ("len-14 = 28", true, false),
         ("len/2 = 21", true, false),
         ("42 = len", true, false),
+        ("tcp-ack+tcp-rst <= ip[0] and tcp-syn = 2", true, false),
         ("len = ip[2:2] + 14", true, false),
         ("ip[2:2] - len = 0xfffffff2", true, false),
         ("ip[12:4] = 0xc0000201", true, false),

@@ -21,6 +21,7 @@
 //! | the object is a resolved adjacency (of a gateway or of the destination), or a tunnel over one; its port up, the packet within its MTU | general path |
 //! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
+mod guard;
 mod rules;
 mod send;
 mod survey;
@@ -74,6 +75,8 @@ pub(super) struct Passes {
     tunneled6: Vec<u16>,
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
+    /// The tables of those tunnels; None: the general path knows what to do.
+    inner: Vec<Option<TableId>>,
     /// Places in `ids4` or `ids6` of packets whose tunnel belongs to another table than the port.
     elsewhere: Vec<(u16, Family, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.
@@ -95,6 +98,7 @@ impl Passes {
             tunneled4: Vec::with_capacity(MAX_BATCH),
             tunneled6: Vec::with_capacity(MAX_BATCH),
             peers: Vec::with_capacity(MAX_BATCH),
+            inner: Vec::with_capacity(MAX_BATCH),
             elsewhere: Vec::with_capacity(MAX_BATCH),
             egress: Vec::with_capacity(MAX_BATCH),
             all: Sent::default(),
@@ -188,6 +192,10 @@ impl<O: Observer> Worker<O> {
     pub(super) fn pass(&mut self, batch: &mut [Frame], port: &PortInfo, tables: &Tables, out: &Outbox) {
         self.passes.survey(port, batch);
         self.passes.look_up(batch, port, tables);
+        let flags = tables.ports.flags(port.id);
+        if !flags.is_empty() {
+            self.passes.leave_to_the_guard(batch, flags);
+        }
         if O::ON {
             self.leave_to_the_observer(batch, port, tables);
         }

@@ -1,5 +1,6 @@
 //! Third pass: what every packet's object says, and the edits.
 
+use super::guard::{enters_guarded, keeps_out};
 use super::tunnel::{mark, overhead, wrap};
 use super::{Lane, Passes};
 use crate::addr::Family;
@@ -205,11 +206,13 @@ fn target<'t>(
         Some(encap) => overhead(encap, lane, frame)?,
         None => 0,
     };
-    let up = tables.ports.table_if_up(hop.port).is_some();
+    let flags = tables.ports.flags_if_up(hop.port)?;
+    let guarded = !flags.is_empty() && keeps_out(flags, lane, frame)
+        || encap.is_some_and(|e| enters_guarded(tables, e, lane, frame));
     let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
     // A port's MTU may be one more than the longest packet (Linux's loopback).
     let fits = lane.len + overhead <= hop.mtu && (encap.is_none() || lane.len + overhead <= u32::from(u16::MAX));
-    (up && room && fits && hop.port.index() < queues).then_some(Target { hop, encap })
+    (!guarded && room && fits && hop.port.index() < queues).then_some(Target { hop, encap })
 }
 
 /// The object that a packet gets whose first one is of its source, or of another table. None: to the general path.

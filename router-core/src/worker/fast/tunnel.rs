@@ -3,6 +3,7 @@
 //! Both sides know bare outer IPv4 and IPv6 headers; whatever has more between (GRE, UDP, an encapsulation limit) takes the
 //! general path, and so does a tunnel that has more to check than its peer.
 
+use super::guard::maybe_syn;
 use super::survey::{plain_v4, plain_v6};
 use super::{Lane, Passes};
 use crate::addr::Family;
@@ -98,14 +99,21 @@ impl Passes {
         tables: &Tables,
         strip: impl for<'p> Fn(&Lane, &'p [u8]) -> Option<(u8, Family, u16, &'p [u8])>,
     ) {
-        for (i, tunnel) in list.iter().zip(&self.peers) {
-            let Some(table) = tables.ports.table_if_simple(*tunnel) else { continue };
+        // As short a pass: of many tunnels, each is a miss.
+        self.inner.clear();
+        self.inner.extend(self.peers.iter().map(|tunnel| tables.ports.table_if_simple(*tunnel)));
+        for ((i, tunnel), found) in list.iter().zip(&self.peers).zip(&self.inner) {
+            let Some(table) = *found else { continue };
             let Some(lane) = self.lanes.get_mut(usize::from(*i)) else { continue };
             let Some(data) = batch.get(usize::from(*i)).map(Frame::data) else { continue };
             let Some(packet) = data.get(usize::from(lane.l2)..usize::from(lane.l2) + lane.len as usize) else {
                 continue;
             };
             let Some((outer, family, l2, carried)) = strip(lane, packet) else { continue };
+            // Tunnels lower the segment size of SYNs unless told otherwise.
+            if maybe_syn(family, carried) {
+                continue;
+            }
             let (second, len, at) = match family {
                 Family::Inet6 => {
                     let Some((len, dst)) = plain_v6(carried) else { continue };
@@ -190,7 +198,7 @@ pub(super) fn wrap(frame: &mut Frame, lane: &Lane, family: Family, encap: &Encap
             if let Some((head, packet)) = data.split_at_mut_checked(front) {
                 let _ = age(family, packet);
                 if let (Some(inner), Some(to)) = (Inner::of(family, packet), head.last_chunk_mut()) {
-                    outer.write(to, &inner, packet, inner.protocol(), lane.len as u16);
+                    outer.write(to, &inner, outer.label(family, packet), inner.protocol(), lane.len as u16);
                 }
                 hop.rewrite.write(Family::Inet6, head);
             }

@@ -1,23 +1,25 @@
-//! bpf(2): maps, programs and links, as far as ports need them. No compiler and no loader library: the program is a few
-//! instructions ([`insn`]), written out by [`xdp`].
+//! bpf(2): maps, XDP programs and links, for ports and for the test traffic of benchmarks. No compiler and no loader library:
+//! programs are a few instructions ([`insn`]); that of a port is in [`xdp`].
 
+mod array;
 pub mod insn;
 pub mod xdp;
 
-use insn::Insn;
+pub use array::ArrayMap;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
-#[cfg(test)]
 const PROG_TEST_RUN: libc::c_int = 10;
 const LINK_CREATE: libc::c_int = 28;
 
 const MAP_TYPE_XSKMAP: u32 = 17;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
+const TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 
 /// The verifier's words are kept up to this length.
 const LOG: usize = 64 << 10;
@@ -108,6 +110,17 @@ pub struct LoadError {
     pub log: String,
 }
 
+impl LoadError {
+    /// As an error of a system call, with the verifier's last words.
+    pub fn into_io(self) -> io::Error {
+        let last: Vec<&str> = self.log.lines().rev().filter(|l| !l.starts_with("processed")).take(2).collect();
+        match last.is_empty() {
+            true => self.source,
+            false => io::Error::new(self.source.kind(), format!("{}: {}", self.source, last.join(" / "))),
+        }
+    }
+}
+
 /// A loaded program of type XDP. It runs while it is attached.
 #[derive(Debug)]
 pub struct Program {
@@ -130,15 +143,18 @@ pub struct Link {
 }
 
 impl Program {
-    fn load(insns: &[Insn]) -> Result<Self, LoadError> {
+    /// Loads instructions under a name, of which 15 bytes count. Needs CAP_BPF and CAP_NET_ADMIN.
+    pub fn load(name: &str, code: &[u64]) -> Result<Self, LoadError> {
         let license = c"Dual MIT/GPL";
+        let short = &name.as_bytes()[..name.len().min(15)];
         let attempt = |log: &mut [u8]| {
             let mut attr = Attr::new()
                 .word(0, PROG_TYPE_XDP)
-                .word(4, insns.len() as u32)
-                .pointer(8, insns.as_ptr().cast())
+                .word(4, code.len() as u32)
+                .pointer(8, code.as_ptr().cast())
                 .pointer(16, license.as_ptr().cast())
                 .word(68, ATTACH_XDP);
+            attr.0[48..48 + short.len()].copy_from_slice(short);
             if !log.is_empty() {
                 attr = attr.word(24, 1).word(28, log.len() as u32).pointer(32, log.as_mut_ptr());
             }
@@ -164,6 +180,28 @@ impl Program {
         let mut attr = Attr::new().fd(0, self.fd.as_fd()).word(4, ifindex).word(8, ATTACH_XDP).word(12, flag);
         // SAFETY: LINK_CREATE reads plain numbers and makes a descriptor.
         Ok(Link { _fd: unsafe { attr.call_for_fd(LINK_CREATE) }? })
+    }
+
+    /// Attaches it natively if the driver can, else generically, and says whether it is in the driver.
+    pub fn attach_anyhow(&self, ifindex: u32) -> io::Result<(Link, bool)> {
+        match self.attach(ifindex, AttachMode::Native) {
+            Ok(link) => Ok((link, true)),
+            Err(_) => self.attach(ifindex, AttachMode::Generic).map(|link| (link, false)),
+        }
+    }
+
+    /// Runs it on `repeat` frames that begin as copies of `data` and really go where the program sends them, in batches
+    /// of `batch` (at most 256). Linux 5.18.
+    pub fn run_live(&self, data: &[u8], repeat: u32, batch: u32) -> io::Result<()> {
+        let mut attr = Attr::new()
+            .fd(0, self.fd.as_fd())
+            .word(8, data.len() as u32)
+            .pointer(16, data.as_ptr())
+            .word(32, repeat)
+            .word(64, TEST_XDP_LIVE_FRAMES)
+            .word(72, batch);
+        // SAFETY: the kernel reads `data` of the given length and writes nothing but the attributes.
+        unsafe { attr.call(PROG_TEST_RUN) }.map(drop)
     }
 
     #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The XDP program of a port: every frame to the AF_XDP sockets.
 
-use super::insn;
+use super::insn::{Code, Helper, Op, R1, R2, R3, Size};
 use super::{LoadError, Program, XskMap};
-use std::os::fd::AsFd;
+use std::os::fd::AsRawFd;
 
 /// The frame goes on to the kernel's own stack (`enum xdp_action`).
 const XDP_PASS: i32 = 2;
@@ -12,16 +12,17 @@ const RX_QUEUE_INDEX: i16 = 16;
 impl Program {
     /// Frames go to the socket that `map` has for their receive queue; those of queues without one to the kernel.
     pub fn redirect(map: &XskMap) -> Result<Self, LoadError> {
-        let mut code = vec![insn::load(2, 1, RX_QUEUE_INDEX)];
-        code.extend(insn::load_map(1, map.fd.as_fd()));
+        let mut code = Code::new();
+        code.load(Size::W, R2, R1, RX_QUEUE_INDEX).map(R1, map.fd.as_raw_fd());
         // The low bits of the flags are what the helper returns when the map has no socket.
-        code.extend([insn::mov_imm(3, XDP_PASS), insn::call(insn::REDIRECT_MAP), insn::exit()]);
-        Program::load(&code)
+        code.imm(Op::Mov, R3, XDP_PASS).call(Helper::RedirectMap).exit();
+        Program::load("duet_port", &code.finish())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::insn::R0;
     use super::*;
 
     /// None, said, where this process may not make maps.
@@ -45,8 +46,11 @@ mod tests {
     fn a_refused_program_comes_with_the_verifiers_words() {
         if map().is_some() {
             // R3 holds nothing when the program starts.
-            let e = Program::load(&[insn::load(0, 3, 0), insn::exit()]).unwrap_err();
+            let mut code = Code::new();
+            code.load(Size::W, R0, R3, 0).exit();
+            let e = Program::load("test", &code.finish()).unwrap_err();
             assert!(e.log.contains("R3"), "{e}");
+            assert!(e.into_io().to_string().contains("R3"));
         }
     }
 }
