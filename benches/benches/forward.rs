@@ -96,7 +96,19 @@ fn main() {
         bench.row(&format!("IPv4, one route, batches of {batch}"), &bed, &packets, batch);
     }
     watched(&mut bench, &bed, &packets);
+    counted(&mut bench);
     full_tables(&mut bench, quick);
+}
+
+/// What the packets of a counted route cost; those of other routes cost what they always do.
+fn counted(bench: &mut Bench) {
+    let (mut bed, packets) = one_route(Path::Native4);
+    let dst = "203.0.113.0/24".parse().expect("prefix");
+    bed.router.routing_mut().count_prefix(router_core::port::TableId::MAIN, dst).expect("counts");
+    bed.commit();
+    bench.row("IPv4, one route, counted", &bed, &packets, MAX_BATCH);
+    let packets: u64 = bed.router.routing().counted_prefixes().map(|(_, _, t)| t.get().0).sum();
+    assert!(packets > 0 || !bench.wanted("IPv4, one route, counted"), "nothing was counted");
 }
 
 /// What it costs to be watched: by a capture and by a trace that want nothing of this traffic.

@@ -118,6 +118,15 @@ enum Sub {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// What may come next, for completion files
+    #[command(name = crate::shell::external::ASK, hide = true)]
+    Complete {
+        /// Which shell asks
+        shell: String,
+        /// The line so far
+        #[arg(default_value = "", allow_hyphen_values = true)]
+        line: String,
+    },
     /// Print the manual page, or write those of all commands
     Man {
         /// Directory to write them into, one file per command
@@ -295,7 +304,11 @@ fn to_stdout(f: impl FnOnce(&mut dyn Write) -> Result<(), Failure>) -> Result<()
     Ok(flushed?)
 }
 
-fn words_command(options: Options, rest: &[&str]) -> Result<(), Failure> {
+fn words_command(mut options: Options, mut rest: &[&str]) -> Result<(), Failure> {
+    // iproute2 wants them in front; the other commands here take them behind, too.
+    while let [before @ .., "-j" | "-json" | "--json"] = rest {
+        (options.json, rest) = (true, before);
+    }
     let family = options.family;
     // Grammar first: a wrong word is said without a router.
     let command = if options.batch.is_some() { None } else { Some(parse_command(rest, family)?) };
@@ -339,9 +352,10 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Bench(args) => return crate::bench::run(&args),
         Sub::Shell(args) => return crate::shell::run(&args),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
-        Sub::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "duet", &mut std::io::stdout());
-            Ok(())
+        Sub::Completion { shell } => Ok(crate::shell::external::script(shell, Cli::command(), &mut std::io::stdout())?),
+        Sub::Complete { shell, line } => {
+            let socket = find_socket(None, None).ok();
+            Ok(crate::shell::external::ask(&shell, &line, socket.as_deref(), &mut std::io::stdout().lock())?)
         }
         Sub::Man { dir: Some(dir) } => {
             let cannot = |e: std::io::Error| {

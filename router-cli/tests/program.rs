@@ -100,6 +100,7 @@ fn a_router_runs_takes_commands_reloads_and_stops() {
                  203.0.113.0/24 via inet6 2001:db8::22 dev lan0 proto static \n";
     assert_eq!(r.ok("route"), table);
     assert_eq!(r.ok("ip -4 r s"), table);
+    assert_eq!(r.ok("route show 203.0.113.0/24 -j"), r.ok("-j route show 203.0.113.0/24"));
     assert!(r.ok("-j route show 203.0.113.0/24").starts_with(
         "[{\"dst\":\"203.0.113.0/24\",\"via\":{\"family\":\"inet6\",\"host\":\"2001:db8::22\"},\"dev\":\"lan0\",\"protocol\":\"static\","
     ));

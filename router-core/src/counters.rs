@@ -59,8 +59,9 @@ impl Traffic {
     }
 }
 
-/// Traffic of one port as seen by one worker: iproute2's `link -s` columns.
+/// Traffic of one port as seen by one worker: iproute2's `link -s` columns. A cache line: one worker writes all of a list.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 pub struct PortCounters {
     /// Frames received.
     pub rx_packets: Counter,
@@ -96,20 +97,20 @@ pub struct WorkerCounters {
     dropped: [Counter; DropReason::COUNT],
     /// The last packets that ended for each reason.
     pub last_drops: LastDrops,
-    ports: Box<[CachePadded<PortCounters>]>,
+    ports: Box<[PortCounters]>,
     /// Of ports beyond those: made when there are such ports.
     more: Box<[OnceLock<Segment>]>,
 }
 
 /// Counters of some ports together.
-type Segment = Box<[CachePadded<PortCounters>]>;
+type Segment = Box<[PortCounters]>;
 
 /// Ports of a segment, and segments: as many as a router can have.
 const SEGMENT: usize = 1024;
 const SEGMENTS: usize = 1024;
 
 fn segment(ports: usize) -> Segment {
-    (0..ports).map(|_| CachePadded::default()).collect()
+    (0..ports).map(|_| PortCounters::default()).collect()
 }
 
 impl WorkerCounters {
@@ -171,7 +172,7 @@ impl WorkerCounters {
             Some(p) => Some(p),
             None => {
                 let at = id.index() - self.ports.len();
-                self.more.get(at / SEGMENT)?.get()?.get(at % SEGMENT).map(|p| &**p)
+                self.more.get(at / SEGMENT)?.get()?.get(at % SEGMENT)
             }
         }
     }

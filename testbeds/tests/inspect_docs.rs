@@ -4,13 +4,20 @@
 //! - `duet-console`: lines `$ duet ...`, run in docs/.
 //! - `duet-shell FILE`: lines `duet> ...`, typed into one shell on that configuration.
 //! - `duet-live FILE`: a router runs with that configuration; `$ duet monitor ... &` listens while the other commands run.
+//! - `duet-lab [part] [numbers]`: the network of [`lab`] is made; `$ duet ...` is typed on its router, `a$ ping ...` on its
+//!   host a. A command that ends in ` &` goes on meanwhile; what it said is shown when it has ended. Times and rates differ
+//!   from run to run: numbers with a fraction stand for any such, with `numbers` all numbers do. With `part` the router may
+//!   say more lines than are shown, for those that tell of what Linux hosts chatter.
 //! - `duet-screen FILE`: the keys of the first line are pressed in `duet top` on such a router; the screen, but for its first
 //!   line, which tells ages.
 
+use router_io::lab::probe::Ping;
+use router_io::sandbox_test;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use testbeds::desk::{Plain, Terminal, eventually};
+use testbeds::lab::Watching;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_duet-under-test");
 
@@ -130,8 +137,138 @@ fn screen(file: &str, body: &[&str]) -> String {
     format!("{keys}\n{}\n{foot}\n", above[..used].join("\n"))
 }
 
+/// a - r1 - b; b has 203.0.113.9, too, and r1 throws away what is for 198.51.100.0/24.
+fn lab(body: &[&str]) -> testbeds::lab::Result<String> {
+    use testbeds::lab::{Bed, Dut::Duet, RouterConfig};
+    let mut bed = Bed::row(PROGRAM, &["a", "r1", "b"], &[1500; 2])?;
+    bed.ready()?;
+    bed.end("a", &["192.0.2.2/25"], &["default via 192.0.2.1"])?;
+    bed.end("b", &["192.0.2.130/25", "203.0.113.9/32"], &["default via 192.0.2.129"])?;
+    bed.router(
+        Duet,
+        &RouterConfig::new("r1")
+            .port("left", &["192.0.2.1/25"])
+            .port("right", &["192.0.2.129/25"])
+            .route("203.0.113.0/24 via 192.0.2.130")
+            .route("blackhole 198.51.100.0/24"),
+    )?;
+    // Neighbours are known before anybody looks.
+    for to in ["192.0.2.130", "203.0.113.9"] {
+        assert!(bed.host("a").ping(&Ping::new(to.parse()?))?.all_answered());
+    }
+    let r1 = bed.duet("r1");
+    let mut made = String::new();
+    let mut going: Vec<Watching> = Vec::new();
+    let mut measures = false;
+    let file = bed.dir().join("file").to_string_lossy().into_owned();
+    for line in body {
+        if let Some(words) = line.strip_prefix("$ duet ") {
+            made += &format!("{line}\n");
+            if let Some(words) = words.strip_suffix(" &") {
+                let words = words.replace("FILE", &file);
+                let mut command = Watching::start(PROGRAM, r1, &words)?;
+                if words.starts_with("capture") {
+                    command.hear("capturing")?;
+                }
+                measures |= words.starts_with("stats");
+                going.push(command);
+                continue;
+            }
+            let words: Vec<&str> = words.split_whitespace().collect();
+            let said = r1.ask(&words, b"")?;
+            made += &said.stdout;
+            made += &said.stderr;
+        } else if let Some(words) = line.strip_prefix("a$ ping ") {
+            made += &format!("{line}\n");
+            let mut ping = Ping::new("192.0.2.130".parse()?);
+            ping.timeout = std::time::Duration::from_millis(300);
+            let mut words = words.split_whitespace();
+            while let Some(word) = words.next() {
+                let mut number = || words.next().and_then(|w| w.parse().ok()).unwrap_or(1);
+                match word {
+                    "-c" => ping.count = number(),
+                    "-t" => ping.ttl = Some(number() as u8),
+                    to => ping.dst = to.parse()?,
+                }
+            }
+            let _ = bed.host("a").ping(&ping)?;
+            // A measurement begins when it does: there is traffic until it has ended.
+            while measures && !going.iter_mut().all(Watching::ended) {
+                let _ = bed.host("a").ping(&ping)?;
+            }
+        }
+    }
+    for command in going {
+        let (out, errors) = command.end()?;
+        made += &String::from_utf8_lossy(&out.stdout);
+        made += &errors;
+        if !made.ends_with('\n') {
+            made.push('\n');
+        }
+    }
+    bed.finish()?;
+    Ok(made.replace(&file, "FILE"))
+}
+
+/// A line without what differs from run to run.
+fn lasting(line: &str, numbers: bool) -> String {
+    let word = |w: &str| {
+        let bare = w.trim_end_matches(['%', ',', 'k', 'M', 'G']);
+        let digits = !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b':');
+        let (dots, colons) = (bare.matches('.').count(), bare.matches(':').count());
+        let time = colons == 2 && dots == 1;
+        let fraction = colons == 0 && dots == 1;
+        let whole = numbers && colons == 0 && dots == 0;
+        if digits && (time || fraction || whole) { "#".to_owned() } else { w.to_owned() }
+    };
+    line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// What is said in the page if it is true of what was made, else what was made.
+fn agreed(body: &[&str], made: &str, options: &str) -> String {
+    let (part, numbers) = (options.contains("part"), options.contains("numbers"));
+    let said: Vec<String> = body.iter().map(|l| lasting(l, numbers)).collect();
+    let is: Vec<String> = made.lines().map(|l| lasting(l, numbers)).collect();
+    let mut rest = is.iter();
+    let fits = match part {
+        true => said.iter().all(|s| rest.any(|i| i == s)),
+        false => said == is,
+    };
+    if fits { body.iter().map(|l| format!("{l}\n")).collect() } else { made.to_owned() }
+}
+
+sandbox_test! {
+    /// Those of real traffic.
+    fn transcripts_of_the_lab_are_true() {
+        check(|kind, options, body| {
+            let made = match kind {
+                "lab" => lab(body).unwrap(),
+                _ => return None,
+            };
+            Some(agreed(body, &made, options))
+        }, 5);
+    }
+}
+
 #[test]
 fn transcripts_are_true() {
+    check(
+        |kind, file, body| {
+            Some(match kind {
+                "console" => console(body),
+                "shell" => shell(file, body),
+                "live" => live(file, body),
+                "screen" => screen(file, body),
+                "lab" => return None,
+                other => panic!("what is {other}?"),
+            })
+        },
+        8,
+    );
+}
+
+/// Goes through the page with what makes each kind of block anew.
+fn check(make: impl Fn(&str, &str, &[&str]) -> Option<String>, least: usize) {
     let page = docs().join("inspect.md");
     let text = std::fs::read_to_string(&page).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -145,17 +282,16 @@ fn transcripts_are_true() {
         let end = at + lines[at..].iter().position(|l| *l == "```").expect("the block ends");
         let body = &lines[at..end];
         let (kind, file) = kind.split_once(' ').unwrap_or((kind, ""));
-        made += &match kind {
-            "console" => console(body),
-            "shell" => shell(file, body),
-            "live" => live(file, body),
-            "screen" => screen(file, body),
-            other => panic!("{}:{at}: what is {other}?", page.display()),
-        };
-        blocks += 1;
+        match make(kind, file, body) {
+            Some(text) => {
+                made += &text;
+                blocks += 1;
+            }
+            None => made.extend(body.iter().map(|l| format!("{l}\n"))),
+        }
         at = end;
     }
-    assert!(blocks >= 8, "{blocks} transcripts in {}", page.display());
+    assert!(blocks >= least, "{blocks} transcripts in {}", page.display());
     if std::env::var_os("DUET_WRITE_TRANSCRIPTS").is_some() {
         std::fs::write(&page, made).unwrap();
         return;

@@ -6,7 +6,6 @@ mod errors;
 mod events;
 mod execute;
 mod filter;
-mod imagined;
 mod inspect;
 mod ports;
 mod show;
@@ -14,7 +13,6 @@ mod show;
 pub(crate) use ends::follow as follow_tunnel_ends;
 pub(crate) use execute::execute;
 use execute::flush_page;
-pub(crate) use imagined::Imagined;
 pub(crate) use ports::change;
 
 use crate::config::{Change, Target};
@@ -22,8 +20,10 @@ use crate::control::{
     Answer, Backend, BrokerAnswer, BrokerOp, CaptureSelect, Follower, Hub, MonitorSelect, Op, PacketFeed, RoutePlace,
     RouteSelect, StatsInfo, TableSelect, VERSION, VersionInfo, WireError, run_batch,
 };
-use router_core::addr::Family;
-use router_core::port::PortInfo;
+use ipnet::IpNet;
+use ports::drop_link_local;
+use router_core::addr::{Family, MacAddr};
+use router_core::port::{Medium, PortInfo};
 use router_core::routing::{Cursor, PrefixSelect, RouteFilter};
 use router_core::spec::RouteInfo;
 use router_io::runtime::{Control, RouterHandle};
@@ -69,10 +69,20 @@ impl RouterBackend {
     }
 
     /// A port in the tables alone: no device is opened.
-    pub fn add_port_without_device(&self, info: PortInfo) -> Result<(), WireError> {
+    /// An Ethernet port gets the address of a device that nobody has seen: locally administered, by number. No link-local
+    /// address is made of it: only those in `written` are the port's.
+    pub fn add_port_without_device(&self, mut info: PortInfo, written: &[IpNet]) -> Result<(), WireError> {
+        let mut wanted = info.addrs.clone();
+        wanted.extend_from_slice(written);
         self.on_control(move |c| {
             let now = c.now();
-            c.router_mut().add_port(now, info).map(|_| ()).map_err(errors::port)
+            if info.medium == Medium::Ethernet && info.mac.is_none() {
+                let [high, low] = (c.router().ports().iter().count() as u16).to_be_bytes();
+                info.mac = Some(MacAddr([2, 0, 0, 0, high, low]));
+            }
+            let id = c.router_mut().add_port(now, info).map_err(errors::port)?;
+            drop_link_local(c, id, &wanted);
+            Ok(())
         })?
     }
 

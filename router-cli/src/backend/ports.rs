@@ -59,18 +59,18 @@ fn loopback(c: &mut Control, plan: &PortPlan) -> Result<(), WireError> {
 fn add_port(c: &mut Control, plan: &PortPlan) -> Result<(), WireError> {
     let id = c.add_port(port_config(plan)).map_err(errors::control)?;
     if plan.link_local == LinkLocal::Off {
-        drop_link_local(c, id, plan);
+        drop_link_local(c, id, &plan.address);
     }
     Ok(())
 }
 
 /// The router gives every Ethernet port a link-local address; here none is wanted but those that were written.
-pub(super) fn drop_link_local(c: &mut Control, id: PortId, plan: &PortPlan) {
+pub(super) fn drop_link_local(c: &mut Control, id: PortId, written: &[IpNet]) {
     let made: Vec<IpNet> = c
         .router()
         .ports()
         .get(id)
-        .map(|p| p.addrs.iter().filter(|a| is_link_local(a) && !plan.address.contains(a)).copied().collect())
+        .map(|p| p.addrs.iter().filter(|a| is_link_local(a) && !written.contains(a)).copied().collect())
         .unwrap_or_default();
     for addr in made {
         // It was there a moment ago.

@@ -88,7 +88,7 @@ fn run(s: &Service, op: BrokerOp) -> Result<BrokerAnswer, BrokerError> {
             let t = s.store.tunnel(id)?.ok_or(BrokerError::NoTunnel)?;
             BrokerAnswer::Tunnels(vec![s.info(&t)])
         }
-        BrokerOp::TunnelShow(None) => BrokerAnswer::Tunnels(s.store.tunnels()?.iter().map(|t| s.info(t)).collect()),
+        BrokerOp::TunnelShow(None) => BrokerAnswer::Tunnels(s.infos(&s.store.tunnels()?)),
         BrokerOp::PoolShow => {
             let pools = s.pools().map(|p| {
                 Ok(PoolInfo {

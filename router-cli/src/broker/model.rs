@@ -65,7 +65,7 @@ impl Mode {
         }
     }
 
-    /// Its name in TSP (RFC 5572 4.2).
+    /// Its name in TSP (RFC 5572).
     pub fn tsp(self) -> &'static str {
         match self {
             Mode::SixInFour => "v6v4",

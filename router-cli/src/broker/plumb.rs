@@ -210,13 +210,13 @@ impl Plumb {
         }
     }
 
-    /// Packets received by every tunnel that is up.
-    pub fn received(&self) -> BTreeMap<u32, u64> {
+    /// The counters of every tunnel that is up, in one question.
+    pub fn all_totals(&self) -> BTreeMap<u32, PortTotals> {
         let by_name: BTreeMap<String, u32> =
             self.lines().iter().filter_map(|(id, l)| Some((l.current.as_ref()?.0.clone(), *id))).collect();
         match self.router.call(Op::TunnelShow(None)) {
             Ok(Answer::Tunnels(list)) => {
-                let known = list.iter().filter_map(|t| Some((*by_name.get(&t.tunnel.name)?, t.totals.rx_packets)));
+                let known = list.iter().filter_map(|t| Some((*by_name.get(&t.tunnel.name)?, t.totals)));
                 known.collect()
             }
             _ => BTreeMap::new(),

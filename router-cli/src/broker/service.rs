@@ -9,6 +9,7 @@ use super::store::{Store, StoreError};
 use crate::config::BrokerPlan;
 use crate::control::{Backend, LeaseInfo, WireError};
 use ipnet::IpNet;
+use router_core::counters::PortTotals;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -559,7 +560,8 @@ impl Service {
             return;
         }
         let time = now();
-        let received = self.plumb.received();
+        let received: BTreeMap<u32, u64> =
+            self.plumb.all_totals().into_iter().map(|(id, t)| (id, t.rx_packets)).collect();
         let list: Vec<(u32, Time, Time)> = {
             let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             let (heard, before) = &mut *heard;
@@ -593,8 +595,23 @@ impl Service {
         }
     }
 
+    /// Tunnels as they are shown: the router is asked once, however many they are.
+    pub fn infos(&self, list: &[Tunnel]) -> Vec<LeaseInfo> {
+        match list {
+            [one] => vec![self.info(one)],
+            list => {
+                let totals = self.plumb.all_totals();
+                list.iter().map(|t| self.described(t, totals.get(&t.id).copied().unwrap_or_default())).collect()
+            }
+        }
+    }
+
     /// A tunnel as it is shown.
     pub fn info(&self, t: &Tunnel) -> LeaseInfo {
+        self.described(t, self.plumb.totals(t.id))
+    }
+
+    fn described(&self, t: &Tunnel, totals: PortTotals) -> LeaseInfo {
         let server = self.plumb.server(t.mode).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let overhead = match t.mode {
             Mode::SixInFour => 20,
@@ -621,7 +638,7 @@ impl Service {
             changed: t.changed,
             seen: heard.or(t.seen),
             until: (t.until != 0).then_some(t.until),
-            totals: self.plumb.totals(t.id),
+            totals,
         }
     }
 }

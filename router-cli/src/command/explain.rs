@@ -2,11 +2,11 @@
 
 use super::capture::{check_filter, stop_on_signal};
 use super::{Session, unexpected};
-use crate::config::{self, Plan, diff};
 use crate::control::{Answer, Body, CaptureSelect, Client, ClientError, Op};
 use crate::grammar::inspect::Line;
 use crate::grammar::{Failure, Options, exit};
 use crate::output;
+use crate::shell::offline::Offline;
 use router_core::explain::{Bytes, Explanation, Question};
 use router_core::port::Medium;
 use router_io::capture::pcapng::AnyReader;
@@ -261,11 +261,9 @@ pub(crate) fn print(
 
 /// Builds the router of a configuration in memory, no device touched, and asks that.
 fn offline(file: &Path, question: Question) -> Result<Explanation, Failure> {
-    let plan = crate::run::load(file)?;
-    let mut imagined = crate::backend::Imagined::new(&plan)?;
-    let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
-    config::apply(&imagined, &diff(&fresh, &plan)).map_err(Failure::from)?;
-    match imagined.call(Op::Explain(Box::new(question)))? {
+    let router = Offline::start(&crate::run::load(file)?)?;
+    let mut client = Client::connect(&router.socket())?;
+    match client.call(Op::Explain(Box::new(question)))? {
         Answer::Explain(e) => Ok(*e),
         _ => Err(unexpected()),
     }

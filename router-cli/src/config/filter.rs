@@ -159,3 +159,55 @@ pub(super) fn check(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
         problems.add(span.clone(), format!("no filter \"{name}\""), remedy);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Change, diff, read};
+
+    const GOOD: &str = "[filter.wan]\nrules = [\"allow tcp dport 22\", \"deny\"]\n[port.p]\nkind = \"packet\"\nfilter_in = \"wan\"\n\
+        filter_out = [\"deny udp dport 53\", \"allow\"]\nurpf = \"strict allow-default\"\nmss = 1300\nlimit_neighbor = \"10/5\"\n";
+
+    #[test]
+    fn filters_come_before_ports_and_go_after_them() {
+        let plan = read(GOOD).unwrap();
+        assert_eq!(plan.filters.keys().collect::<Vec<_>>(), ["p.out", "wan"]);
+        let guard = &plan.guards["p"];
+        assert_eq!((guard.filter_in.as_deref(), guard.filter_out.as_deref()), (Some("wan"), Some("p.out")));
+        let kinds = |steps: Vec<crate::config::Step>| -> String {
+            let letter = |c: &Change| match c {
+                Change::FilterSet(..) => 'f',
+                Change::GuardSet(..) => 'g',
+                Change::PortAdd(_) => 'p',
+                Change::PortRemove(_) => 'r',
+                Change::FilterRemove(_) => 'x',
+                _ => '?',
+            };
+            steps.iter().map(|s| letter(&s.change)).collect()
+        };
+        let none = Default::default();
+        assert_eq!(kinds(diff(&none, &plan)), "ffgp");
+        assert_eq!(kinds(diff(&plan, &none)), "grxx");
+        assert_eq!(kinds(diff(&plan, &plan)), "");
+        let other = read(&GOOD.replace("dport 22", "dport 23")).unwrap();
+        assert_eq!(kinds(diff(&plan, &other)), "f");
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_remedy() {
+        let rows = [
+            ("dport 22", "dport 2 2", "no word of a rule"),
+            ("\"wan\"", "\"wann\"", "no filter \"wann\""),
+            ("\"allow tcp dport 22\", \"deny\"", "\"deny tcp dport 22\"", "lets nothing through"),
+            ("\"allow tcp dport 22\", \"deny\"", "\"deny\", \"allow tcp dport 22\"", "nothing reaches this rule"),
+            ("strict", "strikt", "begins with neither"),
+            ("1300", "13", "mss in"),
+            ("10/5", "lots", "limit_neighbor in"),
+            ("rules", "rule", "has no rules"),
+            ("kind = \"packet\"", "kind = \"loopback\"", "the loopback has no filter_out"),
+        ];
+        for (from, to, want) in rows {
+            let problems = read(&GOOD.replacen(from, to, 1)).expect_err(want);
+            assert!(problems.iter().any(|p| p.to_string().contains(want)), "{want}: {problems:?}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use super::{Finding, Severity};
 use crate::config::Plan;
 use crate::topology::Topology;
 use router_core::port::PortKind;
-use router_io::machine::receive_offloads;
+use router_io::machine::{ReceiveOffloads, receive_offloads};
 use router_io::netlink::{KernelBlock, KernelRouteKind, Netlink};
 use router_io::runtime::privileges;
 use std::collections::BTreeMap;
@@ -198,7 +198,12 @@ fn forwarding(d: &Device, index: u32, plan: Option<&Plan>, out: &mut Vec<Finding
 
 /// Merged frames that a port without offload metadata cannot send on as they came.
 fn offloads(d: &Device, out: &mut Vec<Finding>) {
-    let Ok(on) = receive_offloads(&d.name) else { return };
+    if let Ok(on) = receive_offloads(&d.name) {
+        merging(d, on, out);
+    }
+}
+
+fn merging(d: &Device, on: ReceiveOffloads, out: &mut Vec<Finding>) {
     if on.lro {
         out.push(Finding::new(
             Severity::Error,
@@ -269,30 +274,124 @@ fn protocol_41(t: &Topology, devices: &[Device], out: &mut Vec<Finding>) {
             );
         }
     }
-    if !sit.is_empty() && !devices.iter().any(|d| sit.contains_key(&d.name)) {
-        let list: Vec<String> =
-            sit.iter().map(|(n, up)| format!("{n} ({})", if *up { "up" } else { "down" })).collect();
-        out.push(Finding::new(
-            Severity::Warning,
-            "protocol-41-kernel",
-            "the kernel has sit devices of its own: it decapsulates protocol 41 beside us",
-            list.join(", "),
-            format!("ip tunnel del {}; rmmod sit", sit.keys().next().map_or("sit0", String::as_str)),
-        ));
+    let ports: Vec<&str> = devices.iter().map(|d| d.name.as_str()).collect();
+    out.extend(kernel_takes_41(&sit, &ports));
+    if let Ok(rules) = Command::new("nft").args(["list", "ruleset"]).output() {
+        out.extend(firewall_blocks_41(&String::from_utf8_lossy(&rules.stdout)));
     }
-    let Ok(rules) = Command::new("nft").args(["list", "ruleset"]).output() else { return };
-    let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
-    let drops = rules.lines().find(|l| l.contains("hook input") && l.contains("policy drop"));
-    let passes = ["ip protocol ipv6", "ip protocol 41", "l4proto ipv6 ", "l4proto 41", "meta l4proto { ipv6"]
-        .iter()
-        .any(|w| rules.contains(w));
-    if let Some(line) = drops.filter(|_| !passes) {
-        out.push(Finding::new(
-            Severity::Error,
-            "protocol-41-blocked",
-            "the host's firewall drops incoming packets and no rule lets protocol 41 in: tunnels hear nothing",
-            format!("nft list ruleset: {}", line.trim()),
-            "nft insert rule inet filter input ip protocol 41 accept",
-        ));
+}
+
+/// Tunnel devices of the kernel's own, by name and whether they are up, beside those that are ports of ours.
+fn kernel_takes_41(sit: &BTreeMap<String, bool>, ports: &[&str]) -> Option<Finding> {
+    let (first, _) = sit.first_key_value()?;
+    if ports.iter().any(|p| sit.contains_key(*p)) {
+        return None;
+    }
+    let list: Vec<String> = sit.iter().map(|(n, up)| format!("{n} ({})", if *up { "up" } else { "down" })).collect();
+    // The first of them comes with the module and cannot be deleted by itself.
+    let others: Vec<String> = sit.keys().filter(|n| *n != "sit0").map(|n| format!("ip tunnel del {n}; ")).collect();
+    let mend = match first.as_str() {
+        "sit0" => format!("{}rmmod sit", others.concat()),
+        _ => others.concat().trim_end_matches("; ").to_owned(),
+    };
+    Some(Finding::new(
+        Severity::Warning,
+        "protocol-41-kernel",
+        "the kernel has sit devices of its own: it decapsulates protocol 41 beside us, or answers that nobody wants it",
+        list.join(", "),
+        mend,
+    ))
+}
+
+/// A chain of the host's firewall that lets in only what it names, and does not name protocol 41.
+fn firewall_blocks_41(rules: &str) -> Option<Finding> {
+    const PASSES: [&str; 7] = [
+        "ip protocol ipv6",
+        "ip protocol 41",
+        "l4proto ipv6",
+        "l4proto 41",
+        "ip protocol { ipv6",
+        "l4proto { ipv6",
+        "l4proto { 41",
+    ];
+    let (mut table, mut chain) = ("", "");
+    for line in rules.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("table ") {
+            table = name.trim_end_matches(['{', ' ']);
+        } else if let Some(name) = line.strip_prefix("chain ") {
+            chain = name.trim_end_matches(['{', ' ']);
+        }
+        let shut = line.contains("hook input") && line.contains("policy drop") && !table.starts_with("ip6 ");
+        if shut && !PASSES.iter().any(|w| rules.contains(w)) {
+            return Some(Finding::new(
+                Severity::Error,
+                "protocol-41-blocked",
+                "the host's firewall drops incoming packets and no rule lets protocol 41 in: tunnels hear nothing",
+                format!("nft list ruleset: table {table} chain {chain}: {line}"),
+                format!("nft insert rule {table} {chain} ip protocol 41 accept"),
+            ));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(kind: PortKind) -> Device {
+        Device { port: "lan0".into(), name: "eth7".into(), kind, mtu: 1500 }
+    }
+
+    #[test]
+    fn merging_devices() {
+        let find = |kind, lro, gro| {
+            let mut out = Vec::new();
+            merging(&device(kind), ReceiveOffloads { lro, gro }, &mut out);
+            out.iter().map(|f| (f.check, f.mend.clone())).collect::<Vec<_>>()
+        };
+        assert_eq!(find(PortKind::Packet, false, true), []);
+        assert_eq!(find(PortKind::Packet, true, true), [("offload-lro", "ethtool -K eth7 lro off".to_owned())]);
+        assert_eq!(
+            find(PortKind::Datalink, false, true),
+            [("offload-gro", "ethtool -K eth7 gro off, or kind = \"packet\"".to_owned())]
+        );
+        assert_eq!(find(PortKind::Datalink, false, false), []);
+    }
+
+    #[test]
+    fn the_kernels_own_tunnels() {
+        let sit = |list: &[(&str, bool)]| list.iter().map(|(n, up)| ((*n).to_owned(), *up)).collect::<BTreeMap<_, _>>();
+        assert!(kernel_takes_41(&sit(&[]), &["eth0"]).is_none());
+        assert!(kernel_takes_41(&sit(&[("he", true)]), &["he"]).is_none());
+        let f = kernel_takes_41(&sit(&[("sit0", false)]), &["eth0"]).unwrap();
+        assert_eq!((f.evidence.as_str(), f.mend.as_str()), ("sit0 (down)", "rmmod sit"));
+        let f = kernel_takes_41(&sit(&[("sit0", false), ("six", true)]), &[]).unwrap();
+        assert_eq!((f.evidence.as_str(), f.mend.as_str()), ("sit0 (down), six (up)", "ip tunnel del six; rmmod sit"));
+        let f = kernel_takes_41(&sit(&[("six", true)]), &[]).unwrap();
+        assert_eq!(f.mend, "ip tunnel del six");
+    }
+
+    #[test]
+    fn firewalls() {
+        let rules = |family: &str, policy: &str, rule: &str| {
+            format!(
+                "table {family} fw {{\n\tchain in {{\n\t\ttype filter hook input priority filter; policy {policy};\n\t\tct state established accept\n\t\t{rule}\n\t}}\n}}\n"
+            )
+        };
+        let f = firewall_blocks_41(&rules("inet", "drop", "tcp dport 22 accept")).unwrap();
+        assert_eq!(f.mend, "nft insert rule inet fw in ip protocol 41 accept");
+        assert!(f.evidence.contains("table inet fw chain in: type filter hook input"), "{}", f.evidence);
+        for (family, policy, rule) in [
+            ("inet", "accept", "tcp dport 22 accept"),
+            ("inet", "drop", "ip protocol ipv6 accept"),
+            ("inet", "drop", "meta l4proto { ipv6, icmp } accept"),
+            ("ip6", "drop", "tcp dport 22 accept"),
+        ] {
+            assert!(firewall_blocks_41(&rules(family, policy, rule)).is_none(), "{family} {policy} {rule}");
+        }
+        // What mends it is known as mended.
+        assert!(firewall_blocks_41(&rules("inet", "drop", "ip protocol 41 accept")).is_none());
+        assert!(firewall_blocks_41("").is_none());
     }
 }

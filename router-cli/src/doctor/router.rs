@@ -5,7 +5,7 @@ use crate::grammar::{nud_name, table_name};
 use crate::output::route_line;
 use crate::topology::Topology;
 use router_core::port::TableId;
-use router_core::spec::{HopState, NudState};
+use router_core::spec::{HopState, NudState, RouteSpec};
 use std::net::IpAddr;
 
 pub(super) fn look(t: &Topology) -> Vec<Finding> {
@@ -149,7 +149,7 @@ fn mtus(t: &Topology, out: &mut Vec<Finding>) {
             "mtu-route",
             format!("{} routes have an MTU above their port's, which has the last word", t.large_mtu.count),
             format!("such as {}", route_line(&info.route)),
-            format!("duet route change {} without mtu, or with a smaller one", info.route.dst),
+            format!("duet route change {}", route_line(&RouteSpec { mtu: None, ..info.route.clone() })),
         ));
     }
     for tunnel in &t.tunnels {

@@ -190,3 +190,64 @@ fn set(w: &mut Words<'_>) -> Result<GuardChange, Failure> {
 
 const SET: &str =
     "say filter set dev PORT [ in NAME ] [ out NAME ] [ urpf MODE ] [ mss SIZE ] [ limit KIND RATE/BURST ]";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grammar::parse_command;
+
+    fn parse(text: &str) -> Result<FilterCommand, Failure> {
+        let words: Vec<&str> = text.split('|').map(str::trim).collect();
+        let words: Vec<&str> = if words.len() > 1 { words } else { text.split_whitespace().collect() };
+        match parse_command(&words, None)? {
+            Command::Filter(c) => Ok(c),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn rules_need_no_separator_and_may_be_quoted() {
+        let want: Vec<String> =
+            ["allow tcp from 192.0.2.0/24 dport 22,80", "deny udp", "allow"].map(str::to_owned).to_vec();
+        for text in [
+            "filter replace wan allow tcp from 192.0.2.0/24 dport 22,80 deny udp allow",
+            "filter replace wan allow tcp from 192.0.2.0/24 dport 22,80 , deny udp , allow",
+            "filter | replace | wan | allow tcp from 192.0.2.0/24 dport 22,80 | deny udp | allow",
+        ] {
+            let FilterCommand::Replace(f) = parse(text).unwrap() else { panic!("{text}") };
+            assert_eq!(f.name, "wan");
+            assert_eq!(f.rules.iter().map(ToString::to_string).collect::<Vec<_>>(), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn commands_and_their_complaints() {
+        let FilterCommand::Add(f) = parse("filter add wan at 2 deny tcp dport 25").unwrap() else { panic!() };
+        assert_eq!((f.at, f.rules.len()), (Some(2), 1));
+        let FilterCommand::Delete(d) = parse("filter del wan 3").unwrap() else { panic!() };
+        assert_eq!((d.number, d.rule), (Some(3), None));
+        let FilterCommand::Delete(d) = parse("filter del wan deny udp").unwrap() else { panic!() };
+        assert_eq!(d.rule.unwrap().to_string(), "deny udp");
+        let text = "filter set dev lan0 in wan out none urpf strict allow-default mss to-pmtu limit neighbor 100/5";
+        let FilterCommand::Set(c) = parse(text).unwrap() else { panic!() };
+        assert_eq!((c.dev.as_str(), c.set.filter_in.as_deref()), ("lan0", Some("wan")));
+        assert_eq!(c.clear, ["filter_out"]);
+        assert_eq!(c.set.urpf.unwrap().to_string(), "strict allow-default");
+        assert_eq!(c.set.limits.unwrap().neighbor.rate, 100);
+        for wrong in [
+            "filter replace wan",
+            "filter replace deny allow",
+            "filter add wan allow dport 5",
+            "filter add wan at 0 allow",
+            "filter set in wan",
+            "filter set dev lan0 urpf sideways",
+            "filter set dev lan0 mss 12",
+            "filter set dev lan0 limit cpu 5",
+            "filter set dev lan0 limit icmp x",
+            "filter del wan 3 4",
+            "filter fly",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

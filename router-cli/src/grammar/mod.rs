@@ -265,6 +265,7 @@ pub const OWN: &[&str] = &[
     "stats",
     "drops",
     "version",
+    "__complete",
     "completion",
     "man",
 ];

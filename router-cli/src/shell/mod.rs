@@ -7,6 +7,7 @@
 mod changes;
 pub(crate) mod complete;
 mod editor;
+pub(crate) mod external;
 pub(crate) mod lex;
 mod live;
 pub(crate) mod offline;

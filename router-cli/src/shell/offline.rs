@@ -34,7 +34,8 @@ impl Offline {
             workers: 1,
             max_ports: router_core::port::MAX_QUEUES as usize,
             settings: plan.settings.clone(),
-            ..RuntimeConfig::default()
+            // Flow hashes are the same each time: questions can be repeated.
+            seed: Some(1),
         };
         let runtime = Runtime::start(config).map_err(failed)?;
         let backend = Arc::new(RouterBackend::new(runtime.handle(), &plan.router.name));
@@ -100,7 +101,7 @@ impl Target for WithoutDevices<'_> {
     fn change(&self, wanted: Change) -> Result<(), WireError> {
         match wanted {
             Change::PortAdd(plan) if plan.kind != PortKind::Loopback => {
-                self.0.add_port_without_device(port_info(&plan))
+                self.0.add_port_without_device(port_info(&plan), &plan.address)
             }
             other => self.0.change(other),
         }

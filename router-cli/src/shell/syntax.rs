@@ -522,7 +522,7 @@ pub(crate) fn builtins() -> Vec<Node> {
 }
 
 /// Commands of the program that make no sense inside the shell.
-const NOT_HERE: &[&str] = &["run", "shell", "demo", "completion", "man", "help", "ip"];
+const NOT_HERE: &[&str] = &["run", "shell", "demo", "completion", super::external::ASK, "man", "help", "ip"];
 
 /// The program's own commands, from their definitions; iproute2's objects and what makes no sense here left out.
 pub(crate) fn own(program: &clap::Command) -> Vec<Node> {

@@ -239,15 +239,27 @@ impl Lines {
         if (start > 0 && !begins(start)) || (end < 256 && !begins(end)) {
             return false;
         }
-        let at = place(reader, node, start as u32);
-        if end - start > 1 && place(reader, node, end as u32 - 1) != at {
+        // Where the run's value is, how values read, and what the new one is: as answers, or as entries of 32 bits.
+        let find = |slot: usize| match link & FULL {
+            0 => place(reader, node, slot as u32),
+            _ => full_place(reader, node, slot as u32),
+        };
+        let read = |at: usize| if link & FULL == 0 { value(reader, at) } else { full(reader, at) };
+        let new = if link & FULL == 0 { answer } else { LEAF | answer };
+        let at = find(start);
+        if end - start > 1 && find(end - 1) != at {
             return false;
         }
-        let joins = (start > 0 && value(reader, at - 1) == answer) || (end < 256 && value(reader, at + 1) == answer);
-        if joins || value(reader, at) >= SMALL {
+        let joins = (start > 0 && read(at - 1) == new) || (end < 256 && read(at + 1) == new);
+        let old = read(at);
+        let leads_on = if link & FULL == 0 { old >= SMALL } else { is_link(old) };
+        if joins || leads_on {
             return false;
         }
-        self.set_value(at, answer);
+        match link & FULL {
+            0 => self.set_value(at, answer),
+            _ => self.set_half(node, at as u32 - 2 * node, new),
+        }
         true
     }
 

@@ -14,7 +14,8 @@
 //!
 //! So twelve runs fit in one cache line with their bitmap, and a step is: one load, a count of bits, one load.
 //!
-//! A node with many links is *dense*: 256 entries one after the other. A node below which all prefixes agree in some
+//! In IPv6, where most steps lead on, a node has entries of 32 bits in the place of the values. Those that a direct root of IPv6
+//! leads to, and no others, are *dense*: 256 entries one after the other. A node below which all prefixes agree in some
 //! bytes *skips* them: the two words before its first one hold these bytes and their number, and the entry of all
 //! addresses that have others there. (Dense nodes have these two words too, for the notes.)
 //!

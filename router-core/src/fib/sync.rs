@@ -10,6 +10,9 @@ pub(super) const SEGMENT: usize = 1 << SEGMENT_LOG2;
 /// Segments: 2 GiB together.
 pub(super) const SEGMENTS: usize = 32;
 
+/// Slots of a direct root: one for each value of the first 16 bits. (The model has a few for all of them.)
+pub(super) const ROOT_SLOTS: usize = 1 << 16;
+
 /// Answers below this number have a constant node, for direct roots: those that fit into a value of 16 bits.
 pub(super) const CONSTANT_NODES: u32 = 0x8000;
 

@@ -14,13 +14,16 @@ use super::lanes::{GROUP, Lanes, mask, object};
 use super::node::{Address, INDEX, LEAF, MISS, SMALL, half, is_link, place, value, walk, walk_on};
 use super::record::{NO_RECORD, has};
 use super::sync::Ordering::{Acquire, Relaxed, Release};
-use super::sync::{AtomicU32, AtomicU64, CONSTANT_NODES, DIRECT_FREE, DIRECT_FROM, PUBLISH, READ_AGAIN};
+use super::sync::{AtomicU32, AtomicU64, CONSTANT_NODES, DIRECT_FREE, DIRECT_FROM, PUBLISH, READ_AGAIN, ROOT_SLOTS};
 use crate::object::ObjectId;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 /// Lookups are repeated while the zero-length prefix changes under them; it never does so this often.
 const ROUNDS: usize = 64;
+
+/// Words for the prefixes of up to 16 bits.
+const PRESENT_WORDS: usize = ROOT_SLOTS / 32;
 
 /// From the number of a constant node to its answer.
 const CONSTANT_SHIFT: u32 = 3;
@@ -41,8 +44,8 @@ const HIDDEN: u32 = 1 << 30;
 struct DirectRoot {
     /// Of the nodes that it leads to.
     form: Form,
-    slots: Box<[AtomicU32; 1 << 16]>,
-    present: Box<[AtomicU64; 1 << 11]>,
+    slots: Box<[AtomicU32; ROOT_SLOTS]>,
+    present: Box<[AtomicU64; PRESENT_WORDS]>,
 }
 
 /// A boxed array made in place, not on the stack.
@@ -58,12 +61,18 @@ impl DirectRoot {
         DirectRoot { form, slots: boxed(|| AtomicU32::new(LEAF)), present: boxed(|| AtomicU64::new(0)) }
     }
 
+    /// What a reader finds for an address.
+    #[inline(always)]
+    fn slot<A: Address>(&self, dst: A) -> u32 {
+        self.slots[dst.top16() & (ROOT_SLOTS - 1)].load(Acquire)
+    }
+
     fn has(&self, i: usize) -> bool {
-        self.present.get(i >> 6).is_some_and(|w| w.load(Relaxed) >> (i & 63) & 1 != 0)
+        self.present.get(i >> 6 & (PRESENT_WORDS - 1)).is_some_and(|w| w.load(Relaxed) >> (i & 63) & 1 != 0)
     }
 
     fn mark(&self, i: usize, on: bool) {
-        if let Some(w) = self.present.get(i >> 6) {
+        if let Some(w) = self.present.get(i >> 6 & (PRESENT_WORDS - 1)) {
             let bit = 1 << (i & 63);
             let old = w.load(Relaxed);
             w.store(if on { old | bit } else { old & !bit }, Relaxed);
@@ -78,7 +87,7 @@ impl DirectRoot {
 
     /// The entry in a slot; for the writer, who must [`DirectRoot::set`] what comes of it.
     fn entry(&self, memory: &mut FibMemory, id: u32, slot: usize) -> Result<u32, FibFull> {
-        let there = self.slots[slot].load(Relaxed);
+        let there = self.slots[slot & (ROOT_SLOTS - 1)].load(Relaxed);
         if self.form == Form::Dense {
             return Ok(there);
         }
@@ -100,10 +109,10 @@ impl DirectRoot {
 
     /// Changes a slot: a single store.
     fn set(&self, memory: &mut FibMemory, id: u32, slot: usize, entry: u32) -> Result<(), FibFull> {
-        let old = self.slots[slot].load(Relaxed);
+        let old = self.slots[slot & (ROOT_SLOTS - 1)].load(Relaxed);
         if self.form == Form::Dense {
             if entry != old {
-                self.slots[slot].store(entry, PUBLISH);
+                self.slots[slot & (ROOT_SLOTS - 1)].store(entry, PUBLISH);
             }
             return Ok(());
         }
@@ -126,7 +135,7 @@ impl DirectRoot {
             memory.build(None, &[entry; 256], NO_RECORD, self.form)?
         };
         if new != old {
-            self.slots[slot].store(new, PUBLISH);
+            self.slots[slot & (ROOT_SLOTS - 1)].store(new, PUBLISH);
             if large {
                 memory.retire_node(old);
             }
@@ -201,6 +210,18 @@ impl<A: Address> Trie<A> {
         object(0, default)
     }
 
+    /// See [`super::Fib::expect`].
+    #[inline]
+    pub(super) fn expect(&self, memory: &FibMemory, dst: A) {
+        if let Some(root) = self.direct.get() {
+            let slot = root.slots[dst.top16()].load(Relaxed);
+            if is_link(slot) {
+                std::hint::black_box(memory.records.is_empty(memory.lines().record(slot)));
+            }
+        }
+        std::hint::black_box(self.lookup(memory.lines(), dst));
+    }
+
     /// The object without the zero-length prefix.
     pub(super) fn lookup_specific(&self, lines: &Lines, dst: A) -> ObjectId {
         match self.answer(lines.reader(), self.direct.get(), dst) {
@@ -216,7 +237,7 @@ impl<A: Address> Trie<A> {
             let top = self.top.load(Acquire);
             return if is_link(top) { walk(lines, top, dst, 0) } else { top & !LEAF };
         };
-        let slot = root.slots[dst.top16()].load(Acquire);
+        let slot = root.slot(dst);
         if A::FULL {
             if !is_link(slot) {
                 return slot & !LEAF;
@@ -235,18 +256,6 @@ impl<A: Address> Trie<A> {
                 value => walk_on(lines, slot, value, dst, 3),
             }
         }
-    }
-
-    /// See [`super::Fib::expect`].
-    #[inline]
-    pub(super) fn expect(&self, memory: &FibMemory, dst: A) {
-        if let Some(root) = self.direct.get() {
-            let slot = root.slots[dst.top16()].load(Relaxed);
-            if is_link(slot) {
-                std::hint::black_box(memory.records.is_empty(memory.lines().record(slot)));
-            }
-        }
-        std::hint::black_box(self.lookup(memory.lines(), dst));
     }
 
     /// Looks up `dst[i]` into `out[i]`, as far as both slices go.
@@ -292,7 +301,7 @@ impl<A: Address> Trie<A> {
     fn group_plain(&self, lines: Reader<'_>, root: &DirectRoot, dst: &[A], out: &mut [ObjectId], default: u64) -> bool {
         let mut at = [0u32; GROUP];
         for (a, at) in dst.iter().zip(&mut at) {
-            *at = root.slots[a.top16()].load(Acquire) & INDEX;
+            *at = root.slot(*a) & INDEX;
         }
         let mut places = [0usize; GROUP];
         for ((a, at), place_of) in dst.iter().zip(&at).zip(&mut places) {
@@ -346,7 +355,7 @@ impl<A: Address> Trie<A> {
         match root {
             Some(root) => {
                 for (a, i) in dst.iter().zip(0..GROUP) {
-                    let slot = root.slots[a.top16()].load(Acquire);
+                    let slot = root.slot(*a);
                     // Its node is dense; without one, word 0 is loaded, which is near.
                     let link = mask(is_link(slot));
                     let there = half(lines, slot & INDEX & link, a.byte(2) & link);
@@ -391,7 +400,7 @@ impl<A: Address> Trie<A> {
         self.default.store(changes << 32 | u64::from(entry & !LEAF), Release);
     }
 
-    // In the model no table gets a direct root.
+    // In the model a table gets its direct root at once or never.
     #[cfg_attr(test, allow(clippy::absurd_extreme_comparisons))]
     fn apply(&self, memory: &mut FibMemory, change: Change) -> Result<(), FibFull> {
         if self.direct.get().is_none()
@@ -441,7 +450,11 @@ impl<A: Address> Trie<A> {
     /// in the same nodes below, or in copies of them that stay for a while.
     fn grow(&self, memory: &mut FibMemory) -> Result<(), FibFull> {
         let root = DirectRoot::new(if A::BYTES == 4 { Form::Plain } else { Form::Dense });
-        self.spread(memory, &root, self.top.load(Relaxed), 0, 0)?;
+        let top = self.top.load(Relaxed);
+        // The root's slots know no route to begin with.
+        if top != MISS {
+            self.spread(memory, &root, top, 0, 0)?;
+        }
         if self.direct.set(root).is_ok() {
             memory.lines().roots.fetch_add(DirectRoot::BYTES, Relaxed);
         }

@@ -104,7 +104,7 @@ type Asked = (State<Arc<Web>>, Extension<Peer>, HeaderMap);
 async fn list((State(web), Extension(Peer(from)), headers): Asked) -> Response {
     let result = async {
         let (account, _) = who(&web, from, &headers).await?;
-        web.light(move |s| Ok(s.store.tunnels_of(&account.name)?.iter().map(|t| s.info(t)).collect::<Vec<_>>())).await
+        web.light(move |s| Ok(s.infos(&s.store.tunnels_of(&account.name)?))).await
     };
     reply(result.await)
 }

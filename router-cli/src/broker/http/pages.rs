@@ -102,7 +102,7 @@ async fn home((State(web), Extension(peer), headers): Asked) -> Response {
     let Some(session) = web.sessions.of(&headers) else { return login_page(&web, StatusCode::OK, None) };
     let who = session.account.clone();
     let list = web.light(move |s| {
-        let tunnels: Vec<LeaseInfo> = s.store.tunnels_of(&who)?.iter().map(|t| s.info(t)).collect();
+        let tunnels: Vec<LeaseInfo> = s.infos(&s.store.tunnels_of(&who)?);
         let most = s.store.account(&who)?.and_then(|a| a.max_tunnels).unwrap_or(s.plan.max_tunnels_per_account);
         Ok((tunnels, most, s.plumb.modes()))
     });

@@ -1,4 +1,4 @@
-//! Ways to say who one is (RFC 5572 4.4.3): nobody, by PLAIN (RFC 4616), by DIGEST-MD5 (RFC 2831).
+//! Ways to say who one is (RFC 5572): nobody, by PLAIN (RFC 4616), by DIGEST-MD5 (RFC 2831).
 //!
 //! PASSDSS-3DES-1 is not there: 512-bit to 1024-bit DSS keys and 3DES are not worth having, and no client needs it.
 

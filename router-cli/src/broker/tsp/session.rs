@@ -224,7 +224,7 @@ impl Talk {
         }
     }
 
-    /// The client may try another way (RFC 5572 4.4.3), not for ever.
+    /// The client may try another way (RFC 5572), not for ever.
     fn refuse(&mut self, e: &BrokerError, out: &mut Vec<u8>) {
         out.extend_from_slice(status(e).as_bytes());
         out.extend_from_slice(b"\r\n");

@@ -200,7 +200,7 @@ fn digest_over_udp() {
             data_encoding::BASE64.encode(line.as_bytes()) + "\r\n"
         };
         let (proof, _) = say(&mut t, &b, answer("secret").as_bytes()).await;
-        assert!(proof.starts_with("cnNwYXV0aD0") && !proof.contains("200"), "{proof}");
+        assert!(proof.starts_with("cnNwYXV0aD") && !proof.contains("200"), "{proof}");
         assert_eq!(say(&mut t, &b, b"").await.0, "200 Success\r\n");
         assert!(say(&mut t, &b, &document(CREATE)).await.0.contains("200 Success"));
         assert_eq!(b.web.service.store.tunnels_of("joe").unwrap().len(), 1);

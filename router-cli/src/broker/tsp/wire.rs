@@ -59,7 +59,7 @@ impl Input {
         Ok(Some(line))
     }
 
-    /// A document with its length in front (RFC 5572 4.4.2).
+    /// A document with its length in front (RFC 5572).
     pub fn document(&mut self) -> Result<Option<String>, WireError> {
         let stray = self.bytes.iter().take_while(|b| matches!(b, 0 | b'\r' | b'\n')).count();
         self.bytes.drain(..stray);
@@ -90,7 +90,7 @@ pub fn with_length(body: &str) -> Vec<u8> {
     format!("Content-length: {}\r\n{body}", body.len()).into_bytes()
 }
 
-/// The header of TSP over UDP: 0xf and a sequence number, a time stamp (RFC 5572 4.5.1).
+/// The header of TSP over UDP: 0xf and a sequence number, a time stamp (RFC 5572).
 pub const HEADER: usize = 8;
 
 /// The header and the rest, if this is a message of the protocol and not an IPv6 packet of a tunnel.

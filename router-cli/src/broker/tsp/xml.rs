@@ -1,4 +1,4 @@
-//! The documents (RFC 5572 4.4.4, appendix A): what a client asks for, and what it gets. No entities but XML's own five,
+//! The documents (RFC 5572): what a client asks for, and what it gets. No entities but XML's own five,
 //! no document type, limits on depth and number.
 
 use quick_xml::Reader;

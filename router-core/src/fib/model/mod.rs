@@ -2,18 +2,22 @@
 //! fall, and every old value that the memory model lets a reader see, up to a number of preemptions.
 //!
 //! The engine is compiled again with the checker's atomics, in small memory. That the checker can see faults is shown by
-//! planting some: links published without order, the zero-length prefix read once, nodes used again too early.
+//! planting some: links published without order, the zero-length prefix read once, nodes used again too early; the first and the last in a table with a direct root, too. What publishes the root itself is
+//! the standard library's `OnceLock`, which is not modelled: a scenario's root is there before its reader.
 
 mod read_once;
+mod rooted;
+mod rooted_unordered;
 mod sound;
 mod unordered;
 
 use ipnet::IpNet;
 
 /// The engine once more, with the checker's atomics and in small memory, and the scenarios on it. Links to new nodes are
-/// stored in the order `publish`; `read_again` says whether the zero-length prefix is read twice.
+/// stored in the order `publish`; `read_again` says whether the zero-length prefix is read twice. With `roots` 1, a table has a
+/// direct root from its first prefix on, of 64 slots: prefixes of 16 bits or more find their own.
 macro_rules! engine {
-    (publish: $publish:ident, read_again: $read_again:literal) => {
+    (publish: $publish:ident, read_again: $read_again:literal, roots: $roots:literal) => {
         mod sync {
             pub(super) use loom::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -22,7 +26,8 @@ macro_rules! engine {
             pub(super) const SEGMENTS: usize = 2;
             pub(super) const CONSTANT_NODES: u32 = 4;
             pub(super) const DIRECT_FROM: u32 = u32::MAX;
-            pub(super) const DIRECT_FREE: usize = 0;
+            pub(super) const DIRECT_FREE: usize = $roots;
+            pub(super) const ROOT_SLOTS: usize = 64;
 
             pub(super) fn segment() -> Option<Box<[AtomicU64; SEGMENT]>> {
                 let words: Box<[AtomicU64]> = std::iter::repeat_with(|| AtomicU64::new(0)).take(SEGMENT).collect();
@@ -141,6 +146,26 @@ const REUSED: (&[Step], &[Step], &str, &[u32]) = (
     &[("10.1.3.0/24", Some(2), None), ("11.1.2.0/23", Some(9), None), ("12.1.2.0/23", Some(9), None)],
     "10.1.2.3",
     &[1],
+);
+
+/// A node appears below an answer in a slot of a direct root.
+const ROOT_NODE: (&[Step], &[Step], &str, &[u32]) =
+    (&[("10.1.0.0/16", Some(1), None)], &[("10.1.2.0/24", Some(2), None)], "10.1.2.3", &[1, 2]);
+
+/// A node below a direct root is hidden, as all in it have the same answer, then comes again.
+const ROOT_HIDDEN: (&[Step], &[Step], &str, &[u32]) = (
+    &[("10.1.0.0/16", Some(1), None), ("10.1.2.0/24", Some(2), None)],
+    &[("10.1.2.0/24", Some(1), None), ("10.1.3.0/24", Some(0), None), ("10.1.2.0/24", None, Some((16, 1)))],
+    "10.1.2.3",
+    &[2, 1],
+);
+
+/// A large answer in a slot of a direct root, which takes a node, then a small one, then a node in its place.
+const ROOT_LARGE: (&[Step], &[Step], &str, &[u32]) = (
+    &[("10.1.0.0/16", Some(9), None)],
+    &[("10.1.0.0/16", Some(1), None), ("10.2.0.0/16", Some(8), None)],
+    "10.1.2.3",
+    &[9, 1],
 );
 
 /// A value changes in place, in a node and for the bytes that it skips.

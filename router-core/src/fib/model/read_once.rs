@@ -2,7 +2,7 @@
 
 #![allow(dead_code, clippy::duplicate_mod)]
 
-super::engine!(publish: Release, read_again: false);
+super::engine!(publish: Release, read_again: false, roots: 0);
 
 #[test]
 #[should_panic(expected = "not [3, 2]")]

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, clippy::duplicate_mod)]
 
-super::engine!(publish: Release, read_again: true);
+super::engine!(publish: Release, read_again: true, roots: 0);
 
 #[test]
 fn readers_see_what_held() {

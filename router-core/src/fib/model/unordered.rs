@@ -2,7 +2,7 @@
 
 #![allow(dead_code, clippy::duplicate_mod)]
 
-super::engine!(publish: Relaxed, read_again: true);
+super::engine!(publish: Relaxed, read_again: true, roots: 0);
 
 #[test]
 #[should_panic(expected = "not [1, 2]")]

@@ -31,6 +31,7 @@ pub(super) use send::Sent;
 
 use crate::addr::Family;
 use crate::fib::{Fib, Lookup};
+use crate::filter::PortFlags;
 use crate::frame::Frame;
 use crate::object::{Object, ObjectId};
 use crate::observe::Observer;
@@ -76,7 +77,7 @@ pub(super) struct Passes {
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
     /// The tables of those tunnels; None: the general path knows what to do.
-    inner: Vec<Option<TableId>>,
+    inner: Vec<Option<(TableId, PortFlags)>>,
     /// Places in `ids4` or `ids6` of packets whose tunnel belongs to another table than the port.
     elsewhere: Vec<(u16, Family, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.

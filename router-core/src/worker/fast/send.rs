@@ -142,13 +142,17 @@ impl<O: Observer> Worker<O> {
 fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCounters) {
     let objects = &tables.routing.objects;
     let mut next: ArrayVec<(ObjectId, PortId), GROUP> = ArrayVec::new();
+    let mut sum = 0;
     for lane in lanes {
         next.push(match passes.id(lane).and_then(|id| objects.get(id)) {
-            Some(Object::Encap(encap)) => (encap.carrier, encap.tunnel),
+            Some(Object::Encap(encap)) => {
+                // Its other end, which is mostly in another line.
+                sum += u64::from(encap.outer.is_some());
+                (encap.carrier, encap.tunnel)
+            }
             _ => (ObjectId::NO_ROUTE, lane.tunnel),
         });
     }
-    let mut sum = 0;
     for (carrier, tunnel) in next {
         if let Some(Object::Forward(hop)) = objects.get(carrier) {
             sum += u64::from(hop.mtu);
@@ -186,6 +190,8 @@ fn target<'t>(
         Object::Glean(glean) if glean.mtu == 0 || lane.len <= glean.mtu => {
             (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, None)
         }
+        // Back into the tunnel that it came out of: that is refused.
+        Object::Encap(encap) if [ingress, lane.tunnel].contains(&encap.tunnel) => return None,
         Object::Encap(encap) => {
             // How many tunnels the packet has been through here.
             let depth = u8::from(lane.tunnel != PortId::NONE);
