@@ -6,7 +6,7 @@ use crate::control::{
 };
 use router_core::addr::Family;
 use router_core::neighbor::SetMode;
-use router_core::policy::{Key, RuleAction};
+use router_core::policy::{Key, RuleAction, Rules};
 use router_core::port::{PortId, PortKind, TableId};
 use router_core::routing::Cursor;
 use router_core::spec::{HopSpec, NeighSpec, NextHopKind, NextHopSpec, NudState, RouteKind, RouteOp, TunnelSpec};
@@ -89,7 +89,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         Op::FilterShow(select) => filter::show(c, &select),
         Op::FilterAdd(f) => filter::add(c, f),
         Op::FilterReplace(f) => filter::replace(c, f),
-        Op::FilterDelete(d) => filter::delete(c, d),
+        Op::FilterDelete(d) => filter::delete(c, *d),
         Op::FilterSet(change) => filter::set(c, &change),
         Op::TranslateShow(select) => show::translators(c, &select),
         Op::NextHopAdd(n) => next_hop(c, RouteOp::Add, &n),
@@ -306,7 +306,11 @@ fn set_link(c: &mut Control, set: &LinkSet) -> Result {
         router.set_vrf(port, Some(vrf.as_str()).filter(|v| !v.is_empty())).map_err(errors::vrf)?;
     }
     if let Some(mark) = set.mark {
-        router.change_rules(|r| Ok(r.set_mark(port, mark))).map_err(errors::rule)?;
+        let change = |rules: &mut Rules| {
+            rules.set_mark(port, mark);
+            Ok(())
+        };
+        router.change_rules(change).map_err(errors::rule)?;
     }
     if let Some(mtu) = set.mtu {
         router.set_mtu(port, mtu).map_err(errors::port)?;

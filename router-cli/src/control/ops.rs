@@ -127,7 +127,7 @@ pub enum Op {
     FilterReplace(FilterRules),
     /// Remove a rule or a filter.
     #[serde(rename = "filter.del")]
-    FilterDelete(FilterDelete),
+    FilterDelete(Box<FilterDelete>),
     /// Change what a port asks of its packets.
     #[serde(rename = "filter.set")]
     FilterSet(Box<GuardChange>),
