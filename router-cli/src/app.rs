@@ -144,7 +144,7 @@ enum Sub {
     Explain(Words),
     /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
     Neigh(Words),
-    /// Ports and tunnels: show, set up|down|mtu
+    /// Ports and tunnels: show, set up|down|mtu|master|mark; VRFs: add, del
     Link(Words),
     /// Addresses of ports: show, add, replace, del, flush
     Addr(Words),
@@ -156,8 +156,10 @@ enum Sub {
     Filter(Words),
     /// Next-hop objects and groups: show, add, replace, del, get, flush
     Nexthop(Words),
-    /// The fixed policy rules: show
+    /// Policy rules: show, add, del, flush
     Rule(Words),
+    /// VRFs: show; made with "link add NAME type vrf table N", filled with "link set PORT master NAME"
+    Vrf(Words),
 }
 
 /// `duet run`.
@@ -400,6 +402,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Filter(w) => words_of("filter", w),
         Sub::Nexthop(w) => words_of("nexthop", w),
         Sub::Rule(w) => words_of("rule", w),
+        Sub::Vrf(w) => words_of("vrf", w),
     })
 }
 

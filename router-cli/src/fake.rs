@@ -2,6 +2,7 @@
 
 use crate::control::*;
 use router_core::addr::Family;
+use router_core::policy::Rules;
 use router_core::port::{Medium, PortKind, TableId};
 use router_core::spec::*;
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ struct State {
     neighs: BTreeMap<(IpAddr, String), NeighSpec>,
     tunnels: BTreeMap<String, TunnelSpec>,
     nexthops: BTreeMap<u32, NextHopSpec>,
+    rules: Rules,
 }
 
 impl FakeBackend {
@@ -101,6 +103,7 @@ impl State {
             device: None,
             vlan: None,
             table: TableId::MAIN,
+            master: None,
             admin_up: true,
             up: true,
             addrs: Vec::new(),
@@ -245,6 +248,27 @@ impl State {
                 let before = self.nexthops.len();
                 self.nexthops.retain(|_, n| !select.matches(n));
                 Ok(Answer::Count((before - self.nexthops.len()) as u64))
+            }
+            Op::RuleAdd(rule) => {
+                self.rules.add(&rule).map_err(|e| WireError::exists(e.to_string()))?;
+                Ok(Answer::Done)
+            }
+            Op::RuleDelete(d) => {
+                self.rules.delete(&d.rule, d.any_action).map_err(|_| WireError::not_found(""))?;
+                Ok(Answer::Done)
+            }
+            Op::RuleFlush(family) => Ok(Answer::Count(self.rules.flush(family) as u64)),
+            Op::RuleShow => Ok(Answer::Rules([self.rules.list(Family::Inet), self.rules.list(Family::Inet6)].concat())),
+            Op::VrfAdd(v) => {
+                self.add_link(&v.name, PortKind::Vrf, 65_536);
+                self.link(&v.name)?.table = v.table;
+                self.rules.need_l3mdev();
+                Ok(Answer::Done)
+            }
+            Op::VrfDelete(name) => {
+                self.link(&name)?;
+                self.links.retain(|l| l.name != name);
+                Ok(Answer::Done)
             }
             Op::Explain(_)
             | Op::Capture(_)

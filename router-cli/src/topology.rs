@@ -165,14 +165,7 @@ impl Topology {
 }
 
 fn carrier(session: &mut Session<'_>, t: &TunnelInfo) -> Result<Result<Way, String>, Failure> {
-    let get = RouteGet {
-        dst: t.tunnel.remote,
-        from: None,
-        iif: None,
-        oif: None,
-        table: t.tunnel.underlay_table,
-        fibmatch: false,
-    };
+    let get = RouteGet { table: t.tunnel.underlay_table, ..RouteGet::to(t.tunnel.remote) };
     match session.try_call(Op::RouteGet(get)) {
         Ok(Answer::Get(info)) => {
             let way = info.hop.map(|h| Way { dev: h.dev, via: h.via }).unwrap_or(Way { dev: None, via: None });

@@ -72,6 +72,8 @@ pub struct Meta {
     pub passed_in: bool,
     /// The filter of the port that it is about to leave by has let it pass.
     pub passed_out: bool,
+    /// Set for rules to look at ([`crate::policy`]); 0: that of the port through which it came.
+    pub mark: u32,
 }
 
 impl Meta {

@@ -24,6 +24,7 @@ pub mod object;
 pub mod observe;
 pub mod offload;
 pub mod packet;
+pub mod policy;
 pub mod port;
 mod resolve;
 pub mod rib;

@@ -7,9 +7,10 @@ use crate::addr::{Family, MacAddr};
 use crate::counters::Traffic;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
-use crate::port::PortId;
+use crate::port::{PortId, TableId};
 use crate::routing::EncapFacts;
 use crate::tunnel::{Carries, Outer};
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -46,6 +47,41 @@ pub enum Object {
     Plugin(Plugin),
     /// Somebody wants to know how much goes this way: count, and go on.
     Counted(Counted),
+    /// The source decides: the prefix has routes for some sources only.
+    Sources(Sources),
+    /// Look the destination up in another table: a route through the device of a VRF.
+    Table(TableId),
+}
+
+/// See [`Object::Sources`]: what the source of a packet decides, after its destination did (longest destination first, then
+/// longest source).
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Sources and their objects, the first that contains the packet's counts: longest first for the longest destination
+    /// prefix, then those of shorter ones.
+    pub list: Arc<[(IpNet, ObjectId)]>,
+    /// What all other sources get: the first of those prefixes that has a route for any; [`ObjectId::NO_ROUTE`] without one.
+    pub otherwise: ObjectId,
+    /// Lengths of the destination prefixes that the list's elements are of, and at the end that of `otherwise`.
+    pub lengths: Arc<[u8]>,
+}
+
+impl Sources {
+    /// The object for a source. It is never of this kind itself.
+    #[inline]
+    pub fn pick(&self, src: &IpAddr) -> ObjectId {
+        self.list.iter().find(|(net, _)| net.contains(src)).map_or(self.otherwise, |(_, id)| *id)
+    }
+
+    /// The same, where destination prefixes no longer than `suppress` count as none.
+    pub fn pick_longer(&self, src: &IpAddr, suppress: u8) -> ObjectId {
+        let place = self.list.iter().position(|(net, _)| net.contains(src));
+        let length = self.lengths.get(place.unwrap_or(self.list.len()));
+        match length.is_some_and(|l| *l > suppress) {
+            true => self.pick(src),
+            false => ObjectId::NO_ROUTE,
+        }
+    }
 }
 
 /// See [`Object::Glean`].

@@ -3,7 +3,7 @@
 //! A [`crate::worker::Worker`] has an observer as its type parameter. The usual one is [`Silent`]: every call to it is
 //! compiled away. [`crate::explain`] records everything about one packet, [`crate::trace`] some of it about chosen ones.
 
-use crate::addr::MacAddr;
+use crate::addr::{Family, MacAddr};
 use crate::drop_reason::DropReason;
 use crate::filter::{Judged, RuleTable, Urpf};
 use crate::forward::Verdict;
@@ -74,6 +74,13 @@ pub enum Stage<'a> {
     Parsed(&'a Packet),
     /// Both addresses may be on a wire, and the destination is one to look up.
     Addresses,
+    /// A rule said where to look ([`crate::policy`]).
+    Rule {
+        /// Of this family's rules.
+        family: Family,
+        /// The rule, by its place in the list.
+        index: usize,
+    },
     /// Longest prefix match.
     Lookup {
         /// In this table.
@@ -94,6 +101,8 @@ pub enum Stage<'a> {
         /// Its object.
         member: ObjectId,
     },
+    /// The source was looked at: it gets this object.
+    Source(ObjectId),
     /// The destination is a host on this link.
     OnLink {
         /// The link.

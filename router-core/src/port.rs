@@ -24,6 +24,13 @@ impl TableId {
     pub const LOCAL: TableId = TableId(255);
     /// Table `default`.
     pub const DEFAULT: TableId = TableId(253);
+    /// From here on numbers are the router's own: routes of a table for some sources only are kept under them.
+    const INTERNAL: u32 = 0xfff0_0000;
+
+    /// Whether the number is one that no operator can give.
+    pub fn is_internal(self) -> bool {
+        self.0 >= Self::INTERNAL
+    }
 }
 
 /// A port's or tunnel's index: small, reused after removal, the same in every snapshot that holds the port.
@@ -86,6 +93,8 @@ pub enum PortKind {
     Translator,
     /// The loopback of the router: never carries packets, holds addresses.
     Loopback,
+    /// The device of a VRF: stands for its table, and holds addresses of its own.
+    Vrf,
 }
 
 impl fmt::Display for PortKind {
@@ -102,6 +111,7 @@ impl fmt::Display for PortKind {
             PortKind::Tunnel => "tunnel",
             PortKind::Translator => "translator",
             PortKind::Loopback => "loopback",
+            PortKind::Vrf => "vrf",
         })
     }
 }

@@ -13,7 +13,7 @@
 //! Where a table has no way to a gateway (or says `throw`), `main` is asked, as Linux asks its rules: that is what makes
 //! `route add P via GW table 100` work, with the links in `main`. Not so for a table that some port or tunnel has as its
 //! own: that is a VRF, whose traffic leaves by another one only where a route names the `dev`. (Linux asks its rules
-//! there too, and leaks.) The peer of a tunnel is looked up in the table it was given and nowhere else.
+//! there too, and leaks.) A gateway behind the device of a VRF (`via GW dev VRF`) is looked up in that VRF's table. The peer of a tunnel is looked up in the table it was given and nowhere else.
 
 use crate::next_hop::buckets::gcd;
 use crate::next_hop::{Hop, Path, PathId, PathKey};
@@ -30,6 +30,8 @@ use std::net::IpAddr;
 const MAX_DEPTH: usize = 16;
 /// Most paths and tunnels looked at in one resolution: multipath routes through multipath routes multiply.
 const MAX_STEPS: usize = 2048;
+/// VRFs through which a gateway is looked for.
+const MAX_LEAKS: usize = 8;
 /// Candidates of one prefix that are tried.
 const MAX_CANDIDATES: usize = 16;
 
@@ -137,6 +139,8 @@ pub(crate) struct Resolver<'a> {
     facts: &'a Facts,
     stack: Vec<Root>,
     steps: usize,
+    /// VRFs that the gateway at hand was looked for in, from one to the next.
+    leaks: usize,
     /// What was looked at.
     pub(crate) deps: Vec<Dep>,
 }
@@ -156,7 +160,7 @@ impl Found {
 
 impl<'a> Resolver<'a> {
     pub(crate) fn new(rib: &'a Rib, paths: &'a Slab<Path>, facts: &'a Facts) -> Self {
-        Resolver { rib, paths, facts, stack: Vec::new(), steps: 0, deps: Vec::new() }
+        Resolver { rib, paths, facts, stack: Vec::new(), steps: 0, leaks: 0, deps: Vec::new() }
     }
 
     /// Resolves a path.
@@ -241,6 +245,7 @@ impl<'a> Resolver<'a> {
 
     fn hop(&mut self, hop: &Hop, domain: TableId, mtu: u32, out: &mut Outcome) {
         let mut found = match (hop.dev, hop.via) {
+            (Some(dev), Some(via)) if self.facts.vrf(dev).is_some() => self.behind(dev, via),
             (Some(dev), via) => self.device(dev, via),
             (None, Some(via)) => self.gateway_or_main(domain, via),
             (None, None) => Found::nowhere(HopState::Unresolved, false),
@@ -278,6 +283,34 @@ impl<'a> Resolver<'a> {
         }
         let leaf = Leaf { port: dev, gateway, mtu: 0 };
         Found { state, shares: vec![Share { leaf, weight: 1, usable: state == HopState::Active }], looped }
+    }
+
+    /// A gateway behind the device of a VRF: it is looked up in the VRF's table.
+    fn behind(&mut self, vrf: PortId, via: IpAddr) -> Found {
+        self.deps.push(Dep::Port(vrf));
+        let Some(domain) = self.facts.vrf(vrf) else { return Found::nowhere(HopState::Unresolved, false) };
+        if self.leaks >= MAX_LEAKS {
+            return Found::nowhere(HopState::Unresolved, true);
+        }
+        self.leaks += 1;
+        let found = self.gateway(domain, via).unwrap_or_else(|state| Found::nowhere(state, false));
+        self.leaks -= 1;
+        found
+    }
+
+    /// Where shares end at the device of a VRF, the gateway is looked up there.
+    fn follow_leaks(&mut self, via: IpAddr, shares: Vec<Share>) -> Vec<Share> {
+        let mut out = Vec::with_capacity(shares.len());
+        for s in shares {
+            match self.facts.vrf(s.leaf.port) {
+                None => out.push(s),
+                Some(_) => {
+                    let found = self.behind(s.leaf.port, via).shares.into_iter();
+                    out.extend(found.map(|f| Share { weight: f.weight.saturating_mul(s.weight), ..f }));
+                }
+            }
+        }
+        out
     }
 
     /// A gateway that is to be looked up, also in `main` where the route's own table leaves that open.
@@ -323,8 +356,11 @@ impl<'a> Resolver<'a> {
                 }
                 if below.usable() {
                     self.deps.push(end);
-                    let shares = neighbors(facts, via, below.members());
-                    return Ok(Found { state: HopState::Active, shares, looped: false });
+                    let members = self.follow_leaks(via, below.members());
+                    let usable = members.iter().any(|s| s.usable);
+                    let shares = neighbors(facts, via, members);
+                    let state = if usable { HopState::Active } else { HopState::Unresolved };
+                    return Ok(Found { state, shares, looped: false });
                 }
                 if below.hops.iter().any(|h| h.state == HopState::LinkDown) {
                     state = HopState::LinkDown;

@@ -119,6 +119,12 @@ pub struct RouteSpec {
     /// Preferred source address of packets that the router itself sends this way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub src: Option<IpAddr>,
+    /// The VRF whose table it is, by name, in place of `table`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
+    /// Only for packets from this prefix (RFC 8678); None for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpNet>,
     /// Path MTU of this route, in bytes, at most the port's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
@@ -143,6 +149,8 @@ impl RouteSpec {
             metric: None,
             proto: None,
             src: None,
+            vrf: None,
+            from: None,
             mtu: None,
             hops: Vec::new(),
             nhid: None,

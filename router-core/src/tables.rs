@@ -12,11 +12,13 @@ mod routing_tables;
 pub use adjacency_map::AdjacencyMap;
 pub use gate_table::GateTable;
 pub use object_table::ObjectTable;
-pub use routing_tables::{FibSet, RoutingTables, domain_of};
+pub use routing_tables::{FibSet, RoutingTables, ViewSet, domain_of};
 
 use crate::decap::DecapTable;
 use crate::filter::{Guards, PortFlags};
 use crate::object::ObjectId;
+use crate::packet::Packet;
+use crate::policy::{Decision, Key, Policy};
 use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
 use chunked::Chunked;
@@ -42,6 +44,8 @@ pub struct Tables {
     pub guards: Arc<Guards>,
     /// Ports of a closed network in which IPv4-mapped addresses may be on the wire.
     pub mapped_ports: Arc<[PortId]>,
+    /// Rules that send packets to other tables than that of their port; None while there are none.
+    pub policy: Option<Arc<Policy>>,
 }
 
 impl Tables {
@@ -56,6 +60,20 @@ impl Tables {
     #[inline]
     pub fn lookup(&self, table: TableId, dst: &IpAddr) -> ObjectId {
         self.routing.lookup(table, dst)
+    }
+
+    /// The forwarding object for a packet of a port in `table`, by the rules if there are any. `data` is from its IP header
+    /// on, `port` where it came from ([`PortId::NONE`] for the router's own), `mark` its own mark.
+    #[inline]
+    pub fn route(&self, table: TableId, packet: &Packet, data: &[u8], port: PortId, mark: u32) -> Decision {
+        let own = self.lookup(table, &packet.dst);
+        match &self.policy {
+            Some(policy) if policy.rules(packet.family) => {
+                let key = Key::of(packet, data, port, table, policy.mark(mark, port));
+                policy.decide(&self.routing, &key, own)
+            }
+            _ => Decision { object: own, rule: None, table: Some(table) },
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use crate::control::WireError;
 use router_core::addr::Family;
 use router_core::explain::ExplainError;
 use router_core::neighbor::NeighError;
-use router_core::router::{PortError, TunnelError};
+use router_core::policy::RuleError;
+use router_core::router::{PortError, TunnelError, VrfError};
 use router_core::routing::RouteError;
 use router_core::translate::TranslatorError;
 use router_io::runtime::ControlError;
@@ -39,6 +40,22 @@ pub(super) fn tunnel(e: TunnelError) -> WireError {
         TunnelError::Port(p) => port(p),
         TunnelError::Device(name) => WireError::no_device(&name),
         TunnelError::SameEnds(_) => WireError::exists(e.to_string()),
+        other => invalid(other),
+    }
+}
+
+pub(super) fn rule(e: RuleError) -> WireError {
+    match e {
+        RuleError::Exists => WireError::exists("the very same rule is there: \"duet rule\" lists them"),
+        RuleError::NoSuchRule => WireError::not_found("\"duet rule\" lists the rules"),
+        RuleError::Invalid(_) | RuleError::Full => invalid(e),
+    }
+}
+
+pub(super) fn vrf(e: VrfError) -> WireError {
+    match e {
+        VrfError::Port(p) => port(p),
+        VrfError::Taken { .. } => WireError::exists(e.to_string()),
         other => invalid(other),
     }
 }

@@ -6,6 +6,7 @@ use crate::control::{
 };
 use router_core::addr::Family;
 use router_core::neighbor::SetMode;
+use router_core::policy::{Key, RuleAction, Rules};
 use router_core::port::{PortId, PortKind, TableId};
 use router_core::routing::Cursor;
 use router_core::spec::{HopSpec, NeighSpec, NextHopKind, NextHopSpec, NudState, RouteKind, RouteOp, TunnelSpec};
@@ -88,7 +89,7 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         Op::FilterShow(select) => filter::show(c, &select),
         Op::FilterAdd(f) => filter::add(c, f),
         Op::FilterReplace(f) => filter::replace(c, f),
-        Op::FilterDelete(d) => filter::delete(c, d),
+        Op::FilterDelete(d) => filter::delete(c, *d),
         Op::FilterSet(change) => filter::set(c, &change),
         Op::TranslateShow(select) => show::translators(c, &select),
         Op::NextHopAdd(n) => next_hop(c, RouteOp::Add, &n),
@@ -99,6 +100,33 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             Ok(Answer::Nexthops(list))
         }
         Op::NextHopFlush(select) => flush_next_hops(c, &select),
+        Op::RuleAdd(rule) => {
+            c.router_mut().add_rule(&rule).map_err(errors::rule)?;
+            Ok(Answer::Done)
+        }
+        Op::RuleDelete(d) => {
+            c.router_mut().change_rules(|r| r.delete(&d.rule, d.any_action)).map_err(errors::rule)?;
+            Ok(Answer::Done)
+        }
+        Op::RuleFlush(family) => {
+            let gone = c.router_mut().change_rules(|r| Ok(r.flush(family))).map_err(errors::rule)?;
+            Ok(Answer::Count(gone as u64))
+        }
+        Op::RuleShow => {
+            let rules = c.router().rules();
+            Ok(Answer::Rules([rules.list(Family::Inet), rules.list(Family::Inet6)].concat()))
+        }
+        Op::VrfAdd(v) => {
+            let now = c.now();
+            c.router_mut().add_vrf(now, &v.name, v.table).map_err(errors::vrf)?;
+            Ok(Answer::Done)
+        }
+        Op::VrfDelete(name) => {
+            port_id(c, &name)?;
+            let (router, now, out) = c.router_parts();
+            router.del_vrf(now, &name, out).map_err(errors::vrf)?;
+            Ok(Answer::Done)
+        }
         Op::Explain(q) => {
             let answer = c.router().explain(c.now(), &q).map_err(errors::explain)?;
             Ok(Answer::Explain(Box::new(answer)))
@@ -167,9 +195,21 @@ fn route_get(c: &Control, get: &RouteGet) -> Result {
         port_id(c, dev)?;
     }
     let entered = get.iif.as_ref().and_then(|dev| c.router().ports().by_name(dev)).map(|p| p.table);
-    let table = get.table.or(entered).unwrap_or(TableId::MAIN);
+    let vrf = match &get.vrf {
+        Some(name) => {
+            let port = port_id(c, name)?;
+            let vrf = c.router().ports().get(port).filter(|p| p.kind == PortKind::Vrf).map(|p| p.table);
+            Some(vrf.ok_or_else(|| errors::vrf(router_core::router::VrfError::NotVrf(name.clone())))?)
+        }
+        None => None,
+    };
+    let home = get.table.or(vrf).or(entered).unwrap_or(TableId::MAIN);
+    let table = if get.table.is_some() { Some(home) } else { by_rules(c, get, home)? };
+    let Some(table) = table else {
+        return refuse("Network is unreachable", format!("no rule leads to a table with a route to {}", get.dst));
+    };
     let oif = |name: Option<&str>| get.oif.is_none() || get.oif.as_deref() == name;
-    let Some(answer) = c.router().routing().get(table, &get.dst, 0) else {
+    let Some(answer) = c.router().routing().get_from(table, &get.dst, get.from.as_ref(), 0) else {
         return refuse("Network is unreachable", format!("no route to {} and no default route", get.dst));
     };
     let route = &answer.route.route;
@@ -209,6 +249,39 @@ fn route_get(c: &Control, get: &RouteGet) -> Result {
     })))
 }
 
+/// The table that the rules lead to; None: they lead nowhere.
+fn by_rules(c: &Control, get: &RouteGet, home: TableId) -> Result<Option<TableId>> {
+    let tables = c.router().tables();
+    let family = Family::of(&get.dst);
+    let Some(policy) = tables.policy.as_ref().filter(|p| p.rules(family)) else { return Ok(Some(home)) };
+    let bits = |a: &IpAddr| match a {
+        IpAddr::V4(a) => u128::from(a.to_bits()),
+        IpAddr::V6(a) => a.to_bits(),
+    };
+    let iif = get.iif.as_ref().and_then(|dev| c.router().ports().by_name(dev)).map_or(PortId::NONE, |p| p.id);
+    let key = Key {
+        family,
+        src: get.from.as_ref().map_or(0, bits),
+        dst: bits(&get.dst),
+        iif,
+        table: home,
+        mark: policy.mark(get.mark.unwrap_or(0), iif),
+        dscp: get.tos.unwrap_or(0) >> 2,
+        proto: get.ipproto.unwrap_or(0),
+        ports: (get.sport.is_some() || get.dport.is_some()).then(|| (get.sport.unwrap_or(0), get.dport.unwrap_or(0))),
+    };
+    let found = policy.decide(&tables.routing, &key, tables.lookup(home, &get.dst));
+    let rule = found.rule.and_then(|i| c.router().rules().list(family).get(i));
+    let line = match rule.map(|r| r.action) {
+        Some(RuleAction::Prohibit) => "Permission denied",
+        Some(RuleAction::Blackhole) => "Invalid argument",
+        Some(RuleAction::Unreachable) => "No route to host",
+        _ => return Ok(found.table),
+    };
+    let text = rule.map_or_else(String::new, |r| format!("by rule {}: {r}", r.priority.unwrap_or(0)));
+    Err(WireError::new("unreachable", format!("RTNETLINK answers: {line}"), text))
+}
+
 fn set_neigh(c: &mut Control, mode: SetMode, n: &NeighSpec) -> Result {
     let port = port_id(c, &n.dev)?;
     let (router, now, out) = c.router_parts();
@@ -229,6 +302,16 @@ fn set_link(c: &mut Control, set: &LinkSet) -> Result {
         return Err(errors::unsupported("write mac = \"...\" in the port's section and run \"duet reload\""));
     }
     let (router, now, out) = c.router_parts();
+    if let Some(vrf) = &set.master {
+        router.set_vrf(port, Some(vrf.as_str()).filter(|v| !v.is_empty())).map_err(errors::vrf)?;
+    }
+    if let Some(mark) = set.mark {
+        let change = |rules: &mut Rules| {
+            rules.set_mark(port, mark);
+            Ok(())
+        };
+        router.change_rules(change).map_err(errors::rule)?;
+    }
     if let Some(mtu) = set.mtu {
         router.set_mtu(port, mtu).map_err(errors::port)?;
     }

@@ -92,6 +92,8 @@ pub(super) fn port_config(plan: &PortPlan) -> PortConfig {
         mtu,
         vlan,
         table,
+        vrf: _,
+        mark: _,
         link_local,
         promisc,
         up,

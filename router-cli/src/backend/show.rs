@@ -47,6 +47,7 @@ pub(super) fn links(c: &Control, select: &LinkSelect) -> Vec<LinkInfo> {
             let outer = tunnels.iter().find(|t| t.id == p.id).map(|t| (t.spec.local, t.spec.remote));
             LinkInfo { outer, ..link(c, p) }
         })
+        .filter(|l| select.master.is_none() || l.master == select.master)
         .collect();
     list.sort_by_key(|l| l.ifindex);
     list
@@ -64,6 +65,7 @@ pub(super) fn link(c: &Control, p: &PortInfo) -> LinkInfo {
         device: c.open_ports().find(|(id, _)| *id == p.id).map(|(_, o)| o.config.device_name().to_owned()),
         vlan: p.vlan,
         table: p.table,
+        master: c.router().vrf_of(p.table).filter(|v| v.id != p.id).map(|v| v.name.clone()),
         admin_up: p.admin_up,
         up: p.up,
         addrs: p.addrs.clone(),

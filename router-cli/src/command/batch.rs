@@ -2,10 +2,10 @@
 //! full Internet table loads in seconds; a failure still stops everything after it, unless `-force`.
 
 use super::{Session, unexpected};
-use crate::control::{Answer, Body, Op};
+use crate::control::{Answer, Body, Op, RuleDelete, VrfSpec};
 use crate::grammar::{
-    AddrCommand, Command, Failure, LinkCommand, NeighCommand, NextHopCommand, RouteCommand, TunnelCommand, exit,
-    parse_command, parse_options, tokenize,
+    AddrCommand, Command, Failure, LinkCommand, NeighCommand, NextHopCommand, RouteCommand, RuleCommand, TunnelCommand,
+    exit, parse_command, parse_options, tokenize,
 };
 use std::collections::VecDeque;
 use std::fs::File;
@@ -229,6 +229,12 @@ fn to_op(command: Command) -> Result<Op, Box<Command>> {
         Command::NextHop(NextHopCommand::Add(n)) => Op::NextHopAdd(n),
         Command::NextHop(NextHopCommand::Replace(n)) => Op::NextHopReplace(n),
         Command::NextHop(NextHopCommand::Delete(id)) => Op::NextHopDelete(id),
+        Command::Rule(RuleCommand::Add(rule)) => Op::RuleAdd(rule),
+        Command::Rule(RuleCommand::Delete(rule, any_action)) => {
+            Op::RuleDelete(Box::new(RuleDelete { rule: *rule, any_action }))
+        }
+        Command::Link(LinkCommand::AddVrf(name, table)) => Op::VrfAdd(VrfSpec { name, table }),
+        Command::Link(LinkCommand::Delete(name)) => Op::VrfDelete(name),
         other => return Err(Box::new(other)),
     })
 }

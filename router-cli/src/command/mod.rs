@@ -9,6 +9,7 @@ pub(crate) mod drops;
 pub(crate) mod explain;
 mod filter;
 mod restore;
+mod rule;
 pub(crate) mod sample;
 pub(crate) mod trace;
 mod tunnel_check;
@@ -16,8 +17,8 @@ mod tunnel_check;
 pub use batch::run_batch_file;
 
 use crate::control::{
-    Answer, Client, ClientError, LinkSelect, NeighSelect, NextHopSelect, Op, RoutePage, RoutePageSelect, RoutePlace,
-    RouteSelect,
+    Answer, Client, ClientError, LinkSelect, LinkSet, NeighSelect, NextHopSelect, Op, RoutePage, RoutePageSelect,
+    RoutePlace, RouteSelect, VrfSpec,
 };
 use crate::grammar::{
     AddrCommand, Command, Failure, LinkCommand, NeighCommand, NextHopCommand, Options, RouteCommand, TunnelCommand,
@@ -181,7 +182,8 @@ impl<'a> Session<'a> {
             },
             Command::Filter(c) => self.filter(c),
             Command::NextHop(c) => self.nexthop(c),
-            Command::Rule => self.print(output::rules),
+            Command::Rule(c) => self.rule(c),
+            Command::Vrf(name) => self.vrfs(name.as_deref()),
             Command::Help(object) => Err(Failure::new(exit::SYNTAX, usage(Some(object)))),
         }
     }
@@ -189,8 +191,12 @@ impl<'a> Session<'a> {
     fn route(&mut self, command: RouteCommand) -> Result<(), Failure> {
         match command {
             RouteCommand::Modify(op, spec) => self.done(Op::route(op, *spec)),
-            RouteCommand::Show(select) => self.show_routes(select),
+            RouteCommand::Show(select) => {
+                let select = self.in_vrf(select)?;
+                self.show_routes(select)
+            }
             RouteCommand::Flush(select) => {
+                let select = self.in_vrf(select)?;
                 let removed = self.call(Op::RouteFlush(select))?;
                 self.flushed(&removed)
             }
@@ -209,7 +215,10 @@ impl<'a> Session<'a> {
                 }),
                 _ => Err(unexpected()),
             },
-            RouteCommand::Save(select) => self.save_routes(select),
+            RouteCommand::Save(select) => {
+                let select = self.in_vrf(select)?;
+                self.save_routes(select)
+            }
             RouteCommand::Restore => restore::restore(self, &mut io::stdin().lock()),
         }
     }
@@ -316,7 +325,9 @@ impl<'a> Session<'a> {
 
     fn link(&mut self, command: LinkCommand) -> Result<(), Failure> {
         match command {
-            LinkCommand::Set(set) if set.up.is_none() && set.mtu.is_none() && set.address.is_none() => {
+            LinkCommand::AddVrf(name, table) => self.done(Op::VrfAdd(VrfSpec { name, table })),
+            LinkCommand::Delete(name) => self.done(Op::VrfDelete(name)),
+            LinkCommand::Set(set) if (LinkSet { dev: set.dev.clone(), ..LinkSet::default() }) == set => {
                 self.known_device(Some(&set.dev))
             }
             LinkCommand::Set(set) => self.done(Op::LinkSet(set)),

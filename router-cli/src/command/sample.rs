@@ -98,7 +98,7 @@ fn destination(p: &TracedPacket) -> Option<IpAddr> {
 
 /// The prefix and next hop that the router has for a destination; None without a route.
 fn route_of(session: &mut Session<'_>, dst: IpAddr) -> Result<Option<String>, Failure> {
-    let get = RouteGet { dst, fibmatch: true, table: Some(TableId::MAIN), from: None, iif: None, oif: None };
+    let get = RouteGet { fibmatch: true, table: Some(TableId::MAIN), ..RouteGet::to(dst) };
     match session.client()?.call(Op::RouteGet(get)) {
         Ok(Answer::Routes(list)) => Ok(list.first().map(|r| crate::output::route_line(&r.route))),
         Ok(_) => Err(unexpected()),

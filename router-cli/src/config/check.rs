@@ -134,7 +134,11 @@ fn addresses(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
 fn references(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
     let known = |dev: &str| {
         let (ports, tunnels, translators) = (&plan.ports, &plan.tunnels, &plan.translators);
-        dev == "lo" || ports.contains_key(dev) || tunnels.contains_key(dev) || translators.contains_key(dev)
+        dev == "lo"
+            || plan.vrfs.contains_key(dev)
+            || ports.contains_key(dev)
+            || tunnels.contains_key(dev)
+            || translators.contains_key(dev)
     };
     let remedy = |dev: &str| match nearest(dev, plan.ports.keys().chain(plan.tunnels.keys()).map(String::as_str)) {
         Some(meant) => format!("did you mean \"{meant}\"?"),
@@ -233,6 +237,6 @@ fn duplicates(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
 }
 
 /// What makes a route this one and no other.
-pub(super) fn key(route: &RouteSpec) -> (router_core::port::TableId, IpNet, u32) {
-    (route.table_id(), route.dst, route.metric_or_default())
+pub(super) fn key(route: &RouteSpec) -> (router_core::port::TableId, IpNet, Option<IpNet>, u32) {
+    (route.table_id(), route.dst, route.from, route.metric_or_default())
 }

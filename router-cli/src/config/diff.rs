@@ -2,11 +2,13 @@
 
 use super::check::key;
 use super::order::by_dependence;
-use super::plan::{Plan, PortPlan};
-use crate::control::{AddrSpec, LinkSet, Op, WireError};
+use super::plan::{Plan, PortPlan, VrfPlan};
+use crate::control::{AddrSpec, LinkSet, Op, RuleDelete, VrfSpec, WireError};
 use crate::output::route_line;
 use ipnet::IpNet;
 use router_core::filter::{FilterSpec, GuardSpec};
+use router_core::policy::RuleSpec;
+use router_core::port::TableId;
 use router_core::settings::Settings;
 use router_core::spec::{HopSpec, NeighSpec, NextHopKind, NextHopSpec, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
@@ -114,7 +116,13 @@ fn is_removal(step: &Step) -> bool {
     matches!(
         step.change,
         Change::Op(
-            Op::RouteDelete(_) | Op::NeighDelete(_) | Op::NextHopDelete(_) | Op::AddrDelete(_) | Op::TunnelDelete(_)
+            Op::RuleDelete(_)
+                | Op::VrfDelete(_)
+                | Op::RouteDelete(_)
+                | Op::NeighDelete(_)
+                | Op::NextHopDelete(_)
+                | Op::AddrDelete(_)
+                | Op::TunnelDelete(_)
         )
     )
 }
@@ -140,14 +148,17 @@ pub fn diff(old: &Plan, new: &Plan) -> Vec<Step> {
         let undo = Change::Settings(Box::new(old.settings.clone()));
         d.step(Change::Settings(Box::new(new.settings.clone())), vec![undo], "settings".into());
     }
+    d.new_vrfs();
     d.filters();
     d.ports();
     d.tunnels();
+    d.memberships();
     d.translators();
     d.addresses();
     d.nexthops();
     d.neighs();
     d.routes();
+    d.rules();
     d.leftovers();
     d.former_filters();
     d.steps
@@ -208,8 +219,10 @@ impl<'p> Diff<'p> {
                         up: (from.up != to.up).then_some(to.up),
                         mtu: if from.mtu != to.mtu { to.mtu } else { None },
                         address: None,
+                        master: (from.vrf != to.vrf).then(|| to.vrf.clone().unwrap_or_default()),
+                        mark: (from.mark != to.mark).then_some(to.mark),
                     };
-                    if was.up != is.up || was.mtu != is.mtu {
+                    if was.up != is.up || was.mtu != is.mtu || was.vrf != is.vrf || was.mark != is.mark {
                         let undo = vec![Change::Op(Op::LinkSet(set(is, was)))];
                         self.step(Change::Op(Op::LinkSet(set(was, is))), undo, format!("port {name}: link"));
                     }
@@ -285,7 +298,8 @@ impl<'p> Diff<'p> {
         let (old, new) = (self.old, self.new);
         let of = |plan: &'p Plan| -> BTreeMap<&'p str, &'p [IpNet]> {
             let ports = plan.ports.iter().map(|(n, p)| (n.as_str(), p.address.as_slice()));
-            ports.chain(plan.tunnels.iter().map(|(n, t)| (n.as_str(), t.address.as_slice()))).collect()
+            let vrfs = plan.vrfs.iter().map(|(n, v)| (n.as_str(), v.address.as_slice()));
+            ports.chain(plan.tunnels.iter().map(|(n, t)| (n.as_str(), t.address.as_slice()))).chain(vrfs).collect()
         };
         let (before, after) = (of(old), of(new));
         let renewed = self.renewed.clone();
@@ -297,7 +311,8 @@ impl<'p> Diff<'p> {
             }
         }
         for (name, list) in &after {
-            let fresh = new.tunnels.contains_key(*name) && !before.contains_key(name);
+            let virtual_port = new.tunnels.contains_key(*name) || new.vrfs.contains_key(*name);
+            let fresh = virtual_port && (!before.contains_key(name) || renewed.contains(name));
             for a in list.iter().filter(|a| fresh || (stays(name) && !before[name].contains(a))) {
                 let undo = vec![Change::Op(addr_del(name, a))];
                 self.step(Change::Op(addr_add(name, a)), undo, format!("address {a} of {name} added"));
@@ -369,7 +384,73 @@ impl<'p> Diff<'p> {
         }
     }
 
-    /// Routes, neighbours and next hops that go.
+    /// VRFs come before the ports that are in them. One with another table is another VRF.
+    fn new_vrfs(&mut self) {
+        let (old, new) = (self.old, self.new);
+        for (name, was) in &old.vrfs {
+            if new.vrfs.get(name).is_none_or(|is| is.table == was.table) {
+                continue;
+            }
+            let mut undo = vec![Change::Op(vrf_add(name, was))];
+            undo.extend(was.address.iter().map(|a| Change::Op(addr_add(name, a))));
+            self.step(Change::Op(Op::VrfDelete(name.clone())), undo, format!("VRF {name} removed"));
+            self.renewed.insert(name);
+        }
+        for (name, is) in &new.vrfs {
+            if old.vrfs.get(name).is_none_or(|was| was.table != is.table) {
+                let undo = vec![Change::Op(Op::VrfDelete(name.clone()))];
+                self.step(Change::Op(vrf_add(name, is)), undo, format!("VRF {name} added"));
+            }
+        }
+    }
+
+    /// Tunnels in VRFs, ports whose VRF is another one now, and marks of new ports.
+    fn memberships(&mut self) {
+        let (old, new) = (self.old, self.new);
+        for (name, is) in &new.tunnels {
+            let was = old.tunnels.get(name).and_then(|t| t.vrf.as_ref());
+            let again = is.vrf.as_ref().is_some_and(|v| self.renewed.contains(v.as_str()));
+            if was != is.vrf.as_ref() || again {
+                self.member(name, was, is.vrf.as_ref());
+            }
+        }
+        for (name, is) in &new.ports {
+            let opened = !old.ports.contains_key(name) || self.renewed.contains(name.as_str());
+            if opened && is.mark != 0 {
+                let set = LinkSet { dev: name.clone(), mark: Some(is.mark), ..LinkSet::default() };
+                self.step(Change::Op(Op::LinkSet(set)), Vec::new(), format!("port {name}: mark"));
+            }
+            if !opened && is.vrf.as_ref().is_some_and(|v| self.renewed.contains(v.as_str())) {
+                self.member(name, is.vrf.as_ref(), is.vrf.as_ref());
+            }
+        }
+    }
+
+    fn member(&mut self, name: &str, was: Option<&String>, is: Option<&String>) {
+        let set = |vrf: Option<&String>| {
+            let master = Some(vrf.cloned().unwrap_or_default());
+            Change::Op(Op::LinkSet(LinkSet { dev: name.to_owned(), master, ..LinkSet::default() }))
+        };
+        let there = was.is_none_or(|v| self.new.vrfs.contains_key(v));
+        let undo = if there { vec![set(was)] } else { vec![set(None)] };
+        self.step(set(is), undo, format!("{name}: VRF"));
+    }
+
+    /// Rules that go, go first: one may come back with another priority.
+    fn rules(&mut self) {
+        let (old, new) = (self.old, self.new);
+        let delete = |r: &RuleSpec| Op::RuleDelete(Box::new(RuleDelete { rule: r.clone(), any_action: false }));
+        for r in old.rules.iter().filter(|r| !new.rules.contains(r)) {
+            let undo = vec![Change::Op(Op::RuleAdd(Box::new(r.clone())))];
+            self.step(Change::Op(delete(r)), undo, format!("rule {r} removed"));
+        }
+        for r in new.rules.iter().filter(|r| !old.rules.contains(r)) {
+            let undo = vec![Change::Op(delete(r))];
+            self.step(Change::Op(Op::RuleAdd(Box::new(r.clone()))), undo, format!("rule {r}"));
+        }
+    }
+
+    /// Routes, neighbours, next hops and VRFs that go.
     fn leftovers(&mut self) {
         let (old, new) = (self.old, self.new);
         let after: BTreeSet<_> = new.routes.iter().map(key).collect();
@@ -387,12 +468,21 @@ impl<'p> Diff<'p> {
             );
         }
         let mut gone: Vec<&NextHopSpec> = old.nexthops.values().filter(|n| !new.nexthops.contains_key(&n.id)).collect();
+        for (name, was) in old.vrfs.iter().filter(|(n, _)| !new.vrfs.contains_key(*n)) {
+            let mut undo = vec![Change::Op(vrf_add(name, was))];
+            undo.extend(was.address.iter().map(|a| Change::Op(addr_add(name, a))));
+            self.step(Change::Op(Op::VrfDelete(name.clone())), undo, format!("VRF {name} removed"));
+        }
         gone.sort_by_key(|n| !matches!(n.kind, NextHopKind::Group(_)));
         for n in gone {
             let undo = vec![Change::Op(Op::NextHopReplace(n.clone()))];
             self.step(Change::Op(Op::NextHopDelete(n.id)), undo, format!("nexthop {} removed", n.id));
         }
     }
+}
+
+fn vrf_add(name: &str, vrf: &VrfPlan) -> Op {
+    Op::VrfAdd(VrfSpec { name: name.to_owned(), table: vrf.table })
 }
 
 /// Where a port or tunnel stands in the file.
@@ -421,6 +511,9 @@ fn users(plan: &Plan, dev: &str) -> Vec<Op> {
 /// Whether a port can stay open.
 fn same_but_for_addresses_and_link(a: &PortPlan, b: &PortPlan) -> bool {
     // A link-local address or an MTU taken from the device can only be had by opening it again.
-    let normal = |p: &PortPlan| PortPlan { address: Vec::new(), mtu: None, up: true, ..p.clone() };
+    let normal = |p: &PortPlan| {
+        let table = if p.vrf.is_some() { TableId::MAIN } else { p.table };
+        PortPlan { address: Vec::new(), mtu: None, up: true, vrf: None, mark: 0, table, ..p.clone() }
+    };
     normal(a) == normal(b) && a.mtu.is_some() == b.mtu.is_some()
 }

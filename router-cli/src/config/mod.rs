@@ -16,11 +16,12 @@ mod problem;
 mod reader;
 mod translate;
 pub(crate) mod tunnel;
+mod vrf;
 
 pub use broker::{BrokerPlan, JoinPlan, PoolPlan};
 pub use diff::{Change, Step, Target, apply, diff};
 pub(crate) use discover::discover;
-pub use plan::{LinkLocal, Plan, PortPlan, RouterPlan, TunnelPlan};
+pub use plan::{LinkLocal, Plan, PortPlan, RouterPlan, TunnelPlan, VrfPlan};
 pub(crate) use problem::nearest;
 pub use problem::{ConfigError, Problem};
 

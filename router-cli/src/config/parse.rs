@@ -17,8 +17,21 @@ use std::net::IpAddr;
 use std::ops::Range;
 use toml::de::{DeTable, DeValue};
 
-const SECTIONS: &[&str] =
-    &["router", "port", "tunnel", "translate", "broker", "filter", "routes", "neigh", "nexthop", "icmp", "neighbor"];
+const SECTIONS: &[&str] = &[
+    "router",
+    "port",
+    "tunnel",
+    "vrf",
+    "rules",
+    "translate",
+    "broker",
+    "filter",
+    "routes",
+    "neigh",
+    "nexthop",
+    "icmp",
+    "neighbor",
+];
 
 /// Where things of a plan stand in the file, for the checks across sections.
 #[derive(Default)]
@@ -29,6 +42,11 @@ pub(super) struct Places {
     /// Filters that ports name.
     pub filters: Vec<(String, Range<usize>)>,
     pub routes: Vec<Range<usize>>,
+    /// Keys of `[routes]` that are no table's number or own name.
+    pub vrf_routes: Vec<(String, Range<usize>)>,
+    pub vrfs: Vec<(String, Range<usize>)>,
+    /// VRF and port.
+    pub members: Vec<(String, String, Range<usize>)>,
     pub neighs: Vec<Range<usize>>,
     pub nexthops: Vec<(u32, Range<usize>)>,
 }
@@ -55,6 +73,8 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
             "translate" => super::translate::translators(value, &mut plan, &mut places, &mut problems),
             "broker" => plan.broker = super::broker::broker(value, &mut problems),
             "filter" => super::filter::filters(value, &mut plan, &mut problems),
+            "vrf" => super::vrf::vrfs(value, &mut plan, &mut places, &mut problems),
+            "rules" => super::vrf::rules(value, &mut plan, &mut problems),
             "routes" => routes(value, &mut plan, &mut places, &mut problems),
             "neigh" => neighs(value, &mut plan, &mut places, &mut problems),
             "nexthop" => nexthops(value, &mut plan, &mut places, &mut problems),
@@ -69,6 +89,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
             }
         }
     }
+    super::vrf::resolve(&mut plan, &places, &mut problems);
     check::check(&plan, &places, &mut problems);
     let problems = problems.into_sorted();
     if problems.is_empty() { Ok(plan) } else { Err(problems) }
@@ -281,6 +302,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         p.mtu = s.number("mtu", 68..=65_535, problems).map(|n| n as u32);
         p.vlan = s.number("vlan", 1..=4094, problems).map(|n| n as u16);
         p.table = s.table("table", problems).unwrap_or(p.table);
+        p.mark = s.number("mark", 0..=u64::from(u32::MAX), problems).map_or(0, |n| n as u32);
         p.link_local = link_local(&mut s, problems);
         p.promisc = s.boolean("promisc", problems).unwrap_or(p.promisc);
         p.up = s.boolean("up", problems).unwrap_or(p.up);
@@ -422,20 +444,20 @@ pub(super) fn byte_or_inherit(
 fn routes(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut Problems<'_>) {
     let Some(s) = Section::of("routes", value, problems) else { return };
     for (key, span, value) in s.entries() {
-        let Some(table) = table_from_name(key) else {
-            let remedy = "name the table: main, local, default or a number, such as main = [ ... ]";
-            problems.add(span, format!("\"{key}\" in [routes] is not a table"), remedy);
-            continue;
-        };
+        let table = table_from_name(key);
+        if table.is_none() {
+            places.vrf_routes.push((key.to_owned(), span));
+        }
         for (text, span) in texts(key, "routes", value, "[\"203.0.113.0/24 via inet6 2001:db8::22\"]", problems) {
             let parsed = parse_line(&text, span.clone(), |_| Vec::new(), problems, |w| parse_route_line(w, None));
             let Some(mut route) = parsed else { continue };
-            if route.table.is_some_and(|t| t != table) {
+            if route.vrf.is_some() || (route.table.is_some() && route.table != table) {
                 let message = format!("a route of table {} among those of {key}", table_name(route.table_id()));
                 problems.add(span, message, "leave out \"table\", or move the line");
                 continue;
             }
-            route.table = Some(table);
+            route.table = table;
+            route.vrf = table.is_none().then(|| key.to_owned());
             route.proto.get_or_insert(proto::STATIC);
             plan.routes.push(route);
             places.routes.push(span);

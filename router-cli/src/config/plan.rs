@@ -5,6 +5,7 @@ use crate::control::Access;
 use ipnet::IpNet;
 use router_core::addr::MacAddr;
 use router_core::filter::{FilterSpec, GuardSpec};
+use router_core::policy::RuleSpec;
 use router_core::port::{PortKind, TableId};
 use router_core::settings::Settings;
 use router_core::spec::{NeighSpec, NextHopSpec, RouteSpec, TunnelSpec};
@@ -25,6 +26,10 @@ pub struct Plan {
     pub ports: BTreeMap<String, PortPlan>,
     /// `[tunnel.NAME]`, by name.
     pub tunnels: BTreeMap<String, TunnelPlan>,
+    /// `[vrf.NAME]`, by name.
+    pub vrfs: BTreeMap<String, VrfPlan>,
+    /// `[rules]`, in the order of the file.
+    pub rules: Vec<RuleSpec>,
     /// `[translate.NAME]`, by name.
     pub translators: BTreeMap<String, TranslatorSpec>,
     /// Translators whose prefix is still to be asked for (`prefix = "auto"`).
@@ -85,6 +90,15 @@ pub enum LinkLocal {
     Address(Ipv6Addr),
 }
 
+/// A VRF.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VrfPlan {
+    /// Its table.
+    pub table: TableId,
+    /// Addresses of its device.
+    pub address: Vec<IpNet>,
+}
+
 /// A port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PortPlan {
@@ -104,6 +118,10 @@ pub struct PortPlan {
     pub vlan: Option<u16>,
     /// Table of packets that enter here.
     pub table: TableId,
+    /// The VRF that it is in, whose table it has then.
+    pub vrf: Option<String>,
+    /// Mark of packets that enter here; 0 for none.
+    pub mark: u32,
     /// Its link-local address.
     pub link_local: LinkLocal,
     /// Receive frames for all stations.
@@ -138,6 +156,8 @@ impl PortPlan {
             mtu: None,
             vlan: None,
             table: TableId::MAIN,
+            vrf: None,
+            mark: 0,
             link_local: LinkLocal::Auto,
             promisc: false,
             up: true,
@@ -159,4 +179,6 @@ pub struct TunnelPlan {
     pub spec: TunnelSpec,
     /// Its addresses.
     pub address: Vec<IpNet>,
+    /// The VRF that what comes out of it belongs to.
+    pub vrf: Option<String>,
 }

@@ -330,3 +330,65 @@ proptest::proptest! {
         }
     }
 }
+
+const TWINS: &str = r#"
+[port.r0]
+kind = "memory"
+address = "192.0.2.1/24"
+mark = 7
+
+[port.b0]
+kind = "memory"
+address = "192.0.2.1/24"
+
+[vrf.red]
+table = 10
+ports = ["r0"]
+address = "198.51.100.1/32"
+
+[vrf.blue]
+table = 20
+ports = ["b0"]
+
+[rules]
+ipv4 = ["from 192.0.2.0/25 lookup 100 priority 100"]
+ipv6 = ["dscp EF prohibit"]
+
+[routes]
+red = ["default via 192.0.2.254", "203.0.113.0/24 from 192.0.2.0/25 dev blue"]
+"#;
+
+#[test]
+fn vrfs_and_rules() {
+    let plan = read(TWINS).unwrap();
+    assert_eq!(plan.ports["r0"].table, TableId(10));
+    assert_eq!(plan.ports["b0"].vrf.as_deref(), Some("blue"));
+    assert!(plan.routes.iter().all(|r| r.table == Some(TableId(10)) && r.vrf.is_none()));
+    assert_eq!(plan.routes[1].from, "192.0.2.0/25".parse().ok());
+    let rules: Vec<_> = plan.rules.iter().map(ToString::to_string).collect();
+    assert_eq!(rules, ["from 192.0.2.0/25 lookup 100", "from all dscp 46 prohibit"]);
+    let texts: Vec<String> = diff(&Plan::default(), &plan).into_iter().map(|s| s.text).collect();
+    let at = |t: &str| texts.iter().position(|x| x.starts_with(t)).unwrap_or_else(|| panic!("{t}: {texts:?}"));
+    assert!(at("VRF red added") < at("port r0 added") && at("port r0 added") < at("route "));
+    // Out of one VRF, into the other, and its mark: without closing the port.
+    let moved = TWINS.replace("ports = [\"r0\"]", "ports = []").replace("ports = [\"b0\"]", "ports = [\"b0\", \"r0\"]");
+    let moved = read(&moved.replace("mark = 7", "mark = 8")).unwrap_err();
+    assert!(format!("{moved:?}").contains("both have the address"), "{moved:?}");
+    let other = read(&TWINS.replace("ports = [\"r0\"]", "ports = []")).unwrap();
+    let texts: Vec<String> = diff(&plan, &other).into_iter().map(|s| s.text).collect();
+    assert_eq!(texts, ["port r0: link"]);
+    let back: Vec<String> = diff(&plan, &Plan::default()).into_iter().map(|s| s.text).collect();
+    assert!(back.iter().any(|t| t == "VRF blue removed") && back.iter().any(|t| t.starts_with("rule ")), "{back:?}");
+    for (from, to, why) in [
+        ("table = 20", "table = 10", "has the table of"),
+        ("table = 20", "table = 254", "the router's own tables"),
+        ("ports = [\"b0\"]", "ports = [\"b1\"]", "Cannot find device"),
+        ("ports = [\"b0\"]", "ports = [\"r0\"]", "already"),
+        ("red = [", "rod = [", "did you mean \"red\"?"),
+        ("ipv6 = [", "ipv9 = [", "unknown key"),
+        ("dscp EF prohibit", "dscp EF", "does nothing"),
+    ] {
+        let problems = format!("{:?}", read(&TWINS.replace(from, to)).unwrap_err());
+        assert!(problems.contains(why) || problems.replace('\\', "").contains(why), "{to}: {problems}");
+    }
+}

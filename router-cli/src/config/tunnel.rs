@@ -115,7 +115,7 @@ pub(super) fn tunnels(value: &Value<'_>, plan: &mut Plan, places: &mut Places, p
         if let Err(e) = router_core::router::check_tunnel_spec(&spec) {
             problems.add(span.clone(), format!("[tunnel.{name}]: {e}"), "docs/tunnels.md compares the modes");
         }
-        plan.tunnels.insert(name.to_owned(), TunnelPlan { spec, address });
+        plan.tunnels.insert(name.to_owned(), TunnelPlan { spec, address, vrf: None });
     }
 }
 

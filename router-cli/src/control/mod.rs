@@ -24,7 +24,7 @@ pub use filter::*;
 pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
-    StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, TunnelProbe, VersionInfo,
+    RuleDelete, StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, TunnelProbe, VersionInfo, VrfSpec,
 };
 pub(crate) use select::addr_scope;
 pub use select::{

@@ -6,9 +6,10 @@ use super::inspect::*;
 use super::select::*;
 use crate::grammar::Verb;
 use ipnet::IpNet;
-use router_core::addr::MacAddr;
+use router_core::addr::{Family, MacAddr};
 use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
+use router_core::policy::RuleSpec;
 use router_core::port::{Medium, PortKind, TableId};
 use router_core::router::{LearnedMtu, Life, ProbeAnswer};
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
@@ -126,7 +127,7 @@ pub enum Op {
     FilterReplace(FilterRules),
     /// Remove a rule or a filter.
     #[serde(rename = "filter.del")]
-    FilterDelete(FilterDelete),
+    FilterDelete(Box<FilterDelete>),
     /// Change what a port asks of its packets.
     #[serde(rename = "filter.set")]
     FilterSet(Box<GuardChange>),
@@ -145,6 +146,24 @@ pub enum Op {
     /// Remove all that fit; answers with their number.
     #[serde(rename = "nexthop.flush")]
     NextHopFlush(NextHopSelect),
+    /// New rule.
+    #[serde(rename = "rule.add")]
+    RuleAdd(Box<RuleSpec>),
+    /// Remove the first rule that fits.
+    #[serde(rename = "rule.del")]
+    RuleDelete(Box<RuleDelete>),
+    /// List the rules of both families.
+    #[serde(rename = "rule.show")]
+    RuleShow,
+    /// Remove all rules of a family but those of priority 0; answers with their number.
+    #[serde(rename = "rule.flush")]
+    RuleFlush(Family),
+    /// New VRF.
+    #[serde(rename = "vrf.add")]
+    VrfAdd(VrfSpec),
+    /// Remove a VRF; its ports go back to main.
+    #[serde(rename = "vrf.del")]
+    VrfDelete(String),
     /// What becomes of a packet and why.
     #[serde(rename = "explain")]
     Explain(Box<Question>),
@@ -207,6 +226,27 @@ pub enum Op {
     },
 }
 
+/// Which rule goes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleDelete {
+    /// What it says; what this leaves open may be anything.
+    pub rule: RuleSpec,
+    /// What it does may be anything, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any_action: bool,
+}
+
+/// A VRF.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VrfSpec {
+    /// Its name: a port name.
+    pub name: String,
+    /// Its table.
+    pub table: TableId,
+}
+
 /// An address on a port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -266,6 +306,7 @@ impl Op {
                 | Op::TranslateShow(_)
                 | Op::FilterShow(_)
                 | Op::NextHopShow(_)
+                | Op::RuleShow
                 | Op::Explain(_)
                 | Op::CountShow
                 | Op::Drops
@@ -315,6 +356,8 @@ pub enum Answer {
     Filters(FiltersInfo),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
+    /// Rules, IPv4 before IPv6, each family in order.
+    Rules(Vec<RuleSpec>),
     /// What becomes of a packet.
     Explain(Box<Explanation>),
     /// Captured packets.
@@ -439,6 +482,9 @@ pub struct LinkInfo {
     pub vlan: Option<u16>,
     /// Table of packets that enter here.
     pub table: TableId,
+    /// The VRF that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
     /// Administratively up.
     pub admin_up: bool,
     /// Administratively up and carrier present.

@@ -97,6 +97,9 @@ pub struct RouteSelect {
     /// Next-hop object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nhid: Option<u32>,
+    /// The VRF whose table is meant: the client puts the table in its place.
+    #[serde(skip)]
+    pub vrf: Option<String>,
 }
 
 impl RouteSelect {
@@ -178,6 +181,44 @@ pub struct RouteGet {
     /// Answer with the matching route itself.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fibmatch: bool,
+    /// As if it came in through a port of this VRF.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vrf: Option<String>,
+    /// Its mark, for rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
+    /// TOS or traffic class, for rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tos: Option<u8>,
+    /// Upper-layer protocol, for rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipproto: Option<u8>,
+    /// Source port, for rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sport: Option<u16>,
+    /// Destination port, for rules.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dport: Option<u16>,
+}
+
+impl RouteGet {
+    /// The question for a destination, nothing else said.
+    pub fn to(dst: IpAddr) -> Self {
+        RouteGet {
+            dst,
+            from: None,
+            iif: None,
+            oif: None,
+            table: None,
+            fibmatch: false,
+            vrf: None,
+            mark: None,
+            tos: None,
+            ipproto: None,
+            sport: None,
+            dport: None,
+        }
+    }
 }
 
 /// Selector of `neigh show` and `neigh flush`.
@@ -225,6 +266,9 @@ pub struct LinkSelect {
     /// Only of this kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
+    /// Only those in this VRF.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
 }
 
 /// Arguments of `link set`.
@@ -242,6 +286,12 @@ pub struct LinkSet {
     /// Link-layer address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<MacAddr>,
+    /// The VRF to be in; empty for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
+    /// The mark that packets get which come in here; 0 for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
 }
 
 /// Selector of `addr show` and `addr flush`.

@@ -88,6 +88,7 @@ fn is_ethernet(kind: PortKind) -> bool {
             | PortKind::Tunnel
             | PortKind::Translator
             | PortKind::Loopback
+            | PortKind::Vrf
     )
 }
 

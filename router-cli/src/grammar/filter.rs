@@ -16,7 +16,7 @@ pub enum FilterCommand {
     /// replace.
     Replace(FilterRules),
     /// del.
-    Delete(FilterDelete),
+    Delete(Box<FilterDelete>),
     /// set dev.
     Set(Box<GuardChange>),
 }
@@ -117,7 +117,7 @@ fn delete(w: &mut Words<'_>) -> Result<FilterCommand, Failure> {
         }
     }
     match w.next() {
-        None => Ok(FilterCommand::Delete(d)),
+        None => Ok(FilterCommand::Delete(Box::new(d))),
         Some(_) => Err(w.garbage("filter", "say filter del NAME [ NUMBER | RULE ]")),
     }
 }

@@ -15,6 +15,7 @@ mod nexthop;
 mod options;
 mod route;
 mod route_select;
+mod rule;
 mod tokens;
 mod translate;
 mod tunnel;
@@ -28,6 +29,7 @@ pub(crate) use names::scope as names_scope;
 pub(crate) use names::{kind_name, nud_name};
 pub use names::{proto_from_name, proto_name, scope_name, table_from_name, table_name};
 pub use options::{Options, parse_options};
+pub use rule::parse_rule_line;
 pub use tokens::{Token, tokenize};
 pub use usage::usage;
 
@@ -36,6 +38,8 @@ use crate::control::{
 };
 use ipnet::IpNet;
 use router_core::addr::Family;
+use router_core::policy::RuleSpec;
+use router_core::port::TableId;
 use router_core::spec::{NeighSpec, NextHopSpec, RouteOp, RouteSpec, TunnelSpec};
 use words::Words;
 
@@ -61,10 +65,25 @@ pub enum Command {
     Filter(FilterCommand),
     /// `nexthop`.
     NextHop(NextHopCommand),
-    /// `rule show`, of this family or both.
-    Rule,
+    /// `rule`.
+    Rule(RuleCommand),
+    /// `vrf show`, one or all.
+    Vrf(Option<String>),
     /// `OBJECT help`.
     Help(Object),
+}
+
+/// `rule ...`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuleCommand {
+    /// add.
+    Add(Box<RuleSpec>),
+    /// del: what was not said may be anything, what it does too when that was not said.
+    Delete(Box<RuleSpec>, bool),
+    /// show: all, or those that fit, what they do too if that was said.
+    Show(Option<(Box<RuleSpec>, bool)>),
+    /// flush.
+    Flush,
 }
 
 /// `route ...`.
@@ -102,6 +121,10 @@ pub enum NeighCommand {
 pub enum LinkCommand {
     /// set.
     Set(LinkSet),
+    /// add NAME type vrf table N.
+    AddVrf(String, TableId),
+    /// del NAME.
+    Delete(String),
     /// show.
     Show(LinkSelect),
 }
@@ -183,8 +206,10 @@ pub enum Object {
     Filter,
     /// Next-hop objects.
     NextHop,
-    /// Policy rules: a fixed list.
+    /// Policy rules.
     Rule,
+    /// VRFs.
+    Vrf,
 }
 
 /// iproute2's objects in its own order, which is what abbreviations go by. None: not an object of duet.
@@ -215,7 +240,7 @@ const OBJECTS: &[(&str, Option<Object>)] = &[
     ("mrule", None),
     ("netns", None),
     ("netconf", None),
-    ("vrf", None),
+    ("vrf", Some(Object::Vrf)),
     ("sr", None),
     ("nexthop", Some(Object::NextHop)),
     ("mptcp", None),
@@ -256,6 +281,7 @@ const COMMANDS: &[&str] = &[
     "filter",
     "nexthop",
     "rule",
+    "vrf",
     "capture",
     "count",
     "explain",
@@ -279,6 +305,7 @@ pub(crate) fn object_name(object: Object) -> &'static str {
         Object::Filter => "filter",
         Object::NextHop => "nexthop",
         Object::Rule => "rule",
+        Object::Vrf => "vrf",
     }
 }
 
@@ -295,7 +322,7 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
             exit::USAGE,
             format!("Object \"{word}\" is unknown, try \"{PROGRAM} help\"."),
             format!(
-                "iproute2's {name} has no counterpart here; duet knows route, neigh, link, addr, tunnel, translate, filter, nexthop, rule"
+                "iproute2's {name} has no counterpart here; duet knows route, neigh, link, addr, tunnel, translate, filter, nexthop, rule, vrf"
             ),
         )),
         None => Err(w.fail_here(
@@ -304,7 +331,7 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
             match crate::config::nearest(word, COMMANDS.iter().chain(OWN).copied()) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => {
-                    "duet knows route, neigh, link, addr, tunnel, translate, filter, nexthop, rule; \"duet --help\" lists everything else"
+                    "duet knows route, neigh, link, addr, tunnel, translate, filter, nexthop, rule, vrf; \"duet --help\" lists everything else"
                         .into()
                 }
             },
@@ -322,7 +349,8 @@ fn parse_object(object: Object, w: &mut Words<'_>) -> Result<Command, Failure> {
         Object::Translate => translate::parse(w),
         Object::Filter => filter::parse(w),
         Object::NextHop => nexthop::parse(w),
-        Object::Rule => parse_rule(w),
+        Object::Rule => rule::parse(w),
+        Object::Vrf => link::parse_vrf(w),
     }
 }
 
@@ -339,21 +367,6 @@ pub fn parse_neigh_line(words: &[&str]) -> Result<NeighSpec, Failure> {
 /// Parses a next-hop line of the configuration: `id N via ADDRESS dev PORT`.
 pub fn parse_nexthop_line(words: &[&str]) -> Result<NextHopSpec, Failure> {
     nexthop::parse_spec(&mut Words::new(words, None))
-}
-
-fn parse_rule(w: &mut Words<'_>) -> Result<Command, Failure> {
-    let Some(word) = w.next() else { return Ok(Command::Rule) };
-    match word {
-        _ if w.matches(&["list", "lst", "show"]) => Ok(Command::Rule),
-        _ if w.matches(&["help"]) => Ok(Command::Help(Object::Rule)),
-        _ if w.matches(&["add", "delete", "flush", "save", "restore"]) => Err(w.fail_here(
-            exit::REFUSED,
-            "RTNETLINK answers: Operation not supported".into(),
-            "the rules are fixed: local, main, default; give a port its own table with \"table\" in the configuration"
-                .into(),
-        )),
-        _ => Err(w.unknown_command("rule")),
-    }
 }
 
 #[cfg(test)]

@@ -60,6 +60,8 @@ struct RouteFields {
     metric: Option<u32>,
     proto: Option<u8>,
     src: Option<IpAddr>,
+    from: Option<IpNet>,
+    vrf: Option<String>,
     mtu: Option<u32>,
     nhid: Option<u32>,
     forwarder: Option<String>,
@@ -100,7 +102,6 @@ impl HopDraft {
 /// Options of a route that steer the kernel's own TCP or caches.
 const KERNEL_ONLY: &[&str] = &[
     "as",
-    "from",
     "tos",
     "dsfield",
     "expires",
@@ -119,7 +120,6 @@ const KERNEL_ONLY: &[&str] = &[
     "congctl",
     "ssthresh",
     "realms",
-    "vrf",
     "encap",
     "ttl-propagate",
     "fastopen_no_cookie",
@@ -142,6 +142,12 @@ pub(super) fn parse_spec(w: &mut Words<'_>, op: RouteOp) -> Result<RouteSpec, Fa
                 d.first.via = Some(parse_via(w)?);
             }
             "dev" | "oif" => d.first.dev = Some(w.dev()?),
+            "nexthop-vrf" => d.first.dev = Some(w.dev()?),
+            "vrf" => d.said.vrf = Some(w.dev()?),
+            "from" => match w.arg()? {
+                "all" | "any" | "default" => {}
+                _ => d.said.from = Some(w.current_prefix(w.family)?).filter(|n| n.prefix_len() > 0),
+            },
             "onlink" => d.first.onlink = true,
             "mtu" => {
                 let first = w.arg()?;
@@ -240,7 +246,7 @@ fn parse_nexthops(w: &mut Words<'_>, out: &mut Vec<HopDraft>) -> Result<(), Fail
             any = true;
             match word {
                 "via" => hop.via = Some(parse_via(w)?),
-                "dev" => hop.dev = Some(w.dev()?),
+                "dev" | "nexthop-vrf" => hop.dev = Some(w.dev()?),
                 "weight" => {
                     w.arg()?;
                     let n = w
@@ -320,6 +326,8 @@ impl Draft {
             metric: self.said.metric,
             proto: self.said.proto,
             src: self.said.src,
+            from: self.said.from,
+            vrf: self.said.vrf.clone(),
             mtu: self.said.mtu,
             hops: Vec::new(),
             nhid: self.said.nhid,
@@ -364,7 +372,7 @@ impl Draft {
             )
             .at(if via.explicit { word } else { via.word }));
         }
-        Ok(match vias.first().map(|v| v.addr).or(self.said.src) {
+        Ok(match vias.first().map(|v| v.addr).or(self.said.src).or(self.said.from.map(|n| n.addr())) {
             Some(addr) => Family::of(&addr),
             None => Family::Inet,
         })
@@ -433,6 +441,7 @@ fn parse_get(w: &mut Words<'_>) -> Result<Command, Failure> {
         oif: None,
         table: None,
         fibmatch: false,
+        ..RouteGet::to(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
     };
     while let Some(word) = w.next() {
         match word {
@@ -441,8 +450,18 @@ fn parse_get(w: &mut Words<'_>) -> Result<Command, Failure> {
             "oif" | "dev" => get.oif = Some(w.dev()?),
             "table" => get.table = Some(parse_table(w, "table id value is invalid")?),
             "fibmatch" => get.fibmatch = true,
-            "tos" | "dsfield" | "mark" | "uid" | "ipproto" | "sport" | "dport" | "vrf" | "notify" | "connected"
-            | "as" => {
+            "vrf" => get.vrf = Some(w.dev()?),
+            "mark" => get.mark = Some(w.number("mark", 0..=u64::from(u32::MAX))? as u32),
+            "tos" | "dsfield" => get.tos = Some(w.number("tos", 0..=255)? as u8),
+            "ipproto" => {
+                w.arg()?;
+                let hint = "say tcp, udp, icmp or a number from 1 to 255";
+                let proto = super::rule::ip_proto(w.current());
+                get.ipproto = Some(proto.ok_or_else(|| w.invalid("invalid ipproto", hint))?);
+            }
+            "sport" => get.sport = Some(w.number("sport", 0..=65535)? as u16),
+            "dport" => get.dport = Some(w.number("dport", 0..=65535)? as u16),
+            "uid" | "notify" | "connected" | "as" => {
                 return Err(w.unsupported());
             }
             _ => {

@@ -43,6 +43,7 @@ pub(super) fn parse(w: &mut Words<'_>) -> Result<RouteSelect, Failure> {
                     )
                 })?);
             }
+            "vrf" => s.vrf = Some(w.dev()?),
             "cached" | "cloned" => return Err(w.unsupported()),
             _ if w.matches(&["table"]) => {
                 let name = w.peek().unwrap_or_default();

@@ -42,7 +42,8 @@ fn abbreviations_in_iproute2s_order() {
         Command::Neigh(NeighCommand::Show(_)) => "neigh show",
         Command::Tunnel(TunnelCommand::Show(_)) => "tunnel show",
         Command::NextHop(NextHopCommand::Show(_)) => "nexthop show",
-        Command::Rule => "rule show",
+        Command::Rule(_) => "rule show",
+        Command::Vrf(_) => "vrf show",
         Command::Help(_) => "help",
         other => panic!("{other:?}"),
     };
@@ -309,5 +310,44 @@ proptest! {
         for t in tokenize(&line) {
             prop_assert!(t.start <= line.len() && line.is_char_boundary(t.start));
         }
+    }
+}
+
+/// What follows `rule add`, and how the rule reads when shown.
+#[test]
+fn rules_in_the_words_of_ip_rule() {
+    let rows = [
+        ("from 10.0.0.0/8 lookup 100", "from 10.0.0.0/8 lookup 100"),
+        ("from 10.1.2.3 table main", "from 10.1.2.3 lookup main"),
+        ("to 192.0.2.0/24 iif lan0 prohibit", "from all to 192.0.2.0/24 iif lan0 prohibit"),
+        ("not fwmark 0x10/0xff table 7", "not from all fwmark 0x10/0xff lookup 7"),
+        ("fwmark 7 blackhole", "from all fwmark 0x7 blackhole"),
+        ("dscp EF lookup 9 pref 10", "from all dscp 46 lookup 9"),
+        ("dscp AF41 lookup 9", "from all dscp 34 lookup 9"),
+        ("tos 0xb8 lookup 9", "from all dscp 46 lookup 9"),
+        ("ipproto tcp dport 80-90 sport 1 unreachable", "from all ipproto tcp sport 1 dport 80-90 unreachable"),
+        ("table main suppress_prefixlength 0", "from all lookup main suppress_prefixlength 0"),
+        ("goto 900 priority 5", "from all goto 900"),
+        ("l3mdev", "from all lookup [l3mdev-table]"),
+        ("from 2001:db8::/32 type unreachable", "from 2001:db8::/32 unreachable"),
+    ];
+    for (text, want) in rows {
+        let words: Vec<&str> = text.split(' ').collect();
+        let read = parse_rule_line(&words, None).map_or_else(|f| f.line, |r| r.to_string());
+        assert_eq!(read, want, "{text}");
+    }
+    for (text, why) in [
+        ("from 10.0.0.0/8", "does nothing"),
+        ("from 10.0.0.1/8 lookup 1", "10.0.0.0/8"),
+        ("from 10.0.0.0/8 to 2001:db8::/32 lookup 1", "family"),
+        ("dscp 64 lookup 1", "dscp"),
+        ("dport 90-80 lookup 1", "port range"),
+        ("lookup 1 prohibit", "duplicate"),
+        ("frm 10.0.0.0/8", "rule type"),
+    ] {
+        let words: Vec<&str> = text.split(' ').collect();
+        let failure = parse_rule_line(&words, None).expect_err(text);
+        let all = format!("{} {}", failure.line, failure.hint.unwrap_or_default());
+        assert!(all.to_lowercase().contains(why), "{text}: {all}");
     }
 }

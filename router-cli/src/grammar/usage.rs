@@ -15,6 +15,7 @@ pub fn usage(object: Option<Object>) -> &'static str {
         Some(Object::Filter) => FILTER,
         Some(Object::NextHop) => NEXTHOP,
         Some(Object::Rule) => RULE,
+        Some(Object::Vrf) => VRF,
     }
 }
 
@@ -24,7 +25,7 @@ Usage: duet [ OPTIONS ] OBJECT { COMMAND | help }
        duet { run | shell | check | reload | broker | explain | trace | capture |
               monitor | top | doctor | graph | stats | drops | version } ...   (duet --help)
 where  OBJECT := { address | filter | link | neighbor | nexthop | route | rule |
-                   translate | tunnel }
+                   translate | tunnel | vrf }
        OPTIONS := { -4 | -6 | -f[amily] { inet | inet6 } | -j[son] | -p[retty] |
                     -s[tatistics] | -d[etails] | -o[neline] | -br[ief] |
                     -b[atch] FILE | -c[olor] | -n NAME | --socket PATH }";
@@ -58,15 +59,17 @@ Usage: duet route { list | flush } SELECTOR
        duet route save SELECTOR
        duet route restore
        duet route diff SOURCE SOURCE
-       duet route get ADDRESS [ from ADDRESS ] [ iif PORT ] [ oif PORT ] [ fibmatch ]
+       duet route get ADDRESS [ from ADDRESS ] [ iif PORT ] [ oif PORT ] [ vrf NAME ]
+                      [ mark NUMBER ] [ tos TOS ] [ ipproto PROTOCOL ] [ sport NUMBER ]
+                      [ dport NUMBER ] [ fibmatch ]
        duet route { add | del | change | append | prepend | replace } ROUTE
 SELECTOR := [ root PREFIX ] [ match PREFIX ] [ exact PREFIX ] [ PREFIX ]
             [ table TABLE ] [ proto PROTO ] [ type TYPE ] [ scope SCOPE ]
-            [ dev PORT ] [ via ADDRESS ] [ src ADDRESS ] [ metric NUMBER ]
-ROUTE := [ TYPE ] PREFIX [ table TABLE ] [ proto PROTO ] [ metric NUMBER ]
+            [ dev PORT ] [ via ADDRESS ] [ src ADDRESS ] [ metric NUMBER ] [ vrf NAME ]
+ROUTE := [ TYPE ] PREFIX [ from PREFIX ] [ table TABLE | vrf NAME ] [ proto PROTO ] [ metric NUMBER ]
          [ src ADDRESS ] [ mtu NUMBER ] [ forwarder NAME ]
          { NH | nhid ID | nexthop NH [ weight NUMBER ] ... }
-NH := [ via [ inet | inet6 ] ADDRESS ] [ dev PORT ] [ onlink ]
+NH := [ via [ inet | inet6 ] ADDRESS ] [ dev PORT | nexthop-vrf NAME ] [ onlink ]
 TYPE := { unicast | local | broadcast | throw | unreachable | prohibit | blackhole }
 TABLE := { local | main | default | all | NUMBER }
 PROTO := { kernel | boot | static | bgp | bird | ... | NUMBER }
@@ -81,7 +84,10 @@ STATE := { delay | failed | incomplete | noarp | permanent | probe | reachable |
 
 const LINK: &str = "\
 Usage: duet link show [ PORT ] [ up ] [ type KIND ]
-       duet link set PORT { up | down | mtu NUMBER | address MAC } ...
+       duet link set PORT { up | down | mtu NUMBER | address MAC | master VRF |
+                            nomaster | mark NUMBER } ...
+       duet link add NAME type vrf table NUMBER
+       duet link del NAME
 KIND := { tun | packet | datalink | rawip | memory | pcap | tunnel | loopback }";
 
 const ADDR: &str = "\
@@ -117,5 +123,17 @@ NH := { blackhole | [ via ADDRESS ] [ dev PORT ] [ onlink ] | group GROUP }
 GROUP := ID[,WEIGHT]/ID[,WEIGHT]/...";
 
 const RULE: &str = "\
-Usage: duet rule show
-The rules are fixed: local, main, default. A port's own table is set in the configuration.";
+Usage: duet rule { add | del } SELECTOR ACTION
+       duet rule { flush | show [ SELECTOR ] [ ACTION ] }
+SELECTOR := [ not ] [ from PREFIX ] [ to PREFIX ] [ iif PORT ] [ fwmark MARK[/MASK] ]
+            [ dscp DSCP ] [ tos TOS ] [ ipproto PROTOCOL ] [ sport NUMBER[-NUMBER] ]
+            [ dport NUMBER[-NUMBER] ] [ priority NUMBER ] [ protocol PROTO ]
+ACTION := { lookup TABLE [ suppress_prefixlength LENGTH ] | l3mdev | goto NUMBER | nop |
+            blackhole | prohibit | unreachable }
+-4 and -6 in front say of which family a rule without an address is.";
+
+const VRF: &str = "\
+Usage: duet vrf show [ NAME ]
+       duet link add NAME type vrf table NUMBER
+       duet link del NAME
+       duet link set PORT { master NAME | nomaster }";

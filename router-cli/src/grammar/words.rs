@@ -27,6 +27,11 @@ impl<'a> Words<'a> {
         word
     }
 
+    /// The words that are left.
+    pub fn ahead(&self) -> &'a [&'a str] {
+        self.words.get(self.next..).unwrap_or_default()
+    }
+
     pub fn peek(&self) -> Option<&'a str> {
         self.words.get(self.next).copied()
     }

@@ -136,6 +136,26 @@ impl Node {
                 self.push(n);
             }
             Step::Checks { .. } => {}
+            Step::Rule { priority, rule } => self.push(Node::new("rule").text(format!("{priority}: {rule}"))),
+            Step::Source { src, sources, chosen, route } => {
+                let n = Node::new("source").painted(src, Paint::addr(src)).text(": ");
+                let n = match (chosen, route) {
+                    (Some(net), _) => n.text(format!("the longest with a route is {net}")),
+                    (None, Some(_)) => n.text("no route is for it alone, so it gets that of all sources"),
+                    (None, None) => n.text("no route is for it"),
+                };
+                let mut lines = Vec::new();
+                if full {
+                    lines.extend(sources.iter().map(|s| {
+                        let mark = if Some(s) == chosen.as_ref() { "* " } else { "  " };
+                        Node::new("").text(format!("{mark}from {s}"))
+                    }));
+                }
+                if let Some(info) = route {
+                    lines.push(Node::new("").text(super::route_line(&info.route)));
+                }
+                self.push(n.with(lines));
+            }
             Step::Lookup { table, dst, covers, .. } if !full => {
                 let n = Node::new("lookup").painted(dst, Paint::addr(dst)).text(" in table ");
                 let n = n.text(table_name(*table).into_owned()).text(": ");

@@ -53,6 +53,7 @@ pub(super) fn flags(l: &LinkInfo) -> Vec<&'static str> {
     }
     match (l.kind, l.medium) {
         (PortKind::Loopback, _) => f.push("LOOPBACK"),
+        (PortKind::Vrf, _) => f.extend(["NOARP", "MASTER"]),
         (PortKind::Tunnel | PortKind::Translator, _) => f.extend(["POINTOPOINT", "NOARP"]),
         (_, Medium::Ethernet) => f.extend(["BROADCAST", "MULTICAST"]),
         (_, Medium::Ip) => f.extend(["POINTOPOINT", "MULTICAST", "NOARP"]),
@@ -69,6 +70,7 @@ pub(super) fn flags(l: &LinkInfo) -> Vec<&'static str> {
 fn operstate(l: &LinkInfo) -> &'static str {
     match (l.up, l.medium, l.kind) {
         (false, ..) => "DOWN",
+        (true, _, PortKind::Vrf) => "UP",
         (true, _, PortKind::Loopback | PortKind::Tunnel) | (true, Medium::Ip, _) => "UNKNOWN",
         (true, Medium::Ethernet, _) => "UP",
     }
@@ -102,6 +104,9 @@ pub(super) fn head(out: &mut Out<'_>, l: &LinkInfo, want: Head) -> io::Result<()
     }
     let state = operstate(l);
     out.str("operstate", "state ", state, " ", state_paint(state))?;
+    if let Some(master) = &l.master {
+        out.str("master", "master ", master, " ", Paint::Name)?;
+    }
     if want.mode {
         out.str("linkmode", "mode ", "DEFAULT", " ", Paint::Plain)?;
     }

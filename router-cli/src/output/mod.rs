@@ -24,7 +24,7 @@ pub use nexthop::nexthops;
 pub use out::{Out, OutState, Paint};
 pub use remedy::remedy;
 pub use route::{NextHops, get, route, route_line};
-pub use rule::rules;
+pub use rule::{rules, vrfs};
 pub use stats::{DropRow, Sample, drops, rates, samples, stats};
 pub use translate::translators;
 pub use tree::Node;

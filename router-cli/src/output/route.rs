@@ -37,6 +37,9 @@ pub fn route(out: &mut Out<'_>, info: &RouteInfo, select: &RouteSelect, o: &Opti
         out.str("type", "", kind_name(r.kind), " ", Paint::Plain)?;
     }
     out.str("dst", "", prefix(&r.dst), " ", Paint::addr(&r.dst.addr()))?;
+    if let Some(from) = &r.from {
+        out.str("from", "from ", prefix(from), " ", Paint::addr(&from.addr()))?;
+    }
     if let Some(id) = r.nhid {
         out.num("nhid", "nhid ", id, " ")?;
     }
@@ -238,6 +241,12 @@ pub fn route_line(r: &RouteSpec) -> String {
         word(kind_name(r.kind));
     }
     word(&r.dst.to_string());
+    if let Some(from) = &r.from {
+        word(&format!("from {from}"));
+    }
+    if let Some(vrf) = &r.vrf {
+        word(&format!("vrf {vrf}"));
+    }
     if let Some(id) = r.nhid {
         word(&format!("nhid {id}"));
     }

@@ -177,7 +177,7 @@ const NUD: &[&str] = &["permanent", "reachable", "noarp", "stale", "delay", "pro
 
 /// iproute2's objects.
 pub(crate) fn objects() -> Vec<Node> {
-    vec![route(), neigh(), link(), addr(), tunnel(), translate(), filter(), nexthop(), rule()]
+    vec![route(), neigh(), link(), addr(), tunnel(), translate(), filter(), nexthop(), rule(), vrf()]
 }
 
 fn route() -> Node {
@@ -437,9 +437,38 @@ fn nexthop() -> Node {
     ])
 }
 
+fn vrf() -> Node {
+    Node::new("vrf", "VRFs").complete().sub(vec![
+        Node::new("show", "List VRFs").alias(&["list", "lst"]).arg(Value::Port),
+        Node::new("help", "Usage in iproute2's form"),
+    ])
+}
+
 fn rule() -> Node {
-    Node::new("rule", "The fixed policy rules").complete().sub(vec![
-        Node::new("show", "List rules").alias(&["list", "lst"]),
+    let spec = [
+        flag("not", "what the rest does not select"),
+        key("from", Value::Prefix, "source"),
+        key("to", Value::Prefix, "destination"),
+        key("iif", Value::Port, "came in there; a VRF stands for its ports, lo for own packets"),
+        key("fwmark", Value::Text("MARK[/MASK]".into()), "marked so"),
+        key("dscp", Value::Text("0..63|EF|AF41|CS6".into()), "code point"),
+        key("ipproto", words(&["tcp", "udp", "icmp", "ipv6-icmp", "sctp"]), "upper-layer protocol"),
+        key("sport", Value::Text("N[-N]".into()), "source port"),
+        key("dport", Value::Text("N[-N]".into()), "destination port"),
+        key("priority", Value::Text("0..4294967295".into()), "when it is tried"),
+        key("lookup", Value::Table, "look up in this table"),
+        key("suppress_prefixlength", Value::Text("0..128".into()), "matches no longer count as none"),
+        key("goto", Value::Text("PRIORITY".into()), "go on with that rule"),
+        flag("l3mdev", "look packets of VRFs up in their tables"),
+        flag("blackhole", "drop silently"),
+        flag("prohibit", "refuse as prohibited"),
+        flag("unreachable", "refuse as unreachable"),
+    ];
+    Node::new("rule", "Policy rules").complete().sub(vec![
+        Node::new("show", "List rules").alias(&["list", "lst"]).keys(&spec),
+        Node::new("add", "New rule").keys(&spec),
+        Node::new("del", "Remove the first rule that fits").alias(&["delete"]).keys(&spec),
+        Node::new("flush", "Remove all rules but those of priority 0"),
         Node::new("help", "Usage in iproute2's form"),
     ])
 }

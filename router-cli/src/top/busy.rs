@@ -117,7 +117,7 @@ fn destination(p: &TracedPacket) -> Option<(IpAddr, TableId)> {
 
 /// The route that the router has for a destination, and where it leads.
 fn route_of(c: &mut Collector, dst: IpAddr, table: TableId) -> Result<(String, String), ClientError> {
-    let get = RouteGet { dst, fibmatch: true, table: Some(table), from: None, iif: None, oif: None };
+    let get = RouteGet { fibmatch: true, table: Some(table), ..RouteGet::to(dst) };
     match c.call(Op::RouteGet(get)) {
         Ok(Answer::Routes(list)) => Ok(list.first().map(|r| words(&r.route)).unwrap_or_default()),
         Ok(_) => Err(other()),

@@ -17,7 +17,8 @@ use crate::addr::MacAddr;
 use crate::filter::Action;
 use crate::port::TableId;
 use crate::routing::{Cover, Recursion};
-use crate::spec::NudState;
+use crate::spec::{NudState, RouteInfo};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -58,7 +59,7 @@ pub struct Question {
     /// A super-frame of segments with this many bytes of payload, as a host with TSO hands them over; TCP and UDP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gso: Option<u16>,
-    /// A mark of the host's firewall; no rule looks at it.
+    /// A mark, for rules that look at it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<u32>,
     /// The packet's own bytes instead of all fields but `iif`: an Ethernet frame or an IP packet.
@@ -191,6 +192,26 @@ pub enum Step {
     Checks {
         /// Each in a few words.
         passed: Vec<String>,
+    },
+    /// A rule decided where to look, or at once.
+    Rule {
+        /// When it is tried.
+        priority: u32,
+        /// In the words of `ip rule`.
+        rule: String,
+    },
+    /// The prefix has routes for some sources only: the longest that contains the packet's.
+    Source {
+        /// The packet's source.
+        src: IpAddr,
+        /// The sources with routes, in the order in which they are tried.
+        sources: Vec<IpNet>,
+        /// The one that contains it; None: what others get.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chosen: Option<IpNet>,
+        /// The route or routes for it, as chosen; None: no route is for all sources.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        route: Option<Box<RouteInfo>>,
     },
     /// Longest prefix match.
     Lookup {

@@ -1,6 +1,7 @@
 //! Runs one packet through the data plane's own code and writes down everything that happens.
 
 use super::Role;
+use crate::addr::Family;
 use crate::counters::WorkerCounters;
 use crate::drop_reason::DropReason;
 use crate::filter::{Judged, Urpf};
@@ -30,7 +31,9 @@ pub(crate) enum Seen {
     Link { src: crate::addr::MacAddr, group: bool },
     Parsed(Packet),
     Addresses,
+    Rule { family: Family, index: usize },
     Lookup { table: TableId, dst: IpAddr },
+    Source,
     Object(Object),
     Member { hash: u32, bucket: usize },
     OnLink { port: PortId, neighbor: IpAddr },
@@ -132,6 +135,8 @@ impl Observer for Recorder {
             Stage::Link { src, group } => Seen::Link { src, group },
             Stage::Parsed(p) => Seen::Parsed(*p),
             Stage::Addresses => Seen::Addresses,
+            Stage::Rule { family, index } => Seen::Rule { family, index },
+            Stage::Source(_) => Seen::Source,
             Stage::Lookup { table, dst, .. } => Seen::Lookup { table, dst },
             Stage::Object(_, object) => Seen::Object(object.clone()),
             Stage::Member { hash, bucket, .. } => Seen::Member { hash, bucket },

@@ -382,7 +382,8 @@ impl Rule {
             }
             self.family = Some(family);
         }
-        if !(self.sport.is_empty() && self.dport.is_empty()) && !self.proto.is_some_and(has_ports) {
+        let named = !self.sport.is_empty() || !self.dport.is_empty();
+        if named && !self.proto.is_some_and(has_ports) {
             return Err(wrong("dport", "ports belong to a protocol: write tcp or udp in front of them"));
         }
         if self.established {

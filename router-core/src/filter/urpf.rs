@@ -125,6 +125,11 @@ fn leads_to(tables: &Tables, id: ObjectId, port: PortId, depth: usize) -> bool {
         Some(Object::Encap(e)) => e.tunnel == port,
         Some(Object::Group(g)) if depth < DEEP => g.buckets.iter().any(|m| leads_to(tables, *m, port, depth + 1)),
         Some(Object::Plugin(p)) if depth < DEEP => leads_to(tables, p.next, port, depth + 1),
+        // Its routes for some sources, or for all others: any of them says that the host is behind the port.
+        Some(Object::Sources(s)) if depth < DEEP => {
+            let listed = s.list.iter().any(|(_, id)| leads_to(tables, *id, port, depth + 1));
+            listed || leads_to(tables, s.otherwise, port, depth + 1)
+        }
         Some(Object::Counted(c)) if depth < DEEP => leads_to(tables, c.next, port, depth + 1),
         _ => false,
     }

@@ -8,7 +8,8 @@
 use crate::checksum::{fill_ipv4_header, ipv4_header_len};
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
-use crate::port::PortId;
+use crate::port::{PortId, TableId};
+use crate::tables::domain_of;
 use crate::time::{Duration, Instant};
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
@@ -79,6 +80,9 @@ pub struct Expired {
 /// What tells datagrams apart: RFC 791 3.2, RFC 8200 4.5. The protocol is 0 for IPv6.
 type Key = (IpAddr, IpAddr, u32, u8);
 
+/// And in which table, for VRFs may have the same addresses.
+type Place = (Key, TableId);
+
 /// One fragment as its headers describe it.
 struct Facts {
     key: Key,
@@ -123,7 +127,7 @@ struct Datagram {
 /// Reassembles datagrams. See the module.
 pub struct Reassembler {
     limits: Limits,
-    datagrams: HashMap<Key, Datagram, FixedState>,
+    datagrams: HashMap<Place, Datagram, FixedState>,
     held: usize,
     bytes: usize,
     evicted: usize,
@@ -152,8 +156,13 @@ impl Reassembler {
         std::mem::take(&mut self.evicted)
     }
 
-    /// Takes a packet that starts at the first byte of `frame`'s data.
+    /// Takes a packet that starts at the first byte of `frame`'s data, of a router with one table.
     pub fn push(&mut self, now: Instant, frame: &Frame) -> Pushed {
+        self.push_in(now, TableId::MAIN, frame)
+    }
+
+    /// Takes a packet that starts at the first byte of `frame`'s data, and came through a port of this table.
+    pub fn push_in(&mut self, now: Instant, table: TableId, frame: &Frame) -> Pushed {
         let packet = frame.data();
         let dropped = |reason, also| Pushed::Dropped { reason, also, pointer: None };
         let facts = match Facts::of(packet) {
@@ -166,12 +175,12 @@ impl Reassembler {
             // RFC 6946: never mixed with other fragments of the same identification.
             return Pushed::Complete { frame: join(&[part]), merged: 0 };
         }
-        let key = part.facts.key;
+        let key = (part.facts.key, domain_of(table));
         if !self.datagrams.contains_key(&key) {
             if self.datagrams.len() >= self.limits.datagrams && !self.evict(&key) {
                 return dropped(DropReason::HeldLimit, 0);
             }
-            let timeout = if key.0.is_ipv4() { self.limits.timeout_v4 } else { self.limits.timeout_v6 };
+            let timeout = if key.0.0.is_ipv4() { self.limits.timeout_v4 } else { self.limits.timeout_v6 };
             let empty =
                 Datagram { since: now, deadline: now + timeout, parts: Vec::new(), end: None, discarded: false };
             self.datagrams.insert(key, empty);
@@ -247,7 +256,7 @@ impl Reassembler {
     }
 
     /// Gives up the oldest datagram but the one with this key. False if there is none.
-    fn evict(&mut self, but: &Key) -> bool {
+    fn evict(&mut self, but: &Place) -> bool {
         let others = self.datagrams.iter().filter(|(k, _)| *k != but);
         let oldest = others.min_by_key(|(k, d)| (d.since, *k)).map(|(k, _)| *k);
         let Some(gone) = oldest.and_then(|k| self.datagrams.remove(&k)) else { return false };

@@ -4,18 +4,18 @@ use super::Offender;
 use crate::addr::Family;
 use crate::port::{PortId, PortInfo};
 use crate::settings::Settings;
-use crate::tables::PortTable;
+use crate::tables::{PortTable, domain_of};
 use std::net::IpAddr;
 
 /// The source address of an error about `offender`, which came through port `ingress`; None when the router has none, and
 /// then sends none.
 ///
-/// 1. The offender's destination, if it is one of our addresses (RFC 4443 2.2 a; a host answers as the address it was
+/// 1. The offender's destination, if it is one of our addresses in that VRF (RFC 4443 2.2 a; a host answers as the address it was
 ///    asked at, RFC 1122 3.2.1.3).
 /// 2. IPv4: the configured router id.
 /// 3. An address of the ingress port, first of all one whose link prefix holds the sender (RFC 1812 4.3.2.4 wants the
 ///    interface over which the answer goes; the way back to the sender usually is the way it came).
-/// 4. A global address of another port, in order of ports.
+/// 4. A global address of another port of the same VRF, in order of ports.
 /// 5. IPv4: the dummy address 192.0.0.8 (RFC 7600 5.4, draft-ietf-intarea-v4-via-v6). IPv6: the ingress port's link-local
 ///    address.
 ///
@@ -57,7 +57,9 @@ pub fn error_source_because(
 ) -> Option<(IpAddr, SourceRule)> {
     let family = offender.family;
     let port = ports.get(ingress);
-    if port.is_some_and(|p| p.owns(&offender.dst)) || ports.iter().any(|p| p.owns(&offender.dst)) {
+    // Addresses of other VRFs mean somebody else there.
+    let near_by = || ports.iter().filter(|p| port.is_none_or(|i| domain_of(i.table) == domain_of(p.table)));
+    if port.is_some_and(|p| p.owns(&offender.dst)) || near_by().any(|p| p.owns(&offender.dst)) {
         return Some((offender.dst, SourceRule::Asked));
     }
     if let (Family::Inet, Some(id)) = (family, settings.router_id) {
@@ -67,7 +69,7 @@ pub fn error_source_because(
         let near = p.addrs.iter().find(|n| n.contains(&offender.src) && !ports.is_tentative(p.id, &n.addr()));
         near.map(|n| (n.addr(), SourceRule::OnLink)).or_else(|| Some((usable(p, ports, family)?, SourceRule::Ingress)))
     });
-    let other = || ports.iter().find_map(|p| Some((usable(p, ports, family)?, SourceRule::Other(p.id))));
+    let other = || near_by().find_map(|p| Some((usable(p, ports, family)?, SourceRule::Other(p.id))));
     near.or_else(other).or_else(|| match family {
         Family::Inet => Some(settings.icmp.dummy_source).filter(IpAddr::is_ipv4).map(|a| (a, SourceRule::Dummy)),
         Family::Inet6 => {

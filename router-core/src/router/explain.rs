@@ -35,7 +35,10 @@ impl Router {
     pub fn explain(&self, now: Instant, question: &Question) -> Result<Explanation, ExplainError> {
         let mut scene = self.scene(question)?;
         if let Some(mark) = question.mark {
-            scene.assumed.push(format!("mark {mark:#x} changes nothing: no rule looks at marks"));
+            scene.frame.meta.mark = mark;
+            if !self.rules.look_at_marks() {
+                scene.assumed.push(format!("mark {mark:#x} changes nothing: no rule looks at marks"));
+            }
         }
         if let Some(size) = question.gso {
             scene.frame.meta.gso = Some(super_frame(&scene, size).ok_or(ExplainError::SuperFrame)?);
@@ -207,6 +210,8 @@ struct Story {
     /// The last object.
     object: Option<Object>,
     table: Option<TableId>,
+    /// What says so.
+    rule: Option<String>,
     via: Option<IpAddr>,
     forwarder: String,
     ttl: u8,
@@ -252,11 +257,24 @@ impl Teller<'_> {
                     passed.push(words::ADDRESS_CHECK.to_owned());
                 }
             }
+            Seen::Rule { family, index } => {
+                if let Some(rule) = self.router.rules.list(*family).get(*index) {
+                    let priority = rule.priority.unwrap_or(0);
+                    s.rule = Some(format!("rule {priority}"));
+                    s.steps.push(Step::Rule { priority, rule: rule.to_string() });
+                }
+            }
+            Seen::Source => self.source(s),
             Seen::Lookup { table, dst } => {
                 s.table = Some(*table);
+                let rule = match (&s.object, s.rule.take()) {
+                    (Some(Object::Table(_)), _) => words::leak(self.router.vrf_of(*table)),
+                    (_, Some(rule)) => rule,
+                    (_, None) => words::rule(self.tables.ports.get(record.ingress), *table),
+                };
                 s.steps.push(Step::Lookup {
                     table: *table,
-                    rule: words::rule(self.tables.ports.get(record.ingress), *table),
+                    rule,
                     dst: *dst,
                     covers: self.router.routing.covers(*table, dst),
                     recursion: self.router.routing.recursions(*table, dst),
@@ -391,8 +409,17 @@ impl Teller<'_> {
             // What it stands for comes next.
             Object::Counted(_) => return,
             Object::Plugin(_) | Object::Group(_) | Object::Discard(_) | Object::Local | Object::Broadcast => {}
+            Object::Sources(_) | Object::Table(_) => {}
         }
         s.object = Some(object.clone());
+    }
+
+    fn source(&self, s: &mut Story) {
+        let (Some(Object::Sources(sources)), Some(p)) = (&s.object, &s.packet) else { return };
+        let chosen = sources.list.iter().map(|(net, _)| *net).find(|net| net.contains(&p.src));
+        let route = self.router.routing.route_of_source(s.table.unwrap_or_default(), &p.dst, &p.src);
+        let list = sources.list.iter().map(|(net, _)| *net).collect();
+        s.steps.push(Step::Source { src: p.src, sources: list, chosen, route: route.map(Box::new) });
     }
 
     fn limit(&self, s: &mut Story, mtu: u32, port: PortId) {
@@ -452,9 +479,11 @@ impl Teller<'_> {
                 Some(Object::Encap(e)) => (None, Some(e.tunnel), None),
                 Some(Object::Discard(r)) => (None, None, Some(r.name().to_owned())),
                 Some(Object::Plugin(p)) => (None, None, Some(p.forwarder.name().to_owned())),
-                Some(Object::Group(_) | Object::Counted(_) | Object::Local | Object::Broadcast) | None => {
-                    (None, None, None)
-                }
+                Some(Object::Table(t)) => (None, self.router.vrf_of(*t).map(|v| v.id), None),
+                Some(
+                    Object::Group(_) | Object::Counted(_) | Object::Local | Object::Broadcast | Object::Sources(_),
+                )
+                | None => (None, None, None),
             };
             Member { via, dev: dev.map(|d| self.name(d)), what, buckets, chosen: Some(id) == chosen }
         };

@@ -31,6 +31,11 @@ pub(super) fn rule(port: Option<&Arc<PortInfo>>, table: TableId) -> String {
     }
 }
 
+/// Why a packet is looked up once more in the table of a VRF.
+pub(super) fn leak(vrf: Option<&PortInfo>) -> String {
+    vrf.map_or_else(|| "the route leads there".to_owned(), |v| format!("the route leads to VRF {}", v.name))
+}
+
 pub(super) fn hash_covers(p: &Packet) -> &'static str {
     match (p.proto, p.fragment) {
         (_, Fragment::First | Fragment::Later) => "addresses and protocol: fragments leave the ports out",

@@ -11,11 +11,13 @@ mod own;
 mod punts;
 mod translators;
 mod tunnels;
+mod vrfs;
 
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
 pub use tunnels::{LearnedMtu, Life, MtuCause, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec};
+pub use vrfs::VrfError;
 
 use crate::addr::MacAddr;
 use crate::advert::Adverts;
@@ -24,6 +26,7 @@ use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
 use crate::journal::{Happened, Journal, Subject};
 use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
+use crate::policy::Rules;
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use crate::routing::Routing;
 use crate::settings::Settings;
@@ -53,6 +56,7 @@ pub struct Router {
     translators: BTreeMap<PortId, translators::TranslatorState>,
     seed: u64,
     decap: DecapTable,
+    rules: Rules,
     gates: GateTable,
     guarding: guards::Guarding,
     reassembler: Reassembler,
@@ -90,6 +94,7 @@ impl Router {
             settings: Arc::clone(&settings),
             guards: Arc::default(),
             mapped_ports: Arc::new([]),
+            policy: None,
         });
         let mut router = Router {
             settings,
@@ -104,6 +109,7 @@ impl Router {
             translators: BTreeMap::new(),
             seed,
             decap: DecapTable::new(seed ^ 5),
+            rules: Rules::default(),
             gates: GateTable::default(),
             guarding: guards::Guarding::default(),
             reassembler: Reassembler::new(Limits::default(), seed),
@@ -228,6 +234,7 @@ impl Router {
                 settings: Arc::clone(&self.settings),
                 guards,
                 mapped_ports: self.mapped_ports(),
+                policy: self.rules.compile(&self.ports),
             });
             publish(&self.tables);
         }

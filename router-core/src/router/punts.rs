@@ -193,7 +193,8 @@ impl Router {
 
     /// Accounts for a fragment: it is kept, or dropped, or the last that a packet was missing, which is returned.
     pub(super) fn join(&mut self, now: Instant, frame: Frame, packet: &Packet, out: &mut Outbox) -> Option<Frame> {
-        let pushed = self.reassembler.push(now, &frame);
+        let table = self.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
+        let pushed = self.reassembler.push_in(now, table, &frame);
         let evicted = self.reassembler.take_evicted();
         self.unhold(evicted, DropReason::HeldLimit);
         match pushed {

@@ -127,6 +127,11 @@ impl Facts {
         self.port(id).map_or_else(String::new, |p| p.name.clone())
     }
 
+    /// The table of a port that is the device of a VRF.
+    pub(crate) fn vrf(&self, id: PortId) -> Option<TableId> {
+        self.port(id).filter(|p| p.kind == crate::port::PortKind::Vrf).map(|p| domain_of(p.table))
+    }
+
     /// Notes that a port or tunnel has this table as its own.
     pub(super) fn enter(&mut self, table: TableId) {
         more(&mut self.members, table);

@@ -43,9 +43,11 @@ mod ports;
 mod routes;
 mod show;
 pub(crate) mod slab;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod validate;
+mod views;
 
 pub use counting::MAX_COUNTED;
 pub use error::{GatewayFault, RouteError};
@@ -102,6 +104,8 @@ pub struct Routing {
     fibs_changed: bool,
     /// Tables that may have become empty.
     maybe_empty: BTreeSet<TableId>,
+    views: views::Views,
+    sourced: sources::SourceTables,
     adjacencies_changed: bool,
     /// Entries whose FIB entry may have to change, in order.
     dirty: VecDeque<EntryId>,
@@ -142,6 +146,8 @@ impl Routing {
             fibs: FibSet::default(),
             fibs_changed: true,
             maybe_empty: BTreeSet::new(),
+            views: views::Views::default(),
+            sourced: sources::SourceTables::default(),
             adjacencies_changed: false,
             dirty: VecDeque::new(),
             flipped: VecDeque::new(),
@@ -206,6 +212,7 @@ impl Routing {
     /// after publishing it, also after None.
     pub fn prepare(&mut self) -> Option<RoutingTables> {
         self.reclaim();
+        self.sync_sources();
         // Counting takes a while, and nothing is lost by waiting for some more entries.
         let look = self.written >= APPLY_SLICE;
         if look {
@@ -243,7 +250,7 @@ impl Routing {
 
     /// Whether FIB entries may be behind the RIB.
     fn unwritten(&self) -> bool {
-        !self.dirty.is_empty() || !self.flipped.is_empty()
+        !self.dirty.is_empty() || !self.flipped.is_empty() || self.sourced.is_waiting()
     }
 
     /// Commits until nothing is left, handing each snapshot to `publish`: for tests and tools without other work.
@@ -281,6 +288,7 @@ impl Routing {
         self.seq += 1;
         let tables = RoutingTables {
             fibs: self.fibs.clone(),
+            views: self.views.set(),
             objects: self.objects.table().clone(),
             adjacencies: self.adjacencies.clone(),
             token: Arc::new(()),
@@ -314,8 +322,9 @@ impl Routing {
     fn drop_empty_domains(&mut self) {
         for id in std::mem::take(&mut self.maybe_empty) {
             let empty = self.rib.domains.get(&id).is_some_and(|d| d.routes.len() == 0 && d.trackers.is_empty());
-            if empty && id != TableId::MAIN && !self.facts.is_used(id) {
+            if empty && id != TableId::MAIN && !self.facts.is_used(id) && !self.sourced.uses(id) {
                 self.rib.domains.remove(&id);
+                self.sourced.forget(id);
                 self.fibs_changed = true;
             }
         }
@@ -326,8 +335,13 @@ impl Routing {
         let Some(e) = self.rib.entries.get_mut(id) else { return };
         e.dirty = false;
         let chain = self.chains.get(e.chain);
-        let wanted = chain.filter(|c| c.usable).map(|c| self.counted.before(e.domain, &e.dst, c.object));
-        let (dst, domain, had, empty) = (e.dst, e.domain, e.installed(), e.candidates.is_empty());
+        let mut wanted = chain.filter(|c| c.usable).map(|c| self.counted.before(e.domain, &e.dst, c.object));
+        let (dst, domain, had, mut empty) = (e.dst, e.domain, e.installed(), e.candidates.is_empty());
+        if !self.sourced.is_empty() {
+            wanted = self.sourced.instead(domain, &dst).or(wanted);
+            empty &= !self.sourced.holds(domain, &dst);
+            self.sourced.touched(domain, &dst);
+        }
         if wanted != had {
             // No reference is counted here: the count lies beside what workers read.
             let Some(fib) = self.rib.domains.get(&domain).map(|d| &d.fib) else { return };
@@ -340,6 +354,9 @@ impl Routing {
                     true
                 }
             };
+            if written && !self.views.is_empty() {
+                self.write_views(domain, &dst, wanted);
+            }
             if let (true, Some(e)) = (written, self.rib.entries.get_mut(id)) {
                 e.set_installed(wanted);
             }

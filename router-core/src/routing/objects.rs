@@ -380,6 +380,7 @@ impl Objects {
                 Some(t) if t.outcome.looped => Object::Discard(DropReason::TunnelNesting),
                 _ => unusable,
             },
+            (PortKind::Vrf, ..) => Object::Table(port.table),
             (PortKind::Translator, ..) => match facts.translators.get(&leaf.port) {
                 Some(t) if port.up => Object::Plugin(Plugin { forwarder: t.clone(), next: ObjectId::NO_ROUTE }),
                 _ => unusable,

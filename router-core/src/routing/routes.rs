@@ -16,6 +16,19 @@ use ipnet::IpNet;
 impl Routing {
     /// Carries out one command.
     pub fn route(&mut self, op: RouteOp, spec: &RouteSpec) -> Result<(), RouteError> {
+        let named;
+        let spec = match &spec.vrf {
+            None => spec,
+            Some(vrf) => {
+                let table = self.facts.port_by_name(vrf).and_then(|p| self.facts.vrf(p.id));
+                let table = table.ok_or_else(|| RouteError::NoDevice(vrf.clone()))?;
+                if spec.table.is_some_and(|t| t != table) {
+                    return Err(RouteError::Invalid("\"vrf\" and \"table\" say two things"));
+                }
+                named = RouteSpec { table: Some(table), vrf: None, ..spec.clone() };
+                &named
+            }
+        };
         match op {
             RouteOp::Delete => self.delete(spec),
             _ => self.set_route(op, spec),
@@ -36,7 +49,6 @@ impl Routing {
     }
 
     fn set_route(&mut self, op: RouteOp, spec: &RouteSpec) -> Result<(), RouteError> {
-        let table = spec.table_id();
         let metric = spec.metric_or_default();
         let origin = spec.proto.unwrap_or(proto::BOOT);
         let dst = spec.dst;
@@ -45,6 +57,7 @@ impl Routing {
             Some(path) => Ok(path),
             None => Err(self.path_key(spec)?),
         };
+        let table = self.make_place(spec)?;
         self.make_domain(table);
         // What is there may already forbid it, which is cheaper to find out than to resolve.
         let existing = self.find_to_change(table, &dst);
@@ -312,7 +325,7 @@ impl Routing {
     }
 
     fn delete(&mut self, spec: &RouteSpec) -> Result<(), RouteError> {
-        let table = spec.table_id();
+        let table = self.find_place(spec).ok_or(RouteError::NoSuchRoute)?;
         for h in &spec.hops {
             if let Some(name) = &h.dev
                 && self.facts.port_by_name(name).is_none()

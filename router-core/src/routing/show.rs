@@ -7,7 +7,7 @@ use crate::next_hop::PathId;
 use crate::object::{Object, ObjectId};
 use crate::port::{PortId, TableId};
 use crate::rib::order::{walk4, walk6};
-use crate::rib::{Candidate, EntryId, host};
+use crate::rib::{Candidate, EntryId};
 use crate::spec::{HopSpec, HopState, Proto, RouteInfo, RouteKind, RouteSpec};
 use crate::tables::domain_of;
 use ipnet::IpNet;
@@ -113,9 +113,10 @@ impl Routing {
             if filter.family.is_some_and(|x| x != family) || after.is_some_and(|a| a.family > family) {
                 continue;
             }
-            for table in self.table_ids() {
+            for table in self.all_table_ids() {
                 let resume = after.filter(|a| a.family == family);
-                if filter.table.is_some_and(|t| t != table) || resume.is_some_and(|a| a.table > table) {
+                let shown = self.sourced.shown(table).0;
+                if filter.table.is_some_and(|t| t != shown) || resume.is_some_and(|a| a.table > table) {
                     continue;
                 }
                 let start = resume.filter(|a| a.table == table).map(|a| a.dst);
@@ -129,6 +130,12 @@ impl Routing {
 
     /// The tables that have or had routes, by number.
     pub fn table_ids(&self) -> Vec<TableId> {
+        let mut ids = self.all_table_ids();
+        ids.retain(|t| !t.is_internal());
+        ids
+    }
+
+    fn all_table_ids(&self) -> Vec<TableId> {
         let mut ids: Vec<_> = self.rib.domains.keys().copied().collect();
         ids.extend([TableId::DEFAULT, TableId::LOCAL]);
         ids.sort_unstable();
@@ -231,7 +238,9 @@ impl Routing {
     pub(super) fn info(&self, entry: EntryId, c: &Candidate) -> RouteInfo {
         let e = self.rib.entries.get(entry);
         let mut route = RouteSpec::new(e.map_or_else(|| Family::Inet.default_prefix(), |e| e.dst));
-        (route.table, route.metric, route.proto) = (Some(c.table), Some(c.metric), Some(c.proto));
+        let (table, from) = self.sourced.shown(c.table);
+        (route.table, route.metric, route.proto) = (Some(table), Some(c.metric), Some(c.proto));
+        route.from = from;
         let mut states = Vec::new();
         if let Some(p) = self.paths.get(c.path) {
             route.kind = if p.outcome.blackhole { RouteKind::Blackhole } else { p.key.kind };
@@ -268,27 +277,30 @@ impl Routing {
     /// Where a packet to `dst` would go by a table (`ip route get`), `flow` standing for its flow hash. None without a
     /// route. This reads the FIB, so it shows what was committed.
     pub fn get(&self, table: TableId, dst: &IpAddr, flow: u32) -> Option<RouteAnswer> {
+        self.get_from(table, dst, None, flow)
+    }
+
+    /// The same for a packet from `src`.
+    pub fn get_from(&self, table: TableId, dst: &IpAddr, src: Option<&IpAddr>, flow: u32) -> Option<RouteAnswer> {
         let domain = domain_of(table);
-        let object = self.rib.domains.get(&domain)?.fib.lookup(dst);
-        let covers = self.rib.covers(domain, &host(dst));
-        let used = |(_, id): &(u8, EntryId)| self.rib.entries.get(*id).is_some_and(|e| e.installed().is_some());
-        let (_, entry) = covers.into_iter().find(used)?;
+        let mut object = self.rib.domains.get(&domain)?.fib.lookup(dst);
+        if let Some(Object::Sources(s)) = self.objects.get(object) {
+            object = src.map_or(s.otherwise, |src| s.pick(src));
+        }
+        let (entry, path) = self.best(domain, dst, src)?;
         let e = self.rib.entries.get(entry)?;
-        let chain = self.chains.get(e.chain)?;
-        let usable = |p: &PathId| self.paths.get(*p).is_some_and(|p| p.outcome.usable());
-        let path = chain.paths.iter().copied().find(usable)?;
         let candidate = e.candidates.iter().find(|c| c.path == path)?;
         let route = self.info(entry, candidate);
         if route.route.kind == RouteKind::Throw {
             return None;
         }
-        let (port, gateway) = self.way_out(object, flow);
+        let (port, gateway) = self.way_out(object, dst, flow);
         let port = port.or_else(|| self.dev_of(path, 0).filter(|_| route.route.kind == RouteKind::Local));
         let src = route.route.src.or_else(|| self.source_for(dst, gateway, port?));
         Some(RouteAnswer { dst: *dst, route, object, port, gateway, src })
     }
 
-    fn way_out(&self, object: ObjectId, flow: u32) -> (Option<PortId>, Option<IpAddr>) {
+    fn way_out(&self, object: ObjectId, dst: &IpAddr, flow: u32) -> (Option<PortId>, Option<IpAddr>) {
         let mut id = object;
         for _ in 0..8 {
             match self.objects.get(id) {
@@ -302,6 +314,11 @@ impl Routing {
                 },
                 Some(Object::Plugin(p)) => id = p.next,
                 Some(Object::Counted(c)) => id = c.next,
+                Some(Object::Sources(s)) => id = s.otherwise,
+                Some(Object::Table(table)) => {
+                    let Some(d) = self.rib.domains.get(&domain_of(*table)) else { break };
+                    id = d.fib.lookup(dst);
+                }
                 Some(Object::Discard(_) | Object::Local | Object::Broadcast) | None => break,
             }
         }

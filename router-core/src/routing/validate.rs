@@ -200,7 +200,8 @@ impl Routing {
             return Ok(());
         }
         for h in &p.outcome.hops {
-            if let (None, Some(gateway), HopState::Unresolved) = (h.hop.dev, h.hop.via, h.state) {
+            let sought = h.hop.dev.is_none_or(|d| self.facts.vrf(d).is_some());
+            if let (true, Some(gateway), HopState::Unresolved) = (sought, h.hop.via, h.state) {
                 let why = if p.outcome.looped { GatewayFault::Loop } else { GatewayFault::Unreachable };
                 return Err(no_gateway(gateway, family, why));
             }

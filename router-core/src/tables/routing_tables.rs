@@ -33,6 +33,9 @@ impl FromIterator<(TableId, Arc<Fib>)> for FibSet {
     }
 }
 
+/// Compiled tables that hold only prefixes longer than a length, with the table and that length.
+pub type ViewSet = Arc<[((TableId, u8), Arc<Fib>)]>;
+
 /// The compiled table that a routing table is part of: `main` for `local`, `main` and `default`; all others alone.
 pub fn domain_of(table: TableId) -> TableId {
     match table {
@@ -52,6 +55,8 @@ pub fn domain_of(table: TableId) -> TableId {
 pub struct RoutingTables {
     /// Compiled tables.
     pub fibs: FibSet,
+    /// Compiled tables without their shorter prefixes ([`RoutingTables::lookup_longer`]), by table and length.
+    pub views: ViewSet,
     /// What FIB entries point to.
     pub objects: ObjectTable,
     /// Resolved neighbours.
@@ -65,5 +70,12 @@ impl RoutingTables {
     #[inline]
     pub fn lookup(&self, table: TableId, dst: &IpAddr) -> ObjectId {
         self.fibs.get(table).map_or(ObjectId::NO_ROUTE, |f| f.lookup(dst))
+    }
+
+    /// As [`RoutingTables::lookup`], a match no longer than `suppress` counting as none. Only for what
+    /// [`crate::routing::Routing::set_views`] was told.
+    pub fn lookup_longer(&self, table: TableId, suppress: u8, dst: &IpAddr) -> ObjectId {
+        let view = self.views.iter().find(|(key, _)| *key == (domain_of(table), suppress));
+        view.map_or(ObjectId::NO_ROUTE, |(_, f)| f.lookup(dst))
     }
 }

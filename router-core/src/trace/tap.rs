@@ -507,7 +507,7 @@ impl Observer for Tap {
         let (event, bytes) = match stage {
             Stage::Job => (Event::Job, true),
             Stage::Parsed(_) => (Event::Parsed, false),
-            Stage::Link { .. } | Stage::Addresses => return,
+            Stage::Link { .. } | Stage::Addresses | Stage::Rule { .. } | Stage::Source(_) => return,
             Stage::Lookup { table, dst, .. } => (Event::Lookup { table, dst }, false),
             Stage::Object(_, object) => match object {
                 Object::Forward(f) => (Event::NextHop { port: f.port, gateway: f.gateway, known: true }, false),

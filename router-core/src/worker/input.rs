@@ -169,9 +169,15 @@ impl<O: Observer> Worker<O> {
         packet: Packet,
         table: crate::port::TableId,
     ) -> Result<(), Stale> {
-        let id = step.tables.lookup(table, &packet.dst);
-        self.note(&job.frame, || Stage::Lookup { table, dst: packet.dst, object: id });
-        self.forward(step, job, packet, id)
+        let meta = job.frame.meta;
+        let found = step.tables.route(table, &packet, job.frame.data(), meta.port, meta.mark);
+        if let Some(rule) = found.rule {
+            self.note(&job.frame, || Stage::Rule { family: packet.family, index: rule });
+        }
+        if let Some(table) = found.table {
+            self.note(&job.frame, || Stage::Lookup { table, dst: packet.dst, object: found.object });
+        }
+        self.forward(step, job, packet, found.object)
     }
 
     /// A packet for one of the router's own addresses.

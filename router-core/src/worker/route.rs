@@ -78,10 +78,12 @@ impl<O: Observer> Worker<O> {
     pub(super) fn forward(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, id: ObjectId) -> Result<(), Stale> {
         let tables = step.tables;
         let (mut job, mut packet, mut id) = (job, packet, id);
-        for depth in 0..MAX_STACK {
+        // Nothing was edited, and the id comes from a lookup.
+        let mut fresh = true;
+        for _ in 0..MAX_STACK {
             let Some(object) = tables.routing.objects.get(id) else {
-                // Only the first object comes from the FIB, before anything was edited; others are of this snapshot.
-                if depth == 0 {
+                // What comes from the FIB may be newer than the snapshot; all other objects are of it.
+                if fresh {
                     return Err(Stale(job));
                 }
                 self.discard(step, job.frame, DropReason::NextHopUnusable);
@@ -89,6 +91,15 @@ impl<O: Observer> Worker<O> {
             };
             self.note(&job.frame, || Seen::Object(id, object));
             match object {
+                Object::Sources(sources) => {
+                    id = sources.pick(&packet.src);
+                    self.note(&job.frame, || Seen::Source(id));
+                }
+                Object::Table(table) => {
+                    id = tables.lookup(*table, &packet.dst);
+                    self.note(&job.frame, || Seen::Lookup { table: *table, dst: packet.dst, object: id });
+                    continue;
+                }
                 Object::Group(group) => {
                     let hash = flow::hash(&packet, job.frame.data(), self.flow_seed);
                     let bucket = hash as usize % group.buckets.len().max(1);
@@ -151,6 +162,7 @@ impl<O: Observer> Worker<O> {
                     job = judged;
                     let mss = self.mss(step, &job.frame, &packet, encap.tunnel, encap.mtu);
                     let stage = Stage { mss, ..Stage::tunnel(id, encap, &job.frame) };
+                    fresh = false;
                     match self.carry_out(step, &forwarder, job, packet, stage) {
                         Next::Done => return Ok(()),
                         Next::Object(mut j, p, next) => {

@@ -133,6 +133,7 @@ fn tables() -> Arc<Tables> {
     }
     let routing = RoutingTables {
         fibs: [(TableId::MAIN, Arc::new(fib)), (TABLE, Arc::new(apart))].into_iter().collect::<FibSet>(),
+        views: Arc::new([]),
         objects,
         adjacencies,
         token: Arc::new(()),
@@ -146,6 +147,7 @@ fn tables() -> Arc<Tables> {
         settings: Arc::new(Settings::default()),
         guards: Arc::default(),
         mapped_ports: Arc::new([]),
+        policy: None,
     })
 }
 

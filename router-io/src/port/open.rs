@@ -313,9 +313,12 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             opened.guards.push(Box::new(far));
             Ok(opened)
         }
-        PortKind::Tunnel | PortKind::Translator | PortKind::Loopback | PortKind::Xdp | PortKind::Auto => {
-            Err(impossible("this kind has no device to open"))
-        }
+        PortKind::Tunnel
+        | PortKind::Translator
+        | PortKind::Loopback
+        | PortKind::Vrf
+        | PortKind::Xdp
+        | PortKind::Auto => Err(impossible("this kind has no device to open")),
     }
 }
 

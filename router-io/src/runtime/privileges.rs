@@ -98,7 +98,12 @@ pub fn needed(kind: PortKind) -> &'static [Privilege] {
         PortKind::Xdp => &[Privilege::NetRaw, Privilege::NetAdmin, Privilege::Bpf],
         PortKind::RawIp => &[Privilege::NetRaw],
         PortKind::Tun => &[Privilege::NetAdmin],
-        PortKind::Memory | PortKind::Pcap | PortKind::Tunnel | PortKind::Translator | PortKind::Loopback => &[],
+        PortKind::Memory
+        | PortKind::Pcap
+        | PortKind::Tunnel
+        | PortKind::Translator
+        | PortKind::Loopback
+        | PortKind::Vrf => &[],
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) struct WireArgs {
     /// Time of one trial in seconds; RFC 2544 24 wants 60 [default: 1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub time: Option<Duration>,
-    /// Repetitions, interleaved between the devices under test [default: 5]
+    /// Repetitions, interleaved between the devices under test [default: 5, with --quick 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub repeat: Option<u16>,
     /// Frames that may be lost in a trial of the throughput search, in percent; RFC 2544 26.1 wants 0
@@ -116,7 +116,7 @@ impl WireArgs {
         or(&mut self.sizes, &[SizeName::Bytes(64)]);
         or(&mut self.measures, &[Measure::Throughput, Measure::Latency]);
         self.time.get_or_insert(Duration::from_secs_f64(time));
-        self.repeat.get_or_insert(5);
+        self.repeat.get_or_insert(if self.quick { 3 } else { 5 });
     }
 
     /// Time of one trial.

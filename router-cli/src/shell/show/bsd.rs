@@ -20,7 +20,7 @@ pub(crate) fn route_get(session: &mut Session<'_>, args: &[String], offset: usiz
     let missing =
         || Failure::with_hint(exit::USAGE, "route: route has not been found", format!("nothing covers {addr}"));
     let Some(info) = longest_match(session, addr, None)? else { return Err(missing()) };
-    let get = RouteGet { dst: addr, from: None, iif: None, oif: None, table: None, fibmatch: false };
+    let get = RouteGet::to(addr);
     let (gateway, dev) = match session.try_call(Op::RouteGet(get)) {
         Ok(Answer::Get(g)) => g.hop.map_or((None, None), |h| (h.via, h.dev)),
         Ok(_) => return Err(unexpected()),

@@ -86,7 +86,7 @@ fn longest_match(
     addr: IpAddr,
     table: Option<TableId>,
 ) -> Result<Option<RouteInfo>, Failure> {
-    let get = RouteGet { dst: addr, from: None, iif: None, oif: None, table, fibmatch: true };
+    let get = RouteGet { table, fibmatch: true, ..RouteGet::to(addr) };
     match session.try_call(Op::RouteGet(get)) {
         Ok(Answer::Routes(list)) => Ok(list.into_iter().next()),
         Ok(_) => Err(crate::command::unexpected()),

@@ -176,7 +176,8 @@ impl Router {
             Object::Group(g) => g.buckets.iter().filter_map(|b| self.path_mtu(*b, depth + 1)).min(),
             Object::Plugin(p) => self.path_mtu(p.next, depth + 1),
             Object::Counted(c) => self.path_mtu(c.next, depth + 1),
-            Object::Discard(_) | Object::Local | Object::Broadcast => None,
+            Object::Sources(s) => self.path_mtu(s.otherwise, depth + 1),
+            Object::Discard(_) | Object::Local | Object::Broadcast | Object::Table(_) => None,
         }
     }
 

@@ -162,6 +162,11 @@ pub(super) fn describe(r: &Routing, tables: &RoutingTables, id: ObjectId) -> Str
             let words = members.iter().map(|(id, n)| format!("{}*{}", n / d.max(1), describe(r, tables, *id)));
             format!("group({})", words.collect::<Vec<_>>().join(", "))
         }
+        Some(Object::Table(t)) => format!("table {}", t.0),
+        Some(Object::Sources(s)) => {
+            let list = s.list.iter().map(|(net, id)| format!("from {net} {}; ", describe(r, tables, *id)));
+            format!("{}else {}", list.collect::<String>(), describe(r, tables, s.otherwise))
+        }
         Some(Object::Plugin(p)) => format!("plugin {} [{}]", p.forwarder.name(), describe(r, tables, p.next)),
         Some(Object::Counted(c)) => format!("counted {}", describe(r, tables, c.next)),
     }

@@ -58,8 +58,8 @@ pub(super) fn split<'t>(word: Word<'t>, is_name: impl Fn(&str) -> bool) -> Optio
         return None;
     }
     // Of `tcp-syn-1` the name is as long as it can be.
-    let at = word.text.char_indices().rev().filter(|(_, c)| "-/".contains(*c)).map(|(i, _)| i);
-    let at = at.clone().find(|i| is_name(&word.text[..*i])).or_else(|| at.last())?;
+    let mut at = word.text.char_indices().rev().filter(|(_, c)| "-/".contains(*c)).map(|(i, _)| i);
+    let at = at.clone().find(|i| is_name(&word.text[..*i])).or_else(|| at.next_back())?;
     let part = |from: usize, to: usize| Word { text: &word.text[from..to], at: word.at + from };
     Some([part(0, at), part(at, at + 1), part(at + 1, word.text.len())])
 }

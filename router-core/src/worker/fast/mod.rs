@@ -2,7 +2,8 @@
 //!
 //! 1. [`survey`] looks at every header and sorts out what is unusual;
 //! 2. all IPv4 destinations are looked up, packets for us that come out of a tunnel are found ([`tunnel`]), then all IPv6
-//!    destinations, theirs included; tunnels in IPv6 come last, and what was in them is looked up in a third go;
+//!    destinations, theirs included; tunnels in IPv6 come last, and what was in them is looked up in a third go; where there
+//!    are rules ([`rules`]), they say which table counts;
 //! 3. [`send`] finds every packet's object, then edits every packet in its frame;
 //! 4. frames go to their egress queues in the order of arrival.
 //!
@@ -21,6 +22,7 @@
 //! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
 mod guard;
+mod rules;
 mod send;
 mod survey;
 mod tunnel;
@@ -29,7 +31,6 @@ pub(super) use send::Sent;
 
 use crate::addr::Family;
 use crate::fib::{Fib, Lookup};
-use crate::filter::PortFlags;
 use crate::frame::Frame;
 use crate::object::{Object, ObjectId};
 use crate::observe::Observer;
@@ -75,7 +76,7 @@ pub(super) struct Passes {
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
     /// The tables of those tunnels; None: the general path knows what to do.
-    inner: Vec<Option<(TableId, PortFlags)>>,
+    inner: Vec<Option<TableId>>,
     /// Places in `ids4` or `ids6` of packets whose tunnel belongs to another table than the port.
     elsewhere: Vec<(u16, Family, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.
@@ -125,6 +126,11 @@ impl Passes {
         let fib = tables.routing.fibs.get(port.table).map(|f| &**f);
         let outers4 = self.v4.len();
         self.look_up_from(0, None, fib);
+        if tables.policy.as_ref().is_some_and(|p| !p.own_first()) {
+            // Whether a packet is for us is for the rules to say.
+            self.tunneled4.clear();
+            self.tunneled6.clear();
+        }
         if !self.tunneled4.is_empty() {
             self.leave_in_four(batch, port, tables);
         }
@@ -145,6 +151,9 @@ impl Passes {
             if let Some(id) = id {
                 *id = found.unwrap_or(ObjectId::NO_ROUTE);
             }
+        }
+        if let Some(policy) = &tables.policy {
+            self.ask_rules(policy, batch, port, tables);
         }
     }
 

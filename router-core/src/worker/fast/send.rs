@@ -55,7 +55,10 @@ impl<O: Observer> Worker<O> {
             }
             let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
             for (lane, frame) in lanes.iter().zip(group.iter()) {
-                targets.push(target(passes, lane, frame, ingress, tables, *flow_seed, out.tx.len()));
+                let found = passes
+                    .id(lane)
+                    .and_then(|id| target(passes, lane, frame, id, ingress, tables, *flow_seed, out.tx.len()));
+                targets.push(found);
             }
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
                 let (port, len) = match (target, lane.family) {
@@ -163,17 +166,22 @@ fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCoun
 /// Where a packet goes: straight, to a host on the link, or into a tunnel. None: to the general path. Nothing that is
 /// checked here can fail later.
 #[inline]
+#[allow(clippy::too_many_arguments)]
 fn target<'t>(
     passes: &Passes,
     lane: &Lane,
     frame: &Frame,
+    id: ObjectId,
     ingress: PortId,
     tables: &'t Tables,
     flow_seed: u64,
     queues: usize,
 ) -> Option<Target<'t>> {
     let objects = &tables.routing.objects;
-    let mut object = objects.get(passes.id(lane)?)?;
+    let mut object = objects.get(id)?;
+    if matches!(object, Object::Sources(_) | Object::Table(_)) {
+        object = steer(lane, frame, object, tables)?;
+    }
     if let Object::Group(group) = object {
         object = objects.get(member(frame, lane, group, flow_seed)?)?;
     }
@@ -211,6 +219,25 @@ fn target<'t>(
     // A port's MTU may be one more than the longest packet (Linux's loopback).
     let fits = lane.len + overhead <= hop.mtu && (encap.is_none() || lane.len + overhead <= u32::from(u16::MAX));
     (!guarded && room && fits && hop.port.index() < queues).then_some(Target { hop, encap })
+}
+
+/// The object that a packet gets whose first one is of its source, or of another table. None: to the general path.
+#[cold]
+fn steer<'t>(lane: &Lane, frame: &Frame, first: &'t Object, tables: &'t Tables) -> Option<&'t Object> {
+    /// Tables that one packet is sent through here.
+    const MOST: usize = 4;
+    let l2 = usize::from(lane.l2);
+    let packet = Packet::parse(lane.family?, frame.data().get(l2..l2 + lane.len as usize)?).ok()?;
+    let mut object = first;
+    for _ in 0..MOST {
+        let id = match object {
+            Object::Sources(sources) => sources.pick(&packet.src),
+            Object::Table(table) => tables.lookup(*table, &packet.dst),
+            found => return Some(found),
+        };
+        object = tables.routing.objects.get(id)?;
+    }
+    None
 }
 
 /// The member of a group that the packet's flow has.

@@ -103,7 +103,7 @@ impl Passes {
         self.inner.clear();
         self.inner.extend(self.peers.iter().map(|tunnel| tables.ports.table_if_simple(*tunnel)));
         for ((i, tunnel), table) in list.iter().zip(&self.peers).zip(&self.inner) {
-            let Some((table, flags)) = *table else { continue };
+            let Some(table) = *table else { continue };
             let Some(lane) = self.lanes.get_mut(usize::from(*i)) else { continue };
             let Some(data) = batch.get(usize::from(*i)).map(Frame::data) else { continue };
             let Some(packet) = data.get(usize::from(lane.l2)..usize::from(lane.l2) + lane.len as usize) else {
