@@ -239,6 +239,17 @@ impl Lines {
         if (start > 0 && !begins(start)) || (end < 256 && !begins(end)) {
             return false;
         }
+        if link & FULL != 0 {
+            let at = full_place(reader, node, start as u32);
+            let one = end - start == 1 || full_place(reader, node, end as u32 - 1) == at;
+            let entry = LEAF | answer;
+            let joins = (start > 0 && full(reader, at - 1) == entry) || (end < 256 && full(reader, at + 1) == entry);
+            if !one || joins || is_link(full(reader, at)) {
+                return false;
+            }
+            self.set_half(node, at as u32 - 2 * node, entry);
+            return true;
+        }
         let at = place(reader, node, start as u32);
         if end - start > 1 && place(reader, node, end as u32 - 1) != at {
             return false;
