@@ -38,7 +38,7 @@ impl Derived {
         Some(Ipv4Addr::from_bits(self.options.relay_prefix.network().to_bits() | bits))
     }
 
-    /// The prefix that belongs to an IPv4 address (RFC 5969 7.1.1). None when the address is outside the common part.
+    /// The prefix that belongs to an IPv4 address (RFC 5969 4). None when the address is outside the common part.
     pub fn delegated(&self, addr: Ipv4Addr) -> Option<Ipv6Net> {
         if !self.options.relay_prefix.contains(&addr) {
             return None;
@@ -53,7 +53,7 @@ impl Derived {
     /// To whom a packet for `dst` goes, from a router whose own end is `local`.
     ///
     /// # Errors
-    /// [`DropReason::TunnelLoop`] when it is the router itself (RFC 6324 2), [`DropReason::TunnelNoPeer`] when it is no
+    /// [`DropReason::TunnelLoop`] when it is the router itself (RFC 6324 3.3), [`DropReason::TunnelNoPeer`] when it is no
     /// host's address, or outside the prefix without a relay.
     pub fn peer(&self, dst: Ipv6Addr, local: Ipv4Addr) -> Result<Ipv4Addr, DropReason> {
         let peer = self.embedded(dst).or(self.options.br).ok_or(DropReason::TunnelNoPeer)?;
@@ -106,9 +106,9 @@ mod tests {
         Derived::new(&options)
     }
 
-    /// RFC 5969 7.1.1: the examples of the text, and 6to4's.
+    /// Proves rfc5969-4-delegated: the examples of the text, and 6to4's.
     #[test]
-    fn rfc5969_7_1_1_delegated_prefixes() {
+    fn rfc5969_4_delegated_prefixes() {
         for (prefix, relay, addr, want) in [
             ("2001:db8::/32", "10.0.0.0/8", "10.100.100.1", "2001:db8:6464:100::/56"),
             ("2001:db8::/32", "0.0.0.0/0", "198.51.100.1", "2001:db8:c633:6401::/64"),
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(derived("2001:db8::/32", "10.0.0.0/8", None).delegated([192, 0, 2, 1].into()), None);
     }
 
-    /// RFC 5969 12, RFC 6324 2, RFC 3964 5.1.
+    /// Proves rfc5969-12-spoofing, rfc6324-3.3-loop, and RFC 3964 5.1.
     #[test]
     fn who_may_send_what() {
         use DropReason::*;

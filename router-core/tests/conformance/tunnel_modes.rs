@@ -433,7 +433,7 @@ fn a_peer_has_its_rate() {
     }
 }
 
-/// RFC 6324 2, RFC 5969 12, RFC 3964 5: loops between derived addresses, and forged ones.
+/// Proves rfc6324-3.3-loop, rfc5969-12-spoofing, and RFC 3964 5: loops between derived addresses, and forged ones.
 #[test]
 fn six_rd_and_six_to_four_attacks() {
     let mut spec = TunnelSpec::new("t", TunnelMode::SixRd, ip(LOCAL4), ip("0.0.0.0"));
@@ -471,7 +471,7 @@ fn six_rd_and_six_to_four_attacks() {
     assert_eq!(dropped(&rig, "tunnel_loop"), 1, "{:?}", rig.totals());
 }
 
-/// RFC 7526: 6to4 needs its word; without it nothing becomes of it, under whatever name.
+/// Proves rfc7526-4-off: 6to4 needs its word; without it nothing becomes of it, under whatever name.
 #[test]
 fn six_to_four_needs_its_word() {
     let mut rig = Rig::new(Settings::default());
