@@ -268,13 +268,14 @@ impl PortTotals {
     pub fn sum<'a>(id: crate::port::PortId, workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Self {
         let mut t = PortTotals::default();
         for p in workers.into_iter().filter_map(|w| w.port(id)) {
-            t.rx_packets += p.rx_packets.get();
-            t.rx_bytes += p.rx_bytes.get();
-            t.rx_dropped += p.rx_dropped.get();
-            t.rx_multicast += p.rx_multicast.get();
-            t.tx_packets += p.tx_packets.get();
-            t.tx_bytes += p.tx_bytes.get();
-            t.tx_dropped += p.tx_dropped.get();
+            // One that takes back what another counted may be below zero: only the sum has a meaning.
+            t.rx_packets = t.rx_packets.wrapping_add(p.rx_packets.get());
+            t.rx_bytes = t.rx_bytes.wrapping_add(p.rx_bytes.get());
+            t.rx_dropped = t.rx_dropped.wrapping_add(p.rx_dropped.get());
+            t.rx_multicast = t.rx_multicast.wrapping_add(p.rx_multicast.get());
+            t.tx_packets = t.tx_packets.wrapping_add(p.tx_packets.get());
+            t.tx_bytes = t.tx_bytes.wrapping_add(p.tx_bytes.get());
+            t.tx_dropped = t.tx_dropped.wrapping_add(p.tx_dropped.get());
         }
         t
     }

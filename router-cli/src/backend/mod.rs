@@ -20,7 +20,6 @@ use crate::control::{
     Answer, Backend, BrokerAnswer, BrokerOp, CaptureSelect, Follower, Hub, MonitorSelect, Op, PacketFeed, RoutePlace,
     RouteSelect, StatsInfo, TableSelect, VERSION, VersionInfo, WireError, run_batch,
 };
-use ipnet::IpNet;
 use ports::drop_link_local;
 use router_core::addr::{Family, MacAddr};
 use router_core::port::{Medium, PortInfo};
@@ -69,19 +68,18 @@ impl RouterBackend {
     }
 
     /// A port in the tables alone: no device is opened.
-    /// An Ethernet port gets the address of a device that nobody has seen: locally administered, by number. No link-local
-    /// address is made of it: only those in `written` are the port's.
-    pub fn add_port_without_device(&self, mut info: PortInfo, written: &[IpNet]) -> Result<(), WireError> {
-        let mut wanted = info.addrs.clone();
-        wanted.extend_from_slice(written);
+    /// With `stations`, an Ethernet port gets the address of a device that nobody has seen: locally administered, by
+    /// number. No link-local address is made of it: only those that are written are the port's.
+    pub fn add_port_without_device(&self, mut info: PortInfo, stations: bool) -> Result<(), WireError> {
         self.on_control(move |c| {
             let now = c.now();
-            if info.medium == Medium::Ethernet && info.mac.is_none() {
+            let written = info.addrs.clone();
+            if stations && info.medium == Medium::Ethernet && info.mac.is_none() {
                 let [high, low] = (c.router().ports().iter().count() as u16).to_be_bytes();
                 info.mac = Some(MacAddr([2, 0, 0, 0, high, low]));
             }
             let id = c.router_mut().add_port(now, info).map_err(errors::port)?;
-            drop_link_local(c, id, &wanted);
+            drop_link_local(c, id, &written);
             Ok(())
         })?
     }

@@ -261,7 +261,7 @@ pub(crate) fn print(
 
 /// Builds the router of a configuration in memory, no device touched, and asks that.
 fn offline(file: &Path, question: Question) -> Result<Explanation, Failure> {
-    let router = Offline::start(&crate::run::load(file)?)?;
+    let router = Offline::with_stations(&crate::run::load(file)?)?;
     let mut client = Client::connect(&router.socket())?;
     match client.call(Op::Explain(Box::new(question)))? {
         Answer::Explain(e) => Ok(*e),

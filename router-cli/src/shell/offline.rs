@@ -29,6 +29,15 @@ pub(crate) struct Offline {
 impl Offline {
     /// Builds the router that `plan` describes.
     pub fn start(plan: &Plan) -> Result<Offline, Failure> {
+        Self::build(plan, false)
+    }
+
+    /// The same, with link-layer addresses made up: packets through it have complete link headers.
+    pub fn with_stations(plan: &Plan) -> Result<Offline, Failure> {
+        Self::build(plan, true)
+    }
+
+    fn build(plan: &Plan, stations: bool) -> Result<Offline, Failure> {
         let failed = |e: std::io::Error| Failure::new(exit::REFUSED, format!("Cannot make a router in memory: {e}"));
         let config = RuntimeConfig {
             workers: 1,
@@ -40,7 +49,7 @@ impl Offline {
         let runtime = Runtime::start(config).map_err(failed)?;
         let backend = Arc::new(RouterBackend::new(runtime.handle(), &plan.router.name));
         let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
-        apply(&WithoutDevices(&backend), &diff(&fresh, plan))?;
+        apply(&WithoutDevices { backend: &backend, stations }, &diff(&fresh, plan))?;
         let dir = PrivateDir::new().map_err(failed)?;
         let access = Access { mode: 0o600, ..Access::default() };
         let limits = Limits { idle: std::time::Duration::from_secs(3600), ..Limits::default() };
@@ -95,20 +104,23 @@ impl Drop for PrivateDir {
 }
 
 /// Ports are entered into the tables; no device is opened.
-struct WithoutDevices<'b>(&'b RouterBackend);
+struct WithoutDevices<'b> {
+    backend: &'b RouterBackend,
+    stations: bool,
+}
 
 impl Target for WithoutDevices<'_> {
     fn change(&self, wanted: Change) -> Result<(), WireError> {
         match wanted {
             Change::PortAdd(plan) if plan.kind != PortKind::Loopback => {
-                self.0.add_port_without_device(port_info(&plan), &plan.address)
+                self.backend.add_port_without_device(port_info(&plan), self.stations)
             }
-            other => self.0.change(other),
+            other => self.backend.change(other),
         }
     }
 
     fn changes(&self, ops: Vec<Op>) -> Result<(), (usize, WireError)> {
-        self.0.changes(ops)
+        self.backend.changes(ops)
     }
 }
 
