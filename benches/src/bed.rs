@@ -31,7 +31,7 @@ pub struct Refused {
     why: String,
 }
 
-fn refused<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Refused {
+pub(crate) fn refused<E: std::fmt::Display>(what: impl std::fmt::Display) -> impl FnOnce(E) -> Refused {
     move |why| Refused { what: what.to_string(), why: why.to_string() }
 }
 

@@ -1,6 +1,6 @@
 //! Tunnels of every mode in memory: a bed with one of them, and the packets that go in and come out.
 
-use crate::bed::{Bed, Packets, Refused, Via, route};
+use crate::bed::{Bed, Packets, Refused, Via, refused, route};
 use ipnet::IpNet;
 use router_core::counters::WorkerCounters;
 use router_core::frame::{Frame, FramePool};
@@ -66,6 +66,11 @@ pub fn cases() -> Vec<Case> {
 impl Case {
     fn bed(&self, spec: TunnelSpec) -> Result<Bed, Refused> {
         let mut bed = Bed::new()?;
+        // The peer's router is made as ours is, but has not our address.
+        let ours = bed.router.ports().get(PortId(1)).map(|p| p.addrs.clone()).unwrap_or_default();
+        for net in ours.into_iter().filter(|n| n.addr() == spec.remote) {
+            bed.router.del_addr(PortId(1), net).map_err(refused(net))?;
+        }
         let remote = IpNet::from(spec.remote);
         bed.route(&route(remote, 1, Via::Own))?;
         bed.add_spec(spec)?;

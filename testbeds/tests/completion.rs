@@ -38,7 +38,7 @@ fn bash_knows_the_grammar_and_the_router() {
         ("duet ip link set w", &["wan0"]),
         ("duet route del 10.9", &["10.9.0.0/16"]),
         // Readline has taken what stands before the last colon already.
-        ("duet route del 2001:db8:f", &["ffff::/64"]),
+        ("duet route del 2001:db8:f", &["ffff::/64", "ffff::2/128"]),
         ("duet tunnel show ", &["he"]),
         ("duet count add n", &["nexthop"]),
         ("duet explain to 10.1.1.1 iif l", &["lan0", "lo"]),

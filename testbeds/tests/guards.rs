@@ -79,6 +79,8 @@ impl<O: Observer> Bed<O> {
         let now = Instant::from_millis(1);
         let settings = Settings {
             icmp: router_core::settings::IcmpSettings { redirects: false, ..Default::default() },
+            // Its addresses are its own from the first packet on.
+            neighbor: router_core::settings::NeighborSettings { dad_transmits: 0, ..Default::default() },
             ..Settings::default()
         };
         let mut router = Router::new(settings, 3, Arc::clone(&counters[0]));

@@ -62,10 +62,9 @@ sandbox_test! {
                 Pair::new(a, b, from, own).reachable().unwrap();
             }
         }
-        // The leak, both ways. Only pings leave by the address that has a way back.
+        // The leak, both ways. Only single pings are sent from the address that has a way back.
         let leak = Pair::new(bed.host("ba"), bed.host("rb"), "198.51.100.1", "203.0.113.1");
         leak.reachable().unwrap();
-        leak.every_size().unwrap();
         bed.finish().unwrap();
     }
 }

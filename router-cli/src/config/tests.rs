@@ -169,7 +169,7 @@ fn problems_have_place_and_remedy() {
         (
             "[routes]\nmian = [\"10.0.0.0/8 via 192.0.2.9\"]\n",
             &[
-                "2:1: \"mian\" in [routes] is not a table; name the table: main, local, default or a number, such as main = [ ... ]",
+                "2:1: \"mian\" in [routes] is not a table; name the table: main, local, default, a number or a VRF, such as main = [ ... ]",
             ],
         ),
         (

@@ -76,12 +76,15 @@ fn rules(w: &mut Words<'_>) -> Result<Vec<Rule>, Failure> {
     let mut text = String::new();
     let first = w.here() + 1;
     while let Some(word) = w.next() {
-        let begins = matches!(word, "allow" | "permit" | "accept" | "deny" | "drop" | "reject");
-        if (begins || word == ",") && !text.is_empty() {
-            out.push(rule(w, first, &std::mem::take(&mut text))?);
-        }
         // An argument may hold a whole rule, or several.
-        for part in word.split_whitespace().filter(|p| *p != ",") {
+        for part in word.split_whitespace() {
+            let begins = matches!(part, "allow" | "permit" | "accept" | "deny" | "drop" | "reject");
+            if (begins || part == ",") && !text.is_empty() {
+                out.push(rule(w, first, &std::mem::take(&mut text))?);
+            }
+            if part == "," {
+                continue;
+            }
             if !text.is_empty() {
                 text.push(' ');
             }
