@@ -9,7 +9,7 @@ use router_core::frame::FramePool;
 use router_core::neighbor::SetMode;
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::router::Router;
-use router_core::settings::Settings;
+use router_core::settings::{NeighborSettings, Settings};
 use router_core::spec::{HopSpec, NeighSpec, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
 use router_core::time::Instant;
 use router_core::worker::Outbox;
@@ -63,7 +63,10 @@ impl Bed {
     /// None in a router that works.
     pub fn new() -> Result<Self, Refused> {
         let now = Instant::from_millis(1);
-        let router = Router::new(Settings::default(), 1, Arc::new(WorkerCounters::new(8)));
+        // No time passes here in which addresses could stop being tentative.
+        let neighbor = NeighborSettings { dad_transmits: 0, ..NeighborSettings::default() };
+        let settings = Settings { neighbor, ..Settings::default() };
+        let router = Router::new(settings, 1, Arc::new(WorkerCounters::new(8)));
         let mut bed = Bed { router, now, out: Outbox::new(8, FramePool::new(16, 2048)) };
         bed.port("in", IN_MAC, &["192.0.2.1/24", "2001:db8::1/64"])?;
         let out = bed.port("out", MacAddr([2, 0, 0, 0, 1, 1]), &["100.64.0.1/16", "fd00::1/64"])?;

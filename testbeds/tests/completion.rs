@@ -50,5 +50,5 @@ fn bash_knows_the_grammar_and_the_router() {
     // Without a router the words are left.
     router.kill();
     assert_eq!(offered(&router, "duet route add 10.1.0.0/16 vi"), ["via"]);
-    assert_eq!(offered(&router, "duet link set "), [""]);
+    assert_eq!(offered(&router, "duet link set "), ["down", "mtu", "up"]);
 }

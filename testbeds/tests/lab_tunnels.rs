@@ -236,7 +236,7 @@ sandbox_test! {
         assert!(text.contains("passes there and back: 1380"), "{text}");
         let text = bed.duet("r1").duet("-d tunnel show site").unwrap();
         assert!(text.contains("inner mtu 1380, 40 bytes added, path mtu 1420 from 2001:db8:10::1"), "{text}");
-        let why = bed.duet("r1").duet("explain 192.0.2.129 from 192.0.2.1 iif left size 1450").unwrap();
+        let why = bed.duet("r1").duet("explain 192.0.2.129 from 192.0.2.1 iif left len 1450").unwrap();
         assert!(why.contains("path MTU 1420") && why.contains("an ICMP error from 2001:db8:10::1"), "{why}");
         // Nobody there: said so, and the exit code is that of a refusal.
         let silent = bed.duet("r1").ask(&["tunnel", "check", "site", "10.9.9.3"], b"").unwrap();

@@ -5,6 +5,7 @@ use super::RouterBackend;
 use crate::control::{Answer, Backend, Op, TunnelChange, TunnelInfo};
 use router_core::addr::Family;
 use router_io::netlink::Netlink;
+use router_io::runtime::privileges::keep_only_and_tell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Weak;
@@ -21,6 +22,8 @@ const ASK_SOON: Duration = Duration::from_secs(5);
 pub(crate) fn follow(backend: Weak<RouterBackend>) -> std::io::Result<()> {
     let thread = std::thread::Builder::new().name("tunnel-ends".into());
     thread.spawn(move || {
+        // Asking needs none.
+        keep_only_and_tell("tunnel-ends", &[], || true);
         let mut names = Names::default();
         loop {
             std::thread::sleep(LOOK);

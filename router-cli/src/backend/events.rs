@@ -40,7 +40,7 @@ fn what(c: &Control, subject: Subject) -> Option<What> {
         }
         Subject::Tunnel(t) => {
             let (mtu, carried) = (t.mtu, t.carried);
-            let info = TunnelInfo { carried: None, ..super::show::tunnel(c, *t) };
+            let info = TunnelInfo { carried: None, mtu: None, ..super::show::tunnel(c, *t) };
             What::Tunnel(Box::new(TunnelEvent { info, mtu, carried }))
         }
     })
