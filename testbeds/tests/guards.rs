@@ -12,7 +12,7 @@ use router_core::observe::{Observer, Silent};
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::router::Router;
 use router_core::settings::Settings;
-use router_core::spec::{HopSpec, NeighSpec, NudState, RouteOp, RouteSpec, TunnelMode, TunnelOptions, TunnelSpec};
+use router_core::spec::{HopSpec, NeighSpec, NudState, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
 use router_core::time::Instant;
 use router_core::worker::{Fixed, Outbox, Worker};
 use std::net::IpAddr;
@@ -92,20 +92,7 @@ impl<O: Observer> Bed<O> {
         ] {
             router.add_port(now, info).expect("a port");
         }
-        let tunnel = TunnelSpec {
-            name: "t0".into(),
-            mode: TunnelMode::SixInFour,
-            local: ip("198.51.100.1"),
-            remote: ip("198.51.100.9"),
-            ttl: None,
-            ttl_inherit: false,
-            tos: None,
-            nopmtudisc: false,
-            mtu: None,
-            dev: None,
-            underlay_table: None,
-            options: TunnelOptions::default(),
-        };
+        let tunnel = TunnelSpec::new("t0", TunnelMode::SixInFour, ip("198.51.100.1"), ip("198.51.100.9"));
         router.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("a prefix")]).expect("a tunnel");
         let mut bed =
             Bed { router, worker: Worker::observed(Arc::clone(&counters[1]), 3, observer), counters, out, now };

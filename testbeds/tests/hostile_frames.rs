@@ -162,20 +162,7 @@ fn ten_million_broken_frames_are_all_accounted_for() {
     ] {
         router.add_port(now, info).expect("port");
     }
-    let tunnel = TunnelSpec {
-        name: "t0".into(),
-        mode: TunnelMode::SixInFour,
-        local: ip("192.0.2.1"),
-        remote: ip("198.51.100.9"),
-        ttl: None,
-        ttl_inherit: false,
-        tos: None,
-        nopmtudisc: false,
-        mtu: None,
-        dev: None,
-        underlay_table: None,
-        options: Default::default(),
-    };
+    let tunnel = TunnelSpec::new("t0", TunnelMode::SixInFour, ip("192.0.2.1"), ip("198.51.100.9"));
     router.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("prefix")]).expect("tunnel");
     route(&mut router, "198.51.100.0/24", Some("192.0.2.77"), None);
     route(&mut router, "2001:db8:1::/48", None, Some("tun"));

@@ -143,20 +143,7 @@ fn rfc1191_the_true_mtu_comes_back_across_the_chain() {
 }
 
 fn tunnel(local: &str, remote: &str) -> TunnelSpec {
-    TunnelSpec {
-        name: "t0".into(),
-        mode: TunnelMode::SixInFour,
-        local: ip(local),
-        remote: ip(remote),
-        ttl: None,
-        ttl_inherit: false,
-        tos: None,
-        nopmtudisc: false,
-        mtu: None,
-        dev: None,
-        underlay_table: None,
-        options: Default::default(),
-    }
+    TunnelSpec::new("t0", TunnelMode::SixInFour, ip(local), ip(remote))
 }
 
 /// Two IPv6 sites, their routers, and an IPv4-only router between them whose right link has `mtu`.

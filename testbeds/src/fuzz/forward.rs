@@ -10,7 +10,7 @@ use router_core::neighbor::SetMode;
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::router::Router;
 use router_core::settings::Settings;
-use router_core::spec::{HopSpec, NeighSpec, NudState, RouteOp, RouteSpec, TunnelMode, TunnelOptions, TunnelSpec};
+use router_core::spec::{HopSpec, NeighSpec, NudState, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
 use router_core::time::{Duration, Instant};
 use router_core::worker::{Fixed, Outbox, Worker};
 use std::net::IpAddr;
@@ -51,20 +51,7 @@ fn router(now: Instant, counters: &Arc<WorkerCounters>, guarded: bool, out: &mut
     ] {
         r.add_port(now, info).expect("a port");
     }
-    let tunnel = TunnelSpec {
-        name: "t0".into(),
-        mode: TunnelMode::SixInFour,
-        local: ip("192.0.2.1"),
-        remote: ip("198.51.100.9"),
-        ttl: None,
-        ttl_inherit: false,
-        tos: None,
-        nopmtudisc: false,
-        mtu: None,
-        dev: None,
-        underlay_table: None,
-        options: TunnelOptions::default(),
-    };
+    let tunnel = TunnelSpec::new("t0", TunnelMode::SixInFour, ip("192.0.2.1"), ip("198.51.100.9"));
     r.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("a prefix")]).expect("a tunnel");
     for (dst, via, dev) in [
         ("198.51.100.0/24", Some("192.0.2.77"), None),
