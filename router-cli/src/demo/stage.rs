@@ -177,8 +177,21 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Waits until the routers' IPv6 addresses are theirs: in the first second nothing answers for them (RFC 4862 5.4).
+    fn settle(&mut self) -> Result<(), StageError> {
+        let start = Instant::now();
+        for router in &self.routers {
+            while router.duet("addr show")?.contains(" tentative") && start.elapsed() < PATIENCE {
+                self.screen.working(format!("{} makes sure that nobody else has its addresses", router.name()));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+
     /// Pings, and wants every packet answered.
     pub fn ping(&mut self, from: &str, dst: IpAddr) -> Result<(), StageError> {
+        self.settle()?;
         let command = format!("ping -c 5 {dst}");
         self.screen.command(from, '$', &command);
         self.screen.working(format!("{from} pings {dst}"));
