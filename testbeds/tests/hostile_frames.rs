@@ -6,14 +6,14 @@
 use router_core::addr::MacAddr;
 use router_core::counters::{Totals, WorkerCounters};
 use router_core::frame::{FramePool, Gso, GsoKind, PartialChecksum};
-use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
+use router_core::port::{Medium, PortId};
 use router_core::router::Router;
 use router_core::settings::Settings;
-use router_core::spec::{HopSpec, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
 use router_core::time::{Duration, Instant};
 use router_core::worker::{Fixed, Outbox, Worker};
 use std::net::IpAddr;
 use std::sync::Arc;
+use testbeds::fuzz::forward::furnish;
 use testbeds::sim::packets;
 
 /// Frames in the whole test; `DUET_HOSTILE_FRAMES` sets another number.
@@ -37,31 +37,6 @@ impl Random {
     fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
-}
-
-fn port(name: &str, kind: PortKind, medium: Medium, vlan: Option<u16>, mtu: u32, addrs: &[&str]) -> PortInfo {
-    PortInfo {
-        id: PortId::NONE,
-        name: name.into(),
-        ifindex: 0,
-        kind,
-        medium,
-        mac: (medium == Medium::Ethernet).then_some(MacAddr([2, 0, 0, 0, 0, 1])),
-        mtu,
-        vlan,
-        table: TableId::MAIN,
-        up: true,
-        admin_up: true,
-        caps: PortCaps::default(),
-        addrs: addrs.iter().map(|a| router_core::addr::parse_interface_addr(a).expect("address")).collect(),
-    }
-}
-
-fn route(router: &mut Router, dst: &str, via: Option<&str>, dev: Option<&str>) {
-    let mut spec = RouteSpec::new(dst.parse().expect("prefix"));
-    spec.hops.push(HopSpec { via: via.map(ip), dev: dev.map(str::to_owned), weight: 1, onlink: false });
-    let done = router.routing_mut().route(RouteOp::Add, &spec);
-    assert!(done.is_ok(), "{dst}: {done:?}");
 }
 
 /// Valid packets of every kind.
@@ -154,20 +129,7 @@ fn ten_million_broken_frames_are_all_accounted_for() {
     let counters = [0, 1].map(|_| Arc::new(WorkerCounters::new(16)));
     let mut now = Instant::from_millis(1);
     let mut router = Router::new(Settings::default(), 3, Arc::clone(&counters[0]));
-    for info in [
-        port("eth", PortKind::Packet, Medium::Ethernet, None, 1500, &["192.0.2.1/24", "2001:db8::1/64"]),
-        port("vlan", PortKind::Packet, Medium::Ethernet, Some(10), 1400, &["198.51.100.1/25", "2001:db8:ff::1/64"]),
-        port("tun", PortKind::Tun, Medium::Ip, None, 1300, &["10.0.0.1/24", "2001:db8:fe::1/64"]),
-        port("raw", PortKind::RawIp, Medium::Ip, None, 1500, &[]),
-    ] {
-        router.add_port(now, info).expect("port");
-    }
-    let tunnel = TunnelSpec::new("t0", TunnelMode::SixInFour, ip("192.0.2.1"), ip("198.51.100.9"));
-    router.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("prefix")]).expect("tunnel");
-    route(&mut router, "198.51.100.0/24", Some("192.0.2.77"), None);
-    route(&mut router, "2001:db8:1::/48", None, Some("tun"));
-    route(&mut router, "203.0.113.0/24", Some("2001:db8:ff::9"), None);
-    route(&mut router, "2001:db8:2::/48", None, Some("t0"));
+    furnish(&mut router, now);
     while router.commit(now, &mut |_| {}) {}
     let ports: Vec<_> = router.ports().iter().map(|p| (p.id, p.medium)).filter(|p| p.0 != PortId(0)).collect();
 

@@ -2,6 +2,7 @@
 //! compared, pings of every size, UDP, path MTU discovery across narrow links, both directions.
 
 use router_io::sandbox_test;
+use testbeds::desk::eventually;
 use testbeds::lab::Dut::{Duet, Kernel};
 use testbeds::lab::check::Pair;
 use testbeds::lab::{Bed, Result, RouterConfig};
@@ -256,15 +257,10 @@ sandbox_test! {
         pair.reachable().unwrap();
         bed.duet("r1").duet("route add unreachable 2001:db8:b::/64 metric 9000").unwrap();
         let state = |want: &str| {
-            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-            loop {
+            eventually(&format!("the tunnel is {want}"), || {
                 let json = bed.duet("r1").json("-j -d tunnel show site").unwrap();
-                if json[0]["state"] == want {
-                    return;
-                }
-                assert!(std::time::Instant::now() < deadline, "never {want}: {json}");
-                std::thread::sleep(std::time::Duration::from_millis(50));
-            }
+                (json[0]["state"] == want).then_some(())
+            });
         };
         state("alive");
         bed.duet("r2").duet("link set site down").unwrap();

@@ -356,7 +356,7 @@ fn flush_addrs(c: &mut Control, select: &AddrSelect) -> Result {
 }
 
 pub(super) fn tunnel_spec(c: &Control, name: &str) -> Result<TunnelSpec> {
-    let found = c.router().tunnels(c.now()).find(|t| t.spec.name == name).map(|t| t.spec);
+    let found = c.router().tunnel_named(c.now(), name).map(|t| t.spec);
     found.ok_or_else(|| WireError::no_device(name))
 }
 

@@ -35,7 +35,6 @@ pub(super) fn neigh(c: &Control, n: &Neighbor, dev: &str) -> NeighInfo {
 }
 
 pub(super) fn links(c: &Control, select: &LinkSelect) -> Vec<LinkInfo> {
-    let tunnels: Vec<_> = c.router().tunnels(c.now()).collect();
     let mut list: Vec<LinkInfo> = c
         .router()
         .ports()
@@ -44,7 +43,7 @@ pub(super) fn links(c: &Control, select: &LinkSelect) -> Vec<LinkInfo> {
         .filter(|p| !select.up || p.admin_up)
         .filter(|p| select.kind.as_ref().is_none_or(|k| *k == p.kind.to_string()))
         .map(|p| {
-            let outer = tunnels.iter().find(|t| t.id == p.id).map(|t| (t.spec.local, t.spec.remote));
+            let outer = c.router().tunnel_spec(p.id).map(|spec| (spec.local, spec.remote));
             LinkInfo { outer, ..link(c, p) }
         })
         .filter(|l| select.master.is_none() || l.master == select.master)
@@ -77,7 +76,10 @@ pub(super) fn link(c: &Control, p: &PortInfo) -> LinkInfo {
 }
 
 pub(super) fn tunnels(c: &Control, name: Option<&str>) -> Vec<TunnelInfo> {
-    c.router().tunnels(c.now()).filter(|t| name.is_none_or(|n| n == t.spec.name)).map(|t| tunnel(c, t)).collect()
+    match name {
+        Some(name) => c.router().tunnel_named(c.now(), name).map(|t| tunnel(c, t)).into_iter().collect(),
+        None => c.router().tunnels(c.now()).map(|t| tunnel(c, t)).collect(),
+    }
 }
 
 /// Tunnels one of whose ends is not for the router itself to find.
@@ -85,11 +87,12 @@ pub(super) fn tunnel_ends(c: &Control) -> Vec<TunnelInfo> {
     let ports = c.router().ports();
     let is_port = |name: &String| ports.by_name(name).is_some();
     c.router()
-        .tunnels(c.now())
-        .filter(|t| {
-            let o = &t.spec.options;
+        .tunnel_specs()
+        .filter(|(_, spec)| {
+            let o = &spec.options;
             o.remote_name.is_some() || o.local_dev.as_ref().is_some_and(|d| !is_port(d))
         })
+        .filter_map(|(id, _)| c.router().tunnel(c.now(), id))
         .map(|t| tunnel(c, t))
         .collect()
 }

@@ -50,16 +50,15 @@ pub(crate) fn parse(words: &[&str], options: Options) -> Result<Asked, Failure> 
     let line = &mut Line::new("capture", words);
     let mut filter: Vec<(usize, &str)> = Vec::new();
     while let Some(word) = line.next() {
+        let taken = line.option(word, &mut a.options)?;
         match word {
+            _ if taken => {}
             "-w" => a.file = Some(line.value("a file, or -")?.into()),
             "-c" => a.count = Some(line.number(1, u64::MAX)?),
             "-s" => a.select.snap = line.number(0, 262_144)? as u32,
             "-C" => a.size = line.parsed("a size: 10 (million bytes), 500k, 1G", size)?,
             "-W" => a.files = line.number(1, 1_000_000)? as usize,
             "-B" => a.select.queue = line.number(1, 1 << 20)? as u32,
-            "-j" | "-json" | "--json" => a.options.json = true,
-            "-n" | "--name" => a.options.name = Some(line.value("the name of a router")?.to_owned()),
-            "--socket" => a.options.socket = Some(line.value("the path of a control socket")?.to_owned()),
             "help" | "--help" | "-h" => a.help = true,
             "at" => {
                 let list = line.value("rx, tx, drop, inner or outer")?;

@@ -46,11 +46,10 @@ pub(crate) fn parse(words: &[&str], mut options: Options) -> Result<Asked, Failu
     let line = &mut Line::new("count", words);
     let mut what = None;
     while let Some(word) = line.next() {
+        let taken = line.option(word, &mut options)?;
         match (word, &mut what) {
-            ("-j" | "-json" | "--json", _) => options.json = true,
+            _ if taken => {}
             ("-p" | "-pretty" | "--pretty", _) => (options.json, options.pretty) = (true, true),
-            ("-n" | "--name", _) => options.name = Some(line.value("the name of a router")?.to_owned()),
-            ("--socket", _) => options.socket = Some(line.value("the path of a control socket")?.to_owned()),
             ("help" | "--help" | "-h", _) => what = Some(What::Help),
             ("--watch", None | Some(What::Show(None))) => {
                 let given = line.peek().is_some_and(|w| w.starts_with(|c: char| c.is_ascii_digit()));

@@ -59,8 +59,10 @@ pub(crate) fn parse(words: &[&str], options: Options) -> Result<Asked, Failure> 
             let at = line.here();
             return Err(line.complain(at, &format!("Error: \"{word}\" is said twice."), "each word once"));
         }
+        let taken = line.option(word, &mut a.options)?;
         let q = &mut a.question;
         match word {
+            _ if taken => {}
             "from" => q.from = Some(line.address()?),
             "to" => q.to = Some(line.address()?),
             "iif" | "dev" => q.iif = Some(line.value("the name of a port")?.to_owned()),
@@ -115,10 +117,7 @@ pub(crate) fn parse(words: &[&str], options: Options) -> Result<Asked, Failure> 
                 a.watch = Some((check_filter(line, &words)?, count));
             }
             "--all" | "-a" => a.all = true,
-            "-j" | "-json" | "--json" => a.options.json = true,
             "-p" | "-pretty" | "--pretty" => (a.options.json, a.options.pretty) = (true, true),
-            "-n" | "--name" => a.options.name = Some(line.value("the name of a router")?.to_owned()),
-            "--socket" => a.options.socket = Some(line.value("the path of a control socket")?.to_owned()),
             "help" | "--help" | "-h" => a.help = true,
             // As in `route get ADDRESS`.
             _ if q.to.is_none() && router_core::addr::parse_addr(word).is_ok() => {

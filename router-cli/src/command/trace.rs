@@ -44,11 +44,10 @@ pub(crate) fn parse(words: &[&str], mut options: Options) -> Result<Asked, Failu
     let mut what = None;
     let mut filter = Vec::new();
     while let Some(word) = line.next() {
+        let taken = line.option(word, &mut options)?;
         match (word, &mut what) {
-            ("-j" | "-json" | "--json", _) => options.json = true,
+            _ if taken => {}
             ("-p" | "-pretty" | "--pretty", _) => (options.json, options.pretty) = (true, true),
-            ("-n" | "--name", _) => options.name = Some(line.value("the name of a router")?.to_owned()),
-            ("--socket", _) => options.socket = Some(line.value("the path of a control socket")?.to_owned()),
             ("help" | "--help" | "-h", _) => what = Some(What::Help),
             ("count", Some(What::Add(select))) => select.count = line.number(1, router_io::runtime::MAX_TRACED)?,
             (word, Some(What::Add(_))) => filter.push((line.here(), word)),

@@ -1,7 +1,7 @@
 //! Words of the inspecting commands, with complaints that point at the wrong word.
 
 use super::failure::{Failure, exit};
-use super::{PROGRAM, value};
+use super::{Options, PROGRAM, value};
 use std::net::IpAddr;
 
 /// A cursor over the words of one command.
@@ -50,6 +50,17 @@ impl<'a> Line<'a> {
     pub fn number(&mut self, least: u64, most: u64) -> Result<u64, Failure> {
         let expected = format!("a number from {least} to {most}");
         self.parsed(&expected, |w| value::parse_number(w).filter(|n| (least..=most).contains(n)))
+    }
+
+    /// Takes `word` if it is an option that every inspecting command has; false if it is not.
+    pub fn option(&mut self, word: &str, options: &mut Options) -> Result<bool, Failure> {
+        match word {
+            "-j" | "-json" | "--json" => options.json = true,
+            "-n" | "--name" => options.name = Some(self.value("the name of a router")?.to_owned()),
+            "--socket" => options.socket = Some(self.value("the path of a control socket")?.to_owned()),
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     /// The last word is wrong.

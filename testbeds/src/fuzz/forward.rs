@@ -40,9 +40,8 @@ fn port(name: &str, kind: PortKind, medium: Medium, vlan: Option<u16>, mtu: u32,
     }
 }
 
-/// A router with ports of every medium, a tunnel, and routes that lead everywhere.
-fn router(now: Instant, counters: &Arc<WorkerCounters>, guarded: bool, out: &mut Outbox) -> Router {
-    let mut r = Router::new(Settings::default(), 3, Arc::clone(counters));
+/// Gives a router ports of every medium, a tunnel, and routes that lead everywhere.
+pub fn furnish(r: &mut Router, now: Instant) {
     for info in [
         port("eth", PortKind::Packet, Medium::Ethernet, None, 1500, &["192.0.2.1/24", "2001:db8::1/64"]),
         port("vlan", PortKind::Packet, Medium::Ethernet, Some(10), 1400, &["198.51.100.1/25", "2001:db8:ff::1/64"]),
@@ -58,12 +57,21 @@ fn router(now: Instant, counters: &Arc<WorkerCounters>, guarded: bool, out: &mut
         ("2001:db8:1::/48", None, Some("tun")),
         ("203.0.113.0/24", Some("2001:db8:ff::9"), None),
         ("2001:db8:2::/48", None, Some("t0")),
-        ("100.64.0.0/10", None, Some("tun")),
     ] {
-        let mut spec = RouteSpec::new(dst.parse().expect("a prefix"));
-        spec.hops.push(HopSpec { via: via.map(ip), dev: dev.map(str::to_owned), ..HopSpec::default() });
-        r.routing_mut().route(RouteOp::Add, &spec).expect("a route");
+        route(r, dst, via, dev);
     }
+}
+
+fn route(r: &mut Router, dst: &str, via: Option<&str>, dev: Option<&str>) {
+    let mut spec = RouteSpec::new(dst.parse().expect("a prefix"));
+    spec.hops.push(HopSpec { via: via.map(ip), dev: dev.map(str::to_owned), ..HopSpec::default() });
+    r.routing_mut().route(RouteOp::Add, &spec).expect("a route");
+}
+
+fn router(now: Instant, counters: &Arc<WorkerCounters>, guarded: bool, out: &mut Outbox) -> Router {
+    let mut r = Router::new(Settings::default(), 3, Arc::clone(counters));
+    furnish(&mut r, now);
+    route(&mut r, "100.64.0.0/10", None, Some("tun"));
     // One gateway of each family is known, so that packets get through at once.
     for (dev, addr) in [("eth", "192.0.2.77"), ("eth", "2001:db8::77"), ("vlan", "2001:db8:ff::9")] {
         let id = r.ports().by_name(dev).map(|p| p.id).expect("the port");

@@ -3,7 +3,7 @@
 
 mod control;
 mod filter;
-mod forward;
+pub mod forward;
 mod parse;
 mod state;
 

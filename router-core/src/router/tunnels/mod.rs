@@ -273,6 +273,21 @@ impl Router {
         self.tunnels.all.get(&id).map(|t| self.tunnel_info(now, id, t))
     }
 
+    /// One tunnel, by its name.
+    pub fn tunnel_named(&self, now: Instant, name: &str) -> Option<TunnelInfo> {
+        self.tunnel_by_name(name).ok().and_then(|id| self.tunnel(now, id))
+    }
+
+    /// What all tunnels were asked to be, by index of their port. Copies nothing.
+    pub fn tunnel_specs(&self) -> impl Iterator<Item = (PortId, &TunnelSpec)> {
+        self.tunnels.all.iter().map(|(id, t)| (*id, &t.spec))
+    }
+
+    /// The same of one tunnel, by the index of its port.
+    pub fn tunnel_spec(&self, id: PortId) -> Option<&TunnelSpec> {
+        self.tunnels.all.get(&id).map(|t| &t.spec)
+    }
+
     fn tunnel_info(&self, now: Instant, id: PortId, t: &Tunnel) -> TunnelInfo {
         TunnelInfo {
             spec: t.spec.clone(),
