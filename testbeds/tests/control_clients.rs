@@ -104,7 +104,8 @@ sandbox_test! {
         );
         // Bounds: 64 clients with a line of 4 MiB each is what the limits allow; nothing of that kind is reached here.
         assert!(peak.0 < memory + 100 * 1024, "memory grew from {memory} to {} KiB", peak.0);
-        assert!(peak.1 <= threads + 64 + 2, "{} threads", peak.1);
+        // A thread that was waited for is still counted by the system for a moment.
+        assert!(peak.1 <= threads + 64 + 8, "{} threads, {threads} before", peak.1);
         // Whoever behaves is served again as soon as the others are gone.
         eventually("the router answers", || (r.ask(&["route", "show", "10.0.0.0/24"], b"").ok()?.code == 0).then_some(()));
         eventually("their threads are gone", || (status(r.pid(), "Threads") <= threads + 2).then_some(()));

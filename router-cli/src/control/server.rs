@@ -105,6 +105,7 @@ impl Drop for Server {
 }
 
 fn accept_loop(bound: &Bound, stopped: &UnixStream, shared: &Arc<Shared>) {
+    // One per client, and what the bound on clients counts: a thread that still ends takes its place as well.
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     loop {
         let mut fds = [PollFd::new(&bound.listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
@@ -114,7 +115,10 @@ fn accept_loop(bound: &Bound, stopped: &UnixStream, shared: &Arc<Shared>) {
         if !fds[1].revents().is_empty() {
             break;
         }
-        threads.retain(|t| !t.is_finished());
+        for ended in threads.extract_if(.., |t| t.is_finished()) {
+            // Waits until the system has taken it back, which is at once.
+            let _ = ended.join();
+        }
         let stream = match bound.listener.accept() {
             Ok((stream, _)) => Arc::new(stream),
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => continue,
@@ -125,9 +129,7 @@ fn accept_loop(bound: &Bound, stopped: &UnixStream, shared: &Arc<Shared>) {
                 continue;
             }
         };
-        let mut clients = shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if clients.len() >= shared.limits.clients {
-            drop(clients);
+        if threads.len() >= shared.limits.clients {
             let error = WireError::new(
                 "busy",
                 format!("Error: {} clients are connected already.", shared.limits.clients),
@@ -136,8 +138,7 @@ fn accept_loop(bound: &Bound, stopped: &UnixStream, shared: &Arc<Shared>) {
             let _ = send(&stream, &Reply::new(0, Body::Error(error)), Duration::ZERO);
             continue;
         }
-        clients.push(Arc::clone(&stream));
-        drop(clients);
+        shared.clients.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&stream));
         let (shared2, stream2) = (Arc::clone(shared), Arc::clone(&stream));
         let spawned = std::thread::Builder::new().name("control-client".into()).spawn(move || {
             serve(&stream2, &shared2);
