@@ -202,6 +202,7 @@ fn route() -> Node {
         key("proto", words(PROTOS), "where the route comes from"),
         key("src", Value::Address, "source of the router's own packets"),
         key("mtu", Value::Number, "largest packet in bytes"),
+        key("advmss", Value::Number, "largest segment that TCP SYNs of this route may tell, in bytes"),
         key("nhid", Value::NextHop, "a next-hop object instead of via and dev"),
         many(flag("nexthop", "one of several next hops: via, dev, weight follow")),
         many(key("weight", Value::Number, "share of flows, 1 to 256")),
