@@ -354,10 +354,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Shell(args) => return crate::shell::run(&args),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
         Sub::Completion { shell } => Ok(crate::shell::external::script(shell, Cli::command(), &mut std::io::stdout())?),
-        Sub::Complete { shell, line } => {
-            let socket = find_socket(None, None).ok();
-            Ok(crate::shell::external::ask(&shell, &line, socket.as_deref(), &mut std::io::stdout().lock())?)
-        }
+        Sub::Complete { shell, line } => Ok(crate::shell::external::ask(&shell, &line, &mut std::io::stdout().lock())?),
         Sub::Man { dir: Some(dir) } => {
             let cannot = |e: std::io::Error| {
                 Failure::new(exit::REFUSED, format!("Cannot write to {}: {}", dir.display(), crate::control::plain(&e)))
