@@ -274,7 +274,7 @@ impl<O: Observer> Worker<O> {
             }
             return;
         };
-        self.pass(batch, info, first, out);
+        self.pass(now, batch, info, first, out);
         if self.queue_all(batch, out) {
             return;
         }
