@@ -34,7 +34,7 @@ pub use tokens::{Token, tokenize};
 pub use usage::usage;
 
 use crate::control::{
-    AddrSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, RouteGet, RouteSelect, TranslateSelect,
+    AddrSelect, BucketSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, RouteGet, RouteSelect, TranslateSelect,
 };
 use ipnet::IpNet;
 use router_core::addr::Family;
@@ -172,6 +172,10 @@ pub enum NextHopCommand {
     Show(NextHopSelect),
     /// flush.
     Flush(NextHopSelect),
+    /// bucket show: those of resilient groups.
+    Buckets(BucketSelect),
+    /// bucket get: one.
+    Bucket(BucketSelect),
 }
 
 /// What to do with a neighbour or address.

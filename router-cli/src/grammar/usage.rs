@@ -119,8 +119,12 @@ const NEXTHOP: &str = "\
 Usage: duet nexthop { list | flush } [ id ID ] [ dev PORT ] [ groups ] [ proto PROTO ]
        duet nexthop { add | replace } id ID NH [ proto PROTO ]
        duet nexthop { get | del } id ID
-NH := { blackhole | [ via ADDRESS ] [ dev PORT ] [ onlink ] | group GROUP }
-GROUP := ID[,WEIGHT]/ID[,WEIGHT]/...";
+       duet nexthop bucket list [ id ID ] [ nhid ID ] [ dev PORT ]
+       duet nexthop bucket get id ID index INDEX
+NH := { blackhole | [ via ADDRESS ] [ dev PORT ] [ onlink ] | group GROUP [ type TYPE ] }
+GROUP := ID[,WEIGHT]/ID[,WEIGHT]/...
+TYPE := { mpath | resilient [ buckets NUMBER ] [ idle_timer SECONDS ]
+                            [ unbalanced_timer SECONDS ] }";
 
 const RULE: &str = "\
 Usage: duet rule { add | del } SELECTOR ACTION

@@ -296,6 +296,14 @@ fn nexthop() -> Node {
         flag("onlink", "take the gateway as reachable on the port"),
         flag("blackhole", "drop silently"),
         key("group", Value::Text("ID[,WEIGHT]/...".into()), "several next hops"),
+        key("type", words(&["mpath", "resilient"]), "how a group shares flows"),
+        key("buckets", Value::Number, "of a resilient group: into how many parts flows fall"),
+        key("idle_timer", Value::Number, "of a resilient group: seconds until a bucket without packets may move"),
+        key(
+            "unbalanced_timer",
+            Value::Number,
+            "of a resilient group: seconds until buckets in use move, too; 0: never",
+        ),
         key("proto", words(PROTOS), "where it comes from"),
     ];
     let select = [
@@ -312,6 +320,15 @@ fn nexthop() -> Node {
         Node::new("replace", "Set a next hop, whether there or not").keys(&spec),
         Node::new("del", "Remove a next hop and the routes that use it").alias(&["delete"]).keys(&one),
         Node::new("flush", "Remove all next hops that fit").keys(&select),
+        Node::new("bucket", "Buckets of resilient groups").complete().sub(vec![
+            Node::new("show", "List buckets").alias(&["list", "lst"]).keys(&[
+                key("id", Value::NextHop, "of this group"),
+                key("nhid", Value::NextHop, "of this member"),
+                key("dev", Value::Port, "of members that leave by this port"),
+            ]),
+            Node::new("get", "One bucket")
+                .keys(&[key("id", Value::NextHop, "the group"), key("index", Value::Number, "its place")]),
+        ]),
         Node::new("help", "Usage in iproute2's form"),
     ])
 }
