@@ -153,7 +153,7 @@ impl PortTable {
     /// The table of a tunnel that is up and whose packets need no more checks than peer and family.
     #[inline]
     pub fn table_if_simple(&self, id: PortId) -> Option<TableId> {
-        self.slots.get(id.index()).filter(|s| s.up && !s.careful && s.flags.is_empty()).map(|s| s.table)
+        self.slots.get(id.index()).filter(|s| s.up && !s.careful && !s.flags.has(PortFlags::JUDGE_IN)).map(|s| s.table)
     }
 
     /// Says whether a tunnel's packets need more checks than peer and family.

@@ -475,7 +475,7 @@ fn any_packet() -> impl Strategy<Value = Vec<u8>> {
         Just("2001:db8::1"),
     ];
     let ends = prop_oneof![(v4.clone(), v4), (v6.clone(), v6)];
-    let kind = 0u8..7;
+    let kind = 0u8..10;
     (ends, kind, 0u16..4, 536u16..1500).prop_map(|((src, dst), kind, port, mss)| {
         let (s, d) = (ip(src), ip(dst));
         match kind {
@@ -492,6 +492,38 @@ fn any_packet() -> impl Strategy<Value = Vec<u8>> {
                 let inner = if port == 0 { syn(src, dst, mss) } else { udp(src, dst, 53 + port) };
                 packets::ip(ip("198.51.100.9"), ip("198.51.100.1"), 41, 64, false, &inner)
             }
+            // Neighbour discovery by its looks, from far and near.
+            7 if s.is_ipv6() => {
+                let hops = if port == 0 { 255 } else { 254 };
+                packets::ip(s, d, 58, hops, false, &[&[135, 0, 0, 0, 0, 0, 0, 0][..], &[0; 16]].concat())
+            }
+            // Fragments: first, later, and one that would hide a header.
+            8 => {
+                let offset = [0u16, 100, 1, 0][usize::from(port)];
+                let mut v = udp(src, dst, 53 + port);
+                if s.is_ipv4() {
+                    v[6..8].copy_from_slice(&(offset | if port < 3 { 0x2000 } else { 0 }).to_be_bytes());
+                    v[9] = if port == 2 { 6 } else { 17 };
+                    router_core::checksum::fill_ipv4_header(&mut v);
+                    v
+                } else {
+                    let next = if port == 2 { 6 } else { 17 };
+                    let [a, b] = (offset << 3 | u16::from(port < 3)).to_be_bytes();
+                    packets::ip(s, d, 44, 64, false, &[&[next, 0, a, b, 0, 0, 0, 7], &v[40..]].concat())
+                }
+            }
+            9 => {
+                let mut v = udp(src, dst, 53 + port);
+                // EF; the checksum of IPv4 follows.
+                match s.is_ipv4() {
+                    true => {
+                        v[1] = 46 << 2;
+                        router_core::checksum::fill_ipv4_header(&mut v);
+                    }
+                    false => v[..2].copy_from_slice(&[0x6b, 0x80]),
+                }
+                v
+            }
             _ => udp(src, dst, 53),
         }
     })
@@ -507,17 +539,20 @@ fn any_guard() -> impl Strategy<Value = GuardSpec> {
         3 => Just(None),
         1 => prop_oneof![Just(MssClamp::Off), Just(MssClamp::ToPmtu), Just(MssClamp::Bytes(600))].prop_map(Some),
     ];
-    (filter(), filter(), urpf, mss).prop_map(|(filter_in, filter_out, urpf, mss)| GuardSpec {
+    let few =
+        LimitSpec { other: Limit { rate: 100, burst: 2 }, icmp: Limit { rate: 100, burst: 1 }, ..LimitSpec::DEFAULT };
+    let limits = prop_oneof![2 => Just(None), 1 => Just(Some(few))];
+    (filter(), filter(), urpf, mss, limits).prop_map(|(filter_in, filter_out, urpf, mss, limits)| GuardSpec {
         filter_in,
         filter_out,
         urpf,
         mss,
-        limits: None,
+        limits,
     })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     /// Whatever ports ask for: the same frames leave, the same is counted, rule by rule.
     #[test]
@@ -526,7 +561,7 @@ proptest! {
         batches in proptest::collection::vec((0usize..3, proptest::collection::vec(any_packet(), 1..12)), 1..6),
     ) {
         let (mut fast, mut slow) = (Bed::new(), Bed::watched(Everything));
-        let rules = ["deny udp dport 53", "reject udp dport 54", "deny proto 47", "allow tcp", "allow udp", "allow proto 41", "allow inet6"];
+        let rules = ["deny udp dport 53", "reject udp dport 54", "deny proto 47", "deny dscp ef to 10.9.0.0/16", "allow tcp", "allow udp", "allow proto 41", "allow inet6"];
         fast.filter("f", &rules);
         slow.filter("f", &rules);
         for (port, guard) in ["lan", "wan", "side", "t0"].into_iter().zip(guards) {

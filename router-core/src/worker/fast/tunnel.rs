@@ -3,7 +3,6 @@
 //! Both sides know bare outer IPv4 and IPv6 headers; whatever has more between (GRE, UDP, an encapsulation limit) takes the
 //! general path, and so does a tunnel that has more to check than its peer.
 
-use super::guard::maybe_syn;
 use super::survey::{plain_v4, plain_v6};
 use super::{Lane, Passes};
 use crate::addr::Family;
@@ -110,10 +109,6 @@ impl Passes {
                 continue;
             };
             let Some((outer, family, l2, carried)) = strip(lane, packet) else { continue };
-            // Tunnels lower the segment size of SYNs unless told otherwise.
-            if maybe_syn(family, carried) {
-                continue;
-            }
             let (second, len, at) = match family {
                 Family::Inet6 => {
                     let Some((len, dst)) = plain_v6(carried) else { continue };
