@@ -244,6 +244,7 @@ impl State {
             Op::NextHopShow(select) => {
                 Ok(Answer::Nexthops(self.nexthops.values().filter(|n| select.matches(n)).cloned().collect()))
             }
+            Op::NextHopBuckets(_) => Ok(Answer::Buckets(Vec::new())),
             Op::NextHopFlush(select) => {
                 let before = self.nexthops.len();
                 self.nexthops.retain(|_, n| !select.matches(n));

@@ -226,11 +226,7 @@ fn writes_of_a_batch_only_and_no_batch_in_a_batch() {
     assert!(error.to_string().contains("changing operations only"));
     // A chained batch after a failed one does nothing.
     let bad = Op::RouteDelete(Box::new(router_core::spec::RouteSpec::new("10.0.0.0/8".parse().unwrap())));
-    let good = Op::NextHopAdd(router_core::spec::NextHopSpec {
-        id: 1,
-        kind: router_core::spec::NextHopKind::Blackhole,
-        proto: None,
-    });
+    let good = Op::NextHopAdd(router_core::spec::NextHopSpec::new(1, router_core::spec::NextHopKind::Blackhole));
     client.send(Op::Batch { ops: vec![bad], force: false, chain: true }).unwrap();
     client.send(Op::Batch { ops: vec![good], force: false, chain: true }).unwrap();
     let first = format!("{:?}", client.receive().unwrap());

@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// A counter with a single writer: increments are a plain load and store, never a locked instruction.
 #[derive(Debug, Default)]
@@ -97,10 +97,15 @@ pub struct WorkerCounters {
     dropped: [Counter; DropReason::COUNT],
     /// The last packets that ended for each reason.
     pub last_drops: LastDrops,
+    /// See [`WorkerCounters::part`].
+    part: usize,
     ports: Box<[PortCounters]>,
     /// Of ports beyond those: made when there are such ports.
     more: Box<[OnceLock<Segment>]>,
 }
+
+/// See [`WorkerCounters::part`].
+static NEXT_PART: AtomicUsize = AtomicUsize::new(0);
 
 /// Counters of some ports together.
 type Segment = Box<[PortCounters]>;
@@ -125,6 +130,7 @@ impl WorkerCounters {
             held: Counter::default(),
             dropped: std::array::from_fn(|_| Counter::default()),
             last_drops: LastDrops::default(),
+            part: NEXT_PART.fetch_add(1, Relaxed),
             ports: segment(ports),
             more: (0..SEGMENTS).map(|_| OnceLock::new()).collect(),
         }
@@ -136,6 +142,12 @@ impl WorkerCounters {
         for s in self.more.iter().take(beyond.div_ceil(SEGMENT)).rev().take_while(|s| s.get().is_none()) {
             s.get_or_init(|| segment(SEGMENT));
         }
+    }
+
+    /// A number that differs between workers: which part each writes of what several write in parts of their own.
+    #[inline]
+    pub fn part(&self) -> usize {
+        self.part
     }
 
     /// Counts one dropped frame.
@@ -211,6 +223,7 @@ impl Totals {
                 held,
                 dropped: _,
                 last_drops: _,
+                part: _,
                 ports: _,
                 more: _,
             } = w;

@@ -1,6 +1,7 @@
 //! What changed, for whoever follows it: written only while somebody does, and never more than a bound.
 
 use crate::neighbor::Neighbor;
+use crate::next_hop::resilient::BucketInfo;
 use crate::port::PortInfo;
 use crate::router::TunnelInfo;
 use crate::spec::{NextHopSpec, RouteInfo};
@@ -88,6 +89,8 @@ pub enum Subject {
     Neighbor(Neighbor),
     /// A next-hop object.
     NextHop(NextHopSpec),
+    /// A bucket of a resilient group has another member.
+    Bucket(BucketInfo),
     /// A route.
     Route(Box<RouteInfo>),
     /// A tunnel: whether a route carries it, its MTU, its parameters.

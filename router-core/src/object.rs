@@ -7,6 +7,7 @@ use crate::addr::{Family, MacAddr};
 use crate::counters::Traffic;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
+use crate::next_hop::activity::Activity;
 use crate::port::{PortId, TableId};
 use crate::routing::EncapFacts;
 use crate::tunnel::{Carries, Outer};
@@ -221,6 +222,22 @@ pub struct Encap {
 pub struct Group {
     /// Members, each as often as its weight says; a flow's hash picks one. Never empty.
     pub buckets: Arc<[ObjectId]>,
+    /// Of a resilient group: when each bucket was last used.
+    pub activity: Option<Arc<Activity>>,
+}
+
+impl Group {
+    /// The bucket of a flow with this hash.
+    #[inline]
+    pub fn bucket(&self, hash: u32) -> usize {
+        hash as usize % self.buckets.len().max(1)
+    }
+
+    /// The member that has a bucket.
+    #[inline]
+    pub fn member(&self, bucket: usize) -> Option<ObjectId> {
+        self.buckets.get(bucket).copied()
+    }
 }
 
 /// See [`Object::Plugin`].

@@ -95,6 +95,8 @@ pub(crate) struct Outcome {
     pub(crate) looped: bool,
     /// Nothing to resolve: the kind says it all.
     pub(crate) fixed: bool,
+    /// The next-hop object is a resilient group: its number, and that of the object of each hop.
+    pub(crate) resilient: Option<(u32, Vec<u32>)>,
 }
 
 impl Outcome {
@@ -235,9 +237,13 @@ impl<'a> Resolver<'a> {
             // In a group it is the only member.
             Some(NextHopKind::Blackhole) => out.blackhole = true,
             Some(NextHopKind::Group(members)) if weight.is_none() => {
+                let resilient = facts.next_hops.get(&nhid).is_some_and(|n| n.resilient.is_some());
+                let mut ids = Vec::new();
                 for (id, w) in members {
                     self.next_hop_object(*id, Some(*w), domain, mtu, out);
+                    ids.resize(out.hops.len(), *id);
                 }
+                out.resilient = resilient.then_some((nhid, ids));
             }
             Some(NextHopKind::Group(_)) | None => {}
         }

@@ -232,6 +232,33 @@ pub struct NextHopSpec {
     /// Origin.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proto: Option<Proto>,
+    /// Of a group: its buckets outlive changes (`type resilient`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resilient: Option<ResilientSpec>,
+}
+
+impl NextHopSpec {
+    /// One that is not resilient.
+    pub fn new(id: u32, kind: NextHopKind) -> Self {
+        NextHopSpec { id, kind, proto: None, resilient: None }
+    }
+}
+
+/// What is said about a resilient group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResilientSpec {
+    /// Number of buckets, which never changes. Needed for a new group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<u16>,
+    /// Seconds after which a bucket without packets may go to another member; None: 120, or as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timer: Option<u32>,
+    /// Seconds after which a group out of balance is balanced by force, 0 for never; None: 0, or as before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbalanced_timer: Option<u32>,
+    /// Hundredths of a second for which the group has been out of balance. Only shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unbalanced_time: Option<u64>,
 }
 
 /// The kinds of next-hop objects.

@@ -1,7 +1,7 @@
 //! Other people's programs through and against the router: diagnosis tools as they come from the distribution, and two suites
 //! of attacks on IPv6. What is not installed is said and left out; `.ci/run` installs all of it.
 //!
-//! `DUET_HOSTILE_SECONDS` sets how long each attack lasts; 2 without it.
+//! `DUET_HOSTILE_SECONDS` sets how long each attack lasts; 2 without it. For more than ten, `DUET_TEST_LIMIT` must be set as well.
 
 use router_io::lab::Host;
 use router_io::sandbox_test;

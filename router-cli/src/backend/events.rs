@@ -28,6 +28,7 @@ fn what(c: &Control, subject: Subject) -> Option<What> {
     Some(match subject {
         Subject::Route(info) => What::Route(info),
         Subject::NextHop(n) => What::Nexthop(n),
+        Subject::Bucket(b) => What::NexthopBucket(b),
         Subject::Neighbor(n) => {
             let port = c.router().ports().get(n.port)?;
             What::Neigh(show::neigh(c, &n, &port.name))

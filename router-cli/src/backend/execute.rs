@@ -2,13 +2,14 @@
 
 use super::{count, errors, filter, inspect, show};
 use crate::control::{
-    AddrSelect, AddrSpec, Answer, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect, TunnelChange, WireError,
+    AddrSelect, AddrSpec, Answer, BucketSelect, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect,
+    TunnelChange, WireError,
 };
 use router_core::addr::Family;
 use router_core::neighbor::SetMode;
 use router_core::policy::{Key, RuleAction, Rules};
 use router_core::port::{PortId, PortKind, TableId};
-use router_core::routing::Cursor;
+use router_core::routing::{BucketInfo, Cursor};
 use router_core::spec::{HopSpec, NeighSpec, NextHopKind, NextHopSpec, NudState, RouteKind, RouteOp, TunnelSpec};
 use router_io::runtime::Control;
 use std::net::IpAddr;
@@ -96,9 +97,11 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         Op::NextHopReplace(n) => next_hop(c, RouteOp::Replace, &n),
         Op::NextHopDelete(id) => delete_next_hop(c, id),
         Op::NextHopShow(select) => {
-            let list = c.router().routing().next_hops().filter(|n| select.matches(n)).cloned().collect();
-            Ok(Answer::Nexthops(list))
+            let (routing, now) = (c.router().routing(), c.now());
+            let list = routing.next_hops().filter(|n| select.matches(n)).map(|n| routing.next_hop_shown(n, now));
+            Ok(Answer::Nexthops(list.collect()))
         }
+        Op::NextHopBuckets(select) => buckets(c, &select),
         Op::NextHopFlush(select) => flush_next_hops(c, &select),
         Op::RuleAdd(rule) => {
             c.router_mut().add_rule(&rule).map_err(errors::rule)?;
@@ -385,7 +388,21 @@ fn next_hop(c: &mut Control, op: RouteOp, n: &NextHopSpec) -> Result {
 }
 
 fn delete_next_hop(c: &mut Control, id: u32) -> Result {
-    next_hop(c, RouteOp::Delete, &NextHopSpec { id, kind: NextHopKind::Blackhole, proto: None })
+    next_hop(c, RouteOp::Delete, &NextHopSpec::new(id, NextHopKind::Blackhole))
+}
+
+fn buckets(c: &Control, select: &BucketSelect) -> Result {
+    let (routing, now) = (c.router().routing(), c.now());
+    let leaves_by = |nhid: u32| {
+        select.dev.as_ref().is_none_or(|dev| match routing.next_hop_by_id(nhid).map(|n| &n.kind) {
+            Some(NextHopKind::Hop(h)) => h.dev.as_ref() == Some(dev),
+            _ => false,
+        })
+    };
+    let fits = |b: &BucketInfo| {
+        select.index.is_none_or(|i| i == b.index) && select.nhid.is_none_or(|n| n == b.nhid) && leaves_by(b.nhid)
+    };
+    Ok(Answer::Buckets(routing.buckets(select.id, now).filter(fits).collect()))
 }
 
 fn flush_next_hops(c: &mut Control, select: &NextHopSelect) -> Result {

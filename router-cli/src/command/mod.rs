@@ -17,8 +17,8 @@ mod tunnel_check;
 pub use batch::run_batch_file;
 
 use crate::control::{
-    Answer, Client, ClientError, LinkSelect, LinkSet, NeighSelect, NextHopSelect, Op, RoutePage, RoutePageSelect,
-    RoutePlace, RouteSelect, VrfSpec,
+    Answer, BucketSelect, Client, ClientError, LinkSelect, LinkSet, NeighSelect, NextHopSelect, Op, RoutePage,
+    RoutePageSelect, RoutePlace, RouteSelect, VrfSpec,
 };
 use crate::grammar::{
     AddrCommand, Command, Failure, LinkCommand, NeighCommand, NextHopCommand, Options, RouteCommand, TunnelCommand,
@@ -403,10 +403,24 @@ impl<'a> Session<'a> {
             NextHopCommand::Delete(id) => self.done(Op::NextHopDelete(id)),
             NextHopCommand::Get(id) => self.show_nexthops(NextHopSelect { id: Some(id), ..NextHopSelect::default() }),
             NextHopCommand::Show(select) => self.show_nexthops(select),
+            NextHopCommand::Buckets(select) => self.show_buckets(select, false),
+            NextHopCommand::Bucket(select) => self.show_buckets(select, true),
             NextHopCommand::Flush(select) => {
                 let removed = self.call(Op::NextHopFlush(select))?;
                 self.flushed(&removed)
             }
+        }
+    }
+
+    fn show_buckets(&mut self, select: BucketSelect, one: bool) -> Result<(), Failure> {
+        match self.call(Op::NextHopBuckets(select))? {
+            Answer::Buckets(list) if one && list.is_empty() => {
+                Err(Failure::from(crate::control::WireError::not_found(
+                    "\"duet nexthop bucket show\" lists the buckets of resilient groups",
+                )))
+            }
+            Answer::Buckets(list) => self.print(|out, _| output::buckets(out, &list)),
+            _ => Err(unexpected()),
         }
     }
 

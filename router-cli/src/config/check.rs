@@ -164,8 +164,11 @@ fn references(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
             problems.add(span.clone(), format!("Cannot find device \"{}\"", n.dev), remedy(&n.dev));
         }
     }
-    for (id, NextHopSpec { kind, .. }) in &plan.nexthops {
+    for (id, NextHopSpec { kind, resilient, .. }) in &plan.nexthops {
         let span = place(&places.nexthops, id);
+        if resilient.as_ref().is_some_and(|r| r.buckets.is_none()) {
+            problems.add(span.clone(), format!("resilient group {id} has no number of buckets"), "say buckets N");
+        }
         match kind {
             NextHopKind::Hop(h) => hops(std::slice::from_ref(h), &span, problems),
             NextHopKind::Group(members) => {

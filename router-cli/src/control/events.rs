@@ -2,6 +2,7 @@
 //! follower, so that a slow one loses events instead of holding up the router.
 
 use super::{LinkInfo, NeighInfo, TunnelInfo};
+use router_core::routing::BucketInfo;
 use router_core::spec::{NextHopSpec, RouteInfo};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -33,6 +34,8 @@ pub enum What {
     Route(Box<RouteInfo>),
     /// A next-hop object.
     Nexthop(NextHopSpec),
+    /// A bucket of a resilient group has another member.
+    NexthopBucket(BucketInfo),
     /// A neighbour.
     Neigh(NeighInfo),
     /// A port or tunnel.
@@ -101,7 +104,7 @@ impl What {
     pub fn kind(&self) -> Option<Kind> {
         Some(match self {
             What::Route(_) => Kind::Route,
-            What::Nexthop(_) => Kind::Nexthop,
+            What::Nexthop(_) | What::NexthopBucket(_) => Kind::Nexthop,
             What::Neigh(_) => Kind::Neigh,
             What::Link(_) => Kind::Link,
             What::Address(_) => Kind::Address,

@@ -28,8 +28,8 @@ pub use ops::{
 };
 pub(crate) use select::addr_scope;
 pub use select::{
-    AddrSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, PrefixSelect, RouteGet, RouteSelect, TableSelect,
-    TunnelChange, route_scope,
+    AddrSelect, BucketSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, PrefixSelect, RouteGet, RouteSelect,
+    TableSelect, TunnelChange, route_scope,
 };
 pub use server::{Limits, Server, run_batch};
 pub(crate) use socket::running_names;

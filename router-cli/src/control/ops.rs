@@ -12,6 +12,7 @@ use router_core::explain::{Explanation, Question};
 use router_core::policy::RuleSpec;
 use router_core::port::{Medium, PortKind, TableId};
 use router_core::router::{LearnedMtu, Life, ProbeAnswer};
+use router_core::routing::BucketInfo;
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
 use router_core::translate::nat64::{Nat64Stats, SessionInfo};
@@ -143,6 +144,9 @@ pub enum Op {
     /// List next-hop objects.
     #[serde(rename = "nexthop.show")]
     NextHopShow(NextHopSelect),
+    /// List buckets of resilient groups.
+    #[serde(rename = "nexthop.buckets")]
+    NextHopBuckets(BucketSelect),
     /// Remove all that fit; answers with their number.
     #[serde(rename = "nexthop.flush")]
     NextHopFlush(NextHopSelect),
@@ -306,6 +310,7 @@ impl Op {
                 | Op::TranslateShow(_)
                 | Op::FilterShow(_)
                 | Op::NextHopShow(_)
+                | Op::NextHopBuckets(_)
                 | Op::RuleShow
                 | Op::Explain(_)
                 | Op::CountShow
@@ -356,6 +361,8 @@ pub enum Answer {
     Filters(FiltersInfo),
     /// Next-hop objects.
     Nexthops(Vec<NextHopSpec>),
+    /// Buckets of resilient groups.
+    Buckets(Vec<BucketInfo>),
     /// Rules, IPv4 before IPv6, each family in order.
     Rules(Vec<RuleSpec>),
     /// What becomes of a packet.

@@ -34,7 +34,7 @@ pub use tokens::{Token, tokenize};
 pub use usage::usage;
 
 use crate::control::{
-    AddrSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, RouteGet, RouteSelect, TranslateSelect,
+    AddrSelect, BucketSelect, LinkSelect, LinkSet, NeighSelect, NextHopSelect, RouteGet, RouteSelect, TranslateSelect,
 };
 use ipnet::IpNet;
 use router_core::addr::Family;
@@ -172,6 +172,10 @@ pub enum NextHopCommand {
     Show(NextHopSelect),
     /// flush.
     Flush(NextHopSelect),
+    /// bucket show: those of resilient groups.
+    Buckets(BucketSelect),
+    /// bucket get: one.
+    Bucket(BucketSelect),
 }
 
 /// What to do with a neighbour or address.
@@ -317,7 +321,9 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
     };
     let found = OBJECTS.iter().find(|(name, _)| !word.is_empty() && name.starts_with(word));
     match found {
-        Some((_, Some(object))) => parse_object(*object, &mut w),
+        // What is not about a word is about one that is missing at the end.
+        Some((_, Some(object))) => parse_object(*object, &mut w)
+            .map_err(|f| if f.word.is_none() { f.at(words.len()) } else { f }),
         Some((name, None)) => Err(w.fail_here(
             exit::USAGE,
             format!("Object \"{word}\" is unknown, try \"{PROGRAM} help\"."),

@@ -4,9 +4,9 @@ use super::failure::{Failure, exit};
 use super::route::parse_proto;
 use super::words::Words;
 use super::{Command, NextHopCommand, Object};
-use crate::control::NextHopSelect;
+use crate::control::{BucketSelect, NextHopSelect};
 use router_core::addr::Family;
-use router_core::spec::{HopSpec, NextHopKind, NextHopSpec};
+use router_core::spec::{HopSpec, NextHopKind, NextHopSpec, ResilientSpec};
 use std::net::IpAddr;
 
 pub(super) fn parse(w: &mut Words<'_>) -> Result<Command, Failure> {
@@ -20,7 +20,7 @@ pub(super) fn parse(w: &mut Words<'_>) -> Result<Command, Failure> {
         () if w.matches(&["list", "show", "lst"]) => parse_select(w).map(|s| Command::NextHop(NextHopCommand::Show(s))),
         () if w.matches(&["get"]) => parse_id(w).map(|n| Command::NextHop(NextHopCommand::Get(n))),
         () if w.matches(&["flush"]) => parse_select(w).map(|s| Command::NextHop(NextHopCommand::Flush(s))),
-        () if w.matches(&["bucket"]) => Err(w.unsupported()),
+        () if w.matches(&["bucket"]) => parse_bucket(w),
         () if w.matches(&["help"]) => Ok(Command::Help(Object::NextHop)),
         () => Err(w.unknown_command("nexthop")),
     }
@@ -45,7 +45,7 @@ fn parse_id(w: &mut Words<'_>) -> Result<u32, Failure> {
 }
 
 pub(super) fn parse_spec(w: &mut Words<'_>) -> Result<NextHopSpec, Failure> {
-    let (mut id, mut proto, mut group, mut blackhole) = (None, None, None, false);
+    let (mut id, mut proto, mut group, mut blackhole, mut resilient) = (None, None, None, false, None);
     let mut hop = HopSpec { weight: 1, ..HopSpec::default() };
     while let Some(word) = w.next() {
         match word {
@@ -68,10 +68,12 @@ pub(super) fn parse_spec(w: &mut Words<'_>) -> Result<NextHopSpec, Failure> {
                 w.arg()?;
                 group = Some(parse_group(w)?);
             }
-            "type" if w.peek() == Some("mpath") => {
-                w.next();
-            }
-            "encap" | "fdb" | "type" => return Err(w.unsupported()),
+            "type" => match w.arg()? {
+                "mpath" => {}
+                "resilient" => resilient = Some(parse_resilient(w)?),
+                _ => return Err(w.invalid("\"type\" value is invalid", "a group is of type mpath or resilient")),
+            },
+            "encap" | "fdb" => return Err(w.unsupported()),
             _ if w.matches(&["protocol"]) => proto = Some(parse_proto(w, "\"protocol\" value is invalid")?),
             _ => {
                 return Err(
@@ -100,7 +102,8 @@ pub(super) fn parse_spec(w: &mut Words<'_>) -> Result<NextHopSpec, Failure> {
                 exit::REFUSED,
                 "Error: A next hop is one of: gateway or device, group, blackhole.",
                 "leave out all but one of these",
-            ));
+            )
+            .at(w.place_of(&["blackhole", "group", "via", "dev"])));
         }
     };
     if let NextHopKind::Hop(h) = &kind
@@ -113,7 +116,74 @@ pub(super) fn parse_spec(w: &mut Words<'_>) -> Result<NextHopSpec, Failure> {
             "a link-local or onlink gateway needs dev PORT",
         ));
     }
-    Ok(NextHopSpec { id, kind, proto })
+    if resilient.is_some() && !matches!(kind, NextHopKind::Group(_)) {
+        return Err(Failure::with_hint(
+            exit::SYNTAX,
+            "Error: \"type\" is for groups.",
+            "say group 1/2 type resilient buckets N",
+        ));
+    }
+    Ok(NextHopSpec { proto, resilient, ..NextHopSpec::new(id, kind) })
+}
+
+/// What follows `type resilient`.
+fn parse_resilient(w: &mut Words<'_>) -> Result<ResilientSpec, Failure> {
+    // The kernel keeps hundredths of seconds in 32 bits.
+    const LONGEST: u64 = u32::MAX as u64 / 100;
+    let mut spec = ResilientSpec::default();
+    while let Some(word) = w.peek() {
+        match word {
+            "buckets" => spec.buckets = Some(value(w, "buckets", 1..=u64::from(u16::MAX))? as u16),
+            "idle_timer" => spec.idle_timer = Some(value(w, "idle timer", 0..=LONGEST)? as u32),
+            "unbalanced_timer" => spec.unbalanced_timer = Some(value(w, "unbalanced timer", 0..=LONGEST)? as u32),
+            _ => break,
+        }
+    }
+    Ok(spec)
+}
+
+/// The number behind the next word.
+fn value(w: &mut Words<'_>, what: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, Failure> {
+    w.next();
+    w.arg()?;
+    let hint = format!("a number from {} to {}", range.start(), range.end());
+    w.current_number(what, range).map_err(|_| w.invalid(&format!("invalid {what} value"), &hint))
+}
+
+/// `nexthop bucket show|get`.
+fn parse_bucket(w: &mut Words<'_>) -> Result<Command, Failure> {
+    let get = match w.next() {
+        None => return Ok(Command::NextHop(NextHopCommand::Buckets(BucketSelect::default()))),
+        Some(_) if w.matches(&["list", "show", "lst"]) => false,
+        Some(_) if w.matches(&["get"]) => true,
+        Some(_) if w.matches(&["help"]) => return Ok(Command::Help(Object::NextHop)),
+        Some(_) => return Err(w.unknown_command("nexthop bucket")),
+    };
+    let mut s = BucketSelect::default();
+    while let Some(word) = w.next() {
+        match word {
+            "id" => s.id = Some(number(w)?),
+            "index" if get => {
+                w.arg()?;
+                let wrong = |w: &Words<'_>| w.invalid("invalid bucket index value", "a number from 0 to 65535");
+                s.index = Some(w.current_number("index", 0..=65_535).map_err(|_| wrong(w))? as u16);
+            }
+            "nhid" if !get => s.nhid = Some(number(w)?),
+            "dev" if !get => s.dev = Some(w.dev()?),
+            "vrf" | "master" if !get => return Err(w.unsupported()),
+            _ if get => return Err(w.garbage("id", "say id NUMBER index NUMBER")),
+            _ => return Err(w.garbage("id", "say id GROUP, nhid MEMBER or dev PORT")),
+        }
+    }
+    match (get, s.id, s.index) {
+        (true, Some(_), Some(_)) => Ok(Command::NextHop(NextHopCommand::Bucket(s))),
+        (true, ..) => Err(Failure::with_hint(
+            exit::SYNTAX,
+            "Error: a group and a bucket are expected.",
+            "say id NUMBER index NUMBER",
+        )),
+        (false, ..) => Ok(Command::NextHop(NextHopCommand::Buckets(s))),
+    }
 }
 
 /// `1/2,10/3`: numbers with optional weights.

@@ -32,7 +32,7 @@ where  OBJECT := { address | filter | link | neighbor | nexthop | route | rule |
 
 const TRANSLATE: &str = "\
 Usage: duet [ -s ] [ -d ] translate [ show ] [ NAME ] [ sessions [ COUNT ] ]
-Translators are made in the configuration: [translate.NAME]";
+Translators are made in the configuration, in sections called translate.NAME.";
 
 const FILTER: &str = "\
 Usage: duet [ -s ] filter [ show ] [ NAME ] [ dev PORT ]
@@ -83,7 +83,7 @@ Usage: duet neigh { add | del | change | replace } ADDRESS [ lladdr MAC ]
 STATE := { delay | failed | incomplete | noarp | permanent | probe | reachable | stale | all }";
 
 const LINK: &str = "\
-Usage: duet link show [ PORT ] [ up ] [ type KIND ]
+Usage: duet link show [ PORT ] [ up ] [ type KIND ] [ master VRF ]
        duet link set PORT { up | down | mtu NUMBER | address MAC | master VRF |
                             nomaster | mark NUMBER } ...
        duet link add NAME type vrf table NUMBER
@@ -119,8 +119,12 @@ const NEXTHOP: &str = "\
 Usage: duet nexthop { list | flush } [ id ID ] [ dev PORT ] [ groups ] [ proto PROTO ]
        duet nexthop { add | replace } id ID NH [ proto PROTO ]
        duet nexthop { get | del } id ID
-NH := { blackhole | [ via ADDRESS ] [ dev PORT ] [ onlink ] | group GROUP }
-GROUP := ID[,WEIGHT]/ID[,WEIGHT]/...";
+       duet nexthop bucket list [ id ID ] [ nhid ID ] [ dev PORT ]
+       duet nexthop bucket get id ID index INDEX
+NH := { blackhole | [ via ADDRESS ] [ dev PORT ] [ onlink ] | group GROUP [ type TYPE ] }
+GROUP := ID[,WEIGHT]/ID[,WEIGHT]/...
+TYPE := { mpath | resilient [ buckets NUMBER ] [ idle_timer SECONDS ]
+                            [ unbalanced_timer SECONDS ] }";
 
 const RULE: &str = "\
 Usage: duet rule { add | del } SELECTOR ACTION

@@ -69,6 +69,7 @@ impl Form {
                 output::route(&mut to, info, &all, o, &NextHops::new())
             }
             What::Nexthop(n) => output::nexthops(&mut to, std::slice::from_ref(n), o),
+            What::NexthopBucket(b) => output::buckets(&mut to, std::slice::from_ref(b)),
             What::Neigh(n) => {
                 let all = NeighSelect { nud_all: true, ..NeighSelect::default() };
                 output::neighs(&mut to, std::slice::from_ref(n), &all, o)
@@ -112,6 +113,7 @@ fn label(what: &What) -> &'static str {
     match what {
         What::Route(_) => "ROUTE",
         What::Nexthop(_) => "NEXTHOP",
+        What::NexthopBucket(_) => "NEXTHOPBUCKET",
         What::Neigh(_) => "NEIGH",
         What::Link(_) => "LINK",
         What::Address(_) => "ADDR",

@@ -20,7 +20,7 @@ pub use explain::explain;
 pub use filter::filters;
 pub use link::links;
 pub use neigh::neighs;
-pub use nexthop::nexthops;
+pub use nexthop::{buckets, nexthops};
 pub use out::{Out, OutState, Paint};
 pub use remedy::remedy;
 pub use route::{NextHops, get, route, route_line};

@@ -2,7 +2,8 @@
 
 use super::out::{Out, Paint};
 use crate::grammar::{Options, proto_name};
-use router_core::spec::{NextHopKind, NextHopSpec};
+use router_core::routing::BucketInfo;
+use router_core::spec::{NextHopKind, NextHopSpec, ResilientSpec};
 use std::io;
 
 /// All of them.
@@ -34,6 +35,9 @@ pub(super) fn nexthop_facts(out: &mut Out<'_>, n: &NextHopSpec, details: bool) -
             }
             out.end_array()?;
             out.text(" ")?;
+            if let Some(r) = &n.resilient {
+                resilient(out, r)?;
+            }
             scope(out, "global", details)?;
         }
         NextHopKind::Blackhole => {
@@ -61,6 +65,42 @@ pub(super) fn nexthop_facts(out: &mut Out<'_>, n: &NextHopSpec, details: bool) -
         out.text("onlink ")?;
     }
     Ok(())
+}
+
+/// Of a resilient group.
+fn resilient(out: &mut Out<'_>, r: &ResilientSpec) -> io::Result<()> {
+    out.str("type", "type ", "resilient", " ", Paint::Plain)?;
+    if out.is_json() {
+        out.object(Some("resilient_args"))?;
+    }
+    let seconds = |n: Option<u32>| u64::from(n.unwrap_or(0)) * 100;
+    out.num("buckets", "buckets ", r.buckets.unwrap_or(0), " ")?;
+    out.seconds("idle_timer", "idle_timer ", seconds(r.idle_timer), " ")?;
+    out.seconds("unbalanced_timer", "unbalanced_timer ", seconds(r.unbalanced_timer), " ")?;
+    out.seconds("unbalanced_time", "unbalanced_time ", r.unbalanced_time.unwrap_or(0), " ")?;
+    if out.is_json() { out.end_object() } else { Ok(()) }
+}
+
+/// Buckets of resilient groups, as `ip nexthop bucket` prints them.
+pub fn buckets(out: &mut Out<'_>, list: &[BucketInfo]) -> io::Result<()> {
+    out.begin()?;
+    for b in list {
+        out.object(None)?;
+        out.num("id", "id ", b.id, " ")?;
+        if out.is_json() {
+            out.object(Some("bucket"))?;
+        }
+        out.num("index", "index ", b.index, " ")?;
+        out.seconds("idle_time", "idle_time ", b.idle_time, " ")?;
+        out.num("nhid", "nhid ", b.nhid, " ")?;
+        if out.is_json() {
+            out.end_object()?;
+        }
+        out.words("flags", &[])?;
+        out.text("\n")?;
+        out.end_object()?;
+    }
+    out.end()
 }
 
 fn scope(out: &mut Out<'_>, name: &str, show: bool) -> io::Result<()> {

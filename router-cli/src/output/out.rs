@@ -179,6 +179,22 @@ impl<'a> Out<'a> {
         write!(self.w, "{before}{value}{after}")
     }
 
+    /// Seconds, told in hundredths, written as C's `%g` does: `120`, `0.75`.
+    pub fn seconds(&mut self, key: &str, before: &str, hundredths: u64, after: &str) -> io::Result<()> {
+        let value = hundredths as f64 / 100.0;
+        // Six digits, no zeros at the end.
+        let whole = value.trunc().to_string().len();
+        let text = match whole {
+            0..=5 => value.to_string(),
+            _ => (value.round() as u64).to_string(),
+        };
+        if self.json {
+            self.key(key)?;
+            return write!(self.w, "{text}");
+        }
+        write!(self.w, "{before}{text}{after}")
+    }
+
     /// A fact without a value: `text` or `"key":null`.
     pub fn null(&mut self, key: &str, text: &str) -> io::Result<()> {
         self.flag_as(key, text, "null")

@@ -14,12 +14,12 @@ pub(crate) mod offline;
 mod own;
 mod pager;
 mod pipe;
-mod report;
-mod resolve;
+pub(crate) mod resolve;
 mod show;
 mod syntax;
 
 use crate::command::Session;
+use crate::complaint::{self, Place};
 use crate::control::{Answer, Client, Op, find_socket};
 use crate::grammar::{Command, Failure, Options, exit, parse_command};
 use crate::terminal::{Flags, Guard};
@@ -150,7 +150,7 @@ impl Shell {
                         self.history.push(line.clone());
                     }
                     let column = prompt.chars().count() + 2;
-                    code = self.line(&line, report::Where::Typed { column });
+                    code = self.line(&line, Place::Typed { column });
                     if std::mem::take(&mut self.moved) {
                         editor = self.editor();
                     }
@@ -196,7 +196,7 @@ impl Shell {
         let mut first = 0;
         for (number, line) in (1u64..).zip(lines) {
             let code = match line {
-                Ok(line) => self.line(line.trim_end_matches(['\n', '\r']), report::Where::Read { number }),
+                Ok(line) => self.line(line.trim_end_matches(['\n', '\r']), Place::Read { number }),
                 Err(e) => {
                     let _ = writeln!(io::stderr(), "Line {number}: {e}");
                     exit::USAGE
@@ -211,7 +211,7 @@ impl Shell {
     }
 
     /// Executes one line; returns its exit code.
-    fn line(&mut self, line: &str, place: report::Where) -> u8 {
+    fn line(&mut self, line: &str, place: Place) -> u8 {
         self.flags.interrupt.store(self.flags.stop.load(Ordering::Relaxed), Ordering::Relaxed);
         let stages = match lex::split(line) {
             Ok(stages) => stages,
@@ -221,7 +221,8 @@ impl Shell {
                     "Error: this quote is never closed.",
                     "put another one at the end",
                 );
-                return report::failure(&f, line, Some(open.at..line.len()), "", place);
+                let rest = lex::Word { text: String::new(), start: open.at, end: line.len() };
+                return self.complain(&f.at(0).expecting(""), line, &[rest], false, place);
             }
         };
         let (words, filters) = stages.split_first().map_or((&[][..], &[][..]), |(w, f)| (w.as_slice(), f));
@@ -240,17 +241,22 @@ impl Shell {
         }
     }
 
-    fn complain(&mut self, f: &Failure, line: &str, words: &[lex::Word], filter: bool, place: report::Where) -> u8 {
-        let at = f.word.and_then(|w| words.get(w)).map(|w| w.start..w.end);
-        let expected = f.word.map(|w| complete::expected(&self.tree, words, w, filter)).unwrap_or_default();
-        report::failure(f, line, at, &expected, place)
+    fn complain(&mut self, f: &Failure, line: &str, words: &[lex::Word], filter: bool, place: Place) -> u8 {
+        let text = complaint::text(f, &self.tree, line, words, filter, place);
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+        f.exit
     }
 
     fn execute(&mut self, resolved: Resolved, pipeline: &Pipeline) -> Result<(), Failure> {
         match resolved {
             Resolved::Empty => Ok(()),
             Resolved::Builtin(name, args) => self.builtin(&name, &args, pipeline),
-            Resolved::Own(mut words) => {
+            Resolved::Own(mut words, places) => {
+                // What is wrong with the words is said here, under the line that was typed.
+                crate::app::check(&words).map_err(|f| {
+                    let word = f.word.map(|w| places.get(w).copied().unwrap_or(places.len()));
+                    Failure { word, ..f }
+                })?;
                 if pipeline.json {
                     // In front, where every command of the program takes options.
                     words.insert(0, "-j".into());
@@ -261,8 +267,7 @@ impl Shell {
             }
             Resolved::Grammar { options, words, offset } => {
                 let refs: Vec<&str> = words.iter().map(String::as_str).collect();
-                let shift = |f: Failure| Failure { word: f.word.map(|w| w + offset), ..f };
-                let command = parse_command(&refs, options.family).map_err(shift)?;
+                let command = parse_command(&refs, options.family).map_err(|f| f.behind(offset))?;
                 if let Command::Help(object) = command {
                     return self.with_session(options, pipeline, |s| {
                         Ok(writeln!(s.out, "{}", crate::grammar::usage(Some(object)))?)

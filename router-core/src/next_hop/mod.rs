@@ -10,7 +10,9 @@
 //! prefixes either. Only when no path of a chain is usable do its prefixes leave the FIB, for the covering prefix to
 //! take over.
 
+pub(crate) mod activity;
 pub(crate) mod buckets;
+pub(crate) mod resilient;
 
 use crate::object::ObjectId;
 use crate::port::{PortId, TableId};

@@ -256,6 +256,7 @@ impl Router {
         self.handle_own(now, out);
         self.refresh_tunnels(now);
         let gateways = self.lost_gateways.values().copied().min();
+        let buckets = self.routing.poll_buckets(now);
         let deadlines = [
             self.neighbors.poll_at(),
             self.reassembler.poll_at(),
@@ -264,6 +265,7 @@ impl Router {
             self.own.poll_at(),
             self.adverts.poll_at(now),
             gateways,
+            buckets,
         ];
         deadlines.into_iter().flatten().min()
     }

@@ -69,6 +69,9 @@ pub enum RouteError {
     /// A group's member is missing, or is the group itself.
     #[error("Error: Invalid nexthop id.")]
     GroupMember(u32),
+    /// A new resilient group without a number of buckets.
+    #[error("Error: Number of buckets not specified for nexthop group insertion.")]
+    BucketsNeeded,
     /// A group without members, or with a group or blackhole among several.
     #[error("Error: {0}.")]
     Group(&'static str),
@@ -148,6 +151,9 @@ impl RouteError {
             RouteError::NoNextHopObject(id) => format!("add it first: `nexthop add id {id} via ADDRESS dev NAME`"),
             RouteError::NextHopNeedsDevice => "say `dev NAME`".into(),
             RouteError::GroupMember(id) => format!("there is no next-hop object {id} that a group could hold"),
+            RouteError::BucketsNeeded => {
+                "say `buckets N`, some ten times as many as members; the number cannot be changed later".into()
+            }
             RouteError::Source { src, .. } => format!("{src} is not an address of this router in that table"),
             RouteError::HostBits => "clear the bits beyond the prefix length".into(),
             RouteError::Invalid(what) => (*what).into(),

@@ -40,6 +40,7 @@ mod next_hops;
 pub(crate) mod objects;
 mod paths;
 mod ports;
+mod resilient;
 mod routes;
 mod show;
 pub(crate) mod slab;
@@ -49,6 +50,7 @@ mod tests;
 mod validate;
 mod views;
 
+pub use crate::next_hop::resilient::BucketInfo;
 pub use counting::MAX_COUNTED;
 pub use error::{GatewayFault, RouteError};
 pub use explain::{Candidacy, Choice, Cover, CoverVerdict, Recursion};

@@ -54,10 +54,13 @@ impl Routing {
             }
             NextHopKind::Group(members) => self.check_group(spec.id, members)?,
         }
+        self.check_resilient(spec)?;
         let mut spec = spec.clone();
+        self.complete_resilient(&mut spec);
         spec.proto.get_or_insert(proto::UNSPEC);
         let id = spec.id;
         self.facts.next_hops.insert(id, spec.clone());
+        self.sync_resilient(id);
         self.next_hop_changed(id);
         let happened = if there { Happened::Changed } else { Happened::Added };
         self.journal.write((happened, Subject::NextHop(spec)));
@@ -89,7 +92,11 @@ impl Routing {
                 None => return Err(RouteError::GroupMember(*id)),
                 Some(_) if *id == own => return Err(RouteError::GroupMember(*id)),
                 Some(NextHopKind::Group(_)) => {
-                    return Err(RouteError::Group("Hash-threshold group can not be a nexthop within a group"));
+                    let resilient = self.facts.next_hops.get(id).is_some_and(|n| n.resilient.is_some());
+                    return Err(RouteError::Group(match resilient {
+                        true => "Resilient nexthop group can not be a nexthop within a group",
+                        false => "Hash-threshold group can not be a nexthop within a group",
+                    }));
                 }
                 Some(NextHopKind::Blackhole) if members.len() > 1 => {
                     return Err(RouteError::Group(
@@ -126,6 +133,7 @@ impl Routing {
             }
         }
         let groups: Vec<u32> = self.groups_with(id).collect();
+        self.drop_resilient(id);
         if let Some(gone) = self.facts.next_hops.remove(&id) {
             self.journal.write((Happened::Removed, Subject::NextHop(gone)));
         }
@@ -137,6 +145,7 @@ impl Routing {
                     continue;
                 }
             }
+            self.sync_resilient(group);
             self.next_hop_changed(group);
             if let Some(left) = self.facts.next_hops.get(&group) {
                 self.journal.write((Happened::Changed, Subject::NextHop(left.clone())));

@@ -4,6 +4,7 @@
 //! objects finds exactly those to render again when one of them changes.
 
 use super::facts::Facts;
+use super::resilient::Groups;
 use crate::counters::Traffic;
 use crate::drop_reason::DropReason;
 use crate::forward::Forwarder;
@@ -33,11 +34,25 @@ pub(crate) enum Def {
     Leaf(Leaf),
     /// Members by leaf; each gets a shared object of its own.
     Group(Vec<Share>),
+    /// The group with this number, and the leaves that each of its next-hop objects has.
+    Resilient(u32, Vec<(u32, Share)>),
     Plugin(Arc<dyn Forwarder>, ObjectId),
     /// The same content as another object.
     Copy(ObjectId),
     /// Counted on the way to another object.
     Counted(Arc<Traffic>, ObjectId),
+}
+
+impl Def {
+    /// The leaves of a group's members.
+    fn leaves(&self) -> impl Iterator<Item = Leaf> + '_ {
+        let (plain, resilient): (&[Share], &[(u32, Share)]) = match self {
+            Def::Group(shares) => (shares, &[]),
+            Def::Resilient(_, shares) => (&[], shares),
+            _ => (&[], &[]),
+        };
+        plain.iter().chain(resilient.iter().map(|(_, s)| s)).map(|s| s.leaf)
+    }
 }
 
 #[derive(Debug)]
@@ -60,6 +75,8 @@ pub(crate) struct Objects {
     /// The mark of ports without neighbours, which nobody reads.
     unread: Arc<AtomicBool>,
     changed: bool,
+    /// Resilient groups by number.
+    pub(super) resilient: Groups,
     /// Objects that carry a tunnel; the tunnels whose carrier was rendered since somebody asked.
     carriers: HashMap<ObjectId, BTreeMap<PortId, u32>, FixedState>,
     /// Next hops that are counted, and the objects with what their counting ones stand before.
@@ -83,6 +100,7 @@ impl Objects {
             by_link: BTreeMap::new(),
             unread: Arc::default(),
             changed: true,
+            resilient: Groups::default(),
             carriers: HashMap::with_hasher(FixedState::with_seed(seed ^ 4)),
             hops: BTreeMap::new(),
             shadows: BTreeMap::new(),
@@ -116,6 +134,11 @@ impl Objects {
         self.table.get(id)
     }
 
+    /// What an object is made from.
+    pub(super) fn def(&self, id: ObjectId) -> Option<&Def> {
+        self.slots.get(id.0 as usize)?.as_ref().map(|s| &s.def)
+    }
+
     /// Live objects.
     pub(crate) fn len(&self) -> usize {
         self.slots.iter().flatten().count()
@@ -143,6 +166,7 @@ impl Objects {
         }
         let members = match &def {
             Def::Group(shares) => shares.iter().map(|s| self.share(s.leaf, facts)).collect(),
+            Def::Resilient(_, shares) => shares.iter().map(|(_, s)| self.share(s.leaf, facts)).collect(),
             _ => Vec::new(),
         };
         self.index(id, &def, true);
@@ -150,6 +174,7 @@ impl Objects {
         if let Some(place) = self.slots.get_mut(id.0 as usize) {
             *place = Some(Slot { def, members, copies });
         }
+        self.note_links(id, facts);
         self.render(id, facts);
     }
 
@@ -158,10 +183,8 @@ impl Objects {
         let slot = self.slots.get_mut(id.0 as usize)?.take()?;
         self.index(id, &slot.def, false);
         self.drop_shadow(id);
-        if let Def::Group(shares) = &slot.def {
-            for s in shares {
-                self.unshare(s.leaf);
-            }
+        for leaf in slot.def.leaves() {
+            self.unshare(leaf);
         }
         Some(slot.copies)
     }
@@ -178,7 +201,11 @@ impl Objects {
     fn index(&mut self, id: ObjectId, def: &Def, enter: bool) {
         let keys: Vec<(PortId, Option<IpAddr>)> = match def {
             Def::Leaf(l) => vec![(l.port, l.gateway)],
-            Def::Group(shares) => shares.iter().map(|s| (s.leaf.port, s.leaf.gateway)).collect(),
+            Def::Group(_) => def.leaves().map(|l| (l.port, l.gateway)).collect(),
+            Def::Resilient(group, _) => {
+                self.resilient.index(*group, id, enter);
+                def.leaves().map(|l| (l.port, l.gateway)).collect()
+            }
             Def::Copy(of) => {
                 if let Some(slot) = self.slots.get_mut(of.0 as usize).and_then(Option::as_mut) {
                     match enter {
@@ -283,6 +310,11 @@ impl Objects {
     }
 
     fn render(&mut self, id: ObjectId, facts: &Facts) {
+        self.note_answers(id, facts);
+        self.render_content(id, facts);
+    }
+
+    pub(super) fn render_content(&mut self, id: ObjectId, facts: &Facts) {
         let counted = self.counted(id, facts);
         let Some(Some(slot)) = self.slots.get(id.0 as usize) else { return };
         let object = match &slot.def {
@@ -290,6 +322,7 @@ impl Objects {
             Def::Fixed(o) => o.clone(),
             Def::Leaf(leaf) => counted.unwrap_or_else(|| self.leaf(leaf, facts)),
             Def::Group(shares) => group(shares, &slot.members, facts),
+            Def::Resilient(group, shares) => self.resilient.content(*group, shares, &slot.members),
             Def::Plugin(forwarder, next) => Object::Plugin(Plugin { forwarder: forwarder.clone(), next: *next }),
             Def::Copy(of) => self.table.get(*of).cloned().unwrap_or(Object::Discard(DropReason::NextHopUnusable)),
         };
@@ -461,8 +494,13 @@ pub(crate) fn adjacency(port: PortId, addr: IpAddr, facts: &Facts) -> Option<For
     Some(Forward { port, mtu: info.mtu, gateway: None, rewrite, used: Arc::clone(used) })
 }
 
+/// Whether a gateway did not answer.
+pub(super) fn is_failed(l: &Leaf, facts: &Facts) -> bool {
+    l.gateway.is_some_and(|g| facts.neighbors.get(&(l.port, g)).is_some_and(|n| n.failed))
+}
+
 fn group(shares: &[Share], members: &[ObjectId], facts: &Facts) -> Object {
-    let failed = |l: &Leaf| l.gateway.is_some_and(|g| facts.neighbors.get(&(l.port, g)).is_some_and(|n| n.failed));
+    let failed = |l: &Leaf| is_failed(l, facts);
     let mut list: Vec<Member> = shares
         .iter()
         .zip(members)
@@ -475,7 +513,7 @@ fn group(shares: &[Share], members: &[ObjectId], facts: &Facts) -> Object {
     }
     match buckets(&list) {
         b if b.is_empty() => Object::Discard(DropReason::NextHopUnusable),
-        b => Object::Group(Group { buckets: b.into() }),
+        b => Object::Group(Group { buckets: b.into(), activity: None }),
     }
 }
 

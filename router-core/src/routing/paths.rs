@@ -403,10 +403,19 @@ fn definition(outcome: &Outcome) -> Def {
         let reason = if outcome.looped { DropReason::TunnelNesting } else { DropReason::NextHopUnusable };
         return Def::Fixed(Object::Discard(reason));
     }
+    if let Some((group, ids)) = &outcome.resilient {
+        return resilient(*group, ids, outcome);
+    }
     let members = outcome.members();
     match &members[..] {
         [] => Def::Fixed(Object::Discard(DropReason::NextHopUnusable)),
         [one] => Def::Leaf(one.leaf),
         _ => Def::Group(members),
     }
+}
+
+/// A resilient group keeps its members apart, also where they lead to the same neighbour.
+fn resilient(group: u32, ids: &[u32], outcome: &Outcome) -> Def {
+    let shares = outcome.hops.iter().zip(ids).flat_map(|(h, id)| h.shares.iter().map(|s| (*id, *s)));
+    Def::Resilient(group, shares.collect())
 }

@@ -10,6 +10,7 @@ use crate::frame::Frame;
 use crate::headers::ipv4_options::{self, Stamp};
 use crate::headers::{ipv4, protocol};
 use crate::martian;
+use crate::next_hop::activity;
 use crate::object::{Encap, Forward, Object, ObjectId, Rewrite};
 use crate::observe::{Cause, Observer, Stage as Seen};
 use crate::packet::Packet;
@@ -102,8 +103,11 @@ impl<O: Observer> Worker<O> {
                 }
                 Object::Group(group) => {
                     let hash = flow::hash(&packet, job.frame.data(), self.flow_seed);
-                    let bucket = hash as usize % group.buckets.len().max(1);
-                    id = group.buckets.get(bucket).copied().unwrap_or(ObjectId::NO_ROUTE);
+                    let bucket = group.bucket(hash);
+                    if let Some(activity) = group.activity.as_ref().filter(|_| !O::REHEARSAL) {
+                        activity.touch(self.part(), bucket, activity::tick(step.now));
+                    }
+                    id = group.member(bucket).unwrap_or(ObjectId::NO_ROUTE);
                     self.note(&job.frame, || Seen::Member { hash, bucket, member: id });
                 }
                 Object::Glean(glean) => {

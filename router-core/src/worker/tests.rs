@@ -73,7 +73,7 @@ fn tables() -> Arc<Tables> {
         Object::Incomplete(Incomplete { port: PortId(1), gateway: "fe80::2".parse().unwrap() }),
         Object::Discard(DropReason::Blackhole),
         Object::Discard(DropReason::Prohibited),
-        Object::Group(Group { buckets: vec![ObjectId(1), ObjectId(2)].into() }),
+        Object::Group(Group { buckets: vec![ObjectId(1), ObjectId(2)].into(), activity: None }),
         Object::Glean(Glean { port: PortId(0), mtu: 0 }),
         Object::Local,
         encap(TUNNEL, "198.51.100.9"),

@@ -207,7 +207,7 @@ fn the_fast_path_is_taken() {
         let mut out = Outbox::new(32, FramePool::new(16, 2048));
         let port = tables.ports.get(IN).cloned().unwrap();
         let mut batch = vec![Frame::from_slice(bytes)];
-        worker.pass(&mut batch, &port, &tables, &out);
+        worker.pass(Instant::ZERO, &mut batch, &port, &tables, &out);
         out.make_room(IN);
         worker.passes.egress(0)
     };

@@ -263,6 +263,8 @@ impl Control {
         for (i, frames) in self.out.tx.iter_mut().enumerate().filter(|(_, frames)| !frames.is_empty()) {
             let id = PortId(i as u32);
             let worker = &self.workers[i % self.workers.len()];
+            // The worker frees them.
+            frames.iter_mut().for_each(|f| self.out.pool.keep(f));
             match worker.news.try_send(News::Send(id, std::mem::take(frames))) {
                 Ok(()) => worker.wake.ring(),
                 Err(TrySendError::Full(news) | TrySendError::Disconnected(news)) => {

@@ -9,7 +9,7 @@ fn hop(via: &str, dev: &str) -> NextHopKind {
 }
 
 fn nexthop(r: &mut Routing, op: RouteOp, id: u32, kind: NextHopKind) -> Result<(), String> {
-    let done = r.next_hop(op, &NextHopSpec { id, kind, proto: None }).map_err(|e| e.to_string());
+    let done = r.next_hop(op, &NextHopSpec::new(id, kind)).map_err(|e| e.to_string());
     settle(r);
     done
 }

@@ -235,7 +235,7 @@ fn carry_out(r: &mut Routing, step: &Step) {
                 _ => NextHopKind::Group(vec![(1, 1), (3, 2)]),
             };
             let op = if *what == 1 { RouteOp::Delete } else { RouteOp::Replace };
-            let _ = r.next_hop(op, &NextHopSpec { id: *id, kind, proto: None });
+            let _ = r.next_hop(op, &NextHopSpec::new(*id, kind));
         }
         Step::Remove(p) => r.remove_port(PortId((*p).into())),
     }

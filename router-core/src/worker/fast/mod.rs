@@ -36,6 +36,7 @@ use crate::object::{Object, ObjectId};
 use crate::observe::Observer;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::tables::Tables;
+use crate::time::Instant;
 use crate::worker::{MAX_BATCH, Outbox, Worker};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -189,7 +190,7 @@ impl<O: Observer> Worker<O> {
     /// The first three passes over a batch received from `port`: afterwards [`Passes::egress`] says where each frame
     /// goes, and those that do not go to the general path are ready to be sent.
     #[inline]
-    pub(super) fn pass(&mut self, batch: &mut [Frame], port: &PortInfo, tables: &Tables, out: &Outbox) {
+    pub(super) fn pass(&mut self, now: Instant, batch: &mut [Frame], port: &PortInfo, tables: &Tables, out: &Outbox) {
         self.passes.survey(port, batch);
         self.passes.look_up(batch, port, tables);
         let flags = tables.ports.flags(port.id);
@@ -199,7 +200,7 @@ impl<O: Observer> Worker<O> {
         if O::ON {
             self.leave_to_the_observer(batch, port, tables);
         }
-        self.edit(batch, port.id, tables, out);
+        self.edit(now, batch, port.id, tables, out);
     }
 
     /// Sends what is watched through the general path, which tells of each step.

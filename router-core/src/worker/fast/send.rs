@@ -8,11 +8,13 @@ use crate::checksum::age;
 use crate::counters::WorkerCounters;
 use crate::flow;
 use crate::frame::Frame;
+use crate::next_hop::activity;
 use crate::object::{Encap, Forward, Group, Object, ObjectId};
 use crate::observe::Observer;
 use crate::packet::Packet;
 use crate::port::PortId;
 use crate::tables::Tables;
+use crate::time::Instant;
 use crate::worker::{MAX_BATCH, Outbox, Worker};
 use arrayvec::ArrayVec;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,6 +33,14 @@ pub(in crate::worker) struct Sent {
     bytes: u64,
 }
 
+/// What picks members of groups.
+struct Flows {
+    seed: u64,
+    /// This worker's, of a resilient group's stamps, and what to stamp with.
+    part: usize,
+    tick: u32,
+}
+
 /// Where a packet goes.
 #[derive(Clone, Copy)]
 struct Target<'t> {
@@ -41,8 +51,9 @@ struct Target<'t> {
 
 impl<O: Observer> Worker<O> {
     /// Edits every packet that the general path need not see.
-    pub(super) fn edit(&mut self, batch: &mut [Frame], ingress: PortId, tables: &Tables, out: &Outbox) {
-        let Worker { passes, counters, ident, flow_seed, .. } = self;
+    pub(super) fn edit(&mut self, now: Instant, batch: &mut [Frame], ingress: PortId, tables: &Tables, out: &Outbox) {
+        let flows = Flows { seed: self.flow_seed, part: self.part(), tick: activity::tick(now) };
+        let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
         let far = tables.routing.objects.places() > NEAR;
@@ -57,7 +68,7 @@ impl<O: Observer> Worker<O> {
             for (lane, frame) in lanes.iter().zip(group.iter()) {
                 let found = passes
                     .id(lane)
-                    .and_then(|id| target(passes, lane, frame, id, ingress, tables, *flow_seed, out.tx.len()));
+                    .and_then(|id| target(passes, lane, frame, id, ingress, tables, &flows, out.tx.len()));
                 targets.push(found);
             }
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
@@ -174,7 +185,7 @@ fn target<'t>(
     id: ObjectId,
     ingress: PortId,
     tables: &'t Tables,
-    flow_seed: u64,
+    flows: &Flows,
     queues: usize,
 ) -> Option<Target<'t>> {
     let objects = &tables.routing.objects;
@@ -183,7 +194,7 @@ fn target<'t>(
         object = steer(lane, frame, object, tables)?;
     }
     if let Object::Group(group) = object {
-        object = objects.get(member(frame, lane, group, flow_seed)?)?;
+        object = objects.get(member(frame, lane, group, flows)?)?;
     }
     let (hop, encap) = match object {
         Object::Forward(hop) => (hop, None),
@@ -241,12 +252,15 @@ fn steer<'t>(lane: &Lane, frame: &Frame, first: &'t Object, tables: &'t Tables) 
 }
 
 /// The member of a group that the packet's flow has.
-fn member(frame: &Frame, lane: &Lane, group: &Group, flow_seed: u64) -> Option<ObjectId> {
+fn member(frame: &Frame, lane: &Lane, group: &Group, flows: &Flows) -> Option<ObjectId> {
     let l2 = usize::from(lane.l2);
     let data = frame.data().get(l2..l2 + lane.len as usize)?;
     let packet = Packet::parse(lane.family?, data).ok()?;
-    let hash = flow::hash(&packet, data, flow_seed);
-    group.buckets.get(hash as usize % group.buckets.len().max(1)).copied()
+    let bucket = group.bucket(flow::hash(&packet, data, flows.seed));
+    if let Some(activity) = &group.activity {
+        activity.touch(flows.part, bucket, flows.tick);
+    }
+    group.member(bucket)
 }
 
 fn destination(passes: &Passes, lane: &Lane) -> Option<IpAddr> {
