@@ -125,6 +125,8 @@ pub struct PortCaps {
     pub tso: bool,
     /// Takes UDP super-frames.
     pub uso: bool,
+    /// Takes TCP super-frames that lie in one plain IP tunnel: an IP header without options around the packet.
+    pub tunnels: bool,
 }
 
 /// Everything the data plane needs to know about a port or tunnel. Immutable once published.

@@ -179,7 +179,12 @@ fn boxed<Q: Port + 'static>(queues: Vec<Q>) -> Vec<Box<dyn Port>> {
 /// What all queues take.
 fn common_caps(queues: &[Box<dyn Port>]) -> PortCaps {
     let all = |f: fn(&PortCaps) -> bool| !queues.is_empty() && queues.iter().all(|q| f(&q.caps()));
-    PortCaps { partial_checksum: all(|c| c.partial_checksum), tso: all(|c| c.tso), uso: all(|c| c.uso) }
+    PortCaps {
+        partial_checksum: all(|c| c.partial_checksum),
+        tso: all(|c| c.tso),
+        uso: all(|c| c.uso),
+        tunnels: all(|c| c.tunnels),
+    }
 }
 
 /// Opens ports, and remembers what they share.
@@ -283,8 +288,16 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             Ok(opened)
         }
         PortKind::Packet => {
-            let (queues, facts) = packet::open(name, device, config.packet_options(), workers)?;
-            OpenedPort::of_device(name, boxed(queues), &facts)
+            let (mut queues, facts) = packet::open(name, device, config.packet_options(), workers)?;
+            let index = facts.index().ok().filter(|_| !config.qdisc_bypass && config.vlan.is_none());
+            let told = index.map(|index| packet::send_tunnels(&mut queues, index));
+            let mut opened = OpenedPort::of_device(name, boxed(queues), &facts)?;
+            match told {
+                Some(Ok(link)) => opened.guards.push(Box::new(link)),
+                Some(Err(e)) => tracing::debug!(port = name, error = %e, "super-frames in tunnels are cut in software"),
+                None => {}
+            }
+            Ok(opened)
         }
         PortKind::Datalink => {
             let (queues, facts) = datalink::open(name, device, config.promiscuous, workers)?;
@@ -306,7 +319,7 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
         }
         // By itself a memory port has nobody at its other end; programs attach one end of `memory::pair`.
         PortKind::Memory => {
-            let caps = PortCaps { partial_checksum: true, tso: true, uso: true };
+            let caps = PortCaps { partial_checksum: true, tso: true, uso: true, tunnels: false };
             let (queue, far) = memory::pair(config.medium, caps, 1024)
                 .map_err(|e| PortError::system(name, "make a memory port", super::error::NET_ADMIN, e))?;
             let mut opened = OpenedPort::from_queues(vec![Box::new(queue)]);

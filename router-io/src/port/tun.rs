@@ -69,7 +69,8 @@ impl TunQueue {
     fn new(queue: tun::Queue) -> Self {
         let has = |bits: u32| queue.offloads & bits == bits;
         // What the kernel may send us is also what it takes: writes are checked against the header, not the offloads.
-        let caps = PortCaps { partial_checksum: true, tso: true, uso: has(libc::TUN_F_USO4 | libc::TUN_F_USO6) };
+        let uso = has(libc::TUN_F_USO4 | libc::TUN_F_USO6);
+        let caps = PortCaps { partial_checksum: true, tso: true, uso, tunnels: false };
         TunQueue { fd: queue.fd, caps }
     }
 }
