@@ -414,6 +414,62 @@ fn the_segment_size_fits_tunnels_by_default_and_ports_by_wish() {
     assert_eq!(told(&bed.send("lan", &[syn("2001:db8::2", "2001:db8:d::7", 1440)])[0].1, 20), 1440);
 }
 
+/// By the route, on each kind of object that it may have: a gateway, a link, a tunnel, a group, a neighbour to be asked for.
+#[test]
+fn the_segment_size_that_a_route_says() {
+    for advmss in [1000u16, 536] {
+        let mut bed = Bed::new();
+        let rows: [(&str, &str, Option<&str>, Option<&str>); 5] = [
+            ("10.5.0.0/16", "10.5.0.1", Some("203.0.113.9"), None),
+            ("198.51.100.9/32", "198.51.100.9", None, Some("wan")),
+            ("2001:db8:d::/48", "2001:db8:d::7", None, Some("t0")),
+            ("10.6.0.0/16", "10.6.0.1", Some("2001:db8:fe::9"), None),
+            ("2001:db8:5::/48", "2001:db8:5::1", Some("2001:db8:ff::9"), None),
+        ];
+        for (dst, to, via, dev) in rows {
+            let mut spec = RouteSpec::new(dst.parse().expect("a prefix"));
+            spec.hops.push(HopSpec { via: via.map(ip), dev: dev.map(str::to_owned), ..HopSpec::default() });
+            if to == "10.5.0.1" {
+                // A group; both members are bound by it.
+                spec.hops.push(HopSpec { via: Some(ip("198.51.100.9")), ..HopSpec::default() });
+            }
+            spec.advmss = Some(advmss);
+            bed.router.routing_mut().route(RouteOp::Replace, &spec).expect("a route");
+            bed.commit();
+            let src = if to.contains(':') { "2001:db8::2" } else { "192.0.2.2" };
+            let sent = bed.send("lan", &[syn(src, to, 1400), udp(src, to, 80)]);
+            assert_eq!(sent.len(), 2, "{dst}");
+            let at = if dev == Some("t0") { 20 } else { 0 };
+            let (name, first) = &sent[0];
+            assert_eq!(told(first, at), advmss, "{dst} by {name}");
+            assert!(packets::checksums_right(&first[at..]), "{dst}");
+            assert_eq!(told(&bed.send("lan", &[syn(src, to, 500)])[0].1, at), 500, "never raised");
+        }
+        // A port's clamp and the route's: the least counts.
+        bed.guard("lan", GuardSpec { mss: Some(MssClamp::Bytes(700)), ..GuardSpec::default() });
+        assert_eq!(told(&bed.send("lan", &[syn("2001:db8::2", "2001:db8:5::1", 1400)])[0].1, 0), advmss.min(700));
+        // The first packet, which waits for its neighbour.
+        let mut spec = RouteSpec::new("10.4.0.0/16".parse().expect("a prefix"));
+        spec.hops.push(HopSpec { via: Some(ip("203.0.113.77")), ..HopSpec::default() });
+        spec.advmss = Some(advmss);
+        bed.router.routing_mut().route(RouteOp::Add, &spec).expect("a route");
+        bed.guard("lan", GuardSpec::default());
+        bed.send("lan", &[syn("192.0.2.2", "10.4.0.1", 1400)]);
+        let dev = "side".to_owned();
+        let n = NeighSpec {
+            addr: ip("203.0.113.77"),
+            lladdr: Some(NEIGHBOR),
+            state: Some(NudState::Permanent),
+            router: false,
+            dev,
+        };
+        let port = bed.port("side");
+        bed.router.set_neighbor(bed.now, port, SetMode::Replace, &n, &mut bed.out).expect("a neighbour");
+        let waited: Vec<Vec<u8>> = bed.out.tx[port.index()].drain(..).map(|f| f.data()[14..].to_vec()).collect();
+        assert!(waited.iter().any(|p| p[0] >> 4 == 4 && p[9] == 6 && told(p, 0) == advmss), "{waited:?}");
+    }
+}
+
 #[test]
 fn counters_tell_what_each_rule_matched_and_explain_counts_nothing() {
     let mut bed = Bed::new();

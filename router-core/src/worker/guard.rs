@@ -117,11 +117,18 @@ impl<O: Observer> Worker<O> {
         self.discard(step, frame, reason);
     }
 
-    /// The largest segment size that a SYN may tell on its way out of `port`, whose packets have at most `mtu` bytes; None
-    /// where nothing clamps, or it is no SYN.
-    pub(super) fn mss(&self, step: &Step<'_>, frame: &Frame, packet: &Packet, port: PortId, mtu: u32) -> Option<u16> {
+    /// The largest segment size that a SYN may tell on its way out of `port`; None where nothing clamps, or it is no SYN.
+    /// `limits`: the longest packet there, and what its route says; 0 for nothing.
+    pub(super) fn mss(
+        &self,
+        step: &Step<'_>,
+        frame: &Frame,
+        packet: &Packet,
+        port: PortId,
+        limits: (u32, u16),
+    ) -> Option<u16> {
         match tells_mss(packet, frame.data()) {
-            true => most_mss(step.tables, frame.meta.port, packet, port, mtu),
+            true => most_mss(step.tables, frame.meta.port, packet, port, limits),
             false => None,
         }
     }
@@ -158,8 +165,14 @@ pub(super) fn tells_mss(packet: &Packet, data: &[u8]) -> bool {
 }
 
 /// The largest segment size that a SYN from `ingress` may tell on its way out of `port`, whose packets have at most `mtu`
-/// bytes; None where nothing clamps.
-pub(super) fn most_mss(tables: &Tables, ingress: PortId, packet: &Packet, port: PortId, mtu: u32) -> Option<u16> {
+/// bytes and whose route lets it tell so much (0 for anything); None where nothing clamps.
+pub(super) fn most_mss(
+    tables: &Tables,
+    ingress: PortId,
+    packet: &Packet,
+    port: PortId,
+    (mtu, route): (u32, u16),
+) -> Option<u16> {
     let ingress = tables.ports.get(ingress);
     let narrowest = ingress.map_or(mtu, |i| mtu.min(i.mtu));
     let size = |info: &PortInfo| match tables.guards.mss(info.id, info.kind) {
@@ -169,10 +182,7 @@ pub(super) fn most_mss(tables: &Tables, ingress: PortId, packet: &Packet, port: 
     };
     let of_ingress = ingress.and_then(|i| size(i));
     let of_egress = tables.ports.get(port).and_then(|e| size(e));
-    match (of_ingress, of_egress) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
+    [of_ingress, of_egress, Some(route).filter(|m| *m > 0)].into_iter().flatten().min()
 }
 
 /// Neighbour discovery on the link itself: without it no packet could be sent at all (RFC 4890 4.4.1). Hop limit 255 says

@@ -118,13 +118,17 @@ impl<O: Observer> Worker<O> {
                         _ if glean.mtu > 0 && packet.wire_len > glean.mtu => {
                             self.too_big(step, job, &packet, Start::Object(id), glean.mtu);
                         }
+                        Some(hop) if glean.mss > 0 => {
+                            let hop = Forward { mss: glean.mss, ..hop.clone() };
+                            self.forward_to(step, job, packet, Start::Object(id), &hop);
+                        }
                         Some(hop) => self.forward_to(step, job, packet, Start::Object(id), hop),
-                        None => self.resolve(step, job, packet, glean.port, packet.dst),
+                        None => self.resolve(step, job, packet, glean.port, packet.dst, glean.mss),
                     }
                     return Ok(());
                 }
                 Object::Incomplete(i) => {
-                    self.resolve(step, job, packet, i.port, i.gateway);
+                    self.resolve(step, job, packet, i.port, i.gateway, i.mss);
                     return Ok(());
                 }
                 Object::Discard(reason) => {
@@ -164,7 +168,7 @@ impl<O: Observer> Worker<O> {
                     let forwarder = Encapsulate { encap, ident: self.ident };
                     let Some(judged) = self.admit_out(step, job, &packet, encap.tunnel) else { return Ok(()) };
                     job = judged;
-                    let mss = self.mss(step, &job.frame, &packet, encap.tunnel, encap.mtu);
+                    let mss = self.mss(step, &job.frame, &packet, encap.tunnel, (encap.mtu, encap.mss));
                     let stage = Stage { mss, ..Stage::tunnel(id, encap, &job.frame) };
                     fresh = false;
                     match self.carry_out(step, &forwarder, job, packet, stage) {
@@ -224,7 +228,7 @@ impl<O: Observer> Worker<O> {
             job.frame.meta.redirected = true;
         }
         let Some(job) = self.admit_out(step, job, &packet, hop.port) else { return };
-        let mss = self.mss(step, &job.frame, &packet, hop.port, hop.mtu);
+        let mss = self.mss(step, &job.frame, &packet, hop.port, (hop.mtu, hop.mss));
         let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE, mss };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
@@ -287,7 +291,7 @@ impl<O: Observer> Worker<O> {
                 return Next::Done;
             }
             Verdict::Resolve { port, neighbor } => {
-                self.resolve(step, job, packet, port, neighbor);
+                self.resolve(step, job, packet, port, neighbor, 0);
                 return Next::Done;
             }
             Verdict::Deliver => {
@@ -504,7 +508,7 @@ impl<O: Observer> Worker<O> {
     }
 
     /// The neighbour's link-layer address is not known: the control thread asks for it and holds the packet meanwhile.
-    fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr) {
+    fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr, mss: u16) {
         let frame = job.frame;
         let own = is_own(&frame);
         if !own
@@ -520,6 +524,10 @@ impl<O: Observer> Worker<O> {
         let Some(Job { mut frame, .. }) = self.admit_out(step, Job::new(frame, job.start), &packet, port) else {
             return;
         };
+        // Once the neighbour is known, nobody asks for the route again.
+        if mss > 0 {
+            self.clamp(&mut frame, &packet, mss);
+        }
         // Super-frames wait as they are; only a pending checksum of our own making cannot occur here.
         frame.meta.vlan_tci = None;
         self.punt(step, frame, PuntReason::Resolve { port, neighbor });
@@ -543,7 +551,14 @@ impl<O: Observer> Worker<O> {
                 }
                 return;
             }
-            let hop = Forward { port, mtu: info.mtu, gateway: None, rewrite: Rewrite::NONE, used: Default::default() };
+            let hop = Forward {
+                port,
+                mtu: info.mtu,
+                mss: 0,
+                gateway: None,
+                rewrite: Rewrite::NONE,
+                used: Default::default(),
+            };
             return self.forward_to(step, job, *packet, Start::Link(port), &hop);
         }
         let known = step.tables.routing.adjacencies.get(port, &packet.dst);

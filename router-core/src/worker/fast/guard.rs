@@ -60,11 +60,18 @@ fn packet<'f>(lane: &Lane, frame: &'f Frame) -> &'f [u8] {
 }
 
 /// The largest segment size that the packet of a lane may tell, if it tells one and somebody clamps. `port` is the way out
-/// (of an inner packet, the tunnel), whose packets have at most `mtu` bytes.
+/// (of an inner packet, the tunnel), `limits` the longest packet there, and what the route says.
 #[inline(always)]
-pub(super) fn clamps(tables: &Tables, ingress: PortId, port: PortId, mtu: u32, lane: &Lane, frame: &Frame) -> u16 {
+pub(super) fn clamps(
+    tables: &Tables,
+    ingress: PortId,
+    port: PortId,
+    limits: (u32, u16),
+    lane: &Lane,
+    frame: &Frame,
+) -> u16 {
     match lane.family.is_some_and(|f| maybe_syn(f, packet(lane, frame))) {
-        true => most(tables, ingress, port, mtu, lane, frame).unwrap_or(UNCLAMPED),
+        true => most(tables, ingress, port, limits, lane, frame).unwrap_or(UNCLAMPED),
         false => UNCLAMPED,
     }
 }
@@ -73,11 +80,11 @@ pub(super) fn clamps(tables: &Tables, ingress: PortId, port: PortId, mtu: u32, l
 pub(super) const UNCLAMPED: u16 = u16::MAX;
 
 #[cold]
-fn most(tables: &Tables, ingress: PortId, port: PortId, mtu: u32, lane: &Lane, frame: &Frame) -> Option<u16> {
+fn most(tables: &Tables, ingress: PortId, port: PortId, limits: (u32, u16), lane: &Lane, frame: &Frame) -> Option<u16> {
     let data = packet(lane, frame);
     let packet = Packet::parse(lane.family?, data).ok().filter(|p| tells_mss(p, data))?;
     let ingress = if lane.tunnel == PortId::NONE { ingress } else { lane.tunnel };
-    most_mss(tables, ingress, &packet, port, mtu)
+    most_mss(tables, ingress, &packet, port, limits)
 }
 
 /// Lowers the segment size of a SYN.

@@ -206,10 +206,10 @@ fn target<'t>(
     if let Object::Group(group) = object {
         object = objects.get(member(frame, lane, group, flows)?)?;
     }
-    let (hop, encap) = match object {
-        Object::Forward(hop) => (hop, None),
+    let (hop, encap, mss) = match object {
+        Object::Forward(hop) => (hop, None, hop.mss),
         Object::Glean(glean) if glean.mtu == 0 || lane.len <= glean.mtu => {
-            (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, None)
+            (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, None, glean.mss)
         }
         // Back into the tunnel that it came out of: that is refused.
         Object::Encap(encap) if [ingress, lane.tunnel].contains(&encap.tunnel) => return None,
@@ -218,7 +218,7 @@ fn target<'t>(
             let depth = u8::from(lane.tunnel != PortId::NONE);
             match objects.get(encap.carrier)? {
                 Object::Forward(hop) if lane.len <= encap.mtu && depth < tables.settings.max_tunnel_nesting => {
-                    (hop, Some(encap))
+                    (hop, Some(encap), encap.mss)
                 }
                 _ => return None,
             }
@@ -242,16 +242,16 @@ fn target<'t>(
     }
     // Last, because it counts.
     let (passes, mss) = match encap {
-        None if flags.is_empty() && !flows.clamps && lane.tunnel == PortId::NONE => (true, UNCLAMPED),
+        None if flags.is_empty() && !flows.clamps && lane.tunnel == PortId::NONE && mss == 0 => (true, UNCLAMPED),
         None => (
             !flags.has(PortFlags::JUDGE_OUT) || passes_out(tables, hop.port, flows.part, lane, frame),
-            clamps(tables, ingress, hop.port, hop.mtu, lane, frame),
+            clamps(tables, ingress, hop.port, (hop.mtu, mss), lane, frame),
         ),
         // The outer packet is not there yet.
         Some(_) if flags.has(PortFlags::JUDGE_OUT) => return None,
         Some(encap) => (
             enters(tables, encap, flows.part, lane, frame),
-            clamps(tables, ingress, encap.tunnel, encap.mtu, lane, frame),
+            clamps(tables, ingress, encap.tunnel, (encap.mtu, mss), lane, frame),
         ),
     };
     passes.then_some(Target { hop, encap, mss })
