@@ -32,7 +32,7 @@ pub struct PortConfig {
     pub device: Option<String>,
     /// Its link-layer address; None: the device's. Another one than the device's wants `promiscuous`.
     pub mac: Option<MacAddr>,
-    /// Its MTU in bytes; None: the device's, else 1500. Only `tun` changes the device.
+    /// Its MTU in bytes; None: the device's, else 1500. Only `tun` and `tap` change the device.
     pub mtu: Option<u32>,
     /// Its addresses with link prefix lengths.
     pub addrs: Vec<IpNet>,
@@ -50,7 +50,7 @@ pub struct PortConfig {
     pub qdisc_bypass: bool,
     /// `xdp`: how.
     pub xdp: XdpOptions,
-    /// `tun`: addresses of the host's side of the device.
+    /// `tun`, `tap`: addresses of the host's side of the device.
     pub host_addrs: Vec<IpNet>,
     /// `rawip`: only packets to this address of the host.
     pub local: Option<IpAddr>,
@@ -281,9 +281,11 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
     let device = config.device_name();
     let impossible = |reason: &str| PortError::Config { port: name.to_owned(), reason: reason.to_owned() };
     match config.kind {
-        PortKind::Tun => {
-            let (queues, facts) = tun::open(name, device, config.mtu, workers)?;
-            let opened = OpenedPort::of_device(name, boxed(queues), &facts)?;
+        PortKind::Tun | PortKind::Tap => {
+            let medium = if config.kind == PortKind::Tap { Medium::Ethernet } else { Medium::Ip };
+            let (queues, facts) = tun::open(name, device, medium, config.mtu, workers)?;
+            let mut opened = OpenedPort::of_device(name, boxed(queues), &facts)?;
+            opened.mac = opened.mac.map(tun::near_mac);
             add_host_addrs(config, &opened)?;
             Ok(opened)
         }
@@ -335,7 +337,7 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
     }
 }
 
-/// Gives the host's side of a TUN device its addresses.
+/// Gives the host's side of a TUN or TAP device its addresses.
 fn add_host_addrs(config: &PortConfig, opened: &OpenedPort) -> Result<(), PortError> {
     let (Some(index), false) = (opened.device_index, config.host_addrs.is_empty()) else { return Ok(()) };
     let mut netlink = Netlink::open().map_err(|e| netlink_error(config, "open netlink", &e))?;

@@ -422,7 +422,7 @@ fn in_tunnel(frame: &Frame) -> bool {
 }
 
 /// Puts the VLAN tag back into the bytes; super-frames need a pending checksum, or the kernel refuses or warns.
-fn prepare(frame: &mut Frame) -> Result<(), SendError> {
+pub(super) fn prepare(frame: &mut Frame) -> Result<(), SendError> {
     if frame.meta.gso.is_some() && frame.meta.csum.is_none() {
         return Err(SendError::new(DropReason::OffloadMalformed));
     }
