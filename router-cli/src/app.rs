@@ -203,9 +203,17 @@ pub fn run(args: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
         }
     }
     dispatch(&words).unwrap_or_else(|failure| {
-        report(&failure);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        report_words(&failure, &words);
         failure.exit.into()
     })
+}
+
+/// Says on standard error what went wrong with a command of these words.
+pub(crate) fn report_words(failure: &Failure, words: &[&str]) {
+    if !failure.line.is_empty() {
+        let _ = std::io::stderr().lock().write_all(crate::complaint::of_command(failure, words).as_bytes());
+    }
 }
 
 /// Says what went wrong on standard error.
@@ -228,45 +236,47 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
             }
             [] if options.batch.is_none() => Err(Failure::new(exit::SYNTAX, usage(None))),
             [word, ..] if OWN.contains(word) => own(words),
-            ["route", "diff", rest @ ..] => crate::diff::run(&options, rest),
+            ["route", "diff", rest @ ..] => {
+                crate::diff::run(&options, rest).map_err(|f| f.behind(words.len() - rest.len()))
+            }
             ["help", ..] => done(print_clap(&Cli::command().render_long_help().to_string())),
             ["explain", rest @ ..] => {
-                let asked = command::explain::parse(rest, options)?;
+                let asked = command::explain::parse(rest, options).map_err(|f| f.behind(words.len() - rest.len()))?;
                 done(to_stdout(|out| {
                     let color = color(&asked.options);
                     command::explain::run(asked, out, color, the_socket)
                 }))
             }
             ["trace", rest @ ..] => {
-                let asked = command::trace::parse(rest, options)?;
+                let asked = command::trace::parse(rest, options).map_err(|f| f.behind(words.len() - rest.len()))?;
                 done(to_stdout(|out| {
                     let color = color(&asked.options);
                     command::trace::run(asked, out, color, the_socket)
                 }))
             }
             ["count", rest @ ..] => {
-                let asked = command::count::parse(rest, options)?;
+                let asked = command::count::parse(rest, options).map_err(|f| f.behind(words.len() - rest.len()))?;
                 done(to_stdout(|out| {
                     let color = color(&asked.options);
                     command::count::run(asked, out, color, the_socket)
                 }))
             }
             ["capture", rest @ ..] => {
-                let asked = command::capture::parse(rest, options)?;
+                let asked = command::capture::parse(rest, options).map_err(|f| f.behind(words.len() - rest.len()))?;
                 done(to_stdout(|out| command::capture::run(asked, out, the_socket)))
             }
             // `duet ip route` is what fingers type.
             ["ip", rest @ ..] => {
                 let all = rest;
-                let (mut inner, rest) = parse_options(rest)?;
+                let (mut inner, rest) = parse_options(rest).map_err(|f| f.behind(words.len() - all.len()))?;
                 if let Some(word) = rest.first().filter(|w| w.len() > 1 && "monitor".starts_with(**w)) {
                     let words = all.iter().map(|w| if w == word { "monitor" } else { w });
                     return own(&words.map(str::to_owned).collect::<Vec<_>>());
                 }
                 inner.merge(options);
-                done(words_command(inner, rest))
+                done(words_command(inner, rest).map_err(|f| f.behind(words.len() - rest.len())))
             }
-            rest => done(words_command(options, rest)),
+            rest => done(words_command(options, rest).map_err(|f| f.behind(words.len() - rest.len()))),
         },
         Err(failure) => Err(failure),
     }
@@ -329,22 +339,13 @@ fn words_command(mut options: Options, mut rest: &[&str]) -> Result<(), Failure>
 }
 
 fn own(words: &[String]) -> Result<ExitCode, Failure> {
-    // iproute2's habit is options first; clap wants them behind the command they belong to.
-    let at = words.iter().position(|w| OWN.contains(&w.as_str())).unwrap_or(0);
-    let (before, after) = words.split_at(at);
-    let command = after.iter().take(1).filter(|_| at > 0);
-    let rest = after.iter().skip(usize::from(at > 0));
-    let args = std::iter::once("duet").chain(command.chain(before).chain(rest).map(String::as_str));
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::try_parse_from(clap_args(words)) {
         Ok(cli) => cli,
         Err(e) if !e.use_stderr() => {
             let _ = e.print();
             return Ok(ExitCode::SUCCESS);
         }
-        Err(e) => {
-            let _ = e.print();
-            return Err(Failure::new(exit::USAGE, ""));
-        }
+        Err(e) => return Err(wrong_words(&e, words)),
     };
     done(match cli.command {
         Sub::Run(args) => crate::run::run(&args),
@@ -353,10 +354,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Shell(args) => return crate::shell::run(&args),
         Sub::Check { file } => crate::run::check(&file, &mut std::io::stdout().lock()),
         Sub::Completion { shell } => Ok(crate::shell::external::script(shell, Cli::command(), &mut std::io::stdout())?),
-        Sub::Complete { shell, line } => {
-            let socket = find_socket(None, None).ok();
-            Ok(crate::shell::external::ask(&shell, &line, socket.as_deref(), &mut std::io::stdout().lock())?)
-        }
+        Sub::Complete { shell, line } => Ok(crate::shell::external::ask(&shell, &line, &mut std::io::stdout().lock())?),
         Sub::Man { dir: Some(dir) } => {
             let cannot = |e: std::io::Error| {
                 Failure::new(exit::REFUSED, format!("Cannot write to {}: {}", dir.display(), crate::control::plain(&e)))
@@ -404,6 +402,85 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Rule(w) => words_of("rule", w),
         Sub::Vrf(w) => words_of("vrf", w),
     })
+}
+
+/// iproute2's habit is options first; clap wants them behind the command they belong to.
+fn clap_args(words: &[String]) -> impl Iterator<Item = &str> {
+    let at = words.iter().position(|w| OWN.contains(&w.as_str())).unwrap_or(0);
+    let (before, after) = words.split_at(at);
+    let command = after.iter().take(1).filter(move |_| at > 0);
+    let rest = after.iter().skip(usize::from(at > 0));
+    std::iter::once("duet").chain(command.chain(before).chain(rest).map(String::as_str))
+}
+
+/// Whether these words, the program's name left out, are a command of its own.
+pub(crate) fn check(words: &[String]) -> Result<(), Failure> {
+    let refs: Vec<&str> = words.iter().map(String::as_str).collect();
+    let options = Options::default;
+    match refs.as_slice() {
+        ["explain", rest @ ..] => command::explain::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
+        ["trace", rest @ ..] => command::trace::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
+        ["count", rest @ ..] => command::count::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
+        ["capture", rest @ ..] => command::capture::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
+        [word, ..] if OWN.contains(word) => match Cli::try_parse_from(clap_args(words)) {
+            Err(e) if e.use_stderr() => Err(wrong_words(&e, words)),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// clap's complaint, with the place of the word that it is about.
+fn wrong_words(e: &clap::Error, words: &[String]) -> Failure {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let said = e.render().to_string();
+    let text = |kind| match e.get(kind) {
+        Some(ContextValue::String(s)) => Some(s.clone()),
+        Some(ContextValue::Strings(list)) => list.first().cloned(),
+        _ => None,
+    };
+    // The paragraph that names the error; tips and usage come behind.
+    let line = said.split("\n\n").next().unwrap_or_default().lines().collect::<Vec<_>>();
+    let values = line.iter().find_map(|l| l.trim().strip_prefix("[possible values: ")?.strip_suffix(']'));
+    let mut failure = match e.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return Failure::new(exit::USAGE, said.trim_end());
+        }
+        _ => {
+            let kept = line.iter().filter(|l| !l.trim().starts_with("[possible values"));
+            // What is missing stands under the caret.
+            let most = if e.kind() == ErrorKind::MissingRequiredArgument { 1 } else { usize::MAX };
+            Failure::new(exit::USAGE, kept.take(most).copied().collect::<Vec<_>>().join("\n"))
+        }
+    };
+    let wrong = match e.kind() {
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => text(ContextKind::InvalidValue),
+        ErrorKind::InvalidSubcommand => text(ContextKind::InvalidSubcommand),
+        ErrorKind::MissingRequiredArgument => None,
+        _ => text(ContextKind::InvalidArg),
+    };
+    // `--option <VALUE>` names an option.
+    let wrong = wrong.map(|w| w.split([' ', '=']).next().unwrap_or_default().to_owned()).filter(|w| !w.is_empty());
+    failure.word = Some(match wrong {
+        Some(wrong) => {
+            let exact = words.iter().rposition(|w| *w == wrong);
+            let within = || words.iter().rposition(|w| w.starts_with('-') && w.contains(&*wrong));
+            exact.or_else(within).unwrap_or(words.len())
+        }
+        None => words.len(),
+    });
+    failure.expected = values.map(|v| v.to_owned());
+    let missing = ErrorKind::MissingRequiredArgument == e.kind();
+    if let Some(names) = e.get(ContextKind::InvalidArg).filter(|_| missing).map(ToString::to_string) {
+        failure.expected = Some(names);
+    }
+    let meant = [ContextKind::SuggestedSubcommand, ContextKind::SuggestedArg, ContextKind::SuggestedValue];
+    let command = words.iter().find(|w| OWN.contains(&w.as_str())).map(|w| format!("{w} ")).unwrap_or_default();
+    failure.hint = Some(match meant.into_iter().find_map(text) {
+        Some(meant) => format!("did you mean \"{meant}\"?"),
+        None => format!("\"duet {command}--help\" tells more"),
+    });
+    failure
 }
 
 impl Common {

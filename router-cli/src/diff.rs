@@ -46,10 +46,19 @@ pub(crate) fn run(options: &Options, words: &[&str]) -> Result<ExitCode, Failure
         names.push(*word);
         rest = left;
     }
-    let [a, b] = names.as_slice() else { return Err(Failure::new(TROUBLE, USAGE)) };
-    if ["help", "-h", "--help"].contains(a) {
+    if names.iter().any(|n| ["help", "-h", "--help"].contains(n)) {
         return Err(Failure::new(exit::SYNTAX, USAGE));
     }
+    let [a, b] = names.as_slice() else {
+        let third = words.iter().position(|w| Some(w) == names.get(2));
+        return Err(Failure::with_hint(
+            TROUBLE,
+            "Error: two sources are compared.",
+            "say two, such as \"duet route diff running kernel\"; \"duet route diff help\" explains them",
+        )
+        .at(third.unwrap_or(words.len()))
+        .expecting(if third.is_some() { "nothing more" } else { "running, running:NAME, kernel or a file" }));
+    };
     let trouble = |f: Failure| Failure { exit: TROUBLE, ..f };
     let (a, b) = (Source::of(a).map_err(trouble)?, Source::of(b).map_err(trouble)?);
     // Own addresses and link prefixes are nobody's to write down.

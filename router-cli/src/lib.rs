@@ -8,6 +8,7 @@ mod bench;
 #[cfg(feature = "broker")]
 mod broker;
 pub mod command;
+mod complaint;
 pub mod config;
 pub mod control;
 pub mod demo;

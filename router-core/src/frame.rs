@@ -107,9 +107,12 @@ impl Default for Frame {
 }
 
 impl Clone for Frame {
-    /// A copy in memory of its own.
+    /// A copy in memory of its own, with [`HEADROOM`] and no room behind the data.
     fn clone(&self) -> Self {
-        Frame { buf: self.buf.clone(), home: 0, ..*self }
+        if !self.has_memory() {
+            return Frame::default();
+        }
+        Frame { meta: self.meta, ..Frame::from_slice(self.data()) }
     }
 }
 
@@ -324,6 +327,16 @@ impl FramePool {
             }
         } else if self.free.len() < self.limit && frame.capacity() >= self.frame_capacity {
             self.free.push(frame);
+        }
+    }
+
+    /// Puts a copy in the place of a frame that could be one of this pool's, which keeps that one. For frames that somebody
+    /// else will free, or keep for long: large buffers, cut from one piece of memory, come home, and what is kept takes what it
+    /// needs.
+    pub fn keep(&mut self, frame: &mut Frame) {
+        if frame.home != 0 || frame.start as usize + frame.capacity() >= HEADROOM + self.frame_capacity {
+            let copy = frame.clone();
+            self.put(std::mem::replace(frame, copy));
         }
     }
 

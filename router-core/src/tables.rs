@@ -89,14 +89,25 @@ pub struct PortTable {
     tentative: Option<Arc<[(PortId, IpAddr)]>>,
 }
 
+/// What is checked of packets out of a tunnel, beside their peer and family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checks {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The source of the packet inside.
+    Sources,
+    /// More than that.
+    More,
+}
+
 /// A port, and beside the reference what every packet asks for.
 #[derive(Clone, Debug)]
 struct Slot {
     info: Arc<PortInfo>,
     table: TableId,
     up: bool,
-    /// A tunnel whose packets need more checks than peer and family.
-    careful: bool,
+    checks: Checks,
     flags: PortFlags,
 }
 
@@ -149,10 +160,10 @@ impl PortTable {
 
     /// Sets a port, at `info.id`.
     pub fn set(&mut self, info: Arc<PortInfo>) {
-        let careful = self.slots.get(info.id.index()).is_some_and(|s| s.careful);
+        let checks = self.slots.get(info.id.index()).map(|s| s.checks).unwrap_or_default();
         let flags = self.flags(info.id);
         let (old, new) = (self.get(info.id).cloned(), Arc::clone(&info));
-        self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, careful, flags, info }));
+        self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, checks, flags, info }));
         self.index(old, Some(new));
     }
 
@@ -179,16 +190,21 @@ impl PortTable {
         self.addresses.first(domain, family).and_then(|id| self.get(id))
     }
 
-    /// The table of a tunnel that is up and whose packets need no more checks than peer and family.
+    /// The table of a tunnel that is up, and whether the sources inside are to be checked. None: a packet out of it needs
+    /// more checks than that, peer and family.
     #[inline]
-    pub fn table_if_simple(&self, id: PortId) -> Option<TableId> {
-        self.slots.get(id.index()).filter(|s| s.up && !s.careful && !s.flags.has(PortFlags::JUDGE_IN)).map(|s| s.table)
+    pub fn plain_tunnel(&self, id: PortId) -> Option<(TableId, bool)> {
+        let slot = self
+            .slots
+            .get(id.index())
+            .filter(|s| s.up && s.checks != Checks::More && !s.flags.has(PortFlags::JUDGE_IN))?;
+        Some((slot.table, slot.checks == Checks::Sources))
     }
 
-    /// Says whether a tunnel's packets need more checks than peer and family.
-    pub fn set_careful(&mut self, id: PortId, careful: bool) {
-        if let Some(slot) = self.slots.get(id.index()).filter(|s| s.careful != careful) {
-            self.slots.set(id.index(), Some(Slot { careful, ..slot.clone() }));
+    /// Says what is to be checked of a tunnel's packets beside peer and family.
+    pub fn set_checks(&mut self, id: PortId, checks: Checks) {
+        if let Some(slot) = self.slots.get(id.index()).filter(|s| s.checks != checks) {
+            self.slots.set(id.index(), Some(Slot { checks, ..slot.clone() }));
         }
     }
 

@@ -300,10 +300,9 @@ impl Worker {
             return;
         }
         for mut punt in self.out.punts.drain(..) {
-            // The control thread may keep it for long, or for good: memory that is shared with a device stays here.
-            if punt.frame().home() != 0 {
-                let copy = punt.frame().clone();
-                self.out.pool.put(punt.replace_frame(copy));
+            // The control thread may keep it for long, or for good: the buffer stays here.
+            if !self.reports.is_full() {
+                punt.leave_buffer(&mut self.out.pool);
             }
             if let Err(TrySendError::Full(Report::Punt(p)) | TrySendError::Disconnected(Report::Punt(p))) =
                 self.reports.try_send(Report::Punt(punt))

@@ -9,7 +9,7 @@ use crate::grammar::{
 };
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 
 /// Operations per request.
 const CHUNK: usize = 1000;
@@ -34,12 +34,19 @@ pub(super) struct Batch<'s, 'a> {
     name: String,
     force: bool,
     ops: Vec<Op>,
-    lines: Vec<u64>,
-    /// Line numbers of the chunks on the way.
-    sent: VecDeque<Vec<u64>>,
+    lines: Vec<Source>,
+    /// Lines of the chunks on the way.
+    sent: VecDeque<Vec<Source>>,
     failed: bool,
     /// Codes of failures that do not count, such as what is there already when restoring.
     pub tolerate: Option<&'static str>,
+}
+
+/// Where a command came from.
+#[derive(Clone, Default)]
+struct Source {
+    number: u64,
+    text: Box<str>,
 }
 
 /// Nothing after the failure was executed.
@@ -72,7 +79,7 @@ impl<'s, 'a> Batch<'s, 'a> {
             if rest.is_empty() {
                 return Ok(None);
             }
-            parse_command(rest, own.family.or(family)).map(Some)
+            parse_command(rest, own.family.or(family)).map(Some).map_err(|f| f.behind(words.len() - rest.len()))
         };
         self.each_line(input, interactive, parse)
     }
@@ -99,10 +106,12 @@ impl<'s, 'a> Batch<'s, 'a> {
             let text = String::from_utf8_lossy(&line);
             let tokens = tokenize(&text);
             let words: Vec<&str> = tokens.iter().map(|t| t.text.as_str()).collect();
-            let done = match parse(&words) {
+            let parsed = parse(&words);
+            let source = Source { number: first, text: text.into() };
+            let done = match parsed {
                 Ok(None) => Ok(()),
-                Ok(Some(command)) => self.command(command, first),
-                Err(failure) => self.drain(0).and_then(|()| self.complain(&failure, first)),
+                Ok(Some(command)) => self.command(command, source),
+                Err(failure) => self.drain(0).and_then(|()| self.complain(&failure, &source)),
             };
             let waiting = interactive && input.buffer().is_empty();
             let done = done.and_then(|()| if waiting { self.drain(0) } else { Ok(()) });
@@ -114,7 +123,7 @@ impl<'s, 'a> Batch<'s, 'a> {
         if drained.is_err() || self.failed { Err(Failure::new(exit::USAGE, "")) } else { Ok(()) }
     }
 
-    fn command(&mut self, command: Command, line: u64) -> Result<(), Stop> {
+    fn command(&mut self, command: Command, line: Source) -> Result<(), Stop> {
         match to_op(command) {
             Ok(op) => {
                 self.ops.push(op);
@@ -125,7 +134,7 @@ impl<'s, 'a> Batch<'s, 'a> {
                 self.drain(0)?;
                 match self.session.execute(*command) {
                     Ok(()) => Ok(()),
-                    Err(failure) => self.complain(&failure, line),
+                    Err(failure) => self.complain(&failure, &line),
                 }
             }
         }
@@ -137,14 +146,14 @@ impl<'s, 'a> Batch<'s, 'a> {
         }
         let op = Op::Batch { ops: std::mem::take(&mut self.ops), force: self.force, chain: !self.force };
         let lines = std::mem::take(&mut self.lines);
-        let first = lines.first().copied().unwrap_or(0);
+        let first = lines.first().cloned().unwrap_or_default();
         let sent = self.session.client().and_then(|c| c.send(op).map_err(Failure::from));
         match sent {
             Ok(()) => {
                 self.sent.push_back(lines);
                 Ok(())
             }
-            Err(failure) => self.broken(&failure, first),
+            Err(failure) => self.broken(&failure, &first),
         }
     }
 
@@ -156,18 +165,18 @@ impl<'s, 'a> Batch<'s, 'a> {
         let mut result = Ok(());
         while self.sent.len() > left || (result.is_err() && !self.sent.is_empty()) {
             let Some(lines) = self.sent.pop_front() else { break };
-            let first = lines.first().copied().unwrap_or(0);
+            let first = lines.first().cloned().unwrap_or_default();
             let reply = self.session.client().and_then(|c| c.receive().map_err(Failure::from));
             let batch = match reply {
                 Ok(Body::Ok(Answer::Batch(b))) => b,
-                Ok(_) => return self.broken(&unexpected(), first),
-                Err(failure) => return self.broken(&failure, first),
+                Ok(_) => return self.broken(&unexpected(), &first),
+                Err(failure) => return self.broken(&failure, &first),
             };
             for failure in batch.failed {
                 if Some(failure.error.code.as_str()) == self.tolerate {
                     continue;
                 }
-                let line = usize::try_from(failure.index).ok().and_then(|i| lines.get(i)).copied().unwrap_or(first);
+                let line = usize::try_from(failure.index).ok().and_then(|i| lines.get(i)).unwrap_or(&first);
                 if self.complain(&failure.error.into(), line).is_err() {
                     result = Err(Stop);
                 }
@@ -177,16 +186,16 @@ impl<'s, 'a> Batch<'s, 'a> {
     }
 
     /// A failure of one line: said, and the end unless forced.
-    fn complain(&mut self, failure: &Failure, line: u64) -> Result<(), Stop> {
+    fn complain(&mut self, failure: &Failure, line: &Source) -> Result<(), Stop> {
         let _ = self.session.out.flush();
-        crate::app::report(failure);
-        eprintln!("Command failed {}:{line}", self.name);
+        let text = crate::complaint::of_line(failure, &line.text);
+        let _ = write!(io::stderr().lock(), "{text}Command failed {}:{}\n", self.name, line.number);
         self.failed = true;
         if self.force { Ok(()) } else { Err(Stop) }
     }
 
     /// A failure of the connection: the end in any case.
-    fn broken(&mut self, failure: &Failure, line: u64) -> Result<(), Stop> {
+    fn broken(&mut self, failure: &Failure, line: &Source) -> Result<(), Stop> {
         let _ = self.complain(failure, line);
         self.sent.clear();
         Err(Stop)

@@ -47,7 +47,7 @@ pub(crate) struct Asked {
 /// Reads the words behind `capture`.
 pub(crate) fn parse(words: &[&str], options: Options) -> Result<Asked, Failure> {
     let mut a = Asked { options, ..Asked::default() };
-    let line = &mut Line::new("capture", words);
+    let line = &mut Line::new(words);
     let mut filter: Vec<(usize, &str)> = Vec::new();
     while let Some(word) = line.next() {
         let taken = line.option(word, &mut a.options)?;
@@ -359,13 +359,14 @@ mod tests {
             ("(tcp or udp", "^", "closing parenthesis"),
             ("-x", "^^", "-w, -c"),
         ] {
-            let e = parse(text).unwrap_err();
-            let last = e.line.lines().last().unwrap_or_default();
-            assert!(last.contains(caret) && last.contains(expected), "{text}: {}", e.line);
+            let said = crate::complaint::shown(parse(text).unwrap_err(), "capture", text);
+            let marked = said.lines().nth(2).unwrap_or_default();
+            assert!(marked.contains(caret) && said.contains(expected), "{text}: {said}");
         }
-        let e = parse("at drop tcp prt 80").unwrap_err();
-        let lines: Vec<&str> = e.line.lines().collect();
-        assert_eq!(lines[2].find('^'), lines[1].find("prt"), "{}", e.line);
+        let text = "at drop tcp prt 80";
+        let said = crate::complaint::shown(parse(text).unwrap_err(), "capture", text);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[2].find('^'), lines[1].find("prt"), "{said}");
         assert_eq!(
             ["10", "500k", "1Gi", "0", "5x", ""].map(size),
             [Some(10_000_000), Some(500_000), Some(1 << 30), None, None, None]

@@ -43,7 +43,7 @@ pub(crate) struct Asked {
 /// Reads the words behind `count`.
 pub(crate) fn parse(words: &[&str], mut options: Options) -> Result<Asked, Failure> {
     const COMMANDS: &str = "add, del, show or clear";
-    let line = &mut Line::new("count", words);
+    let line = &mut Line::new(words);
     let mut what = None;
     while let Some(word) = line.next() {
         let taken = line.option(word, &mut options)?;
@@ -258,12 +258,12 @@ mod tests {
             ("show all", "all", "nothing more"),
             ("--watch 0", "0", "seconds"),
         ] {
-            let e = parse(text).unwrap_err();
-            let lines: Vec<&str> = e.line.lines().collect();
-            assert!(lines[2].contains(expected), "{text}: {}", e.line);
+            let said = crate::complaint::shown(parse(text).unwrap_err(), "count", text);
+            let lines: Vec<&str> = said.lines().collect();
+            assert!(said.contains(expected), "{text}: {said}");
             let at = lines[2].find('^').unwrap();
             let under: String = lines[1].chars().skip(at).take(wrong.len()).collect();
-            assert_eq!(under.trim(), wrong.trim(), "{text}: {}", e.line);
+            assert_eq!(under.trim(), wrong.trim(), "{text}: {said}");
         }
     }
 }

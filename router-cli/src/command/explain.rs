@@ -52,7 +52,7 @@ const WORDS: &str = "from, to, iif, proto, sport, dport, ttl, tos, len, gso, df,
 /// Reads the words behind `explain`.
 pub(crate) fn parse(words: &[&str], options: Options) -> Result<Asked, Failure> {
     let mut a = Asked { options, ..Asked::default() };
-    let line = &mut Line::new("explain", words);
+    let line = &mut Line::new(words);
     let mut said: Vec<&str> = Vec::new();
     while let Some(word) = line.next() {
         if said.contains(&word) {

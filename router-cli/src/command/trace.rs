@@ -40,7 +40,7 @@ pub(crate) struct Asked {
 
 /// Reads the words behind `trace`.
 pub(crate) fn parse(words: &[&str], mut options: Options) -> Result<Asked, Failure> {
-    let line = &mut Line::new("trace", words);
+    let line = &mut Line::new(words);
     let mut what = None;
     let mut filter = Vec::new();
     while let Some(word) = line.next() {
@@ -233,8 +233,8 @@ mod tests {
             ("dance", "add, show, paths or clear"),
             ("show all", "nothing more"),
         ] {
-            let e = parse(text).unwrap_err();
-            assert!(e.line.contains('^') && e.line.contains(expected), "{}", e.line);
+            let said = crate::complaint::shown(parse(text).unwrap_err(), "trace", text);
+            assert!(said.contains('^') && said.contains(expected), "{said}");
         }
     }
 

@@ -23,7 +23,10 @@ pub(super) fn parse_line<T>(
     match parse(&all) {
         Ok(v) => Some(v),
         Err(f) => {
-            let place = f.word.and_then(|w| tokens.get(w)).map_or(0, |t| offset(text, &span, t, problems.text()));
+            let place = f
+                .word
+                .and_then(|w| tokens.get(w).or(tokens.last()))
+                .map_or(0, |t| offset(text, &span, t, problems.text()));
             let line = f.line.strip_prefix("Error: ").unwrap_or(&f.line);
             let line = line.strip_prefix("RTNETLINK answers: ").unwrap_or(line);
             problems.add(span.start + place..span.end, line, f.hint.unwrap_or_default());

@@ -140,6 +140,6 @@ impl WireError {
 impl From<WireError> for Failure {
     fn from(e: WireError) -> Failure {
         let code = if e.code == "no_device" { exit::USAGE } else { exit::REFUSED };
-        Failure { line: e.line, hint: e.hint, exit: code, word: None }
+        Failure { hint: e.hint, ..Failure::new(code, e.line) }
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn parse(w: &mut Words<'_>) -> Result<Command, Failure> {
 }
 
 fn parse_modify(w: &mut Words<'_>, verb: Verb) -> Result<Command, Failure> {
-    let (mut net, mut dev) = (None, None);
+    let (mut net, mut dev, mut at) = (None, None, 0);
     while let Some(word) = w.next() {
         match word {
             "dev" => dev = Some(w.dev()?),
@@ -57,6 +57,7 @@ fn parse_modify(w: &mut Words<'_>, verb: Verb) -> Result<Command, Failure> {
                     return Err(w.garbage("local", "say ADDRESS/LENGTH dev PORT"));
                 }
                 net = Some(w.current_interface_addr(w.family)?);
+                at = w.here();
             }
         }
     }
@@ -79,7 +80,8 @@ fn parse_modify(w: &mut Words<'_>, verb: Verb) -> Result<Command, Failure> {
             exit::REFUSED,
             "RTNETLINK answers: Invalid argument",
             format!("{} cannot be a router's own address", net.addr()),
-        ));
+        )
+        .at(at));
     }
     Ok(Command::Addr(AddrCommand::Modify(verb, dev, net)))
 }

@@ -25,24 +25,42 @@ pub struct Failure {
     pub hint: Option<String>,
     /// The process's exit code.
     pub exit: u8,
-    /// Index of the offending word, where there is one.
+    /// Index of the offending word, where there is one; the number of words where something is missing at the end.
     pub word: Option<usize>,
+    /// The part of that word that is wrong, if not all of it: where it begins, how long it is, in characters.
+    #[serde(default)]
+    pub part: Option<(usize, usize)>,
+    /// What was expected there, where the parser knows better than the tree of commands.
+    #[serde(default)]
+    pub expected: Option<String>,
 }
 
 impl Failure {
     /// Without a hint.
     pub fn new(exit: u8, line: impl Into<String>) -> Self {
-        Failure { line: line.into(), hint: None, exit, word: None }
+        Failure { line: line.into(), hint: None, exit, word: None, part: None, expected: None }
     }
 
     /// With cause and remedy.
     pub fn with_hint(exit: u8, line: impl Into<String>, hint: impl Into<String>) -> Self {
-        Failure { line: line.into(), hint: Some(hint.into()), exit, word: None }
+        Failure { hint: Some(hint.into()), ..Failure::new(exit, line) }
     }
 
     /// The same, pointing at a word.
     pub fn at(mut self, word: usize) -> Self {
         self.word = Some(word);
+        self
+    }
+
+    /// The same, saying what was expected at the word.
+    pub fn expecting(mut self, what: &str) -> Self {
+        self.expected = Some(what.to_owned());
+        self
+    }
+
+    /// The same, with all words that come before the parsed ones counted.
+    pub fn behind(mut self, words: usize) -> Self {
+        self.word = self.word.map(|w| w + words);
         self
     }
 

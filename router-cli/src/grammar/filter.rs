@@ -100,7 +100,8 @@ fn rules(w: &mut Words<'_>) -> Result<Vec<Rule>, Failure> {
 fn rule(w: &Words<'_>, first: usize, text: &str) -> Result<Rule, Failure> {
     text.parse::<Rule>().map_err(|e| {
         let line = format!("Error: argument \"{}\" is wrong: no rule of a filter.", e.word);
-        Failure::with_hint(exit::SYNTAX, line, e.why).at(first.max(w.here().min(first)))
+        let at = (first..=w.here()).find(|i| w.word(*i).split_whitespace().any(|part| part == e.word));
+        Failure::with_hint(exit::SYNTAX, line, e.why).at(at.unwrap_or(first))
     })
 }
 

@@ -1,20 +1,18 @@
 //! Words of the inspecting commands, with complaints that point at the wrong word.
 
 use super::failure::{Failure, exit};
-use super::{Options, PROGRAM, value};
+use super::{Options, value};
 use std::net::IpAddr;
 
 /// A cursor over the words of one command.
 pub(crate) struct Line<'a> {
-    /// The command's own word.
-    command: &'a str,
     words: &'a [&'a str],
     next: usize,
 }
 
 impl<'a> Line<'a> {
-    pub fn new(command: &'a str, words: &'a [&'a str]) -> Self {
-        Line { command, words, next: 0 }
+    pub fn new(words: &'a [&'a str]) -> Self {
+        Line { words, next: 0 }
     }
 
     pub fn next(&mut self) -> Option<&'a str> {
@@ -69,29 +67,14 @@ impl<'a> Line<'a> {
         self.complain(self.here(), &format!("Error: \"{word}\" is wrong here."), expected)
     }
 
-    /// The familiar line, then the command with a caret under word `at` (or behind the last), and what was expected.
+    /// The familiar line, about word `at` (or what is missing behind the last), and what was expected there.
     pub fn complain(&self, at: usize, line: &str, expected: &str) -> Failure {
-        let (word, length) = self.words.get(at).map_or((0, 1), |w| (0, w.chars().count().max(1)));
-        self.complain_within(at, word, length, line, expected)
+        Failure::new(exit::USAGE, line).at(at.min(self.words.len())).expecting(expected)
     }
 
-    /// As [`Line::complain`], under `length` characters of the word from `offset` on.
+    /// As [`Line::complain`], about `length` characters of the word from `offset` on.
     pub fn complain_within(&self, at: usize, offset: usize, length: usize, line: &str, expected: &str) -> Failure {
-        let mut text = format!("{PROGRAM} {}", self.command);
-        let mut column = text.chars().count() + 1;
-        for (i, word) in self.words.iter().enumerate() {
-            if i == at {
-                column = text.chars().count() + 1;
-            }
-            text.push(' ');
-            text.push_str(word);
-        }
-        if at >= self.words.len() {
-            column = text.chars().count() + 1;
-        }
-        let caret = "^".repeat(length);
-        let space = " ".repeat(column + offset);
-        Failure::new(exit::USAGE, format!("{line}\n  {text}\n  {space}{caret} expected {expected}")).at(at)
+        Failure { part: Some((offset, length)), ..self.complain(at, line, expected) }
     }
 }
 
@@ -100,22 +83,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn carets_stand_under_the_wrong_word() {
+    fn complaints_name_the_wrong_word() {
         let words = ["to", "192.0.2.x", "df"];
-        let mut line = Line::new("explain", &words);
+        let mut line = Line::new(&words);
         line.next();
         let e = line.address().unwrap_err();
-        assert_eq!(
-            e.line,
-            "Error: \"192.0.2.x\" is wrong here.\n  duet explain to 192.0.2.x df\n                  ^^^^^^^^^ expected an IPv4 or IPv6 address"
-        );
+        assert_eq!((e.line.as_str(), e.word), ("Error: \"192.0.2.x\" is wrong here.", Some(1)));
+        assert_eq!(e.expected.as_deref(), Some("an IPv4 or IPv6 address"));
         let words = ["to"];
-        let mut line = Line::new("explain", &words);
+        let mut line = Line::new(&words);
         line.next();
         let e = line.address().unwrap_err();
-        assert_eq!(
-            e.line,
-            "The command is not complete.\n  duet explain to\n                  ^ expected an IPv4 or IPv6 address"
-        );
+        assert_eq!((e.line.as_str(), e.word), ("The command is not complete.", Some(1)));
     }
 }

@@ -321,7 +321,9 @@ pub fn parse_command(words: &[&str], family: Option<Family>) -> Result<Command, 
     };
     let found = OBJECTS.iter().find(|(name, _)| !word.is_empty() && name.starts_with(word));
     match found {
-        Some((_, Some(object))) => parse_object(*object, &mut w),
+        // What is not about a word is about one that is missing at the end.
+        Some((_, Some(object))) => parse_object(*object, &mut w)
+            .map_err(|f| if f.word.is_none() { f.at(words.len()) } else { f }),
         Some((name, None)) => Err(w.fail_here(
             exit::USAGE,
             format!("Object \"{word}\" is unknown, try \"{PROGRAM} help\"."),

@@ -102,7 +102,8 @@ pub(super) fn parse_spec(w: &mut Words<'_>) -> Result<NextHopSpec, Failure> {
                 exit::REFUSED,
                 "Error: A next hop is one of: gateway or device, group, blackhole.",
                 "leave out all but one of these",
-            ));
+            )
+            .at(w.place_of(&["blackhole", "group", "via", "dev"])));
         }
     };
     if let NextHopKind::Hop(h) = &kind

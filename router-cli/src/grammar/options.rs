@@ -52,10 +52,15 @@ impl Options {
     }
 }
 
+/// What the options are, where one is wrong.
+const OPTIONS: &str = "-4, -6, -j, -p, -s, -d, -o, -br, -c, -batch FILE, -force, -n NAME, --socket PATH";
+
 /// Reads options in front; returns them with the rest of the words.
 pub fn parse_options<'a>(mut words: &'a [&'a str]) -> Result<(Options, &'a [&'a str]), Failure> {
+    let all = words.len();
     let mut o = Options::default();
     while let [word, rest @ ..] = words {
+        let here = all - words.len();
         if !word.starts_with('-') || *word == "-" {
             break;
         }
@@ -81,12 +86,13 @@ pub fn parse_options<'a>(mut words: &'a [&'a str]) -> Result<(Options, &'a [&'a 
                 exit::SYNTAX,
                 "Command line is not complete. Try option \"help\"",
                 format!("\"{word}\" needs a value"),
-            )),
+            )
+            .at(all)),
         };
         if opt == "-socket" || opt == "-sock" {
             o.socket = Some(value()?.to_owned());
         } else if is("-family") {
-            o.family = family(value()?)?;
+            o.family = family(value()?).map_err(|f| f.at(here + usize::from(inline.is_none())))?;
         } else if opt == "-4" {
             o.family = Some(Family::Inet);
         } else if opt == "-6" {
@@ -124,7 +130,7 @@ pub fn parse_options<'a>(mut words: &'a [&'a str]) -> Result<(Options, &'a [&'a 
             return Err(Failure::new(exit::SYNTAX, usage(None)));
         } else {
             let line = format!("Option \"{word}\" is unknown, try \"{PROGRAM} -help\".");
-            return Err(Failure::new(exit::SYNTAX, line));
+            return Err(Failure::new(exit::SYNTAX, line).at(here).expecting(OPTIONS));
         }
     }
     Ok((o, words))
@@ -138,7 +144,8 @@ fn family(text: &str) -> Result<Option<Family>, Failure> {
             exit::SYNTAX,
             format!("Error: argument \"{text}\" is wrong: invalid protocol family"),
             "say inet or inet6",
-        )),
+        )
+        .expecting("inet, inet6")),
     }
 }
 

@@ -348,15 +348,16 @@ impl Draft {
                     exit::SYNTAX,
                     "Error: \"nexthop\" does not go together with \"via\" or \"dev\" of the route.",
                     "put each gateway and device behind its own \"nexthop\"",
-                ));
+                )
+                .at(w.place_of(&["nexthop"])));
             }
             drafts.push(self.first);
         }
         for hop in &drafts {
-            check_hop(hop, &drafts)?;
+            check_hop(hop, &drafts, w)?;
         }
         let hops: Vec<HopSpec> = drafts.into_iter().map(HopDraft::into_spec).collect();
-        check_whole(&route, &hops, op)?;
+        check_whole(&route, &hops, op, w)?;
         Ok(RouteSpec { hops, ..route })
     }
 
@@ -387,13 +388,14 @@ impl Draft {
     }
 }
 
-fn check_hop(hop: &HopDraft, all: &[HopDraft]) -> Result<(), Failure> {
+fn check_hop(hop: &HopDraft, all: &[HopDraft], w: &Words<'_>) -> Result<(), Failure> {
     let Some(via) = hop.via else {
         let plain = Failure::with_hint(
             exit::REFUSED,
             "Error: \"onlink\" needs a gateway and a device.",
             "say via ADDRESS dev PORT onlink",
-        );
+        )
+        .at(w.place_of(&["onlink"]));
         return if hop.onlink { Err(plain) } else { Ok(()) };
     };
     let link_local = matches!(via.addr, IpAddr::V6(a) if a.is_unicast_link_local());
@@ -407,10 +409,12 @@ fn check_hop(hop: &HopDraft, all: &[HopDraft]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn check_whole(route: &RouteSpec, hops: &[HopSpec], op: RouteOp) -> Result<(), Failure> {
-    let refuse = |line: &str, hint: &str| Err(Failure::with_hint(exit::REFUSED, line, hint));
+fn check_whole(route: &RouteSpec, hops: &[HopSpec], op: RouteOp, w: &Words<'_>) -> Result<(), Failure> {
+    let refuse =
+        |at: &[&str], line: &str, hint: &str| Err(Failure::with_hint(exit::REFUSED, line, hint).at(w.place_of(at)));
     if route.nhid.is_some() && !hops.is_empty() {
         return refuse(
+            &["nhid"],
             "Error: Nexthop specification and nexthop id are mutually exclusive.",
             "say either nhid N or via and dev",
         );
@@ -419,6 +423,7 @@ fn check_whole(route: &RouteSpec, hops: &[HopSpec], op: RouteOp) -> Result<(), F
         matches!(route.kind, RouteKind::Blackhole | RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw);
     if discards && !hops.is_empty() && op != RouteOp::Delete {
         return refuse(
+            &["via", "dev", "nexthop"],
             "Error: Nexthops are not allowed for this route type.",
             "blackhole, unreachable, prohibit and throw end here; leave out via and dev",
         );
@@ -426,6 +431,7 @@ fn check_whole(route: &RouteSpec, hops: &[HopSpec], op: RouteOp) -> Result<(), F
     let family = route.family();
     if route.src.is_some_and(|s| Family::of(&s) != family) {
         return refuse(
+            &["src"],
             "Error: Invalid source address.",
             "\"src\" is the router's own address for packets of this route, so it has the route's family",
         );
@@ -433,6 +439,7 @@ fn check_whole(route: &RouteSpec, hops: &[HopSpec], op: RouteOp) -> Result<(), F
     let needs = matches!(route.kind, RouteKind::Unicast) && route.nhid.is_none() && hops.is_empty();
     if needs && route.forwarder.is_none() && op != RouteOp::Delete {
         return refuse(
+            &[],
             "RTNETLINK answers: No such device",
             "say where the route leads: via ADDRESS, dev PORT, nhid N, or a type such as blackhole in front",
         );

@@ -21,7 +21,7 @@ pub(super) fn parse(w: &mut Words<'_>) -> Result<Command, Failure> {
     match () {
         () if w.matches(&["add"]) && super::join::is_join(w) => super::join::parse(w),
         () if w.matches(&["add"]) => {
-            Draft::parse(w)?.into_spec().map(|t| Command::Tunnel(TunnelCommand::Add(Box::new(t))))
+            Draft::parse(w)?.into_spec(w).map(|t| Command::Tunnel(TunnelCommand::Add(Box::new(t))))
         }
         () if w.matches(&["change"]) => {
             let d = Draft::parse(w)?;
@@ -67,7 +67,7 @@ pub(super) fn parse_link_add(w: &mut Words<'_>) -> Result<Option<TunnelSpec>, Fa
                 }
                 d.link = Some(kind.to_owned());
                 d.words(w)?;
-                return d.into_spec().map(Some);
+                return d.into_spec(w).map(Some);
             }
             "mtu" => d.mtu(w)?,
             _ => d.name_word(w)?,
@@ -368,7 +368,7 @@ impl Draft {
         Ok(o)
     }
 
-    fn into_spec(self) -> Result<TunnelSpec, Failure> {
+    fn into_spec(self, w: &Words<'_>) -> Result<TunnelSpec, Failure> {
         let name = self.name()?;
         let mode = self.mode()?;
         let shape = mode.shape();
@@ -401,7 +401,8 @@ impl Draft {
             return Err(lacks(
                 "ttl != 0 and nopmtudisc are incompatible",
                 "a fixed TTL is only loop-safe with DF set; leave one of them out",
-            ));
+            )
+            .at(w.place_of(&["nopmtudisc"])));
         }
         let spec = TunnelSpec {
             ttl: self.ttl.filter(|t| *t != 0),

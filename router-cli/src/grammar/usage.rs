@@ -32,7 +32,7 @@ where  OBJECT := { address | filter | link | neighbor | nexthop | route | rule |
 
 const TRANSLATE: &str = "\
 Usage: duet [ -s ] [ -d ] translate [ show ] [ NAME ] [ sessions [ COUNT ] ]
-Translators are made in the configuration: [translate.NAME]";
+Translators are made in the configuration, in sections called translate.NAME.";
 
 const FILTER: &str = "\
 Usage: duet [ -s ] filter [ show ] [ NAME ] [ dev PORT ]
@@ -83,7 +83,7 @@ Usage: duet neigh { add | del | change | replace } ADDRESS [ lladdr MAC ]
 STATE := { delay | failed | incomplete | noarp | permanent | probe | reachable | stale | all }";
 
 const LINK: &str = "\
-Usage: duet link show [ PORT ] [ up ] [ type KIND ]
+Usage: duet link show [ PORT ] [ up ] [ type KIND ] [ master VRF ]
        duet link set PORT { up | down | mtu NUMBER | address MAC | master VRF |
                             nomaster | mark NUMBER } ...
        duet link add NAME type vrf table NUMBER

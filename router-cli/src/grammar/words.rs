@@ -47,7 +47,17 @@ impl<'a> Words<'a> {
     }
 
     pub fn current(&self) -> &'a str {
-        self.words.get(self.here()).copied().unwrap_or("")
+        self.word(self.here())
+    }
+
+    /// Where one of these words stands last; the end if none does.
+    pub fn place_of(&self, names: &[&str]) -> usize {
+        self.words.iter().rposition(|w| names.contains(w)).unwrap_or(self.words.len())
+    }
+
+    /// Word `at`; empty behind the last.
+    pub fn word(&self, at: usize) -> &'a str {
+        self.words.get(at).copied().unwrap_or("")
     }
 
     /// Whether the current word is a prefix of one of these: iproute2's `matches`.
@@ -64,7 +74,7 @@ impl<'a> Words<'a> {
     pub fn incomplete(&self) -> Failure {
         let after = self.words.last().map(|w| format!("a value must follow \"{w}\"")).unwrap_or_default();
         Failure::with_hint(exit::SYNTAX, "Command line is not complete. Try option \"help\"", after)
-            .at(self.words.len().saturating_sub(1))
+            .at(self.words.len())
     }
 
     pub fn fail_here(&self, code: u8, line: String, hint: String) -> Failure {

@@ -34,25 +34,53 @@ pub(crate) fn menu<'t>(tree: &'t Tree, before: &[&str], filter: bool) -> Menu<'t
             [word, rest @ ..] => pick(&tree.filters, word, 0).map(|n| walk(n, rest)).unwrap_or_default(),
         };
     }
-    let led = before.first() == Some(&"ip");
-    let mut words = if led { &before[1..] } else { before };
+    let (words, mut led) = (behind_options(before), false);
+    let words = match words {
+        ["ip", rest @ ..] => {
+            led = true;
+            behind_options(rest)
+        }
+        other => other,
+    };
+    match words {
+        [] => Menu { subs: tree.first.iter().filter(|n| !led || tree.is_object(n)).collect(), ..Menu::default() },
+        [word, rest @ ..] => {
+            let found = pick(&tree.first, word, 0).ok().or_else(|| {
+                // iproute2's order of priority.
+                let name = crate::grammar::find_object(word).map(crate::grammar::object_name)?;
+                tree.first.iter().find(|n| n.word == name)
+            });
+            found.map(|n| walk(n, rest)).unwrap_or_default()
+        }
+    }
+}
+
+/// The words behind the options, of which some have a value.
+fn behind_options<'a, 'b>(mut words: &'a [&'b str]) -> &'a [&'b str] {
     while let [option, rest @ ..] = words {
         if !option.starts_with('-') {
             break;
         }
-        words = rest;
+        let value = ["-n", "--name", "-name", "--socket", "-socket", "-f", "-family", "-b", "-batch"].contains(option);
+        words = rest.get(usize::from(value)..).unwrap_or_default();
     }
-    match words {
-        [] => Menu { subs: tree.first.iter().filter(|n| !led || tree.is_object(n)).collect(), ..Menu::default() },
-        [word, rest @ ..] => pick(&tree.first, word, 0).map(|n| walk(n, rest)).unwrap_or_default(),
-    }
+    words
+}
+
+/// The word that was probably meant in the place of a wrong one.
+pub(crate) fn meant(tree: &Tree, before: &[&str], word: &str, filter: bool) -> Option<String> {
+    let menu = menu(tree, before, filter);
+    let values = menu.values.iter().filter_map(|v| if let Value::OneOf(list) = v { Some(list) } else { None });
+    let values = values.flatten().map(String::as_str);
+    let words = menu.subs.iter().map(|n| n.word.as_str()).chain(menu.keys.iter().map(|k| k.word.as_str()));
+    crate::config::nearest(word, values.chain(words).filter(|w| *w != word)).map(str::to_owned)
 }
 
 /// What may follow `words` behind a node.
 fn walk<'t>(node: &'t Node, words: &[&str]) -> Menu<'t> {
     if let [word, rest @ ..] = words
         && !node.sub.is_empty()
-        && let Ok(next) = pick(&node.sub, word, 0)
+        && let Some(next) = pick(&node.sub, word, 0).ok().or_else(|| node.sub.iter().find(|n| n.begins(word)))
     {
         return walk(next, rest);
     }

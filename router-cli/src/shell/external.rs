@@ -2,14 +2,20 @@
 //! about the words of iproute2's grammar, of which it knows names from the live tables too.
 
 use super::complete::Place;
+use super::lex::split_open;
 use super::live::LiveRouter;
 use super::resolve::Tree;
+use crate::control::find_socket;
+use crate::grammar::parse_options;
 use clap_complete::Shell;
 use std::io::{self, Write};
 use std::path::Path;
 
 /// The hidden command that the files call.
 pub(crate) const ASK: &str = "__complete";
+
+/// Options before the object that have a value, as patterns of these shells.
+const VALUED: &str = "-n|-name|--name|-socket|--socket|-f|-family|-b|-batch";
 
 /// Writes the completion file of a shell.
 pub(crate) fn script(shell: Shell, mut program: clap::Command, out: &mut dyn Write) -> io::Result<()> {
@@ -45,8 +51,14 @@ fn bash(words: &str) -> String {
 }}
 
 _duet() {{
-    case "${{COMP_WORDS[1]}}" in
-        {words}) if [[ "$COMP_CWORD" -gt 1 ]]; then _duet_words; return 0; fi ;;
+    # Options in front, some with a value.
+    local at=1
+    while [[ "${{COMP_WORDS[at]}}" == -* ]]; do
+        case "${{COMP_WORDS[at]}}" in {VALUED}) (( at++ )) ;; esac
+        (( at++ ))
+    done
+    case "${{COMP_WORDS[at]}}" in
+        {words}) if [[ "$COMP_CWORD" -gt "$at" ]]; then _duet_words; return 0; fi ;;
     esac
 "#
     )
@@ -61,8 +73,14 @@ fn zsh(words: &str) -> String {
 }}
 
 _duet() {{
-    case "${{words[2]}}" in
-        {words}) if (( CURRENT > 2 )); then _duet_words; return; fi ;;
+    # Options in front, some with a value.
+    local at=2
+    while [[ "${{words[at]}}" == -* ]]; do
+        case "${{words[at]}}" in {VALUED}) (( at++ )) ;; esac
+        (( at++ ))
+    done
+    case "${{words[at]}}" in
+        {words}) if (( CURRENT > at )); then _duet_words; return; fi ;;
     esac
 "#
     )
@@ -74,12 +92,16 @@ fn fish(words: &str) -> String {
 
 /// What may stand at the end of a line that begins with the program's name: one per line, with a word about it where the
 /// shell shows one. A router that does not answer has nothing to offer.
-pub(crate) fn ask(shell: &str, line: &str, socket: Option<&Path>, out: &mut dyn Write) -> io::Result<()> {
+pub(crate) fn ask(shell: &str, line: &str, out: &mut dyn Write) -> io::Result<()> {
     let line = line.trim_start();
     let Some((_, typed)) = line.split_once(char::is_whitespace) else { return Ok(()) };
     let tree = Tree::new(&crate::app::definition());
-    let nobody = Path::new("/nonexistent");
-    let mut live = LiveRouter::new(socket.unwrap_or(nobody));
+    // The router that the line is about.
+    let words = split_open(typed).0.concat();
+    let words: Vec<&str> = words.iter().map(|w| w.text.as_str()).collect();
+    let options = parse_options(&words).map(|(o, _)| o).unwrap_or_default();
+    let socket = find_socket(options.socket.as_deref(), options.name.as_deref());
+    let mut live = LiveRouter::new(socket.as_deref().unwrap_or(Path::new("/nonexistent")));
     for item in Place::at_end_of(typed.trim_start()).items(&tree, &mut live).iter().filter(|i| i.literal) {
         match shell {
             "zsh" => writeln!(out, "{}:{}", item.text.replace(':', "\\:"), item.help)?,
@@ -96,7 +118,7 @@ mod tests {
 
     fn said(shell: &str, line: &str) -> String {
         let mut out = Vec::new();
-        ask(shell, line, None, &mut out).unwrap();
+        ask(shell, line, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 

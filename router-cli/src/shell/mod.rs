@@ -14,12 +14,12 @@ pub(crate) mod offline;
 mod own;
 mod pager;
 mod pipe;
-mod report;
-mod resolve;
+pub(crate) mod resolve;
 mod show;
 mod syntax;
 
 use crate::command::Session;
+use crate::complaint::{self, Place};
 use crate::control::{Answer, Client, Op, find_socket};
 use crate::grammar::{Command, Failure, Options, exit, parse_command};
 use crate::terminal::{Flags, Guard};
@@ -29,6 +29,7 @@ use offline::Offline;
 use pager::Pager;
 use pipe::{Filter, Pipeline};
 use resolve::{Resolved, Tree};
+use router_io::runtime::RouterHandle;
 use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ pub(crate) fn run(args: &ShellArgs) -> Result<ExitCode, Failure> {
             .map_err(|e| Failure::new(exit::REFUSED, e.to_string()))?,
     };
     let mut shell = Shell::new(socket, terminal, offline.as_ref().map(|o| format!("{} (file)", o.name)));
+    shell.alive = offline.as_ref().map(|o| o.handle());
     // Nobody wants to find out with the first command.
     shell.greet(args.file.as_deref())?;
     let code = match terminal {
@@ -96,6 +98,8 @@ struct Shell {
     flags: Flags,
     leave: bool,
     moved: bool,
+    /// The router in this process, if it is here.
+    alive: Option<RouterHandle>,
 }
 
 impl Shell {
@@ -113,6 +117,7 @@ impl Shell {
             flags: Flags::default(),
             leave: false,
             moved: false,
+            alive: None,
         }
     }
 
@@ -150,7 +155,7 @@ impl Shell {
                         self.history.push(line.clone());
                     }
                     let column = prompt.chars().count() + 2;
-                    code = self.line(&line, report::Where::Typed { column });
+                    code = self.line(&line, Place::Typed { column });
                     if std::mem::take(&mut self.moved) {
                         editor = self.editor();
                     }
@@ -196,7 +201,7 @@ impl Shell {
         let mut first = 0;
         for (number, line) in (1u64..).zip(lines) {
             let code = match line {
-                Ok(line) => self.line(line.trim_end_matches(['\n', '\r']), report::Where::Read { number }),
+                Ok(line) => self.line(line.trim_end_matches(['\n', '\r']), Place::Read { number }),
                 Err(e) => {
                     let _ = writeln!(io::stderr(), "Line {number}: {e}");
                     exit::USAGE
@@ -211,7 +216,7 @@ impl Shell {
     }
 
     /// Executes one line; returns its exit code.
-    fn line(&mut self, line: &str, place: report::Where) -> u8 {
+    fn line(&mut self, line: &str, place: Place) -> u8 {
         self.flags.interrupt.store(self.flags.stop.load(Ordering::Relaxed), Ordering::Relaxed);
         let stages = match lex::split(line) {
             Ok(stages) => stages,
@@ -221,7 +226,8 @@ impl Shell {
                     "Error: this quote is never closed.",
                     "put another one at the end",
                 );
-                return report::failure(&f, line, Some(open.at..line.len()), "", place);
+                let rest = lex::Word { text: String::new(), start: open.at, end: line.len() };
+                return self.complain(&f.at(0).expecting(""), line, &[rest], false, place);
             }
         };
         let (words, filters) = stages.split_first().map_or((&[][..], &[][..]), |(w, f)| (w.as_slice(), f));
@@ -233,6 +239,12 @@ impl Shell {
             }
         };
         let result = self.tree.resolve(words).and_then(|resolved| self.execute(resolved, &pipeline));
+        if self.alive.as_ref().is_some_and(|handle| !handle.is_alive()) {
+            self.leave = true;
+            let hint = "this is a bug of duet; please report it with the message above";
+            let gone = Failure::with_hint(exit::REFUSED, "The router in memory has broken down; the shell ends.", hint);
+            return self.complain(&gone, line, &[], false, place);
+        }
         match result {
             Ok(()) => 0,
             Err(f) if f.exit == 0 => 0,
@@ -240,17 +252,22 @@ impl Shell {
         }
     }
 
-    fn complain(&mut self, f: &Failure, line: &str, words: &[lex::Word], filter: bool, place: report::Where) -> u8 {
-        let at = f.word.and_then(|w| words.get(w)).map(|w| w.start..w.end);
-        let expected = f.word.map(|w| complete::expected(&self.tree, words, w, filter)).unwrap_or_default();
-        report::failure(f, line, at, &expected, place)
+    fn complain(&mut self, f: &Failure, line: &str, words: &[lex::Word], filter: bool, place: Place) -> u8 {
+        let text = complaint::text(f, &self.tree, line, words, filter, place);
+        let _ = io::stderr().lock().write_all(text.as_bytes());
+        f.exit
     }
 
     fn execute(&mut self, resolved: Resolved, pipeline: &Pipeline) -> Result<(), Failure> {
         match resolved {
             Resolved::Empty => Ok(()),
             Resolved::Builtin(name, args) => self.builtin(&name, &args, pipeline),
-            Resolved::Own(mut words) => {
+            Resolved::Own(mut words, places) => {
+                // What is wrong with the words is said here, under the line that was typed.
+                crate::app::check(&words).map_err(|f| {
+                    let word = f.word.map(|w| places.get(w).copied().unwrap_or(places.len()));
+                    Failure { word, ..f }
+                })?;
                 if pipeline.json {
                     // In front, where every command of the program takes options.
                     words.insert(0, "-j".into());
@@ -261,8 +278,7 @@ impl Shell {
             }
             Resolved::Grammar { options, words, offset } => {
                 let refs: Vec<&str> = words.iter().map(String::as_str).collect();
-                let shift = |f: Failure| Failure { word: f.word.map(|w| w + offset), ..f };
-                let command = parse_command(&refs, options.family).map_err(shift)?;
+                let command = parse_command(&refs, options.family).map_err(|f| f.behind(offset))?;
                 if let Command::Help(object) = command {
                     return self.with_session(options, pipeline, |s| {
                         Ok(writeln!(s.out, "{}", crate::grammar::usage(Some(object)))?)

@@ -21,8 +21,8 @@ pub(crate) enum Resolved {
     Empty,
     /// iproute2's grammar; `offset` words of the line come before `words`.
     Grammar { options: Options, words: Vec<String>, offset: usize },
-    /// A command of the program's own.
-    Own(Vec<String>),
+    /// A command of the program's own, and the place of each of its words in the line.
+    Own(Vec<String>, Vec<usize>),
     /// `show ...` of FRR or BIRD, `show` included.
     Show(Vec<String>),
     /// `route -n get ADDRESS` of the BSDs: its arguments and the place of the first of them in the line.
@@ -44,6 +44,15 @@ impl Tree {
         Tree { first, filters: syntax::filters(), objects: object_names, own: own_names }
     }
 
+    /// What a single command may be: no words of a conversation, but all commands of the program.
+    pub fn whole(program: &clap::Command) -> Self {
+        let objects = syntax::objects();
+        let own = syntax::all_own(program);
+        let names = |nodes: &[Node]| nodes.iter().map(|n| n.word.clone()).collect();
+        let (object_names, own_names) = (names(&objects), names(&own));
+        Tree { first: [objects, own].concat(), filters: Vec::new(), objects: object_names, own: own_names }
+    }
+
     /// iproute2's objects: what may follow `ip`.
     pub fn is_object(&self, node: &Node) -> bool {
         self.objects.contains(&node.word)
@@ -58,7 +67,7 @@ impl Tree {
             let at = rest.iter().position(|w| *w == "get").map_or(rest.len(), |i| i + 1);
             return Ok(Resolved::Bsd(rest[at..].iter().map(|w| (*w).to_owned()).collect(), at));
         }
-        let (options, words) = parse_options(rest).map_err(|f| f.at(usize::from(led)))?;
+        let (options, words) = parse_options(rest).map_err(|f| f.behind(usize::from(led)))?;
         let offset = texts.len() - words.len();
         let Some(word) = words.first() else {
             return match texts.is_empty() {
@@ -68,13 +77,14 @@ impl Tree {
                     "Error: a command is missing.",
                     "\"?\" lists what can be typed",
                 )
-                .at(texts.len() - 1)),
+                .at(texts.len())),
             };
         };
         if led && word.len() > 1 && "monitor".starts_with(word) {
             let before = texts[1..offset].iter();
             let words = std::iter::once(&"monitor").chain(before).chain(&words[1..]);
-            return Ok(Resolved::Own(words.map(|w| (*w).to_owned()).collect()));
+            let places = std::iter::once(offset).chain(1..offset).chain(offset + 1..texts.len());
+            return Ok(Resolved::Own(words.map(|w| (*w).to_owned()).collect(), places.collect()));
         }
         if led {
             // Fingers expect iproute2's own order of priority here.
@@ -92,7 +102,7 @@ impl Tree {
         let full = spell_out(node, words, offset)?;
         Ok(match () {
             () if self.objects.contains(&node.word) && full.get(1).map(String::as_str) == Some("diff") => {
-                Resolved::Own(full)
+                Resolved::Own(full, (offset..texts.len()).collect())
             }
             () if self.objects.contains(&node.word) => Resolved::Grammar { options, words: full, offset },
             () if self.own.contains(&node.word) => {
@@ -100,7 +110,8 @@ impl Tree {
                 let before = texts[..offset].iter().map(|w| (*w).to_owned());
                 let mut full = full;
                 full.splice(1..1, before);
-                Resolved::Own(full)
+                let places = std::iter::once(offset).chain(0..offset).chain(offset + 1..texts.len());
+                Resolved::Own(full, places.collect())
             }
             () if node.word == "show" => Resolved::Show(full),
             () => Resolved::Builtin(full[0].clone(), full[1..].to_vec()),
@@ -165,7 +176,7 @@ fn spell_out(node: &Node, words: &[&str], offset: usize) -> Result<Vec<String>, 
     let names: Vec<&str> = node.sub.iter().map(|n| n.word.as_str()).collect();
     let line = format!("Error: \"{}\" is not complete.", node.word);
     Err(Failure::with_hint(exit::SYNTAX, line, format!("it goes on with {}", names.join(", ")))
-        .at(offset + words.len() - 1))
+        .at(offset + words.len()))
 }
 
 #[cfg(test)]
@@ -208,7 +219,7 @@ mod tests {
             ("r", "Error: \"r\" is ambiguous: route, rule, reload.", 0),
             ("route re 10.0.0.0/8", "Error: \"re\" is ambiguous: replace, reload", 1),
             ("rute show", "Error: \"rute\" is not known here.", 0),
-            ("show ip", "Error: \"ip\" is not complete.", 1),
+            ("show ip", "Error: \"ip\" is not complete.", 2),
             ("route shwo", "Error: \"shwo\" is not known here.", 1),
         ] {
             match resolve(line) {
@@ -237,7 +248,10 @@ mod tests {
         assert_eq!(show("show route for 192.0.2.1"), "show route for 192.0.2.1");
         assert_eq!(resolve("").unwrap(), Resolved::Empty);
         assert_eq!(resolve("quit").unwrap(), Resolved::Builtin("exit".into(), vec![]));
-        assert_eq!(resolve("sta").unwrap(), Resolved::Own(vec!["stats".into()]));
-        assert_eq!(resolve("drops --all").unwrap(), Resolved::Own(vec!["drops".into(), "--all".into()]));
+        assert_eq!(resolve("sta").unwrap(), Resolved::Own(vec!["stats".into()], vec![0]));
+        assert_eq!(
+            resolve("-j drops --all").unwrap(),
+            Resolved::Own(["drops", "-j", "--all"].map(str::to_owned).to_vec(), vec![1, 0, 2])
+        );
     }
 }

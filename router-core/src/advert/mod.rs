@@ -40,11 +40,15 @@ struct State {
     initial: u8,
     next: Instant,
     sent: Option<Instant>,
+    /// Hosts on this link may have been told that this is a router.
+    told: bool,
 }
 
 /// The schedule of all ports. See the module.
 pub struct Adverts {
     ports: BTreeMap<PortId, State>,
+    /// Ports that are down, whose hosts were told before: what was said. Their name tells them from later ones.
+    silent: BTreeMap<PortId, (String, AdvertSettings)>,
     goodbyes: Vec<Due>,
     random: u64,
 }
@@ -52,7 +56,7 @@ pub struct Adverts {
 impl Adverts {
     /// An empty schedule. `seed` spreads the intervals.
     pub fn new(seed: u64) -> Self {
-        Adverts { ports: BTreeMap::new(), goodbyes: Vec::new(), random: seed | 1 }
+        Adverts { ports: BTreeMap::new(), silent: BTreeMap::new(), goodbyes: Vec::new(), random: seed | 1 }
     }
 
     /// Follows settings (by the name of a port) and ports. A port whose settings are new or changed starts with its
@@ -60,13 +64,19 @@ impl Adverts {
     pub fn follow(&mut self, now: Instant, wanted: &BTreeMap<String, AdvertSettings>, ports: &PortTable) {
         let speaks = |p: &PortInfo| p.up && p.medium == Medium::Ethernet && p.mac.is_some() && p.link_local().is_some();
         for (id, state) in std::mem::take(&mut self.ports) {
-            let Some(port) = ports.get(id).filter(|p| speaks(p)) else { continue };
-            if wanted.contains_key(&port.name) {
-                self.ports.insert(id, state);
-            } else if state.sent.is_some() {
-                self.goodbyes.push(Due { port: id, settings: state.settings, last: true });
+            match ports.get(id) {
+                Some(port) if speaks(port) && wanted.contains_key(&port.name) => _ = self.ports.insert(id, state),
+                Some(port) if state.told => _ = self.silent.insert(id, (port.name.clone(), state.settings)),
+                _ => {}
             }
         }
+        self.silent.retain(|id, (name, settings)| match ports.get(*id).filter(|p| p.name == *name) {
+            Some(port) if speaks(port) && !wanted.contains_key(name) => {
+                self.goodbyes.push(Due { port: *id, settings: settings.clone(), last: true });
+                false
+            }
+            there => there.is_some(),
+        });
         for port in ports.iter().filter(|p| speaks(p)) {
             let Some(settings) = wanted.get(&port.name) else { continue };
             match self.ports.get_mut(&port.id) {
@@ -78,7 +88,8 @@ impl Adverts {
                 None => {
                     let next = now + self.spread(Duration::ZERO, MAX_RA_DELAY_TIME);
                     let (settings, initial) = (settings.clone(), MAX_INITIAL_RTR_ADVERTISEMENTS);
-                    self.ports.insert(port.id, State { settings, initial, next, sent: None });
+                    let told = self.silent.remove(&port.id).is_some();
+                    self.ports.insert(port.id, State { settings, initial, next, sent: None, told });
                 }
             }
         }
@@ -120,21 +131,19 @@ impl Adverts {
             state.initial = state.initial.saturating_sub(1);
             // RFC 4861 6.2.4: the first few come sooner.
             let interval = if state.initial > 0 { interval.min(MAX_INITIAL_RTR_ADVERT_INTERVAL) } else { interval };
-            (state.next, state.sent) = (now + interval, Some(now));
+            (state.next, state.sent, state.told) = (now + interval, Some(now), true);
             due.push(Due { port: id, settings: state.settings.clone(), last: false });
         }
         due
     }
 
-    /// The router ends: what it says last, on every port that it has advertised itself on.
+    /// The router ends: what it says last, on every port that it has advertised itself on. Also where the link seems to be
+    /// down: the system tells of a link that is up again up to a second late.
     pub fn finish(&mut self) -> Vec<Due> {
-        let ports = std::mem::take(&mut self.ports).into_iter();
         let mut due = std::mem::take(&mut self.goodbyes);
-        due.extend(ports.filter(|(_, s)| s.sent.is_some()).map(|(port, s)| Due {
-            port,
-            settings: s.settings,
-            last: true,
-        }));
+        let ports = std::mem::take(&mut self.ports).into_iter().filter(|(_, s)| s.told).map(|(id, s)| (id, s.settings));
+        let silent = std::mem::take(&mut self.silent).into_iter().map(|(id, (_, settings))| (id, settings));
+        due.extend(ports.chain(silent).map(|(port, settings)| Due { port, settings, last: true }));
         due
     }
 

@@ -203,6 +203,20 @@ fn goodbyes() {
     let mut s = Schedule::new(600);
     s.run(0, 1000, &[]);
     assert!(matches!(&s.adverts.finish()[..], [Due { last: true, .. }]));
+    // Hosts know it from before the link went down, whether it is up again or not.
+    for again in [false, true] {
+        let mut s = Schedule::new(600);
+        s.run(0, 1000, &[]);
+        let up = s.ports.clone();
+        s.ports.set(Arc::new(PortInfo { up: false, ..lan() }));
+        s.adverts.follow(Instant::from_millis(2000), &s.wanted, &s.ports);
+        assert!(s.adverts.poll(Instant::from_millis(2600), |_| true).is_empty() && !s.adverts.is_active(PortId(3)));
+        if again {
+            s.adverts.follow(Instant::from_millis(3000), &s.wanted, &up);
+        }
+        assert!(matches!(&s.adverts.finish()[..], [Due { last: true, .. }]), "again: {again}");
+        assert!(s.adverts.finish().is_empty());
+    }
     // A tentative link-local address keeps silent until it is sure.
     let mut s = Schedule::new(600);
     assert!(s.adverts.poll(Instant::from_millis(600), |_| false).is_empty());

@@ -1,6 +1,7 @@
 //! Tables that are hard on the layout, and readers beside a busy writer.
 
 use super::oracle::Oracle;
+use super::sync::DIRECT_FROM;
 use super::{Fib, FibMemory, Lookup};
 use crate::object::ObjectId;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -299,8 +300,9 @@ fn readers_see_only_real_states() {
     let (begun, done, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     // As if each were a reader's snapshot: the last step that was done when it began its lookup.
     let epochs = [AtomicU64::new(0), AtomicU64::new(0)];
-    // With a direct root, and without: the first tables get one.
-    for others in [0, 4] {
+    // With a direct root, and without: the first tables get one. Then tables that get theirs while they are read.
+    let grows = (1..=10).map(|early| (4, DIRECT_FROM - early, 60));
+    for (others, loaded, steps) in [(0, 0, STEPS), (4, 0, STEPS)].into_iter().chain(grows) {
         let mut memory = FibMemory::new();
         let tables: Vec<Fib> = (0..=others).map(|_| Fib::new(&memory)).collect();
         let (fib, others) = tables.split_last().unwrap();
@@ -308,8 +310,12 @@ fn readers_see_only_real_states() {
             t.insert(&mut memory, &v4(0x0a00_0000, 8), ObjectId(1)).unwrap();
             t.insert(&mut memory, &v6(0xfd << 120, 8), ObjectId(1)).unwrap();
         }
+        for i in 0..loaded {
+            fib.insert(&mut memory, &v4(0xac10_0000 | i << 8, 24), ObjectId(1)).unwrap();
+            fib.insert(&mut memory, &v6(0xfd << 120 | u128::from(i) << 64, 64), ObjectId(1)).unwrap();
+        }
         let mut oracle = Oracle::default();
-        let mut r = Random(others.len() as u64 + 99);
+        let mut r = Random(u64::from(loaded) + others.len() as u64 + 99);
         [&begun, &done, &epochs[0], &epochs[1]].into_iter().for_each(|n| n.store(0, Relaxed));
         stop.store(false, Release);
         let reader = |batch: bool| {
@@ -336,7 +342,7 @@ fn readers_see_only_real_states() {
             for (p, a) in answers[0].iter().enumerate() {
                 a.store(u64::from(oracle.lookup(&probes[p]).0), Relaxed);
             }
-            for (step, row) in answers.iter().enumerate().skip(1) {
+            for (step, row) in answers.iter().enumerate().skip(1).take(steps) {
                 let x = r.next();
                 let probe = probes[(x % PROBES as u64) as usize];
                 let max = if probe.is_ipv4() { 33 } else { 129 };
@@ -366,5 +372,6 @@ fn readers_see_only_real_states() {
             }
         });
         assert!(memory.bytes() < 16 << 20, "nodes were used again");
+        assert_eq!(fib.v4.root_bytes() > 0, others.is_empty() || loaded > 0, "{loaded} routes to begin with");
     }
 }

@@ -68,7 +68,7 @@ impl Router {
 
     fn send_adverts(&mut self, now: Instant, due: Vec<Due>, out: &mut Outbox) {
         for Due { port, settings, last } in due {
-            let Some(info) = self.ports.get(port).filter(|p| p.up) else { continue };
+            let Some(info) = self.ports.get(port).filter(|p| p.up || last) else { continue };
             let Some(mut frame) = out.pool.take() else { return };
             if write_advert(&mut frame, info, &settings, last).is_err() {
                 out.pool.put(frame);

@@ -5,7 +5,8 @@ use super::spec::GreOptions;
 use crate::addr::Family;
 use crate::checksum;
 use crate::drop_reason::DropReason;
-use crate::headers::be16;
+use crate::headers::{be16, protocol};
+use crate::packet::Packet;
 
 const CHECKSUM: u8 = 0x80;
 const KEY: u8 = 0x20;
@@ -95,6 +96,11 @@ pub fn read(data: &[u8], options: &GreOptions, state: &TunnelState) -> Result<(F
         _ => {}
     }
     Ok((family, at))
+}
+
+/// Whether a packet is GRE with a checksum.
+pub(crate) fn has_checksum(outer: &Packet, data: &[u8]) -> bool {
+    outer.proto == protocol::GRE && outer.transport(data).first().is_some_and(|flags| flags & CHECKSUM != 0)
 }
 
 #[cfg(test)]

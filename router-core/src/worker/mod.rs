@@ -101,9 +101,9 @@ impl Punt {
         &self.frame
     }
 
-    /// Puts another frame with the same content in its place, and gives back the former.
-    pub fn replace_frame(&mut self, copy: Frame) -> Frame {
-        std::mem::replace(&mut self.frame, copy)
+    /// Its frame goes back to the pool if it is one of those, and a copy goes on ([`FramePool::keep`]).
+    pub fn leave_buffer(&mut self, pool: &mut FramePool) {
+        pool.keep(&mut self.frame);
     }
 
     /// Gives the frame back, for a runtime that cannot deliver the punt (see [`Worker::punt_refused`]).

@@ -52,7 +52,7 @@ impl Stage {
     /// A tunnel. A super-frame goes in whole where it may, and is cut behind it, outer headers and all, in one go: what is
     /// decided here is the same for all segments.
     fn tunnel(id: ObjectId, encap: &Encap, frame: &Frame) -> Self {
-        const WHOLE: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true };
+        const WHOLE: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true, tunnels: false };
         let added = encap.outer.as_ref().map_or(0, Outer::added);
         let whole = takes_super_frames(encap.outer.as_ref()) && frame.len() + added <= usize::from(u16::MAX);
         let caps = if frame.meta.gso.is_some() && whole { WHOLE } else { PortCaps::default() };
@@ -275,8 +275,12 @@ impl<O: Observer> Worker<O> {
             }
             // Checksums and super-frames pass: their metadata is translated, too.
             Verdict::Again { mtu: None, .. } if matches!(packet.proto, protocol::TCP | protocol::UDP) => {
-                caps =
-                    PortCaps { partial_checksum: true, tso: packet.len <= LONGEST_V4, uso: packet.len <= LONGEST_V4 };
+                caps = PortCaps {
+                    partial_checksum: true,
+                    tso: packet.len <= LONGEST_V4,
+                    uso: packet.len <= LONGEST_V4,
+                    tunnels: false,
+                };
             }
             Verdict::Again { .. } => {}
             Verdict::Consult { port, .. } => {

@@ -7,9 +7,10 @@ use crate::frame::Frame;
 use crate::headers::protocol;
 use crate::object::Encap;
 use crate::observe::{Cause, Observer, Stage};
+use crate::offload::complete_checksum;
 use crate::packet::Packet;
 use crate::port::PortCaps;
-use crate::tunnel::{TunnelState, decapsulate, udp};
+use crate::tunnel::{TunnelState, decapsulate, gre, udp};
 use crate::worker::{Job, Start, Step, Worker};
 
 impl<O: Observer> Worker<O> {
@@ -56,6 +57,14 @@ impl<O: Observer> Worker<O> {
                 self.requeue_input(first, depth);
             }
             return;
+        }
+        // GRE's checksum is over everything behind it: one that is left to the device, GRE's own (Linux does so) or that of
+        // the packet inside, must be there first.
+        if frame.meta.csum.is_some()
+            && gre::has_checksum(packet, frame.data())
+            && let Err(reason) = complete_checksum(&mut frame)
+        {
+            return self.discard(step, frame, reason);
         }
         let own = TunnelState::default();
         let state = if O::REHEARSAL { &own } else { gate.state() };

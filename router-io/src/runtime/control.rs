@@ -1,6 +1,7 @@
 //! The control thread: the only writer. It owns the router's control side, the devices, and the snapshots that workers
 //! may still be reading.
 
+use super::Never;
 use super::ports::OpenPort;
 use super::watch::Watches;
 use crate::clock::{Clock, VirtualClock};
@@ -57,6 +58,7 @@ pub(super) struct ControlParts {
     pub reports: Receiver<Report>,
     pub wake: Wake,
     pub max_ports: usize,
+    pub alive: Sender<Never>,
 }
 
 /// Whether a turn left work behind.
@@ -92,6 +94,8 @@ pub struct Control {
     wake: Wake,
     stopping: bool,
     watcher: Option<Watcher>,
+    /// Dropped last: [`super::RouterHandle::is_alive`] looks at the other end.
+    _alive: Sender<Never>,
 }
 
 impl Control {
@@ -117,6 +121,7 @@ impl Control {
             wake: parts.wake,
             stopping: false,
             watcher: None,
+            _alive: parts.alive,
         }
     }
 
@@ -263,6 +268,8 @@ impl Control {
         for (i, frames) in self.out.tx.iter_mut().enumerate().filter(|(_, frames)| !frames.is_empty()) {
             let id = PortId(i as u32);
             let worker = &self.workers[i % self.workers.len()];
+            // The worker frees them.
+            frames.iter_mut().for_each(|f| self.out.pool.keep(f));
             match worker.news.try_send(News::Send(id, std::mem::take(frames))) {
                 Ok(()) => worker.wake.ring(),
                 Err(TrySendError::Full(news) | TrySendError::Disconnected(news)) => {

@@ -7,8 +7,10 @@
 mod bed;
 pub mod check;
 mod config;
+pub mod marks;
 pub mod routes;
 pub mod tools;
+pub mod uml;
 mod watching;
 
 pub use bed::{Bed, Dut};

@@ -3,7 +3,8 @@
 //!
 //! The engine is compiled again with the checker's atomics, in small memory. That the checker can see faults is shown by
 //! planting some: links published without order, the zero-length prefix read once, nodes used again too early; the first and the last in a table with a direct root, too. What publishes the root itself is
-//! the standard library's `OnceLock`, which is not modelled: a scenario's root is there before its reader.
+//! the standard library's `OnceLock`, which is not modelled: a scenario's root is there before its reader. (A test with real threads,
+//! `readers_see_only_real_states`, lets tables get their roots while they are read.)
 
 mod read_once;
 mod rooted;

@@ -23,6 +23,7 @@
 //! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
 mod guard;
+mod known;
 mod rules;
 mod send;
 mod survey;
@@ -79,8 +80,8 @@ pub(super) struct Passes {
     tunneled6: Vec<u16>,
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
-    /// The tables of those tunnels; None: the general path knows what to do.
-    inner: Vec<Option<TableId>>,
+    /// The tables of those tunnels, and whether sources are checked; None: the general path knows what to do.
+    inner: Vec<Option<(TableId, bool)>>,
     /// Places in `ids4` or `ids6` of packets whose tunnel belongs to another table than the port.
     elsewhere: Vec<(u16, Family, TableId)>,
     /// Where each frame goes; [`PortId::NONE`]: to the general path.
@@ -194,7 +195,7 @@ impl<O: Observer> Worker<O> {
     /// goes, and those that do not go to the general path are ready to be sent.
     #[inline]
     pub(super) fn pass(&mut self, now: Instant, batch: &mut [Frame], port: &PortInfo, tables: &Tables, out: &Outbox) {
-        self.passes.survey(port, batch);
+        self.passes.survey(port, batch, tables);
         self.passes.look_up(batch, port, tables);
         if O::ON {
             self.leave_to_the_observer(batch, port, tables);

@@ -1,173 +1,6 @@
-//! What may be typed where: one tree of commands, keywords and kinds of values. Completion, `?`, abbreviations and "expected
-//! here" all read it; what the words mean is the business of the grammar.
-//!
-//! The tree of iproute2's objects and of other routers' `show` commands is written down here. The program's own commands
-//! come from their clap definitions, so that a new one is in the shell the moment it is in the program.
+//! The tree of iproute2's objects.
 
-use clap::builder::ValueHint;
-
-/// Kinds of values.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
-    /// A port or tunnel.
-    Port,
-    /// A tunnel.
-    Tunnel,
-    /// A destination: prefix, `default`, or a type with a prefix behind it.
-    Destination,
-    /// A prefix that has routes.
-    Prefix,
-    /// An address.
-    Address,
-    /// A gateway: `inet` or `inet6` may stand before it.
-    Via,
-    /// A neighbour's address.
-    Neighbor,
-    /// An address with its length.
-    OwnAddress,
-    /// A routing table.
-    Table,
-    /// A number of a next-hop object.
-    NextHop,
-    /// A link-layer address.
-    Mac,
-    /// A number.
-    Number,
-    /// One of these words.
-    OneOf(Vec<String>),
-    /// A file of the host.
-    File,
-    /// Anything; what is shown for it.
-    Text(String),
-}
-
-impl Value {
-    /// What stands for it in help.
-    pub fn placeholder(&self) -> &str {
-        match self {
-            Value::Port => "PORT",
-            Value::Tunnel => "TUNNEL",
-            Value::Destination | Value::Prefix => "PREFIX",
-            Value::Address | Value::Via => "ADDRESS",
-            Value::Neighbor => "NEIGHBOR",
-            Value::OwnAddress => "ADDRESS/LENGTH",
-            Value::Table => "TABLE",
-            Value::NextHop => "ID",
-            Value::Mac => "MAC",
-            Value::Number => "NUMBER",
-            Value::OneOf(_) => "WORD",
-            Value::File => "FILE",
-            Value::Text(name) => name,
-        }
-    }
-
-    /// One line about it.
-    pub fn help(&self) -> &str {
-        match self {
-            Value::Port => "a port or tunnel of this router",
-            Value::Tunnel => "a tunnel of this router",
-            Value::Destination => "such as 203.0.113.0/24, 2001:db8::/32 or default",
-            Value::Prefix => "such as 203.0.113.0/24 or 2001:db8::/32",
-            Value::Address => "such as 192.0.2.1 or 2001:db8::1",
-            Value::Via => "a gateway of either family, such as 192.0.2.1 or 2001:db8::1",
-            Value::Neighbor => "a neighbour's address, such as 192.0.2.1",
-            Value::OwnAddress => "an address with its length, such as 192.0.2.1/24",
-            Value::Table => "main, local, default or a number",
-            Value::NextHop => "the number of a next-hop object",
-            Value::Mac => "such as 02:00:00:00:00:01",
-            Value::Number => "a number",
-            Value::OneOf(_) => "one of these words",
-            Value::File => "a file",
-            Value::Text(_) => "",
-        }
-    }
-}
-
-/// A keyword behind a command.
-#[derive(Clone, Debug)]
-pub(crate) struct Key {
-    pub word: String,
-    pub help: String,
-    /// The value that follows it.
-    pub value: Option<Value>,
-    /// It may be said more than once.
-    pub many: bool,
-}
-
-/// A command, or a word on the way to one.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Node {
-    pub word: String,
-    /// Other names of the same thing, understood but not offered.
-    pub aliases: Vec<String>,
-    pub help: String,
-    /// Values without a keyword, in order.
-    pub args: Vec<Value>,
-    /// Any further values are of the last kind of `args`.
-    pub args_repeat: bool,
-    pub keys: Vec<Key>,
-    pub sub: Vec<Node>,
-    /// The line may end here although `sub` goes on.
-    pub complete: bool,
-}
-
-impl Node {
-    fn new(word: &str, help: &str) -> Self {
-        Node { word: word.into(), help: help.into(), ..Node::default() }
-    }
-
-    fn alias(mut self, names: &[&str]) -> Self {
-        self.aliases.extend(names.iter().map(|n| (*n).to_owned()));
-        self
-    }
-
-    fn arg(mut self, value: Value) -> Self {
-        self.args.push(value);
-        self
-    }
-
-    fn keys(mut self, keys: &[Key]) -> Self {
-        self.keys.extend_from_slice(keys);
-        self
-    }
-
-    fn sub(mut self, nodes: Vec<Node>) -> Self {
-        self.sub = nodes;
-        self
-    }
-
-    /// Also a command by itself.
-    fn complete(mut self) -> Self {
-        self.complete = true;
-        self
-    }
-
-    /// Whether `word` is its name or another name of it.
-    pub fn is(&self, word: &str) -> bool {
-        self.word == word || self.aliases.iter().any(|a| a == word)
-    }
-
-    /// Whether `word` begins its name or another name of it.
-    pub fn begins(&self, word: &str) -> bool {
-        self.word.starts_with(word) || self.aliases.iter().any(|a| a.starts_with(word))
-    }
-}
-
-fn key(word: &str, value: Value, help: &str) -> Key {
-    Key { word: word.into(), help: help.into(), value: Some(value), many: false }
-}
-
-fn flag(word: &str, help: &str) -> Key {
-    Key { word: word.into(), help: help.into(), value: None, many: false }
-}
-
-fn many(k: Key) -> Key {
-    Key { many: true, ..k }
-}
-
-fn words(list: &[&str]) -> Value {
-    Value::OneOf(list.iter().map(|w| (*w).to_owned()).collect())
-}
+use super::{Node, Value, flag, key, many, words};
 
 const PROTOS: &[&str] =
     &["kernel", "boot", "static", "ra", "zebra", "bird", "dhcp", "babel", "bgp", "isis", "ospf", "rip"];
@@ -179,6 +12,8 @@ const NUD: &[&str] = &["permanent", "reachable", "noarp", "stale", "delay", "pro
 pub(crate) fn objects() -> Vec<Node> {
     vec![route(), neigh(), link(), addr(), tunnel(), translate(), filter(), nexthop(), rule(), vrf()]
 }
+
+const IP_PROTOS: &[&str] = &["tcp", "udp", "icmp", "ipv6-icmp", "sctp"];
 
 fn route() -> Node {
     let select = [
@@ -193,6 +28,7 @@ fn route() -> Node {
         key("via", Value::Via, "over this gateway"),
         key("src", Value::Address, "with this preferred source"),
         key("metric", Value::Number, "with this metric"),
+        key("vrf", Value::Port, "of this VRF"),
     ];
     let spec = [
         key("via", Value::Via, "the gateway, of either family"),
@@ -204,6 +40,9 @@ fn route() -> Node {
         key("mtu", Value::Number, "largest packet in bytes"),
         key("advmss", Value::Number, "largest segment that TCP SYNs of this route may tell, in bytes"),
         key("nhid", Value::NextHop, "a next-hop object instead of via and dev"),
+        key("from", Value::Prefix, "for packets with these sources alone"),
+        key("vrf", Value::Port, "in the table of this VRF"),
+        key("nexthop-vrf", Value::Port, "the next hop is found in this VRF"),
         many(flag("nexthop", "one of several next hops: via, dev, weight follow")),
         many(key("weight", Value::Number, "share of flows, 1 to 256")),
         flag("onlink", "take the gateway as reachable on the port"),
@@ -220,6 +59,12 @@ fn route() -> Node {
             key("iif", Value::Port, "the port it comes in by"),
             key("oif", Value::Port, "the port it must leave by"),
             flag("fibmatch", "show the matching route itself"),
+            key("vrf", Value::Port, "asked within this VRF"),
+            key("mark", Value::Number, "its mark"),
+            key("tos", Value::Number, "its TOS or traffic class"),
+            key("ipproto", words(IP_PROTOS), "its protocol"),
+            key("sport", Value::Number, "its source port"),
+            key("dport", Value::Number, "its destination port"),
         ]),
         change("add", "New route"),
         change("del", "Remove a route").alias(&["delete"]),
@@ -229,6 +74,7 @@ fn route() -> Node {
         change("prepend", "The same, in front"),
         Node::new("flush", "Remove all routes that fit").arg(Value::Prefix).keys(&select),
         Node::new("save", "Print routes as lines that \"route restore\" reads").arg(Value::Prefix).keys(&select),
+        Node::new("restore", "Add what \"route save\" printed, from standard input"),
         Node::new("diff", "Compare the routes of two sources")
             .arg(Value::Text("SOURCE".into()))
             .arg(Value::Text("SOURCE".into())),
@@ -277,15 +123,27 @@ fn link() -> Node {
         "loopback",
     ];
     Node::new("link", "Ports and tunnels").complete().sub(vec![
-        Node::new("show", "List ports and tunnels")
-            .alias(&["list", "lst"])
-            .arg(Value::Port)
-            .keys(&[flag("up", "only those that are up"), key("type", words(&kinds), "only of this kind")]),
+        Node::new("show", "List ports and tunnels").alias(&["list", "lst"]).arg(Value::Port).keys(&[
+            flag("up", "only those that are up"),
+            key("type", words(&kinds), "only of this kind"),
+            key("master", Value::Port, "only those of this VRF"),
+        ]),
         Node::new("set", "Change a port").arg(Value::Port).keys(&[
             flag("up", "take it into service"),
             flag("down", "take it out of service"),
             key("mtu", Value::Number, "largest packet in bytes"),
+            key("address", Value::Mac, "its link-layer address"),
+            key("master", Value::Port, "put it into this VRF"),
+            flag("nomaster", "take it out of its VRF"),
+            key("mark", Value::Number, "mark of what comes in by it"),
         ]),
+        Node::new("add", "New VRF, or a tunnel in iproute2's other words").arg(Value::Text("NAME".into())).keys(&[
+            key("type", words(&["vrf", "sit", "ipip", "gre", "ip6tnl", "ip6gre"]), "of what kind"),
+            key("table", Value::Table, "the VRF's table"),
+            key("local", Value::Address, "the tunnel's outer source address"),
+            key("remote", Value::Address, "its outer destination address"),
+        ]),
+        Node::new("del", "Remove a VRF").alias(&["delete"]).arg(Value::Port),
         Node::new("help", "Usage in iproute2's form"),
     ])
 }
@@ -339,12 +197,28 @@ fn tunnel() -> Node {
         key("key", Value::Text("0..4294967295".into()), "GRE key of both directions"),
         flag("seq", "GRE sequence numbers in both directions"),
         flag("csum", "GRE checksums in both directions"),
+        key("ikey", Value::Text("0..4294967295".into()), "GRE key of what comes in"),
+        key("okey", Value::Text("0..4294967295".into()), "GRE key of what goes out"),
+        flag("iseq", "GRE sequence numbers of what comes in"),
+        flag("oseq", "GRE sequence numbers of what goes out"),
+        flag("icsum", "GRE checksums of what comes in"),
+        flag("ocsum", "GRE checksums of what goes out"),
         key("encap", words(&["fou", "gue", "none"]), "the same packets in UDP"),
         key("encap-dport", Value::Text("1..65535".into()), "the peer's UDP port"),
         key("encap-sport", Value::Text("1..65535|auto".into()), "the UDP source port"),
         key("allowed", Value::Prefix, "an inner source prefix that may come out"),
         key("rate", Value::Text("1..4294967295".into()), "packets per second from the peer"),
         key("keepalive", Value::Address, "an address behind it that is asked whether it lives"),
+        key("interval", Value::Text("MILLISECONDS".into()), "how often it is asked"),
+        key("retries", Value::Number, "unanswered questions until the tunnel is down"),
+        key("hold", Value::Number, "answers until it is up again"),
+        key("encap-port", Value::Text("1..65535".into()), "both UDP ports"),
+        flag("encap-csum", "UDP checksums"),
+        flag("noencap-csum", "no UDP checksums"),
+        key("6rd-prefix", Value::Prefix, "the 6rd domain's IPv6 prefix"),
+        key("6rd-relay_prefix", Value::Prefix, "the IPv4 prefix that all of the domain have in common"),
+        key("6rd-br", Value::Address, "the domain's border relay"),
+        flag("allow-6to4", "6to4 addresses may come out, too"),
     ];
     let change = |word: &str, help: &str| Node::new(word, help).arg(Value::Tunnel).keys(&spec);
     Node::new("tunnel", "Tunnels").alias(&["tunl"]).complete().sub(vec![
@@ -371,7 +245,7 @@ fn filter() -> Node {
         key("out", Value::Text("FILTER".into()), "the filter for what goes out, or none"),
         key("urpf", words(&["strict", "feasible", "loose", "none"]), "check where sources come from"),
         flag("allow-default", "let the default route count for that check"),
-        key("mss", Value::Text("to-pmtu, off or a size".into()), "clamp TCP's segment size"),
+        key("mss", Value::Text("to-pmtu|NUMBER|off|default".into()), "clamp TCP's segment size"),
         key("limit", words(&["neighbor", "icmp", "other", "default"]), "limit what reaches the control thread"),
         key("dev", Value::Port, "the port or tunnel"),
     ];
@@ -394,6 +268,8 @@ fn filter() -> Node {
         flag("established", "not the first segment of a TCP connection"),
         key("dscp", Value::Text("DSCP".into()), "with this code point"),
         flag("fragment", "fragments"),
+        flag("inet", "of IPv4"),
+        flag("inet6", "of IPv6"),
     ]
     .map(many);
     Node::new("filter", "Packet filters, and what ports ask of their packets").complete().sub(vec![
@@ -402,7 +278,10 @@ fn filter() -> Node {
             Value::Port,
             "those of this port",
         )]),
-        Node::new("add", "Add rules, behind the last or at a place").arg(name()).keys(&rule),
+        Node::new("add", "Add rules, behind the last or at a place")
+            .arg(name())
+            .keys(&[key("at", Value::Number, "in front of the rule of this number")])
+            .keys(&rule),
         Node::new("replace", "Give a filter these rules, all at once").arg(name()).keys(&rule),
         Node::new("del", "Remove a rule or a filter").alias(&["delete"]).arg(name()).keys(&rule),
         Node::new("set", "Change what a port asks of its packets").keys(&set),
@@ -470,13 +349,16 @@ fn rule() -> Node {
         key("iif", Value::Port, "came in there; a VRF stands for its ports, lo for own packets"),
         key("fwmark", Value::Text("MARK[/MASK]".into()), "marked so"),
         key("dscp", Value::Text("0..63|EF|AF41|CS6".into()), "code point"),
-        key("ipproto", words(&["tcp", "udp", "icmp", "ipv6-icmp", "sctp"]), "upper-layer protocol"),
+        key("tos", Value::Number, "TOS or traffic class"),
+        key("ipproto", words(IP_PROTOS), "upper-layer protocol"),
         key("sport", Value::Text("N[-N]".into()), "source port"),
         key("dport", Value::Text("N[-N]".into()), "destination port"),
         key("priority", Value::Text("0..4294967295".into()), "when it is tried"),
         key("lookup", Value::Table, "look up in this table"),
         key("suppress_prefixlength", Value::Text("0..128".into()), "matches no longer count as none"),
         key("goto", Value::Text("PRIORITY".into()), "go on with that rule"),
+        key("protocol", words(PROTOS), "where the rule comes from"),
+        flag("nop", "go on with the next rule"),
         flag("l3mdev", "look packets of VRFs up in their tables"),
         flag("blackhole", "drop silently"),
         flag("prohibit", "refuse as prohibited"),
@@ -491,180 +373,69 @@ fn rule() -> Node {
     ])
 }
 
-/// What users of FRR (and most others), BIRD and the BSDs type to look at routes.
-pub(crate) fn show() -> Node {
-    let table = || vec![Node::new("summary", "How many routes there are, by origin")];
-    let family = |word: &str, help: &str| {
-        Node::new(word, help).sub(vec![
-            Node::new("route", "Routes, in FRR's layout").complete().arg(Value::Prefix).sub(table()),
-            Node::new("fib", "Routes that the data plane uses, in FRR's layout")
-                .complete()
-                .arg(Value::Prefix)
-                .sub(table()),
-        ])
-    };
-    Node::new("show", "Routes in the layout of FRR (ip, ipv6) or BIRD (route)").sub(vec![
-        family("ip", "IPv4"),
-        family("ipv6", "IPv6"),
-        Node::new("route", "Routes, in BIRD's layout").complete().keys(&[
-            key("for", Value::Address, "the route that a packet to this address takes"),
-            key("table", Value::Table, "another table than main"),
-            flag("all", "with their attributes"),
-            flag("count", "only their number"),
-        ]),
-    ])
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grammar::{Object, usage};
 
-/// Filters behind `|`.
-pub(crate) fn filters() -> Vec<Node> {
-    let text = || Value::Text("TEXT".into());
-    vec![
-        Node::new("match", "Only entries with this text in them").alias(&["include", "grep"]).arg(text()),
-        Node::new("except", "Only entries without this text in them").alias(&["exclude"]).arg(text()),
-        Node::new("begin", "From the first entry with this text on").arg(text()),
-        Node::new("count", "Only the number of entries"),
-        Node::new("head", "Only the first entries").arg(Value::Number),
-        Node::new("json", "As JSON"),
-        Node::new("no-more", "Without stopping at each screenful"),
-    ]
-}
-
-/// The shell's own words.
-pub(crate) fn builtins() -> Vec<Node> {
-    vec![
-        Node::new("help", "What can be typed").alias(&["?"]),
-        Node::new("history", "The lines typed so far"),
-        Node::new("connect", "Talk to another router, or to this one again").arg(Value::Text("[NAME|SOCKET]".into())),
-        Node::new("exit", "Leave the shell").alias(&["quit", "logout"]),
-    ]
-}
-
-/// Commands of the program that make no sense inside the shell.
-const NOT_HERE: &[&str] = &["run", "shell", "demo", "completion", super::external::ASK, "man", "help", "ip"];
-
-/// The program's own commands, from their definitions; iproute2's objects and what makes no sense here left out.
-pub(crate) fn own(program: &clap::Command) -> Vec<Node> {
-    let known = objects();
-    program
-        .get_subcommands()
-        .filter(|c| !NOT_HERE.contains(&c.get_name()) && !known.iter().any(|n| n.word == c.get_name()))
-        .map(from_clap)
-        .collect()
-}
-
-fn from_clap(command: &clap::Command) -> Node {
-    let text = |s: Option<&clap::builder::StyledStr>| {
-        s.map(|s| s.to_string().lines().next().unwrap_or_default().to_owned()).unwrap_or_default()
-    };
-    let mut node = Node::new(command.get_name(), &text(command.get_about()));
-    node.aliases = command.get_all_aliases().map(str::to_owned).collect();
-    node.sub = command.get_subcommands().filter(|c| c.get_name() != "help").map(from_clap).collect();
-    node.complete = !command.is_subcommand_required_set();
-    for arg in command.get_arguments().filter(|a| !a.is_hide_set()) {
-        // The shell is connected already.
-        if ["socket", "name", "help", "version", "pretty"].contains(&arg.get_id().as_str()) {
-            continue;
+    fn words_of_node(node: &Node, out: &mut Vec<String>) {
+        out.push(node.word.clone());
+        out.extend(node.aliases.clone());
+        for value in node.args.iter().chain(node.keys.iter().filter_map(|k| k.value.as_ref())) {
+            match value {
+                Value::OneOf(list) => out.extend(list.clone()),
+                Value::Text(text) => out.extend(text.split(['|', ' ', ',']).map(str::to_owned)),
+                Value::Destination => out.extend(KINDS.iter().map(|w| (*w).to_owned())),
+                Value::Via => out.extend(["inet", "inet6"].map(str::to_owned)),
+                Value::Table => out.extend(["main", "local", "default", "all"].map(str::to_owned)),
+                _ => {}
+            }
         }
-        let values: Vec<String> = arg.get_possible_values().iter().map(|v| v.get_name().to_owned()).collect();
-        let takes = arg.get_action().takes_values();
-        let name = arg
-            .get_value_names()
-            .and_then(|n| n.first())
-            .map_or_else(|| arg.get_id().to_string().to_uppercase(), |n| n.to_string());
-        let value = takes.then(|| value_of(&name, values, arg.get_value_hint()));
-        if arg.is_positional() {
-            node.args_repeat |= arg.is_trailing_var_arg_set() || matches!(arg.get_action(), clap::ArgAction::Append);
-            node.args.extend(value);
-            continue;
+        out.extend(node.keys.iter().map(|k| k.word.clone()));
+        node.sub.iter().for_each(|n| words_of_node(n, out));
+    }
+
+    /// What the usage of an object names, completion, `?` and complaints know.
+    #[test]
+    fn the_tree_has_all_words_of_the_usage() {
+        let all = [
+            Object::Route,
+            Object::Neigh,
+            Object::Link,
+            Object::Addr,
+            Object::Tunnel,
+            Object::Translate,
+            Object::Filter,
+            Object::NextHop,
+            Object::Rule,
+            Object::Vrf,
+        ];
+        let mut known = Vec::new();
+        objects().iter().for_each(|n| words_of_node(n, &mut known));
+        let mut missing = Vec::new();
+        for object in all {
+            let mut mine = Vec::new();
+            let name = crate::grammar::object_name(object);
+            objects().iter().filter(|n| n.word == name).for_each(|n| words_of_node(n, &mut mine));
+            for line in usage(Some(object)).lines() {
+                // Prose below the grammar has no brackets.
+                if !line.contains(['[', '{', '|']) && !line.contains("duet ") {
+                    continue;
+                }
+                let line = line.replace("[no]", "").replace("[i|o]", "");
+                // Lines of another object are checked with it.
+                let other = line.contains("duet link") && object != Object::Link;
+                for word in line.split(|c: char| !(c.is_alphanumeric() || "-_".contains(c))).filter(|_| !other) {
+                    let plain = word.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+                        && !word.contains(|c: char| c.is_ascii_uppercase())
+                        && !word.bytes().all(|b| b.is_ascii_digit() || b"afe".contains(&b));
+                    let of_all = ["duet", "s", "d", "packets", "per", "second", "running"].contains(&word);
+                    if plain && !of_all && !mine.iter().any(|k| k == word) {
+                        missing.push(format!("{name}: {word}"));
+                    }
+                }
+            }
         }
-        let word = match (arg.get_long(), arg.get_short()) {
-            (Some(long), _) => format!("--{long}"),
-            (None, Some(short)) => format!("-{short}"),
-            (None, None) => continue,
-        };
-        node.keys.push(Key { word, help: text(arg.get_help()), value, many: false });
-    }
-    if node.word == "trace" {
-        node.sub = vec![
-            Node::new("add", "Follow packets that fit a filter").arg(Value::Text("FILTER".into())).keys(&[key(
-                "count",
-                Value::Number,
-                "packets until it ends",
-            )]),
-            Node::new("show", "The packets followed so far, step by step"),
-            Node::new("paths", "The ways they took, with their number"),
-            Node::new("clear", "Forget them and follow no more"),
-        ];
-        node.sub[0].args_repeat = true;
-        node.args.clear();
-    }
-    if node.word == "count" {
-        let what = || {
-            vec![
-                Node::new("route", "Packets for which this prefix wins").arg(Value::Prefix).keys(&[key(
-                    "table",
-                    Value::Table,
-                    "another table than main",
-                )]),
-                Node::new("nexthop", "Packets that routes send to a gateway").arg(Value::Neighbor).keys(&[
-                    key("dev", Value::Port, "the port it is on"),
-                    key("id", Value::NextHop, "that of a next-hop object, or each of its group"),
-                ]),
-            ]
-        };
-        node.sub = vec![
-            Node::new("add", "Count from now on").sub(what()),
-            Node::new("del", "Count no more").alias(&["delete"]).sub(what()),
-            Node::new("show", "What was counted").keys(&[flag("--watch", "again and again, with rates")]),
-            Node::new("clear", "Count nothing any more"),
-        ];
-        node.args.clear();
-    }
-    if let Some(more) = words_of(&node.word) {
-        node.keys.extend(more);
-        node.args.clear();
-        node.args_repeat = true;
-    }
-    node
-}
-
-/// What a value of clap's is, by the name that its help gives it.
-fn value_of(name: &str, values: Vec<String>, hint: ValueHint) -> Value {
-    if !values.is_empty() {
-        return Value::OneOf(values);
-    }
-    match name {
-        "PORT" => Value::Port,
-        "TUNNEL" => Value::Tunnel,
-        "ADDRESS" => Value::Address,
-        "PREFIX" => Value::Prefix,
-        "TABLE" => Value::Table,
-        "FILE" | "PATH" => Value::File,
-        _ if matches!(hint, ValueHint::FilePath | ValueHint::AnyPath) => Value::File,
-        other => Value::Text(other.to_owned()),
-    }
-}
-
-/// Keywords of commands whose words are a language of their own.
-fn words_of(command: &str) -> Option<Vec<Key>> {
-    match command {
-        "explain" => Some(vec![
-            key("from", Value::Address, "the packet's source address"),
-            key("to", Value::Address, "its destination address"),
-            key("iif", Value::Port, "the port it comes in by"),
-            key("proto", words(&["udp", "tcp", "icmp"]), "its protocol"),
-            key("sport", Value::Number, "its source port"),
-            key("dport", Value::Number, "its destination port"),
-            key("ttl", Value::Number, "its TTL or hop limit"),
-            key("len", Value::Number, "its length in bytes"),
-            flag("df", "it must not be fragmented"),
-            key("mark", Value::Number, "its mark"),
-        ]),
-        "capture" => Some(vec![
-            key("at", words(&["rx", "tx", "drop", "inner", "outer"]), "where packets are taken"),
-            key("-w", Value::File, "write pcapng to this file; - is standard output"),
-            key("-c", Value::Number, "packets until it ends"),
-        ]),
-        _ => None,
+        assert!(missing.is_empty(), "{missing:#?}");
     }
 }
