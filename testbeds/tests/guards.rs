@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use router_core::addr::MacAddr;
-use router_core::counters::{Totals, WorkerCounters};
+use router_core::counters::{PortTotals, Totals, WorkerCounters};
 use router_core::explain::{Question, Step};
 use router_core::filter::{Action, FilterSpec, GuardSpec, Limit, LimitSpec, MssClamp, Urpf};
 use router_core::frame::{Frame, FramePool};
@@ -375,6 +375,12 @@ fn a_flood_of_arp_is_cut_at_its_port_alone() {
     assert_eq!(ask(&mut bed, "lan", [192, 0, 2, 1], [192, 0, 2, 2]), 20);
     assert_eq!(ask(&mut bed, "side", [203, 0, 113, 1], [203, 0, 113, 9]), 200, "another port");
     assert_eq!(bed.dropped("limit_neighbor"), 180);
+    // By port.
+    let cut = |bed: &Bed, port: &str| {
+        let t = PortTotals::sum(bed.port(port), bed.counters.iter().map(|c| &**c));
+        (t.limit_neighbor, t.limit_icmp, t.limit_other)
+    };
+    assert_eq!((cut(&bed, "lan"), cut(&bed, "side")), ((180, 0, 0), (0, 0, 0)));
     assert_eq!(bed.send("lan", &[udp("192.0.2.2", "10.9.0.1", 80)]).len(), 1, "forwarding goes on");
 }
 

@@ -63,6 +63,7 @@ struct RouteFields {
     from: Option<IpNet>,
     vrf: Option<String>,
     mtu: Option<u32>,
+    advmss: Option<u16>,
     nhid: Option<u32>,
     forwarder: Option<String>,
 }

@@ -154,7 +154,13 @@ impl<O: Observer> Worker<O> {
         };
         let port = frame.meta.port;
         let limit = step.tables.guards.limits(port).of(kind);
-        if self.buckets.allow(step.now, port, kind, limit) { Ok(()) } else { Err(kind.reason()) }
+        if self.buckets.allow(step.now, port, kind, limit) {
+            return Ok(());
+        }
+        if let Some(limited) = self.counters.limited(port) {
+            limited[kind as usize].add(1);
+        }
+        Err(kind.reason())
     }
 }
 

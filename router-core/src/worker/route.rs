@@ -14,7 +14,8 @@ use crate::next_hop::activity;
 use crate::object::{Encap, Forward, Object, ObjectId, Rewrite};
 use crate::observe::{Cause, Observer, Stage as Seen};
 use crate::packet::Packet;
-use crate::port::{Medium, PortCaps, PortId, PortInfo};
+use crate::port::{Medium, PortCaps, PortId, PortInfo, TableId};
+use crate::tables::domain_of;
 use crate::time::Instant;
 use crate::tunnel::encapsulate::takes_super_frames;
 use crate::tunnel::{Encapsulate, Outer};
@@ -595,7 +596,7 @@ pub(super) fn millis(now: Instant) -> u32 {
 }
 
 /// Writes into IPv4 options that record the way (RFC 1812 5.3.13.5 and 5.3.13.6): the address of the egress port, else
-/// any of ours, else the one that stands for all routers without.
+/// another of ours in that VRF, else the one that stands for all routers without.
 #[cold]
 fn record(step: &Step<'_>, packet: &Packet, data: &mut [u8], egress: PortId) {
     let ports = &step.tables.ports;
@@ -604,12 +605,14 @@ fn record(step: &Step<'_>, packet: &Packet, data: &mut [u8], egress: PortId) {
         _ => None,
     };
     let settings = &step.tables.settings;
-    let own = ports.get(egress).and_then(v4).or(settings.router_id).or_else(|| ports.iter().find_map(v4));
+    let port = ports.get(egress);
+    let other = || ports.first_with(port.map_or(TableId::MAIN, |p| domain_of(p.table)), Family::Inet).and_then(v4);
+    let own = port.and_then(v4).or(settings.router_id).or_else(other);
     let dummy = match settings.icmp.dummy_source {
         IpAddr::V4(a) => a,
         IpAddr::V6(_) => return,
     };
-    let owns = |a| ports.iter().any(|p| p.owns(&IpAddr::V4(a)));
+    let owns = |a| ports.owners(IpAddr::V4(a)).next().is_some();
     if let Some(header) = data.get_mut(..usize::from(packet.l4)) {
         ipv4_options::stamp(header, Stamp { addr: own.unwrap_or(dummy), millis: millis(step.now) }, owns);
     }
