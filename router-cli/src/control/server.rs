@@ -89,7 +89,11 @@ impl Server {
         });
         let accept = std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || accept_loop(&bound, &stopped, &shared))
+            .spawn(move || {
+                // Threads of clients are its children.
+                router_io::runtime::answer_soon();
+                accept_loop(&bound, &stopped, &shared);
+            })
             .map_err(failed)?;
         Ok(Server { stop, accept: Some(accept) })
     }

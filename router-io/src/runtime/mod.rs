@@ -17,6 +17,7 @@ pub use signals::{Signal, Signals};
 pub use watch::{Capture, MAX_TRACED, Trace, Traced, WatchError};
 
 use crate::clock::{Clock, VirtualClock};
+use crate::sys::sched;
 use crate::sys::wake::Wake;
 use crate::worker::{Worker, WorkerParts};
 use arc_swap::ArcSwap;
@@ -80,6 +81,7 @@ impl Runtime {
         runtime.control = Some(builder.spawn(move || {
             let may_open_tun = || open_is_allowed(Path::new("/dev/net/tun"));
             keep_only_and_tell("control", &OF_PORTS, may_open_tun);
+            answer_soon();
             control.run();
         })?);
         let places = processors(workers.len());
@@ -156,6 +158,11 @@ impl Drop for StopAtEnd {
     }
 }
 
+/// Workers if nobody says how many: one for each processor that this process may use.
+pub fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Processors for so many workers, one each. None when there are fewer than that, and for a single worker: the scheduler
 /// keeps that away from processors that are busy with interrupts.
 fn processors(workers: usize) -> Vec<usize> {
@@ -165,6 +172,14 @@ fn processors(workers: usize) -> Vec<usize> {
     let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
     let list: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|c| allowed.is_set(*c)).take(workers).collect();
     if list.len() == workers { list } else { Vec::new() }
+}
+
+/// Under overload a worker keeps a processor busy for good: threads that answer an operator, or neighbours, should not wait for
+/// the end of its turns. For the calling thread and those that it makes.
+pub fn answer_soon() {
+    if let Err(e) = sched::answer_soon() {
+        tracing::debug!(error = %e, "the scheduler grants no short turns");
+    }
 }
 
 /// Pins the calling thread.
