@@ -6,11 +6,12 @@
 
 use benches::bed::{Bed, Packets, Via, route};
 use benches::forwarding::{self, Path};
-use benches::measure::Plan;
+use benches::measure::{Plan, Spread};
 use benches::pattern::Pattern;
 use benches::report::Report;
 use benches::table::{self, Table};
 use router_core::counters::WorkerCounters;
+use router_core::observe::Silent;
 use router_core::time::Instant;
 use router_core::trace::{CaptureSink, Captured, Filter, Point, StepRecord, Tap, TraceSink, Wanted, Watch};
 use router_core::worker::{MAX_BATCH, Worker};
@@ -48,6 +49,12 @@ impl Bench {
         });
         let unit = format!("clocks per packet; {:.1} ns, {:.2} Mpps", ns.median, ns.rates().median);
         self.report.row(what, clocks, &unit, more);
+    }
+
+    fn say(&mut self, what: &str, ns: Spread) {
+        let unit = format!("clocks per packet; {:.1} ns, {:.2} Mpps", ns.median, ns.rates().median);
+        let clocks = ns.map(|ns| self.machine_clocks(ns));
+        self.report.row(what, clocks, &unit, serde_json::json!({ "ns_per_packet": ns }));
     }
 
     fn machine_clocks(&self, ns: f64) -> f64 {
@@ -123,6 +130,15 @@ fn watched(bench: &mut Bench, bed: &Bed, packets: &Packets) {
     impl TraceSink for Nowhere {
         fn push(&mut self, _record: StepRecord) {}
     }
+    // The same again by a worker that was watched until just now: with tracing and capturing off, nothing of them is left.
+    let what = "IPv4, one route, nobody watches any more";
+    if bench.wanted(what) {
+        let plain = Worker::new(Arc::new(WorkerCounters::new(8)), 1);
+        let (watched, _) = plain.watch(Tap::new(Box::new(|| Instant::ZERO)));
+        let (plain, _) = watched.watch(Silent);
+        let done = forwarding::measure_by(plain, &bed.router.tables(), bed.now, packets, MAX_BATCH, bench.plan, || 0);
+        bench.say(what, done.unwrap_or_else(|e| panic!("{what}: {e}")).packet);
+    }
     let filter = || Filter::parse("udp port 9 and host 192.0.2.77", &|_| None).expect("filter");
     let points = [Point::Rx].into_iter().collect();
     for (what, wanted) in [
@@ -139,10 +155,7 @@ fn watched(bench: &mut Bench, bed: &Bed, packets: &Packets) {
         tap.add(Watch { id: 1, filter: filter(), wanted });
         let worker = Worker::observed(Arc::new(WorkerCounters::new(8)), 1, tap);
         let done = forwarding::measure_by(worker, &bed.router.tables(), bed.now, packets, MAX_BATCH, bench.plan, || 0);
-        let ns = done.unwrap_or_else(|e| panic!("{what}: {e}")).packet;
-        let unit = format!("clocks per packet; {:.1} ns, {:.2} Mpps", ns.median, ns.rates().median);
-        let clocks = ns.map(|ns| bench.machine_clocks(ns));
-        bench.report.row(&what, clocks, &unit, serde_json::json!({ "ns_per_packet": ns }));
+        bench.say(&what, done.unwrap_or_else(|e| panic!("{what}: {e}")).packet);
     }
 }
 

@@ -65,7 +65,11 @@ pub(crate) fn of_command(f: &Failure, args: &[&str]) -> String {
     for arg in args {
         line.push(' ');
         let start = line.len();
-        line.push_str(arg);
+        // As it has to be typed.
+        match arg.is_empty() || arg.contains(char::is_whitespace) {
+            true => line.push_str(&format!("'{arg}'")),
+            false => line.push_str(arg),
+        }
         words.push(Word { text: (*arg).to_owned(), start, end: line.len() });
     }
     text(f, &Tree::whole(&crate::app::definition()), &line, &words, false, Place::Command)

@@ -317,3 +317,10 @@ fn lines_of_a_batch_have_the_same_with_their_number() {
         "{text}"
     );
 }
+
+#[test]
+fn a_word_of_several_is_shown_as_it_was_typed() {
+    let (_, text) = run(&["capture", "icmp adn host 192.0.2.1", "-c", "1"]);
+    let want = "  duet capture 'icmp adn host 192.0.2.1' -c 1\n                     ^^^ expected and, or, or the end\n";
+    assert!(text.contains(want), "{text}");
+}

@@ -172,6 +172,25 @@ sandbox_test! {
         let (out, errors) = full.end().unwrap();
         assert_eq!(out.status.code(), Some(2), "{errors}");
         assert!(errors.lines().any(|l| l == "Capture ended: cannot write /dev/full: No space left on device"), "{errors}");
+        // One that fills up on the way: what is there can be read.
+        let small = bed.dir().join("small");
+        std::fs::create_dir(&small).unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(&small).status();
+        assert!(mounted.is_ok_and(|s| s.success()), "a small file system");
+        let file = small.join("x.pcapng").display().to_string();
+        let mut full = Watching::start(PROGRAM, bed.duet("r1"), &format!("capture -w {file}")).unwrap();
+        full.hear("capturing").unwrap();
+        let large = Ping { size: 1400, ..Ping::new(ip("2001:db8:b::1")).count(20) };
+        while !full.ended() {
+            let _ = bed.host("a").ping(&large).unwrap();
+        }
+        let (out, errors) = full.end().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{errors}");
+        assert!(errors.contains(&format!("Capture ended: cannot write {file}: No space left on device")), "{errors}");
+        if have("tshark") {
+            let lines = read("tshark", &["-r", &file]);
+            assert!(lines.lines().count() > 20 && lines.contains("Echo (ping) request"), "{lines}");
+        }
         // A reader that has had enough.
         let mut pipe = Watching::start(PROGRAM, bed.duet("r1"), "capture -w -").unwrap();
         pipe.hear("capturing").unwrap();

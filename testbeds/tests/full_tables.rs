@@ -100,6 +100,36 @@ sandbox_test! {
             let _ = write!(said, "{flows} packets and their answers meanwhile, none lost");
             eprintln!("NOTE: {said}");
         }
+        // The whole of it is shown, filtered and counted; meanwhile nothing is lost, and neither side keeps a copy.
+        let full = memory(r.pid(), "VmRSS");
+        let done = AtomicBool::new(false);
+        let flows = std::thread::scope(|scope| {
+            let flowing = scope.spawn(|| {
+                let mut sent = 0;
+                while !done.load(Ordering::Relaxed) {
+                    for pair in pairs {
+                        let x = UdpExchange { timeout: Duration::from_secs(10), ..UdpExchange::new(pair.addr_b, 400, 200) };
+                        let r = a.udp_exchange(b, &x).unwrap();
+                        assert!(r.all_right(&x), "datagrams were lost while the tables were shown: {r:?}");
+                        sent += 200;
+                    }
+                }
+                sent
+            });
+            let lines = ["route show table all | count", "show ip route | count", "route show | match 203.0.113. | count", "-6 route show | json | count"];
+            let words: Vec<&str> = std::iter::once("shell").chain(lines.iter().flat_map(|l| ["-c", l])).collect();
+            let said = r.ask(&words, b"").unwrap();
+            done.store(true, Ordering::Relaxed);
+            let sent = flowing.join().unwrap();
+            let counts: Vec<u64> = said.stdout.lines().filter_map(|l| l.parse().ok()).collect();
+            assert!(counts.len() == lines.len() && counts[0] > counts[1] + counts[3], "{said:?}");
+            let loaded: u64 = tables.iter().filter_map(|(file, gateways)| commands(file, *gateways)).map(|(n, _)| n as u64).sum();
+            assert!(counts[0] >= loaded, "{counts:?} of {loaded}");
+            sent
+        });
+        let grown = memory(r.pid(), "VmRSS").saturating_sub(full);
+        eprintln!("NOTE: shown and counted four times, {flows} packets and their answers meanwhile, none lost; the router's memory grew by {grown} KiB");
+        assert!(grown < 16 * 1024, "the router grew by {grown} KiB from {full}");
         let looked = duet_lookups(r, &[ip("1.1.1.1"), ip("8.8.8.8"), ip("2001:4860:4860::8888")]).unwrap();
         assert!(looked.iter().all(|l| matches!(l, Looked::Hop { via: Some(_), .. })), "{looked:?}");
         bed.finish().unwrap();

@@ -301,3 +301,28 @@ fn check(make: impl Fn(&str, &str, &[&str]) -> Option<String>, least: usize) {
     }
     assert_eq!(lines.len(), made.lines().count());
 }
+
+/// Each inspecting command has a transcript in its section, of a kind that one of these tests runs.
+#[test]
+fn every_command_has_a_transcript() {
+    let text = std::fs::read_to_string(docs().join("inspect.md")).unwrap();
+    let run = ["```console", "```duet-lab", "```duet-console", "```duet-shell", "```duet-live", "```duet-screen"];
+    for (command, words) in [
+        ("shell", "duet> "),
+        ("explain", "$ duet explain"),
+        ("trace", "$ duet trace show"),
+        ("capture", "$ duet capture"),
+        ("drops", "$ duet drops"),
+        ("stats", "$ duet stats"),
+        ("monitor", "$ duet monitor"),
+        ("top", "packets/s: "),
+        ("doctor", "$ duet doctor"),
+        ("route diff", "$ duet route diff"),
+        ("graph", "$ duet graph"),
+    ] {
+        let section = text.split("\n## ").find(|s| s.starts_with(&format!("duet {command}\n"))).unwrap_or_default();
+        let mut blocks = section.split("\n```\n").filter_map(|b| b.split_once("\n```").map(|(_, b)| format!("```{b}")));
+        let there = blocks.any(|b| run.iter().any(|r| b.starts_with(r)) && b.contains(words));
+        assert!(there, "duet {command} has no transcript");
+    }
+}

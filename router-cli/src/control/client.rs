@@ -120,7 +120,7 @@ impl Client {
             // The router may have said why it hung up.
             return Err(match self.read_reply() {
                 Ok(Reply { error: Some(error), .. }) => ClientError::Refused(error),
-                _ => ClientError::Broken(e.to_string()),
+                _ => ClientError::Broken(plain(&e)),
             });
         }
         self.pending.push_back(id);
@@ -193,7 +193,7 @@ impl Client {
             }
             Ok(None) => Err(ClientError::Broken("connection closed".into())),
             Err(LineError::Cancelled) => Err(ClientError::Cancelled),
-            Err(LineError::Io(e)) => Err(ClientError::Broken(e.to_string())),
+            Err(LineError::Io(e)) => Err(ClientError::Broken(plain(&e))),
             Err(e) => Err(ClientError::Broken(e.to_string())),
         }
     }

@@ -164,7 +164,7 @@ impl Node {
                 self.push(match (wins, route) {
                     (Some(c), Some(route)) => {
                         let n = n.painted(c.dst, Paint::addr(&c.dst.addr())).text(" ");
-                        candidate(n, route, &[])
+                        candidate(n, route, false, &[])
                     }
                     _ => n.text("no prefix contains it"),
                 });
@@ -288,7 +288,7 @@ fn cover(c: &Cover, recursion: &[Vec<Recursion>], width: usize) -> Node {
             (true, Choice::Chosen) => "* ",
             (true, _) => "  ",
         };
-        candidate(Node::new("").text(mark), x, if wins { recursion } else { &[] })
+        candidate(Node::new("").text(mark), x, wins && several, if wins { recursion } else { &[] })
     };
     let mut lines: Vec<Node> = c.candidates.iter().map(line).collect();
     if c.more > 0 {
@@ -298,7 +298,7 @@ fn cover(c: &Cover, recursion: &[Vec<Recursion>], width: usize) -> Node {
 }
 
 /// A candidate in the words of its route, and why it lost if it did.
-fn candidate(mut n: Node, c: &Candidacy, recursion: &[Vec<Recursion>]) -> Node {
+fn candidate(mut n: Node, c: &Candidacy, ranked: bool, recursion: &[Vec<Recursion>]) -> Node {
     let r = &c.route.route;
     let family = Family::of_net(&r.dst);
     let chosen = c.choice == Choice::Chosen;
@@ -313,7 +313,10 @@ fn candidate(mut n: Node, c: &Candidacy, recursion: &[Vec<Recursion>]) -> Node {
         n = n.text(hop_words(&r.hops[0], family));
     }
     n = n.text(format!("proto {}", proto_name(r.proto.unwrap_or_default())));
-    if let Some(m) = r.metric.filter(|m| *m != 0) {
+    // Among several of the prefix that won: by what they were put in order.
+    if ranked {
+        n = n.text(format!(" preference {} metric {}", c.preference, r.metric.unwrap_or_default()));
+    } else if let Some(m) = r.metric.filter(|m| *m != 0) {
         n = n.text(format!(" metric {m}"));
     }
     if let Some(m) = r.mtu {

@@ -42,7 +42,7 @@ pub(crate) struct ShellArgs {
     /// A configuration: talk to a router made from it in memory, without any device
     pub file: Option<PathBuf>,
     /// Execute this line and end; may be given several times
-    #[arg(short = 'c', long = "command", value_name = "LINE")]
+    #[arg(short = 'c', long = "command", value_name = "LINE", allow_hyphen_values = true)]
     pub lines: Vec<String>,
     /// Control socket of the router
     #[arg(long, value_name = "PATH", conflicts_with = "file")]
