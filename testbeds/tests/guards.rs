@@ -420,6 +420,24 @@ fn the_segment_size_fits_tunnels_by_default_and_ports_by_wish() {
     assert_eq!(told(&bed.send("lan", &[syn("2001:db8::2", "2001:db8:d::7", 1440)])[0].1, 20), 1440);
 }
 
+/// Proves rfc6583-6.1-filter: whoever scans a link whose addresses are known in advance makes the router ask for nobody.
+#[test]
+fn unused_space_of_a_link_is_filtered() {
+    for (guarded, port) in [(None, "side"), (Some("lan"), "side"), (Some("side"), "side")] {
+        let mut bed = Bed::new();
+        bed.filter("used", &["allow to 2001:db8:fe::/120", "deny to 2001:db8:fe::/64", "allow"]);
+        match guarded {
+            Some("lan") => bed.guard("lan", GuardSpec { filter_in: named("used"), ..GuardSpec::default() }),
+            Some(dev) => bed.guard(dev, GuardSpec { filter_out: named("used"), ..GuardSpec::default() }),
+            None => {}
+        }
+        let scan: Vec<Vec<u8>> = (0..50).map(|i| udp("2001:db8::2", &format!("2001:db8:fe::1:{i:x}"), 80)).collect();
+        let asked = bed.send("lan", &scan).iter().filter(|(dev, _)| dev == port).count();
+        assert_eq!(asked, if guarded.is_some() { 0 } else { 50 }, "solicitations, filter at {guarded:?}");
+        assert_eq!(bed.send("lan", &[udp("2001:db8::2", "2001:db8:fe::9", 80)]).len(), 1, "a host that is there");
+    }
+}
+
 /// By the route, on each kind of object that it may have: a gateway, a link, a tunnel, a group, a neighbour to be asked for.
 #[test]
 fn the_segment_size_that_a_route_says() {
