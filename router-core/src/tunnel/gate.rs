@@ -6,6 +6,7 @@ use super::spec::{GreOptions, TunnelSpec, UdpOptions};
 use crate::addr::Family;
 use crate::drop_reason::DropReason;
 use crate::object::ObjectId;
+use crate::tables::Checks;
 use crate::time::Instant;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -98,9 +99,21 @@ impl Gate {
         }
     }
 
-    /// Whether there is more to check than peer and family: then the general path does it.
-    pub fn is_careful(&self) -> bool {
-        !self.allowed.is_empty() || self.rate.is_some()
+    /// What there is to check beside peer and family.
+    pub fn checks(&self) -> Checks {
+        match (self.rate, self.allowed.is_empty()) {
+            (Some(_), _) => Checks::More,
+            (None, false) => Checks::Sources,
+            (None, true) => Checks::Nothing,
+        }
+    }
+
+    /// Whether this may be the source of a packet inside.
+    #[inline]
+    pub fn admits(&self, source: &IpAddr) -> bool {
+        // What is said on the link itself never goes further (RFC 4291 2.5.6).
+        let on_link = || matches!(source, IpAddr::V6(a) if a.is_unicast_link_local());
+        self.allowed.is_empty() || self.allowed.iter().any(|n| n.contains(source)) || on_link()
     }
 
     /// Checks the packet inside, which starts at `inner` and whose family is known to be right. `outer` is the peer.
@@ -118,9 +131,7 @@ impl Gate {
         {
             derived.check(outer, local, src)?;
         }
-        // What is said on the link itself never goes further (RFC 4291 2.5.6).
-        let on_link = matches!(source, IpAddr::V6(a) if a.is_unicast_link_local());
-        if !self.allowed.is_empty() && !on_link && !self.allowed.iter().any(|n| n.contains(&source)) {
+        if !self.admits(&source) {
             return Err(DropReason::TunnelInnerSource);
         }
         match self.rate {

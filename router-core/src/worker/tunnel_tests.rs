@@ -120,20 +120,22 @@ fn packet(src: &str, dst: &str, proto: u8, ttl: u8, tclass: u8, payload: &[u8]) 
 
 type Sent = Vec<(usize, Vec<u8>)>;
 
-fn run(bytes: &[u8], fast: bool) -> (Sent, Totals, Vec<crate::counters::PortTotals>) {
+fn run(packets: &[Vec<u8>], fast: bool) -> (Sent, Totals, Vec<crate::counters::PortTotals>) {
     let (now, tables) = (Instant::from_millis(900_000), tables());
     let counters = Arc::new(WorkerCounters::new(32));
     let mut worker = Worker::new(Arc::clone(&counters), 7);
     let mut out = Outbox::new(32, FramePool::new(16, 2048));
-    let mut frame = Frame::from_slice(bytes);
+    let mut frames: Vec<Frame> = packets.iter().map(|p| Frame::from_slice(p)).collect();
     let source = &mut Fixed(Arc::clone(&tables));
     if fast {
-        worker.process(now, source, IN, &mut vec![frame], &mut out);
+        worker.process(now, source, IN, &mut frames, &mut out);
     } else {
-        frame.meta.port = IN;
-        worker.count_received(IN, std::slice::from_ref(&frame));
-        if let Some(job) = worker.receive(&mut Step { now, tables: &tables, out: &mut out }, IN, frame) {
-            worker.run(now, source, &mut Arc::clone(&tables), job, &mut out);
+        for mut frame in frames {
+            frame.meta.port = IN;
+            worker.count_received(IN, std::slice::from_ref(&frame));
+            if let Some(job) = worker.receive(&mut Step { now, tables: &tables, out: &mut out }, IN, frame) {
+                worker.run(now, source, &mut Arc::clone(&tables), job, &mut out);
+            }
         }
     }
     let mut sent = Vec::new();
@@ -144,6 +146,42 @@ fn run(bytes: &[u8], fast: bool) -> (Sent, Totals, Vec<crate::counters::PortTota
     totals.check().unwrap();
     let ports = (0..16).map(|p| crate::counters::PortTotals::sum(PortId(p), [&*counters])).collect();
     (sent, totals, ports)
+}
+
+/// A packet that goes into tunnel number `tunnel`, or comes out of it.
+#[allow(clippy::too_many_arguments)]
+fn through(
+    tunnel: usize,
+    v6: bool,
+    out_of: bool,
+    dst: usize,
+    ttl: u8,
+    marks: [u8; 2],
+    payload: usize,
+    next: u8,
+) -> Vec<u8> {
+    let payload = vec![4u8; payload];
+    let inner_dst = match (dst, v6) {
+        (0, true) => "2001:db8::2".to_owned(),
+        (0, false) => "192.0.2.2".to_owned(),
+        (1, true) => "2001:db8:1::2".to_owned(),
+        (1, false) => "198.51.100.2".to_owned(),
+        (n, true) => format!("2001:db8:{}::7", 8 + n),
+        (n, false) => format!("203.0.{}.7", 8 + n),
+    };
+    let src = if v6 { "2001:db8:77::7" } else { "203.0.77.7" };
+    let inner = packet(src, &inner_dst, next, ttl, marks[0], &payload);
+    let shape = mode::ALL[tunnel % *COUNT];
+    let n = 10 + tunnel % *COUNT;
+    match (out_of, shape.outer) {
+        (false, _) => inner,
+        (true, crate::addr::Family::Inet) => {
+            packet(&format!("198.51.100.{n}"), "192.0.2.1", if v6 { 41 } else { 4 }, 9, marks[1], &inner)
+        }
+        (true, crate::addr::Family::Inet6) => {
+            packet(&format!("2001:db8:1::{n}"), "2001:db8::1", if v6 { 41 } else { 4 }, 9, marks[1], &inner)
+        }
+    }
 }
 
 proptest::proptest! {
@@ -162,28 +200,7 @@ proptest::proptest! {
         spoil in proptest::collection::vec((0usize..100, proptest::prelude::any::<u8>()), 0..2),
         fix: bool,
     ) {
-        let payload = vec![4u8; payload];
-        let inner_dst = match (dst, v6) {
-            (0, true) => "2001:db8::2".to_owned(),
-            (0, false) => "192.0.2.2".to_owned(),
-            (1, true) => "2001:db8:1::2".to_owned(),
-            (1, false) => "198.51.100.2".to_owned(),
-            (n, true) => format!("2001:db8:{}::7", 8 + n),
-            (n, false) => format!("203.0.{}.7", 8 + n),
-        };
-        let src = if v6 { "2001:db8:77::7" } else { "203.0.77.7" };
-        let inner = packet(src, &inner_dst, next, ttl, marks[0], &payload);
-        let shape = mode::ALL[tunnel % *COUNT];
-        let n = 10 + tunnel % *COUNT;
-        let packet = match (out_of, shape.outer) {
-            (false, _) => inner,
-            (true, crate::addr::Family::Inet) => {
-                packet(&format!("198.51.100.{n}"), "192.0.2.1", if v6 { 41 } else { 4 }, 9, marks[1], &inner)
-            }
-            (true, crate::addr::Family::Inet6) => {
-                packet(&format!("2001:db8:1::{n}"), "2001:db8::1", if v6 { 41 } else { 4 }, 9, marks[1], &inner)
-            }
-        };
+        let packet = through(tunnel, v6, out_of, dst, ttl, marks, payload, next);
         let kind: [u8; 2] = if packet[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
         let mut bytes = [&MAC[..], &[2, 0, 0, 0, 9, 1], &kind, &packet].concat();
         for (at, value) in spoil {
@@ -194,7 +211,25 @@ proptest::proptest! {
         if fix && bytes[14] >> 4 == 4 {
             checksum::fill_ipv4_header(&mut bytes[14..]);
         }
+        let bytes = [bytes];
         proptest::prop_assert_eq!(run(&bytes, true), run(&bytes, false));
+    }
+
+    /// Packets of several tunnels in one batch, again and again of the same: those that are known, and those that are not.
+    #[test]
+    fn batches_out_of_tunnels_are_the_same_on_both_paths(
+        packets in proptest::collection::vec(
+            (0usize..9, proptest::prelude::any::<bool>(), 0u8..8, 0usize..12, proptest::prelude::any::<u8>()), 1..24),
+    ) {
+        let frames: Vec<Vec<u8>> = packets
+            .into_iter()
+            .map(|(tunnel, v6, out_of, dst, mark)| {
+                let p = through(tunnel, v6, out_of > 0, dst, 2 + (mark & 1), [mark >> 1, mark >> 4], 30, 17);
+                let kind: [u8; 2] = if p[0] >> 4 == 6 { [0x86, 0xdd] } else { [8, 0] };
+                [&MAC[..], &[2, 0, 0, 0, 9, 1], &kind, &p].concat()
+            })
+            .collect();
+        proptest::prop_assert_eq!(run(&frames, true), run(&frames, false));
     }
 }
 
@@ -225,7 +260,19 @@ fn the_fast_path_is_taken() {
         ("6in4 out", packet("198.51.100.10", "192.0.2.1", 41, 9, 0, &inner6("2001:db8:1::2")), true),
         ("6in6 out", packet("2001:db8:1::12", "2001:db8::1", 41, 9, 0, &inner6("2001:db8:1::2")), true),
         ("4in4 out", packet("198.51.100.14", "192.0.2.1", 4, 9, 0, &inner4("198.51.100.2")), true),
-        ("more to check", packet("2001:db8:1::11", "2001:db8::1", 4, 9, 0, &inner4("198.51.100.2")), false),
+        ("sources checked", packet("2001:db8:1::11", "2001:db8::1", 4, 9, 0, &inner4("198.51.100.2")), true),
+        (
+            "a source that is not allowed",
+            packet(
+                "2001:db8:1::11",
+                "2001:db8::1",
+                4,
+                9,
+                0,
+                &packet("198.51.77.7", "198.51.100.2", 17, 64, 0, &[4; 40]),
+            ),
+            false,
+        ),
         ("back again", packet("198.51.100.10", "192.0.2.1", 41, 9, 0, &inner6("2001:db8:10::7")), false),
     ] {
         assert_eq!(worker(&frame(bytes)).is_some(), fast, "{what}");

@@ -22,7 +22,7 @@ use crate::sys::wake::Wake;
 use crate::worker::{Worker, WorkerParts};
 use arc_swap::ArcSwap;
 use control::{Command, ControlParts, WorkerLink};
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use privileges::{OF_PORTS, keep_only_and_tell};
 use router_core::counters::WorkerCounters;
 use router_core::router::Router;
@@ -225,11 +225,17 @@ pub enum StopError {
 #[error("the router has stopped")]
 pub struct Stopped;
 
+/// What is never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Never {}
+
 /// Runs commands on the control thread. Cheap to clone, usable from any thread but the control thread itself.
 #[derive(Clone)]
 pub struct RouterHandle {
     commands: Sender<Command>,
     wake: Wake,
+    /// Nothing ever comes here: it is closed when the control thread has ended.
+    life: Receiver<Never>,
 }
 
 impl fmt::Debug for RouterHandle {
@@ -239,6 +245,11 @@ impl fmt::Debug for RouterHandle {
 }
 
 impl RouterHandle {
+    /// Whether the control thread lives: it neither ended nor panicked.
+    pub fn is_alive(&self) -> bool {
+        self.life.try_recv() == Err(TryRecvError::Empty)
+    }
+
     /// Runs `f` on the control thread and waits for its result. What it changed is in force when this returns.
     pub fn call<R: Send + 'static>(&self, f: impl FnOnce(&mut Control) -> R + Send + 'static) -> Result<R, Stopped> {
         let (tx, rx) = bounded(1);
@@ -248,7 +259,11 @@ impl RouterHandle {
             // The caller may have given up.
             let _ = tx.send(result);
         }))?;
-        rx.recv().map_err(|_| Stopped)
+        // What waits in a bounded channel whose receiver goes is not dropped, and with it `tx` is not: hence the other one.
+        crossbeam_channel::select! {
+            recv(rx) -> result => result.map_err(|_| Stopped),
+            recv(self.life) -> _ => rx.try_recv().map_err(|_| Stopped),
+        }
     }
 
     fn send(&self, command: Command) -> Result<(), Stopped> {
@@ -269,6 +284,7 @@ fn assemble(config: RuntimeConfig, clock: Clock) -> io::Result<(Control, Vec<Wor
     let replaying = matches!(clock, Clock::Virtual(_));
     let (reports_tx, reports) = if replaying { unbounded() } else { bounded(REPORTS) };
     let wake = Wake::new()?;
+    let (alive, life) = bounded(0);
     let mut workers = Vec::new();
     let mut links = Vec::new();
     for _ in 0..config.workers.max(1) {
@@ -303,6 +319,7 @@ fn assemble(config: RuntimeConfig, clock: Clock) -> io::Result<(Control, Vec<Wor
         reports,
         wake: wake.clone(),
         max_ports: config.max_ports,
+        alive,
     });
-    Ok((control, workers, RouterHandle { commands: commands_tx, wake }))
+    Ok((control, workers, RouterHandle { commands: commands_tx, wake, life }))
 }

@@ -245,7 +245,7 @@ impl Router {
         let object = self.routing.tunnel_object(id);
         let awaits = t.keeper.is_some() || t.probes.is_some();
         let gate = Gate::new(&t.spec, Arc::clone(&t.state), object, awaits);
-        self.ports.set_careful(id, gate.is_careful());
+        self.ports.set_checks(id, gate.checks());
         self.gates.set(id, Some(Arc::new(gate)));
         self.changed = true;
     }

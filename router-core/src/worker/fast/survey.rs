@@ -1,17 +1,20 @@
 //! First pass: which packets of a batch are plain, and where to.
 
+use super::known::Known;
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::frame::Frame;
 use crate::headers::protocol;
 use crate::port::{Medium, PortId, PortInfo, PortKind};
+use crate::tables::Tables;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 const ETHERNET: usize = 14;
 
 impl Passes {
     /// Sorts a batch into lanes and lists destinations.
-    pub(super) fn survey(&mut self, port: &PortInfo, batch: &[Frame]) {
+    pub(super) fn survey(&mut self, port: &PortInfo, batch: &[Frame], tables: &Tables) {
+        let known = &mut Outers { port, tables, known: None };
         self.lanes.clear();
         self.v4.clear();
         self.v6.clear();
@@ -28,8 +31,8 @@ impl Passes {
                     let lane = match frame.data().split_first_chunk::<ETHERNET>() {
                         Some((link, packet)) if !frame.meta.is_special() && u64_le(link) << 16 == mac << 16 => {
                             match [link[12], link[13]] {
-                                [0x08, 0x00] => self.lane_v4(i, ETHERNET, packet),
-                                [0x86, 0xdd] => self.lane_v6(i, ETHERNET, packet),
+                                [0x08, 0x00] => self.lane_v4(i, ETHERNET, packet, known),
+                                [0x86, 0xdd] => self.lane_v6(i, ETHERNET, packet, known),
                                 _ => Lane::GENERAL,
                             }
                         }
@@ -43,8 +46,8 @@ impl Passes {
                     let data = frame.data();
                     let lane = match data.first().map(|b| b >> 4) {
                         _ if frame.meta.is_special() => Lane::GENERAL,
-                        Some(4) => self.lane_v4(i, 0, data),
-                        Some(6) => self.lane_v6(i, 0, data),
+                        Some(4) => self.lane_v4(i, 0, data, known),
+                        Some(6) => self.lane_v6(i, 0, data, known),
                         _ => Lane::GENERAL,
                     };
                     self.lanes.push(lane);
@@ -55,10 +58,13 @@ impl Passes {
     }
 
     #[inline(always)]
-    fn lane_v4(&mut self, i: usize, l2: usize, data: &[u8]) -> Lane {
+    fn lane_v4(&mut self, i: usize, l2: usize, data: &[u8], known: &mut Outers<'_>) -> Lane {
         let Some(h) = plain_v4(data) else { return Lane::GENERAL };
         // A fragment of a tunnel packet has to wait for the others, and the lookup says whether it is for us.
         if matches!(h[9], protocol::IPV6 | protocol::IPV4) && [h[6] & 0x3f, h[7]] == [0, 0] {
+            if let Some(lane) = self.leave_known_four(l2, h, data, known) {
+                return lane;
+            }
             self.tunneled4.push(i as u16);
         }
         let at = self.v4.len() as u16;
@@ -68,14 +74,36 @@ impl Passes {
     }
 
     #[inline(always)]
-    fn lane_v6(&mut self, i: usize, l2: usize, data: &[u8]) -> Lane {
+    fn lane_v6(&mut self, i: usize, l2: usize, data: &[u8], known: &mut Outers<'_>) -> Lane {
         let Some((len, dst)) = plain_v6(data) else { return Lane::GENERAL };
         if matches!(data.get(6), Some(&(protocol::IPV6 | protocol::IPV4))) {
+            if let Some(lane) = self.leave_known_six(l2, len, data, known) {
+                return lane;
+            }
             self.tunneled6.push(i as u16);
         }
         let at = self.v6.len() as u16;
         self.v6.push(dst);
         Lane { family: Some(Family::Inet6), second: 0, at, l2: l2 as u16, carried: 0, len, tunnel: PortId::NONE }
+    }
+}
+
+/// The tunnels whose packets this batch has shown, worked out when the first packet asks.
+pub(super) struct Outers<'t> {
+    port: &'t PortInfo,
+    tables: &'t Tables,
+    known: Option<Option<Known<'t>>>,
+}
+
+impl<'t> Outers<'t> {
+    #[inline]
+    pub(super) fn known(&mut self) -> Option<&mut Known<'t>> {
+        self.known.get_or_insert_with(|| Known::new(self.port, self.tables)).as_mut()
+    }
+
+    #[inline]
+    pub(super) fn port(&self) -> &'t PortInfo {
+        self.port
     }
 }
 

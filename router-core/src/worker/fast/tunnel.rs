@@ -3,8 +3,8 @@
 //! Both sides know bare outer IPv4 and IPv6 headers; whatever has more between (GRE, UDP, an encapsulation limit) takes the
 //! general path, and so does a tunnel that has more to check than its peer.
 
-use super::guard::maybe_syn;
-use super::survey::{plain_v4, plain_v6};
+use super::known::Found;
+use super::survey::{Outers, plain_v4, plain_v6};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::{self, age};
@@ -101,41 +101,104 @@ impl Passes {
     ) {
         // As short a pass: of many tunnels, each is a miss.
         self.inner.clear();
-        self.inner.extend(self.peers.iter().map(|tunnel| tables.ports.table_if_simple(*tunnel)));
-        for ((i, tunnel), table) in list.iter().zip(&self.peers).zip(&self.inner) {
-            let Some(table) = *table else { continue };
-            let Some(lane) = self.lanes.get_mut(usize::from(*i)) else { continue };
+        self.inner.extend(self.peers.iter().map(|tunnel| tables.ports.plain_tunnel(*tunnel)));
+        let (peers, inner) = (std::mem::take(&mut self.peers), std::mem::take(&mut self.inner));
+        for ((i, tunnel), plain) in list.iter().zip(&peers).zip(&inner) {
+            let Some((table, sources)) = *plain else { continue };
+            let Some(lane) = self.lanes.get(usize::from(*i)) else { continue };
             let Some(data) = batch.get(usize::from(*i)).map(Frame::data) else { continue };
             let Some(packet) = data.get(usize::from(lane.l2)..usize::from(lane.l2) + lane.len as usize) else {
                 continue;
             };
             let Some((outer, family, l2, carried)) = strip(lane, packet) else { continue };
-            // Tunnels lower the segment size of SYNs unless told otherwise.
-            if maybe_syn(family, carried) {
-                continue;
-            }
-            let (second, len, at) = match family {
-                Family::Inet6 => {
-                    let Some((len, dst)) = plain_v6(carried) else { continue };
-                    let tclass = (carried[0] << 4) | (carried[1] >> 4);
-                    let Ok(ecn) = inner_ecn(tclass, outer) else { continue };
-                    self.v6.push(dst);
-                    ((carried[1] & 0xcf) | (ecn << 4), len, self.v6.len() - 1)
-                }
-                Family::Inet => {
-                    let Some(h) = plain_v4(carried) else { continue };
-                    let Ok(ecn) = inner_ecn(h[1], outer) else { continue };
-                    self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
-                    ((h[1] & 0xfc) | ecn, u32::from(u16::from_be_bytes([h[2], h[3]])), self.v4.len() - 1)
-                }
+            let sources = match sources {
+                true => match tables.gates.get(*tunnel) {
+                    Some(gate) => Some(&**gate),
+                    None => continue,
+                },
+                false => None,
             };
-            let at = at as u16;
-            let carried = carried.len() as u16;
-            *lane = Lane { family: Some(family), second, at, l2, carried, len, tunnel: *tunnel };
-            if table != port.table {
-                self.elsewhere.push((at, family, table));
+            let found = Found { tunnel: *tunnel, table, sources };
+            if let Some(inside) = self.inside(family, outer, l2, carried, found, port)
+                && let Some(lane) = self.lanes.get_mut(usize::from(*i))
+            {
+                *lane = inside;
             }
         }
+        (self.peers, self.inner) = (peers, inner);
+    }
+
+    /// The lane of a packet inside, which is listed then, as far as the fast path knows it. `outer`: the traffic class
+    /// outside; `l2`: bytes in front of it in the frame.
+    #[inline(always)]
+    fn inside(
+        &mut self,
+        family: Family,
+        outer: u8,
+        l2: u16,
+        carried: &[u8],
+        found: Found<'_>,
+        port: &PortInfo,
+    ) -> Option<Lane> {
+        let (second, len, at) = match family {
+            Family::Inet6 => {
+                let (len, dst) = plain_v6(carried)?;
+                let tclass = (carried[0] << 4) | (carried[1] >> 4);
+                let ecn = inner_ecn(tclass, outer).ok()?;
+                if let Some(gate) = found.sources {
+                    let source: [u8; 16] = carried.get(8..24)?.try_into().ok()?;
+                    gate.admits(&IpAddr::V6(source.into())).then_some(())?;
+                }
+                self.v6.push(dst);
+                ((carried[1] & 0xcf) | (ecn << 4), len, self.v6.len() - 1)
+            }
+            Family::Inet => {
+                let h = plain_v4(carried)?;
+                let ecn = inner_ecn(h[1], outer).ok()?;
+                if let Some(gate) = found.sources {
+                    gate.admits(&IpAddr::V4(Ipv4Addr::new(h[12], h[13], h[14], h[15]))).then_some(())?;
+                }
+                self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
+                ((h[1] & 0xfc) | ecn, u32::from(u16::from_be_bytes([h[2], h[3]])), self.v4.len() - 1)
+            }
+        };
+        let at = at as u16;
+        if found.table != port.table {
+            self.elsewhere.push((at, family, found.table));
+        }
+        let carried = carried.len() as u16;
+        Some(Lane { family: Some(family), second, at, l2, carried, len, tunnel: found.tunnel })
+    }
+
+    /// The lane of the packet inside one with this outer header, if its tunnel is known already.
+    #[inline]
+    pub(super) fn leave_known_four(
+        &mut self,
+        l2: usize,
+        h: &[u8; V4],
+        data: &[u8],
+        outers: &mut Outers<'_>,
+    ) -> Option<Lane> {
+        let found = outers.known()?.four(h)?;
+        let carried = data.get(V4..usize::from(u16::from_be_bytes([h[2], h[3]])))?;
+        let family = if h[9] == protocol::IPV6 { Family::Inet6 } else { Family::Inet };
+        self.inside(family, h[1], (l2 + V4) as u16, carried, found, outers.port())
+    }
+
+    /// The same for tunnels in IPv6.
+    #[inline]
+    pub(super) fn leave_known_six(
+        &mut self,
+        l2: usize,
+        len: u32,
+        data: &[u8],
+        outers: &mut Outers<'_>,
+    ) -> Option<Lane> {
+        let h = data.first_chunk::<V6>()?;
+        let found = outers.known()?.six(h)?;
+        let carried = data.get(V6..len as usize)?;
+        let family = if h[6] == protocol::IPV6 { Family::Inet6 } else { Family::Inet };
+        self.inside(family, (h[0] << 4) | (h[1] >> 4), (l2 + V6) as u16, carried, found, outers.port())
     }
 }
 
