@@ -64,6 +64,11 @@ pub fn prepare(
     }
 }
 
+/// How many packets a super-frame stands for beside the first, or a few more: the headers are counted, too. 0 for others.
+pub fn further_segments(frame: &Frame) -> u16 {
+    frame.meta.gso.map_or(0, |gso| (frame.len() / usize::from(gso.size).max(1)).min(usize::from(u16::MAX)) as u16)
+}
+
 /// Length in bytes of the largest IP packet that will leave because of this frame: the packet itself, or the largest
 /// segment of a super-frame. MTU checks look at this. The frame's data starts at the IP header; a super-frame in a tunnel has
 /// a pending checksum, which says where its transport header is.

@@ -129,6 +129,33 @@ fn in_tunnel(mut inner: Frame, inner_v6: bool, outer_v6: bool) -> Frame {
 }
 
 #[test]
+fn a_port_that_knows_tunnels_takes_tcp_in_a_plain_one() {
+    let caps = PortCaps { tunnels: true, ..ALL_CAPS };
+    for (kind, v6) in [(GsoKind::TcpV4, false), (GsoKind::TcpV6, true)] {
+        for outer_v6 in [false, true] {
+            let f = in_tunnel(super_frame(kind, &[5; 5000], 1000), v6, outer_v6);
+            let (data, meta) = (f.data().to_vec(), f.meta);
+            assert_eq!(further_segments(&f), 5);
+            let out = segment_all(f, &caps);
+            assert_eq!((out.len(), out[0].data(), out[0].meta), (1, &data[..], meta));
+        }
+    }
+    // UDP is not what the kernel would cut there; two headers, or one with options, are more than it can be told.
+    let udp = in_tunnel(super_frame(GsoKind::UdpL4, &[5; 5000], 1000), false, true);
+    assert_eq!(segment_all(udp, &caps).len(), 5);
+    let twice = in_tunnel(in_tunnel(super_frame(GsoKind::TcpV4, &[5; 5000], 1000), false, true), true, false);
+    assert_eq!(segment_all(twice, &caps).len(), 5);
+    let mut options = super_frame(GsoKind::TcpV4, &[5; 5000], 1000);
+    let len = options.len() as u16 + 24;
+    let room = options.push_front(24).unwrap();
+    room[..20].copy_from_slice(&[0x46, 0, 0, 0, 1, 0, 0, 0, 64, 4, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+    room[20..24].copy_from_slice(&[1, 1, 1, 0]);
+    room[2..4].copy_from_slice(&len.to_be_bytes());
+    crate::checksum::fill_ipv4_header(room);
+    assert_eq!(segment_all(options, &caps).len(), 5);
+}
+
+#[test]
 fn cutting_behind_a_tunnel_is_the_same_as_before_it() {
     for kind in [GsoKind::TcpV4, GsoKind::TcpV6, GsoKind::UdpL4] {
         for outer in [&[false][..], &[true], &[false, true], &[true, false]] {
@@ -334,7 +361,7 @@ proptest! {
         let mut f = Frame::from_slice(&data);
         f.meta.csum = has.0.then_some(PartialChecksum { start: start % 256, offset: offset % 256 });
         f.meta.gso = has.1.then_some(Gso { kind, size, ecn: false });
-        let caps = PortCaps { partial_checksum: has.2, tso: has.3, uso: has.3, tunnels: false };
+        let caps = PortCaps { partial_checksum: has.2, tso: has.3, uso: has.3, tunnels: has.0 };
         let mut pool = FramePool::new(8, 100);
         let mut out = Vec::new();
         match prepare(f, &caps, &mut pool, &mut out) {

@@ -167,6 +167,8 @@ impl<O: Observer> Worker<O> {
                     }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = Encapsulate { encap, ident: self.ident };
+                    // Each segment of a super-frame gets an identification of its own, whoever cuts it (RFC 6864 4.3).
+                    self.ident = self.ident.wrapping_add(offload::further_segments(&job.frame));
                     let Some(judged) = self.admit_out(step, job, &packet, encap.tunnel) else { return Ok(()) };
                     job = judged;
                     let mss = self.mss(step, &job.frame, &packet, encap.tunnel, (encap.mtu, encap.mss));

@@ -235,6 +235,13 @@ fn delays(t: &mut String, r: &Report) {
     );
 }
 
+/// In the order of the load that was really offered: a busy sender may have offered less than the step before.
+fn loss_points(c: &Cell) -> Vec<(f64, f64)> {
+    let mut points: Vec<_> = c.loss.iter().map(|p| (p.offered_mpps, p.loss_percent)).collect();
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points
+}
+
 fn loss(t: &mut String, r: &Report) {
     if !r.cells.iter().any(|c| !c.loss.is_empty()) {
         return;
@@ -243,8 +250,7 @@ fn loss(t: &mut String, r: &Report) {
     for path in distinct(r, |c| &c.path) {
         for size in distinct(r, |c| &c.size) {
             let here = r.cells.iter().filter(|c| c.path == path && c.size == size && !c.loss.is_empty());
-            let series: Vec<(String, Vec<(f64, f64)>)> =
-                here.map(|c| (name(c), c.loss.iter().map(|p| (p.offered_mpps, p.loss_percent)).collect())).collect();
+            let series: Vec<(String, Vec<(f64, f64)>)> = here.map(|c| (name(c), loss_points(c))).collect();
             let points = || series.iter().flat_map(|(_, p)| p.iter());
             if points().next().is_none() {
                 continue;
