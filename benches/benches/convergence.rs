@@ -15,7 +15,7 @@ use router_core::fib::Lookup;
 use router_core::frame::FramePool;
 use router_core::object::{Object, ObjectId};
 use router_core::port::{PortId, TableId};
-use router_core::spec::{HopSpec, RouteOp, RouteSpec};
+use router_core::spec::{HopSpec, NextHopKind, NextHopSpec, ResilientSpec, RouteOp, RouteSpec};
 use router_core::tables::Tables;
 use router_core::worker::Outbox;
 use router_io::counting_alloc::CountingAlloc;
@@ -39,7 +39,9 @@ fn main() {
     println!("{:<60} {:>11} {:>11} {:>11}", "", "min", "median", "max");
     if wanted("failover") {
         for n in if quick { [10, 100, 1000] } else { [10, 10_000, 900_000] } {
-            links(&mut report, n, runs);
+            for how in [How::Multipath, How::Group, How::Resilient] {
+                links(&mut report, n, runs, how);
+            }
             tunnels(&mut report, n, runs);
         }
     }
@@ -66,8 +68,47 @@ fn outbox() -> Outbox {
     Outbox::new(8, FramePool::new(16, 2048))
 }
 
+/// How routes name their two next hops.
+#[derive(Clone, Copy)]
+enum How {
+    /// Each route has them.
+    Multipath,
+    /// They are a group of next-hop objects.
+    Group,
+    /// The same, resilient, with 256 buckets.
+    Resilient,
+}
+
+impl How {
+    fn name(self) -> &'static str {
+        match self {
+            How::Multipath => "",
+            How::Group => ", group",
+            How::Resilient => ", resilient group",
+        }
+    }
+
+    /// Makes the objects, if there are to be any, and says what routes say.
+    fn objects(self, bed: &mut Bed, hops: &[HopSpec]) -> Option<u32> {
+        let buckets = ResilientSpec { buckets: Some(256), ..ResilientSpec::default() };
+        let resilient = match self {
+            How::Multipath => return None,
+            How::Group => None,
+            How::Resilient => Some(buckets),
+        };
+        let members = (1..=hops.len() as u32).map(|id| (id, 1)).collect();
+        let single = hops.iter().zip(1..).map(|(h, id)| NextHopSpec::new(id, NextHopKind::Hop(h.clone())));
+        let group = NextHopSpec { resilient, ..NextHopSpec::new(10, NextHopKind::Group(members)) };
+        for spec in single.chain([group]) {
+            bed.router.routing_mut().next_hop(RouteOp::Add, &spec).expect("a next-hop object");
+        }
+        Some(10)
+    }
+}
+
 /// `n` prefixes, each with the same two next hops.
-fn group(bed: &mut Bed, v6: bool, n: usize, hops: &[HopSpec]) -> IpAddr {
+fn group(bed: &mut Bed, v6: bool, n: usize, hops: &[HopSpec], how: How) -> IpAddr {
+    let nhid = how.objects(bed, hops);
     let net = |i: usize| -> IpNet {
         match v6 {
             true => IpNet::V6(Ipv6Net::new_assert(((0x2600 << 112) | (i as u128) << 80).into(), 48)),
@@ -76,7 +117,10 @@ fn group(bed: &mut Bed, v6: bool, n: usize, hops: &[HopSpec]) -> IpAddr {
     };
     for i in 0..n {
         let mut spec = RouteSpec::new(net(i));
-        spec.hops = hops.to_vec();
+        match nhid {
+            Some(_) => spec.nhid = nhid,
+            None => spec.hops = hops.to_vec(),
+        }
         bed.route(&spec).expect("route");
     }
     bed.commit();
@@ -124,14 +168,14 @@ fn show(report: &mut Report, what: &str, n: usize, times: Vec<(f64, f64)>) {
     report.row(&format!("failover, {what}, {n} routes"), used, "us", json!({ "routes": n, "all_written_us": all }));
 }
 
-fn links(report: &mut Report, n: usize, runs: usize) {
+fn links(report: &mut Report, n: usize, runs: usize, how: How) {
     let mut bed = Bed::new().expect("bed");
     let two = bed.port("two", MacAddr([2, 0, 0, 0, 3, 1]), &["100.65.0.1/16"]).expect("port");
     let second: IpAddr = [100, 65, 2, 1].into();
     bed.neighbor(two, "two", second, 1).expect("neighbour");
     let one = bed.router.ports().by_name("out").expect("port").id;
     let first = gateway(false, 1);
-    let dst = group(&mut bed, false, n, &[hop(Some(first), "out"), hop(Some(second), "two")]);
+    let dst = group(&mut bed, false, n, &[hop(Some(first), "out"), hop(Some(second), "two")], how);
     assert_eq!(egress(&bed.router.tables(), dst), [one, two]);
     let mut times = Vec::new();
     for _ in 0..runs.max(2) {
@@ -140,17 +184,20 @@ fn links(report: &mut Report, n: usize, runs: usize) {
         }));
         bed.router.set_link(bed.now, one, None, Some(true), &mut outbox()).expect("link");
         bed.neighbor(one, "out", first, 1).expect("neighbour");
+        // No packets here: every bucket is idle.
+        bed.router.routing_mut().poll_buckets(bed.now);
         bed.commit();
         assert_eq!(egress(&bed.router.tables(), dst), [one, two]);
     }
-    show(report, "link down", n, times);
+    show(report, &format!("link down{}", how.name()), n, times);
     let mut times = Vec::new();
     for _ in 0..runs.max(2) {
         times.push(fail(&mut bed, dst, two, |bed| bed.router.routing_mut().neighbor_failed(one, first, true)));
         bed.router.routing_mut().neighbor_failed(one, first, false);
+        bed.router.routing_mut().poll_buckets(bed.now);
         bed.commit();
     }
-    show(report, "neighbour failed", n, times);
+    show(report, &format!("neighbour failed{}", how.name()), n, times);
 }
 
 fn tunnels(report: &mut Report, n: usize, runs: usize) {
@@ -159,7 +206,7 @@ fn tunnels(report: &mut Report, n: usize, runs: usize) {
     bed.route(&route(IpNet::from(IpAddr::from(remote)), 2, Via::Own)).expect("route");
     let two = bed.add_tunnel("t1".to_owned(), remote).expect("tunnel");
     let one = bed.router.ports().by_name("t0").expect("tunnel").id;
-    let dst = group(&mut bed, true, n, &[hop(None, "t0"), hop(None, "t1")]);
+    let dst = group(&mut bed, true, n, &[hop(None, "t0"), hop(None, "t1")], How::Multipath);
     assert_eq!(egress(&bed.router.tables(), dst), [one, two]);
     let carrier = route("198.51.100.9/32".parse().expect("prefix"), 1, Via::Own);
     let mut times = Vec::new();

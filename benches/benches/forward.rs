@@ -91,6 +91,9 @@ fn main() {
         let (bed, packets) = case.decapsulate().expect("bed");
         bench.row(&format!("{}, out of the tunnel", case.name), &bed, &packets, MAX_BATCH);
     }
+    for case in benches::guarded::cases().expect("beds") {
+        bench.row(case.name, &case.bed, &case.packets, MAX_BATCH);
+    }
     let (bed, packets) = one_route(Path::Native4);
     for batch in [1, 4, 8, 32] {
         bench.row(&format!("IPv4, one route, batches of {batch}"), &bed, &packets, batch);

@@ -6,6 +6,7 @@
 pub mod bed;
 pub mod dir24;
 pub mod forwarding;
+pub mod guarded;
 pub mod lookups;
 pub mod measure;
 pub mod pattern;

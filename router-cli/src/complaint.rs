@@ -105,7 +105,7 @@ fn mark(f: &Failure, line: &str, words: &[Word], at: usize) -> Mark {
             let (start, len) = (chars(word.start), chars(word.end).saturating_sub(chars(word.start)).max(1));
             // A quoted word begins with its quote.
             let quote = usize::from(line.get(word.start..).is_some_and(|l| l.starts_with(['"', '\''])));
-            match f.part {
+            match f.part.map(|(offset, n)| (offset as usize, n as usize)) {
                 Some((offset, n)) if offset + quote < len => {
                     Mark { start: start + quote + offset, len: n.clamp(1, len - quote - offset) }
                 }
@@ -265,7 +265,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_line_is_bearable(line in "\\PC{0,60}", word in 0usize..8, part in proptest::option::of((0usize..9, 0usize..9)), columns in 0usize..100) {
+        fn any_line_is_bearable(line in "\\PC{0,60}", word in 0usize..8, part in proptest::option::of((0u32..9, 0u32..9)), columns in 0usize..100) {
             let words = crate::shell::lex::split_open(&line).0.concat();
             let f = Failure { part, ..Failure::new(255, "Error: no.").at(word) };
             let m = mark(&f, &line, &words, word.min(words.len()));

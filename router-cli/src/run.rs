@@ -116,7 +116,7 @@ fn give_up_privileges(file: &Path, socket: &Path) {
 
 fn runtime_config(plan: &Plan) -> RuntimeConfig {
     RuntimeConfig {
-        workers: plan.router.workers,
+        workers: plan.router.workers.unwrap_or_else(router_io::runtime::default_workers),
         max_ports: router_core::port::MAX_QUEUES as usize,
         settings: plan.settings.clone(),
         ..RuntimeConfig::default()

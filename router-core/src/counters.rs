@@ -102,7 +102,14 @@ pub struct WorkerCounters {
     ports: Box<[PortCounters]>,
     /// Of ports beyond those: made when there are such ports.
     more: Box<[OnceLock<Segment>]>,
+    /// What limits of ports have cut, by port and kind.
+    limited: Box<[LimitCounters]>,
+    /// The same of ports beyond.
+    more_limited: Box<[OnceLock<Box<[LimitCounters]>>]>,
 }
+
+/// Packets of one port that were beyond its limits towards the control thread, by [`crate::filter::LimitKind`].
+pub type LimitCounters = [Counter; 3];
 
 /// See [`WorkerCounters::part`].
 static NEXT_PART: AtomicUsize = AtomicUsize::new(0);
@@ -133,6 +140,8 @@ impl WorkerCounters {
             part: NEXT_PART.fetch_add(1, Relaxed),
             ports: segment(ports),
             more: (0..SEGMENTS).map(|_| OnceLock::new()).collect(),
+            limited: (0..ports).map(|_| LimitCounters::default()).collect(),
+            more_limited: (0..SEGMENTS).map(|_| OnceLock::new()).collect(),
         }
     }
 
@@ -141,6 +150,9 @@ impl WorkerCounters {
         let beyond = ports.saturating_sub(self.ports.len());
         for s in self.more.iter().take(beyond.div_ceil(SEGMENT)).rev().take_while(|s| s.get().is_none()) {
             s.get_or_init(|| segment(SEGMENT));
+        }
+        for s in self.more_limited.iter().take(beyond.div_ceil(SEGMENT)).rev().take_while(|s| s.get().is_none()) {
+            s.get_or_init(|| (0..SEGMENT).map(|_| LimitCounters::default()).collect());
         }
     }
 
@@ -175,6 +187,17 @@ impl WorkerCounters {
     /// Frames dropped for `reason`.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.dropped[reason.index()].get()
+    }
+
+    /// What limits have cut of one port, if there is room for it.
+    pub fn limited(&self, id: crate::port::PortId) -> Option<&LimitCounters> {
+        match self.limited.get(id.index()) {
+            Some(l) => Some(l),
+            None => {
+                let at = id.index() - self.limited.len();
+                self.more_limited.get(at / SEGMENT)?.get()?.get(at % SEGMENT)
+            }
+        }
     }
 
     /// The counters of one port, if there is room for it.
@@ -226,6 +249,8 @@ impl Totals {
                 part: _,
                 ports: _,
                 more: _,
+                limited: _,
+                more_limited: _,
             } = w;
             t.received = t.received.wrapping_add(received.get());
             t.originated = t.originated.wrapping_add(originated.get());
@@ -274,12 +299,27 @@ pub struct PortTotals {
     pub tx_bytes: u64,
     /// Frames that could not be sent.
     pub tx_dropped: u64,
+    /// Of the dropped ones: ARP and neighbour discovery beyond the port's limit.
+    #[serde(default)]
+    pub limit_neighbor: u64,
+    /// ICMP errors to the router beyond it.
+    #[serde(default)]
+    pub limit_icmp: u64,
+    /// Everything else for the control thread beyond it.
+    #[serde(default)]
+    pub limit_other: u64,
 }
 
 impl PortTotals {
     /// Sums one port over all workers.
     pub fn sum<'a>(id: crate::port::PortId, workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Self {
         let mut t = PortTotals::default();
+        let workers: Vec<&WorkerCounters> = workers.into_iter().collect();
+        for [neighbor, icmp, other] in workers.iter().filter_map(|w| w.limited(id)) {
+            t.limit_neighbor = t.limit_neighbor.wrapping_add(neighbor.get());
+            t.limit_icmp = t.limit_icmp.wrapping_add(icmp.get());
+            t.limit_other = t.limit_other.wrapping_add(other.get());
+        }
         for p in workers.into_iter().filter_map(|w| w.port(id)) {
             // One that takes back what another counted may be below zero: only the sum has a meaning.
             t.rx_packets = t.rx_packets.wrapping_add(p.rx_packets.get());

@@ -92,6 +92,8 @@ pub struct Glean {
     pub port: PortId,
     /// The route's own MTU limit; 0 for none.
     pub mtu: u32,
+    /// The largest segment size that the route lets SYNs tell; 0 for any.
+    pub mss: u16,
 }
 
 /// See [`Object::Incomplete`].
@@ -101,6 +103,8 @@ pub struct Incomplete {
     pub port: PortId,
     /// Whom to ask for, of either family.
     pub gateway: IpAddr,
+    /// The largest segment size that the route lets SYNs tell; 0 for any.
+    pub mss: u16,
 }
 
 /// See [`Object::Forward`].
@@ -110,6 +114,8 @@ pub struct Forward {
     pub port: PortId,
     /// Largest IP packet, in bytes: the port's MTU, or a route's smaller one.
     pub mtu: u32,
+    /// The largest segment size that the route lets SYNs tell; 0 for any.
+    pub mss: u16,
     /// The gateway; None where the packet's destination itself is the neighbour, or there is no link layer.
     /// A packet of the other family is what [`crate::forward::via_inet6`] is about.
     pub gateway: Option<IpAddr>,
@@ -207,6 +213,8 @@ pub struct Encap {
     pub tunnel: PortId,
     /// Largest inner packet, in bytes.
     pub mtu: u32,
+    /// The largest segment size that the route lets SYNs tell; 0 for any.
+    pub mss: u16,
     /// Which packets may enter.
     pub carries: Carries,
     /// What carries the outer packet: the object that the underlay's route to the peer has.

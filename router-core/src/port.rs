@@ -71,8 +71,10 @@ pub enum Medium {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PortKind {
-    /// A TUN device.
+    /// A TUN device: packets of the host's own stack.
     Tun,
+    /// A TAP device: the same in Ethernet frames.
+    Tap,
     /// AF_PACKET on a network device.
     Packet,
     /// AF_XDP on a network device.
@@ -97,10 +99,18 @@ pub enum PortKind {
     Vrf,
 }
 
+impl PortKind {
+    /// Whether the port makes its device itself, which the host's stack sees from the other side.
+    pub fn makes_device(self) -> bool {
+        matches!(self, PortKind::Tun | PortKind::Tap)
+    }
+}
+
 impl fmt::Display for PortKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             PortKind::Tun => "tun",
+            PortKind::Tap => "tap",
             PortKind::Packet => "packet",
             PortKind::Xdp => "xdp",
             PortKind::Auto => "auto",
@@ -125,6 +135,8 @@ pub struct PortCaps {
     pub tso: bool,
     /// Takes UDP super-frames.
     pub uso: bool,
+    /// Takes TCP super-frames that lie in one plain IP tunnel: an IP header without options around the packet.
+    pub tunnels: bool,
 }
 
 /// Everything the data plane needs to know about a port or tunnel. Immutable once published.

@@ -66,6 +66,20 @@ pub(crate) struct Leaf {
     pub(crate) gateway: Option<IpAddr>,
     /// Limit of routes on the way, in bytes; 0 for none.
     pub(crate) mtu: u32,
+    /// The same for TCP's segment size.
+    pub(crate) mss: u16,
+}
+
+/// What a path limits, 0 for nothing.
+#[derive(Clone, Copy)]
+struct Limits {
+    mtu: u32,
+    mss: u16,
+}
+
+/// The narrower of two limits, 0 being none.
+fn narrower<T: Ord + Default>(a: T, b: T) -> T {
+    if a == T::default() || b == T::default() { a.max(b) } else { a.min(b) }
 }
 
 /// A leaf with its share.
@@ -176,13 +190,14 @@ impl<'a> Resolver<'a> {
         }
         self.stack.push(Root::Path(id));
         let mut out = Outcome::default();
+        let limits = Limits { mtu: key.mtu, mss: key.mss };
         match key.nhid {
             None => {
                 for hop in &key.hops {
-                    self.hop(hop, key.domain, key.mtu, &mut out);
+                    self.hop(hop, key.domain, limits, &mut out);
                 }
             }
-            Some(nhid) => self.next_hop_object(nhid, None, key.domain, key.mtu, &mut out),
+            Some(nhid) => self.next_hop_object(nhid, None, key.domain, limits, &mut out),
         }
         self.stack.pop();
         out
@@ -203,7 +218,7 @@ impl<'a> Resolver<'a> {
         match (dev, direct) {
             (Some(dev), Some(_)) => {
                 let hop = Hop { via: Some(remote), dev: Some(dev), weight: 1, onlink: true };
-                self.hop(&hop, domain, 0, &mut out);
+                self.hop(&hop, domain, Limits { mtu: 0, mss: 0 }, &mut out);
             }
             // Each packet names its own peer, and is looked up when it is sent.
             _ if remote.is_unspecified() => out.fixed = dev.is_none(),
@@ -226,13 +241,13 @@ impl<'a> Resolver<'a> {
     }
 
     /// `weight` is that of a group's member. Groups do not nest.
-    fn next_hop_object(&mut self, nhid: u32, weight: Option<u16>, domain: TableId, mtu: u32, out: &mut Outcome) {
+    fn next_hop_object(&mut self, nhid: u32, weight: Option<u16>, domain: TableId, limits: Limits, out: &mut Outcome) {
         self.deps.push(Dep::NextHop(nhid));
         let facts = self.facts;
         match facts.next_hops.get(&nhid).map(|n| &n.kind) {
             Some(NextHopKind::Hop(spec)) => {
                 let hop = Hop { weight: weight.unwrap_or(1), ..facts.hop(spec) };
-                self.hop(&hop, domain, mtu, out);
+                self.hop(&hop, domain, limits, out);
             }
             // In a group it is the only member.
             Some(NextHopKind::Blackhole) => out.blackhole = true,
@@ -240,7 +255,7 @@ impl<'a> Resolver<'a> {
                 let resilient = facts.next_hops.get(&nhid).is_some_and(|n| n.resilient.is_some());
                 let mut ids = Vec::new();
                 for (id, w) in members {
-                    self.next_hop_object(*id, Some(*w), domain, mtu, out);
+                    self.next_hop_object(*id, Some(*w), domain, limits, out);
                     ids.resize(out.hops.len(), *id);
                 }
                 out.resilient = resilient.then_some((nhid, ids));
@@ -249,7 +264,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    fn hop(&mut self, hop: &Hop, domain: TableId, mtu: u32, out: &mut Outcome) {
+    fn hop(&mut self, hop: &Hop, domain: TableId, limits: Limits, out: &mut Outcome) {
         let mut found = match (hop.dev, hop.via) {
             (Some(dev), Some(via)) if self.facts.vrf(dev).is_some() => self.behind(dev, via),
             (Some(dev), via) => self.device(dev, via),
@@ -257,10 +272,8 @@ impl<'a> Resolver<'a> {
             (None, None) => Found::nowhere(HopState::Unresolved, false),
         };
         for s in &mut found.shares {
-            s.leaf.mtu = match (s.leaf.mtu, mtu) {
-                (0, m) | (m, 0) => m,
-                (a, b) => a.min(b),
-            };
+            s.leaf.mtu = narrower(s.leaf.mtu, limits.mtu);
+            s.leaf.mss = narrower(s.leaf.mss, limits.mss);
         }
         out.looped |= found.looped;
         out.hops.push(HopOutcome { hop: hop.clone(), state: found.state, shares: found.shares });
@@ -287,7 +300,7 @@ impl<'a> Resolver<'a> {
                 state = HopState::Unresolved;
             }
         }
-        let leaf = Leaf { port: dev, gateway, mtu: 0 };
+        let leaf = Leaf { port: dev, gateway, mtu: 0, mss: 0 };
         Found { state, shares: vec![Share { leaf, weight: 1, usable: state == HopState::Active }], looped }
     }
 

@@ -128,6 +128,9 @@ pub struct RouteSpec {
     /// Path MTU of this route, in bytes, at most the port's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// The largest segment size that TCP SYNs may tell that take this route, in bytes (`advmss`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advmss: Option<u16>,
     /// Next hops: none for the discarding kinds, several for multipath.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hops: Vec<HopSpec>,
@@ -152,6 +155,7 @@ impl RouteSpec {
             vrf: None,
             from: None,
             mtu: None,
+            advmss: None,
             hops: Vec::new(),
             nhid: None,
             forwarder: None,

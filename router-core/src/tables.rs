@@ -3,6 +3,7 @@
 //! A snapshot is cheap to make (structure is shared with the one before) and immutable, except that FIB entries inside
 //! it are updated in place by atomic stores.
 
+mod address_index;
 mod adjacency_map;
 mod chunked;
 mod gate_table;
@@ -14,6 +15,7 @@ pub use gate_table::GateTable;
 pub use object_table::ObjectTable;
 pub use routing_tables::{FibSet, RoutingTables, ViewSet, domain_of};
 
+use crate::addr::Family;
 use crate::decap::DecapTable;
 use crate::filter::{Guards, PortFlags};
 use crate::object::ObjectId;
@@ -21,6 +23,7 @@ use crate::packet::Packet;
 use crate::policy::{Decision, Key, Policy};
 use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
+use address_index::AddressIndex;
 use chunked::Chunked;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -81,6 +84,7 @@ impl Tables {
 #[derive(Clone, Default, Debug)]
 pub struct PortTable {
     slots: Chunked<Slot>,
+    addresses: AddressIndex,
     /// Own addresses that duplicate address detection has not confirmed yet. Empty, but for a second after a start.
     tentative: Option<Arc<[(PortId, IpAddr)]>>,
 }
@@ -158,14 +162,42 @@ impl PortTable {
     pub fn set(&mut self, info: Arc<PortInfo>) {
         let checks = self.slots.get(info.id.index()).map(|s| s.checks).unwrap_or_default();
         let flags = self.flags(info.id);
+        let (old, new) = (self.get(info.id).cloned(), Arc::clone(&info));
         self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, checks, flags, info }));
+        self.index(old, Some(new));
+    }
+
+    /// The index follows a change of a port that has been made.
+    fn index(&mut self, old: Option<Arc<PortInfo>>, new: Option<Arc<PortInfo>>) {
+        let PortTable { slots, addresses, .. } = self;
+        addresses.change(old.as_deref(), new.as_deref(), || Box::new(slots.iter().map(|(_, s)| &s.info)));
+    }
+
+    /// Ports that have this address as one of their own.
+    #[inline]
+    pub fn owners(&self, addr: IpAddr) -> impl Iterator<Item = &Arc<PortInfo>> {
+        self.addresses.owners(addr).filter_map(|id| self.get(id))
+    }
+
+    /// Whether it is the broadcast address of a link of some port.
+    #[inline]
+    pub fn is_broadcast(&self, addr: IpAddr) -> bool {
+        self.addresses.is_broadcast(addr)
+    }
+
+    /// The first port of a VRF with an address of this family that is not link-local; `domain` as [`domain_of`] has it.
+    pub fn first_with(&self, domain: TableId, family: Family) -> Option<&Arc<PortInfo>> {
+        self.addresses.first(domain, family).and_then(|id| self.get(id))
     }
 
     /// The table of a tunnel that is up, and whether the sources inside are to be checked. None: a packet out of it needs
     /// more checks than that, peer and family.
     #[inline]
     pub fn plain_tunnel(&self, id: PortId) -> Option<(TableId, bool)> {
-        let slot = self.slots.get(id.index()).filter(|s| s.up && s.checks != Checks::More && s.flags.is_empty())?;
+        let slot = self
+            .slots
+            .get(id.index())
+            .filter(|s| s.up && s.checks != Checks::More && !s.flags.has(PortFlags::JUDGE_IN))?;
         Some((slot.table, slot.checks == Checks::Sources))
     }
 
@@ -178,7 +210,9 @@ impl PortTable {
 
     /// Takes a port out.
     pub fn clear(&mut self, id: PortId) {
+        let old = self.get(id).cloned();
         self.slots.set(id.index(), None);
+        self.index(old, None);
     }
 
     /// A table with this port set (at `info.id`).
@@ -198,7 +232,7 @@ impl PortTable {
     #[inline]
     pub fn is_unconfirmed(&self, addr: &IpAddr) -> bool {
         let Some(list) = self.tentative.as_deref() else { return false };
-        list.iter().any(|(_, a)| a == addr) && !self.iter().any(|p| p.owns(addr) && !self.is_tentative(p.id, addr))
+        list.iter().any(|(_, a)| a == addr) && !self.owners(*addr).any(|p| !self.is_tentative(p.id, addr))
     }
 
     /// Says which own addresses are tentative. True when that is news.

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 use router_core::addr::MacAddr;
-use router_core::counters::{Totals, WorkerCounters};
+use router_core::counters::{PortTotals, Totals, WorkerCounters};
 use router_core::explain::{Question, Step};
 use router_core::filter::{Action, FilterSpec, GuardSpec, Limit, LimitSpec, MssClamp, Urpf};
 use router_core::frame::{Frame, FramePool};
@@ -375,6 +375,12 @@ fn a_flood_of_arp_is_cut_at_its_port_alone() {
     assert_eq!(ask(&mut bed, "lan", [192, 0, 2, 1], [192, 0, 2, 2]), 20);
     assert_eq!(ask(&mut bed, "side", [203, 0, 113, 1], [203, 0, 113, 9]), 200, "another port");
     assert_eq!(bed.dropped("limit_neighbor"), 180);
+    // By port.
+    let cut = |bed: &Bed, port: &str| {
+        let t = PortTotals::sum(bed.port(port), bed.counters.iter().map(|c| &**c));
+        (t.limit_neighbor, t.limit_icmp, t.limit_other)
+    };
+    assert_eq!((cut(&bed, "lan"), cut(&bed, "side")), ((180, 0, 0), (0, 0, 0)));
     assert_eq!(bed.send("lan", &[udp("192.0.2.2", "10.9.0.1", 80)]).len(), 1, "forwarding goes on");
 }
 
@@ -412,6 +418,62 @@ fn the_segment_size_fits_tunnels_by_default_and_ports_by_wish() {
     bed.guard("t0", GuardSpec { mss: Some(MssClamp::Off), ..GuardSpec::default() });
     bed.guard("wan", GuardSpec::default());
     assert_eq!(told(&bed.send("lan", &[syn("2001:db8::2", "2001:db8:d::7", 1440)])[0].1, 20), 1440);
+}
+
+/// By the route, on each kind of object that it may have: a gateway, a link, a tunnel, a group, a neighbour to be asked for.
+#[test]
+fn the_segment_size_that_a_route_says() {
+    for advmss in [1000u16, 536] {
+        let mut bed = Bed::new();
+        let rows: [(&str, &str, Option<&str>, Option<&str>); 5] = [
+            ("10.5.0.0/16", "10.5.0.1", Some("203.0.113.9"), None),
+            ("198.51.100.9/32", "198.51.100.9", None, Some("wan")),
+            ("2001:db8:d::/48", "2001:db8:d::7", None, Some("t0")),
+            ("10.6.0.0/16", "10.6.0.1", Some("2001:db8:fe::9"), None),
+            ("2001:db8:5::/48", "2001:db8:5::1", Some("2001:db8:ff::9"), None),
+        ];
+        for (dst, to, via, dev) in rows {
+            let mut spec = RouteSpec::new(dst.parse().expect("a prefix"));
+            spec.hops.push(HopSpec { via: via.map(ip), dev: dev.map(str::to_owned), ..HopSpec::default() });
+            if to == "10.5.0.1" {
+                // A group; both members are bound by it.
+                spec.hops.push(HopSpec { via: Some(ip("198.51.100.9")), ..HopSpec::default() });
+            }
+            spec.advmss = Some(advmss);
+            bed.router.routing_mut().route(RouteOp::Replace, &spec).expect("a route");
+            bed.commit();
+            let src = if to.contains(':') { "2001:db8::2" } else { "192.0.2.2" };
+            let sent = bed.send("lan", &[syn(src, to, 1400), udp(src, to, 80)]);
+            assert_eq!(sent.len(), 2, "{dst}");
+            let at = if dev == Some("t0") { 20 } else { 0 };
+            let (name, first) = &sent[0];
+            assert_eq!(told(first, at), advmss, "{dst} by {name}");
+            assert!(packets::checksums_right(&first[at..]), "{dst}");
+            assert_eq!(told(&bed.send("lan", &[syn(src, to, 500)])[0].1, at), 500, "never raised");
+        }
+        // A port's clamp and the route's: the least counts.
+        bed.guard("lan", GuardSpec { mss: Some(MssClamp::Bytes(700)), ..GuardSpec::default() });
+        assert_eq!(told(&bed.send("lan", &[syn("2001:db8::2", "2001:db8:5::1", 1400)])[0].1, 0), advmss.min(700));
+        // The first packet, which waits for its neighbour.
+        let mut spec = RouteSpec::new("10.4.0.0/16".parse().expect("a prefix"));
+        spec.hops.push(HopSpec { via: Some(ip("203.0.113.77")), ..HopSpec::default() });
+        spec.advmss = Some(advmss);
+        bed.router.routing_mut().route(RouteOp::Add, &spec).expect("a route");
+        bed.guard("lan", GuardSpec::default());
+        bed.send("lan", &[syn("192.0.2.2", "10.4.0.1", 1400)]);
+        let dev = "side".to_owned();
+        let n = NeighSpec {
+            addr: ip("203.0.113.77"),
+            lladdr: Some(NEIGHBOR),
+            state: Some(NudState::Permanent),
+            router: false,
+            dev,
+        };
+        let port = bed.port("side");
+        bed.router.set_neighbor(bed.now, port, SetMode::Replace, &n, &mut bed.out).expect("a neighbour");
+        let waited: Vec<Vec<u8>> = bed.out.tx[port.index()].drain(..).map(|f| f.data()[14..].to_vec()).collect();
+        assert!(waited.iter().any(|p| p[0] >> 4 == 4 && p[9] == 6 && told(p, 0) == advmss), "{waited:?}");
+    }
 }
 
 #[test]
@@ -475,7 +537,7 @@ fn any_packet() -> impl Strategy<Value = Vec<u8>> {
         Just("2001:db8::1"),
     ];
     let ends = prop_oneof![(v4.clone(), v4), (v6.clone(), v6)];
-    let kind = 0u8..7;
+    let kind = 0u8..10;
     (ends, kind, 0u16..4, 536u16..1500).prop_map(|((src, dst), kind, port, mss)| {
         let (s, d) = (ip(src), ip(dst));
         match kind {
@@ -492,6 +554,38 @@ fn any_packet() -> impl Strategy<Value = Vec<u8>> {
                 let inner = if port == 0 { syn(src, dst, mss) } else { udp(src, dst, 53 + port) };
                 packets::ip(ip("198.51.100.9"), ip("198.51.100.1"), 41, 64, false, &inner)
             }
+            // Neighbour discovery by its looks, from far and near.
+            7 if s.is_ipv6() => {
+                let hops = if port == 0 { 255 } else { 254 };
+                packets::ip(s, d, 58, hops, false, &[&[135, 0, 0, 0, 0, 0, 0, 0][..], &[0; 16]].concat())
+            }
+            // Fragments: first, later, and one that would hide a header.
+            8 => {
+                let offset = [0u16, 100, 1, 0][usize::from(port)];
+                let mut v = udp(src, dst, 53 + port);
+                if s.is_ipv4() {
+                    v[6..8].copy_from_slice(&(offset | if port < 3 { 0x2000 } else { 0 }).to_be_bytes());
+                    v[9] = if port == 2 { 6 } else { 17 };
+                    router_core::checksum::fill_ipv4_header(&mut v);
+                    v
+                } else {
+                    let next = if port == 2 { 6 } else { 17 };
+                    let [a, b] = (offset << 3 | u16::from(port < 3)).to_be_bytes();
+                    packets::ip(s, d, 44, 64, false, &[&[next, 0, a, b, 0, 0, 0, 7], &v[40..]].concat())
+                }
+            }
+            9 => {
+                let mut v = udp(src, dst, 53 + port);
+                // EF; the checksum of IPv4 follows.
+                match s.is_ipv4() {
+                    true => {
+                        v[1] = 46 << 2;
+                        router_core::checksum::fill_ipv4_header(&mut v);
+                    }
+                    false => v[..2].copy_from_slice(&[0x6b, 0x80]),
+                }
+                v
+            }
             _ => udp(src, dst, 53),
         }
     })
@@ -507,17 +601,20 @@ fn any_guard() -> impl Strategy<Value = GuardSpec> {
         3 => Just(None),
         1 => prop_oneof![Just(MssClamp::Off), Just(MssClamp::ToPmtu), Just(MssClamp::Bytes(600))].prop_map(Some),
     ];
-    (filter(), filter(), urpf, mss).prop_map(|(filter_in, filter_out, urpf, mss)| GuardSpec {
+    let few =
+        LimitSpec { other: Limit { rate: 100, burst: 2 }, icmp: Limit { rate: 100, burst: 1 }, ..LimitSpec::DEFAULT };
+    let limits = prop_oneof![2 => Just(None), 1 => Just(Some(few))];
+    (filter(), filter(), urpf, mss, limits).prop_map(|(filter_in, filter_out, urpf, mss, limits)| GuardSpec {
         filter_in,
         filter_out,
         urpf,
         mss,
-        limits: None,
+        limits,
     })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(4000))]
 
     /// Whatever ports ask for: the same frames leave, the same is counted, rule by rule.
     #[test]
@@ -526,7 +623,7 @@ proptest! {
         batches in proptest::collection::vec((0usize..3, proptest::collection::vec(any_packet(), 1..12)), 1..6),
     ) {
         let (mut fast, mut slow) = (Bed::new(), Bed::watched(Everything));
-        let rules = ["deny udp dport 53", "reject udp dport 54", "deny proto 47", "allow tcp", "allow udp", "allow proto 41", "allow inet6"];
+        let rules = ["deny udp dport 53", "reject udp dport 54", "deny proto 47", "deny dscp ef to 10.9.0.0/16", "allow tcp", "allow udp", "allow proto 41", "allow inet6"];
         fast.filter("f", &rules);
         slow.filter("f", &rules);
         for (port, guard) in ["lan", "wan", "side", "t0"].into_iter().zip(guards) {

@@ -40,11 +40,11 @@ struct Tap {
 }
 
 impl Tap {
-    fn start(host: &Host) -> Tap {
+    fn start(host: &Host, device: &'static str) -> Tap {
         let stop = Arc::new(AtomicBool::new(false));
         let ended = Arc::clone(&stop);
         let thread = host.thread("tap", move || {
-            let (mut queues, _) = packet::open("tap", "eth0", Default::default(), 1).unwrap();
+            let (mut queues, _) = packet::open("tap", device, Default::default(), 1).unwrap();
             let mut pool = FramePool::new(512, router_core::frame::MAX_FRAME);
             let (mut seen, mut batch) = (Seen::default(), Vec::new());
             while !ended.load(Ordering::Acquire) {
@@ -74,7 +74,11 @@ impl Tap {
 
 impl Seen {
     fn look(&mut self, frame: &[u8]) {
-        let Ok(p) = SlicedPacket::from_ethernet(frame) else { return };
+        // Within 6in4 the checksum of interest is the inner packet's.
+        let inner =
+            (frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&41)).then(|| frame.get(34..)).flatten();
+        let sliced = inner.map_or_else(|| SlicedPacket::from_ethernet(frame), SlicedPacket::from_ip);
+        let Ok(p) = sliced else { return };
         let (Some(net), Some(transport)) = (p.net, p.transport) else { return };
         // All ones and zero are the same number in one's complement; UDP means "none" by zero, so that one is not sent.
         let same = |checksum: u16| checksum % 0xffff;
@@ -119,7 +123,7 @@ fn between(left: &'static str, right: &'static str, workers: usize, more: &str) 
     let (a, b) = (bed.host("a"), bed.host("b"));
     let v4 = Pair::new(a, b, "192.0.2.1", "192.0.2.129");
     let v6 = Pair::new(a, b, "2001:db8:a::1", "2001:db8:b::1");
-    let taps = (Tap::start(a), Tap::start(b));
+    let taps = (Tap::start(a, "eth0"), Tap::start(b, "eth0"));
     for pair in [v4, v6] {
         pair.reachable()?;
         pair.udp()?;
@@ -191,35 +195,192 @@ sandbox_test! {
     }
 }
 
-sandbox_test! {
-    fn tun_to_tun_in_namespaces_of_the_hosts() {
-        // The hosts' devices are the TUN devices that the router has made and that were moved to them.
-        let mut bed = Bed::new(PROGRAM).unwrap();
-        bed.net.hosts(&["a", "r", "b"]).unwrap();
-        let r = RouterConfig::new("r")
-            .port_of("tun", "left", &["192.0.2.2/25", "2001:db8:a::2/64"], "")
-            .port_of("tun", "right", &["192.0.2.130/25", "2001:db8:b::2/64"], "");
-        bed.router(Dut::Duet, &r).unwrap();
-        for (dev, to) in [("left", "a"), ("right", "b")] {
-            let index = bed.host("r").netlink().link_index(dev).unwrap();
-            bed.host("r").netlink().move_link(index, bed.host(to).netns_fd()).unwrap();
-            bed.net.set_up(to, dev, true).unwrap();
+/// Packets that a host's kernel threw away for a wrong checksum.
+fn checksum_errors(host: &Host) -> u64 {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap();
+    let (columns, pairs) = host.run(|| (read("snmp"), read("snmp6")));
+    let lines: Vec<&str> = columns.lines().collect();
+    let mut found = Vec::new();
+    for pair in lines.chunks(2) {
+        found.extend(pair[0].split_whitespace().zip(pair[1].split_whitespace()));
+    }
+    found.extend(pairs.lines().filter_map(|l| l.split_once(char::is_whitespace)));
+    let errors: Vec<_> = found.iter().filter(|(name, _)| name.contains("InCsumErrors")).collect();
+    assert!(errors.len() >= 4, "TCP and UDP of both families: {errors:?}");
+    errors.iter().map(|(_, n)| n.trim().parse::<u64>().unwrap()).sum()
+}
+
+/// A way between the hosts a and b, who keep all their offloads.
+#[derive(Clone, Copy)]
+struct Way {
+    /// The port towards a, and the one towards b.
+    ends: [&'static str; 2],
+    /// Two routers with 6in4 between these ports.
+    tunnel: Option<[&'static str; 2]>,
+}
+
+impl Way {
+    /// Whether the host's device is one that the router makes.
+    fn made(kind: &str) -> bool {
+        matches!(kind, "tun" | "tap")
+    }
+
+    fn build(self) -> Result<Bed> {
+        let mut bed = Bed::new(PROGRAM)?;
+        let (first, last) = if self.tunnel.is_some() { ("r1", "r2") } else { ("r", "r") };
+        bed.net.hosts(if self.tunnel.is_some() { &["a", "r1", "r2", "b"] } else { &["a", "r", "b"] })?;
+        let places = [("a", first, "left"), ("b", last, "right")];
+        for (kind, (host, router, dev)) in self.ends.iter().zip(places) {
+            if !Self::made(kind) {
+                bed.net.link_mtu((host, "eth0"), (router, dev), 1500)?;
+            }
         }
-        bed.net.addrs(&[("a", "left", "192.0.2.1/25"), ("a", "left", "2001:db8:a::1/64")]).unwrap();
-        bed.net.addrs(&[("b", "right", "192.0.2.129/25"), ("b", "right", "2001:db8:b::1/64")]).unwrap();
-        bed.ready().unwrap();
-        for (host, v4, v6) in [("a", "192.0.2.2", "2001:db8:a::2"), ("b", "192.0.2.130", "2001:db8:b::2")] {
-            bed.net.route(host, &format!("default via {v4}")).unwrap();
-            bed.net.route(host, &format!("default via {v6}")).unwrap();
+        let left = |r: RouterConfig| r.port_of(self.ends[0], "left", &["192.0.2.2/25", "2001:db8:a::2/64"], "");
+        let right = |r: RouterConfig| r.port_of(self.ends[1], "right", &["192.0.2.130/25", "2001:db8:b::2/64"], "");
+        if let Some([out, back]) = self.tunnel {
+            bed.net.link_mtu(("r1", "right"), ("r2", "left"), 1500)?;
+            bed.ready()?;
+            let tunnel = |own: u8, peer: u8| {
+                format!(
+                    "[tunnel.site]\nmode = \"6in4\"\nlocal = \"198.51.100.{own}\"\nremote = \"198.51.100.{peer}\"\n\
+                     address = [\"2001:db8:ff::{own}/64\"]\n"
+                )
+            };
+            let r1 = left(RouterConfig::new("r1")).port_of(out, "right", &["198.51.100.1/24"], "").extra(&tunnel(1, 2));
+            let r2 =
+                right(RouterConfig::new("r2")).port_of(back, "left", &["198.51.100.2/24"], "").extra(&tunnel(2, 1));
+            bed.router(Dut::Duet, &r1.route("2001:db8:b::/64 via 2001:db8:ff::2"))?;
+            bed.router(Dut::Duet, &r2.route("2001:db8:a::/64 via 2001:db8:ff::1"))?;
+        } else {
+            bed.ready()?;
+            bed.router(Dut::Duet, &right(left(RouterConfig::new("r"))))?;
         }
+        let nets = [(["192.0.2.1/25", "2001:db8:a::1/64"], "a"), (["192.0.2.129/25", "2001:db8:b::1/64"], "b")];
+        for ((kind, (host, router, dev)), (addrs, _)) in self.ends.iter().zip(places).zip(nets) {
+            if Self::made(kind) {
+                let index = bed.host(router).netlink().link_index(dev)?;
+                bed.host(router).netlink().move_link(index, bed.host(host).netns_fd())?;
+                bed.net.set_up(host, dev, true)?;
+            }
+            for addr in addrs {
+                bed.net.addr(host, self.device(host), addr)?;
+            }
+        }
+        bed.ready()?;
+        for (host, via) in [("a", ["192.0.2.2", "2001:db8:a::2"]), ("b", ["192.0.2.130", "2001:db8:b::2"])] {
+            for gateway in via {
+                bed.net.route(host, &format!("default via {gateway}"))?;
+            }
+        }
+        Ok(bed)
+    }
+
+    /// The name of a host's device.
+    fn device(self, host: &str) -> &'static str {
+        let (kind, made) = if host == "a" { (self.ends[0], "left") } else { (self.ends[1], "right") };
+        if Self::made(kind) { made } else { "eth0" }
+    }
+
+    /// TCP byte for byte, UDP, every size of ping; no packet with a wrong checksum anywhere. What was seen at a and b (not at
+    /// TUN devices: they have no Ethernet) and, with a tunnel, where r2 receives.
+    fn check(self) -> Result<[Option<Seen>; 3]> {
+        let bed = self.build()?;
         let (a, b) = (bed.host("a"), bed.host("b"));
-        for (src, dst) in [("192.0.2.1", "192.0.2.129"), ("2001:db8:a::1", "2001:db8:b::1")] {
-            let pair = Pair::new(a, b, src, dst);
-            pair.reachable().unwrap();
-            pair.udp().unwrap();
-            pair.tcp().unwrap();
-            pair.every_size().unwrap();
+        let mut pairs = vec![Pair::new(a, b, "2001:db8:a::1", "2001:db8:b::1")];
+        if self.tunnel.is_none() {
+            pairs.push(Pair::new(a, b, "192.0.2.1", "192.0.2.129"));
         }
-        bed.finish().unwrap();
+        let tap = |kind: &str, host: &str, dev| (kind != "tun").then(|| Tap::start(bed.host(host), dev));
+        let taps = [
+            tap(self.ends[0], "a", self.device("a")),
+            tap(self.ends[1], "b", self.device("b")),
+            // A packet socket sees nothing that goes to an XDP program.
+            self.tunnel.filter(|[_, back]| *back == "packet").map(|_| Tap::start(bed.host("r2"), "left")),
+        ];
+        for pair in &pairs {
+            pair.reachable()?;
+            pair.udp()?;
+            pair.tcp()?;
+            pair.swapped().tcp()?;
+        }
+        let seen = taps.map(|t| t.map(Tap::finish));
+        for pair in &pairs {
+            match self.tunnel {
+                None => pair.every_size()?,
+                Some(_) => pair.every_size_after_learning(1480)?,
+            }
+        }
+        for host in [a, b] {
+            assert_eq!(checksum_errors(host), 0, "{}", host.name());
+        }
+        for s in seen.iter().flatten() {
+            assert!(s.wrong.is_empty() && s.checked + s.unfinished > 100, "{s:?}");
+        }
+        bed.finish()?;
+        Ok(seen)
+    }
+}
+
+/// Where one of these kinds may not be opened, says so.
+fn possible(kinds: &[&str]) -> bool {
+    !kinds.contains(&"xdp") || may_load()
+}
+
+/// Each kind at one end, one kind at the other.
+fn with_each(right: &'static str, kinds: &[&'static str]) {
+    for left in kinds.iter().filter(|left| possible(&[left, right])) {
+        println!("{left} - {right}");
+        Way { ends: [left, right], tunnel: None }.check().unwrap();
+    }
+}
+
+sandbox_test! {
+    fn tun_with_every_kind() {
+        with_each("tun", &["tun", "tap", "packet", "xdp"]);
+    }
+}
+
+sandbox_test! {
+    fn tap_with_every_kind() {
+        with_each("tap", &["tap", "packet", "xdp"]);
+    }
+}
+
+sandbox_test! {
+    fn every_kind_into_a_tunnel_and_out_of_it() {
+        for (left, right) in [("tun", "tap"), ("packet", "packet"), ("xdp", "tun"), ("tap", "xdp")] {
+            if possible(&[left, right]) {
+                println!("{left} - 6in4 - {right}");
+                Way { ends: [left, right], tunnel: Some(["packet", "packet"]) }.check().unwrap();
+            }
+        }
+    }
+}
+
+sandbox_test! {
+    fn super_frames_stay_whole_in_a_tunnel_where_the_port_can() {
+        let way = Way { ends: ["packet", "packet"], tunnel: Some(["packet", "packet"]) };
+        let [_, b, wire] = way.check().unwrap();
+        let (b, wire) = (b.unwrap(), wire.unwrap());
+        if sandbox::in_user_namespace() {
+            return eprintln!("SKIPPED: programs need CAP_BPF of the machine, not of a user namespace");
+        }
+        assert!(wire.unfinished > 0 && b.unfinished > 0, "{wire:?} {b:?}");
+    }
+}
+
+sandbox_test! {
+    fn carriers_of_every_kind() {
+        for (out, back) in [("xdp", "xdp"), ("xdp", "packet"), ("packet", "xdp")] {
+            if possible(&[out, back]) {
+                println!("6in4 over {out} - {back}");
+                let way = Way { ends: ["packet", "packet"], tunnel: Some([out, back]) };
+                let [.., wire] = way.check().unwrap();
+                // What an xdp port sends is finished.
+                if let Some(wire) = wire.filter(|_| out == "xdp") {
+                    assert!(wire.unfinished == 0 && wire.checked > 1000, "{wire:?}");
+                }
+            }
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! Lab 7: VRFs with the very same addresses, a leak between them, and rules by source, code point, port and mark.
 
+use router_io::lab::probe::Ping;
 use router_io::sandbox_test;
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 use testbeds::lab::check::Pair;
 use testbeds::lab::{Bed, Dut, Result, RouterConfig};
 
@@ -103,6 +105,36 @@ ipv4 = [
 }
 
 sandbox_test! {
+    fn a_rule_leaks_from_one_vrf_into_the_other() {
+        let bed = twins().unwrap();
+        let r = bed.duet("r");
+        // Hosts behind red find 10.77.0.1 behind blue, and the answer finds its way: by rules alone, no route says so.
+        bed.net.addr("bb", "eth0", "10.77.0.1/32").unwrap();
+        bed.net.addr("ra", "eth0", "10.66.0.1/32").unwrap();
+        for line in ["route add 10.77.0.0/16 via 192.0.2.129 vrf blue", "route add 10.66.0.0/16 via 192.0.2.1 vrf red"] {
+            r.duet(line).unwrap();
+        }
+        let answered = |patience: Duration| {
+            let deadline = Instant::now() + patience;
+            let ping = Ping::new("10.77.0.1".parse().unwrap())
+                .from("10.66.0.1".parse().unwrap())
+                .timeout(Duration::from_millis(300));
+            std::iter::repeat_with(|| bed.host("ra").ping(&ping).unwrap().received == 1)
+                .take_while(|_| Instant::now() < deadline)
+                .any(|yes| yes)
+        };
+        let apart = Duration::from_secs(2);
+        assert!(!answered(apart), "VRFs are apart");
+        r.duet("rule add iif red0 to 10.77.0.0/16 lookup 20 priority 100").unwrap();
+        r.duet("rule add iif blue1 to 10.66.0.0/16 lookup 10 priority 101").unwrap();
+        assert!(answered(PATIENCE), "the rules lead there and back");
+        r.duet("rule del priority 100").unwrap();
+        assert!(!answered(apart), "without its rule it is apart again");
+        bed.finish().unwrap();
+    }
+}
+
+sandbox_test! {
     fn rules_choose_the_way() {
         let bed = crossroads().unwrap();
         let to = "203.0.113.1";
@@ -112,6 +144,24 @@ sandbox_test! {
             // The exchange names the very host that must get it.
             pair.tcp().unwrap();
         }
+        // By code point: the same two hosts, two ways at once.
+        bed.duet("r").duet("rule add dscp ef lookup 100 priority 50").unwrap();
+        for (tos, name) in [(0u8, "p"), (46 << 2, "q"), (10 << 2, "p")] {
+            let server = bed.host(name).run(|| UdpSocket::bind((to, 4000))).unwrap();
+            server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            let client = bed.host("a").run(|| UdpSocket::bind("192.0.2.1:0")).unwrap();
+            rustix::net::sockopt::set_ip_tos(&client, tos).unwrap();
+            let deadline = Instant::now() + PATIENCE;
+            let mut buffer = [0; 8];
+            loop {
+                client.send_to(&[tos], (to, 4000)).unwrap();
+                match server.recv(&mut buffer) {
+                    Ok(n) => break assert_eq!(buffer[..n], [tos], "marked {tos} to {name}"),
+                    Err(_) => assert!(Instant::now() < deadline, "marked {tos} does not come to {name}"),
+                }
+            }
+        }
+        bed.duet("r").duet("rule del priority 50").unwrap();
         // As the rules change, so does the way.
         let r = bed.duet("r");
         for (command, other) in [("rule add from 192.0.2.1 lookup 100 priority 100", "q"), ("rule del priority 100", "p")] {

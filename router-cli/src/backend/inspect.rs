@@ -41,7 +41,7 @@ fn watch_error(e: WatchError) -> WireError {
 
 /// Starts a capture.
 pub(super) fn capture(handle: &RouterHandle, select: &CaptureSelect) -> Result<Box<dyn PacketFeed>, WireError> {
-    let gone = |_| WireError::new("failed", "The router is shutting down.", "start it again with \"duet run FILE\"");
+    let gone = |_| WireError::new("failed", "The router has stopped.", "start it again with \"duet run FILE\"");
     let mut points = Points::default();
     for name in &select.at {
         match Point::from_name(name) {

@@ -88,13 +88,17 @@ impl RouterBackend {
         &self,
         f: impl FnOnce(&mut Control) -> R + Send + 'static,
     ) -> Result<R, WireError> {
-        self.handle.call(f).map_err(|_| {
-            WireError::new("failed", "The router is shutting down.", "start it again with \"duet run FILE\"")
-        })
+        self.handle
+            .call(f)
+            .map_err(|_| WireError::new("failed", "The router has stopped.", "start it again with \"duet run FILE\""))
     }
 }
 
 impl Backend for RouterBackend {
+    fn is_alive(&self) -> bool {
+        self.handle.is_alive()
+    }
+
     fn call(&self, op: Op) -> Result<Answer, WireError> {
         match op {
             Op::Reload => {

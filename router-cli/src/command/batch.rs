@@ -189,7 +189,7 @@ impl<'s, 'a> Batch<'s, 'a> {
     fn complain(&mut self, failure: &Failure, line: &Source) -> Result<(), Stop> {
         let _ = self.session.out.flush();
         let text = crate::complaint::of_line(failure, &line.text);
-        let _ = write!(io::stderr().lock(), "{text}Command failed {}:{}\n", self.name, line.number);
+        let _ = writeln!(io::stderr().lock(), "{text}Command failed {}:{}", self.name, line.number);
         self.failed = true;
         if self.force { Ok(()) } else { Err(Stop) }
     }

@@ -77,8 +77,8 @@ fn ports(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
         if p.kind != PortKind::Pcap && (p.input.is_some() || p.output.is_some()) {
             wrong(format!("of kind {} has a capture file", p.kind), "input and output belong to kind = \"pcap\"");
         }
-        if p.kind != PortKind::Tun && !p.host_address.is_empty() {
-            wrong(format!("of kind {} has host_address", p.kind), "it belongs to kind = \"tun\"");
+        if !p.kind.makes_device() && !p.host_address.is_empty() {
+            wrong(format!("of kind {} has host_address", p.kind), "it belongs to kind = \"tun\" or \"tap\"");
         }
         if p.kind != PortKind::RawIp && p.local.is_some() {
             wrong(

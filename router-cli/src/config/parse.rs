@@ -119,7 +119,7 @@ fn router(value: &Value<'_>, plan: &mut Plan, problems: &mut Problems<'_>) {
             ),
         }
     }
-    r.workers = s.number("workers", 1..=256, problems).map_or(r.workers, |n| n as usize);
+    r.workers = s.number("workers", 1..=256, problems).map_or(r.workers, |n| Some(n as usize));
     r.socket = s.text("socket", "\"/run/duet/NAME.sock\"", problems).map(Into::into);
     let nesting = s.number("max_tunnel_nesting", 1..=16, problems);
     plan.settings.max_tunnel_nesting = nesting.map_or(plan.settings.max_tunnel_nesting, |n| n as u8);
@@ -263,6 +263,7 @@ pub(super) fn named<'t, 'v>(
 
 const KINDS: &[(&str, PortKind)] = &[
     ("tun", PortKind::Tun),
+    ("tap", PortKind::Tap),
     ("packet", PortKind::Packet),
     ("xdp", PortKind::Xdp),
     ("auto", PortKind::Auto),
@@ -287,7 +288,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
             })
         });
         if kind.is_none() && s.value("kind").is_none() {
-            let remedy = "write kind = \"packet\" (or auto, xdp, tun, datalink, rawip, memory, pcap)";
+            let remedy = "write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, memory, pcap)";
             problems.add(span.clone(), format!("[port.{name}] has no kind"), remedy);
         }
         let mut p = PortPlan::new(name, kind.map_or(PortKind::Packet, |(k, _)| k));

@@ -57,8 +57,8 @@ pub struct Plan {
 pub struct RouterPlan {
     /// The router's name.
     pub name: String,
-    /// Worker threads.
-    pub workers: usize,
+    /// Worker threads; None: one for each processor.
+    pub workers: Option<usize>,
     /// The control socket; None: by name in /run/duet.
     pub socket: Option<PathBuf>,
     /// Owner and mode of the control socket.
@@ -67,7 +67,7 @@ pub struct RouterPlan {
 
 impl Default for RouterPlan {
     fn default() -> Self {
-        RouterPlan { name: "duet".into(), workers: 1, socket: None, access: Access::default() }
+        RouterPlan { name: "duet".into(), workers: None, socket: None, access: Access::default() }
     }
 }
 

@@ -62,7 +62,7 @@ failed_hold = 1.5
 #[test]
 fn everything_is_read() {
     let plan = read(DIAMOND).unwrap();
-    assert_eq!((plan.router.name.as_str(), plan.router.workers, plan.router.access.mode), ("diamond", 2, 0o600));
+    assert_eq!((plan.router.name.as_str(), plan.router.workers, plan.router.access.mode), ("diamond", Some(2), 0o600));
     assert_eq!(plan.router.socket_path().to_str(), Some("/run/duet/diamond.sock"));
     let lan0 = &plan.ports["lan0"];
     assert_eq!((lan0.kind, lan0.vlan, lan0.address.len()), (PortKind::Packet, Some(100), 2));
@@ -107,7 +107,7 @@ fn problems_have_place_and_remedy() {
         (
             "[port.lan0]\naddress = [\"192.0.2.1/33\"]\n",
             &[
-                "1:7: [port.lan0] has no kind; write kind = \"packet\" (or auto, xdp, tun, datalink, rawip, memory, pcap)",
+                "1:7: [port.lan0] has no kind; write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, memory, pcap)",
                 "2:12: address in [port.lan0]: \"192.0.2.1/33\": prefix length must be 0 to 32; write address = [\"192.0.2.1/24\", \"2001:db8::1/64\"]",
             ],
         ),

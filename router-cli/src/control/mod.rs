@@ -44,6 +44,11 @@ use std::sync::Arc;
 
 /// What executes operations: the running router, or a stand-in in tests. Called from several client threads at once.
 pub trait Backend: Send + Sync + 'static {
+    /// Whether there still is a router. When there is none, the server hangs up.
+    fn is_alive(&self) -> bool {
+        true
+    }
+
     /// Executes one operation. [`Op::Batch`] comes here too, and should take one turn of the control thread.
     fn call(&self, op: Op) -> Result<Answer, WireError>;
 

@@ -7,7 +7,7 @@ use super::stream;
 use super::{
     Answer, Backend, BatchResult, Body, MonitorSelect, Op, Reply, Request, RoutePage, RouteSelect, VERSION, WireError,
 };
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +89,11 @@ impl Server {
         });
         let accept = std::thread::Builder::new()
             .name("control".into())
-            .spawn(move || accept_loop(&bound, &stopped, &shared))
+            .spawn(move || {
+                // Threads of clients are its children.
+                router_io::runtime::answer_soon();
+                accept_loop(&bound, &stopped, &shared);
+            })
             .map_err(failed)?;
         Ok(Server { stop, accept: Some(accept) })
     }
@@ -104,15 +108,19 @@ impl Drop for Server {
     }
 }
 
+/// How often to see whether the router lives.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 250_000_000 };
+
 fn accept_loop(bound: &Bound, stopped: &UnixStream, shared: &Arc<Shared>) {
     // One per client, and what the bound on clients counts: a thread that still ends takes its place as well.
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     loop {
         let mut fds = [PollFd::new(&bound.listener, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
-        if poll(&mut fds, None).is_err_and(|e| e != rustix::io::Errno::INTR) {
+        if poll(&mut fds, Some(&LOOK)).is_err_and(|e| e != rustix::io::Errno::INTR) {
             break;
         }
-        if !fds[1].revents().is_empty() {
+        // A router that broke answers nobody any more: those who wait for it are let go.
+        if !fds[1].revents().is_empty() || !shared.backend.is_alive() {
             break;
         }
         for ended in threads.extract_if(.., |t| t.is_finished()) {
@@ -312,7 +320,7 @@ fn monitor(stream: &UnixStream, shared: &Shared, id: u64, select: MonitorSelect)
     loop {
         let events = follower.take(EVENTS, Duration::from_millis(200));
         let mut fds = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
-        poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }))?;
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))?;
         let said = fds[0].revents();
         if said.intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR) {
             return Err(std::io::ErrorKind::BrokenPipe.into());

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 pub const TITLE: &str = "Two sites get /48s from a tunnel broker (6in4), one of them behind a NAT";
 
 const SERVER: &str = r#"[router]
+workers = 1
 name = "s"
 
 [port.wan]
@@ -28,6 +29,7 @@ overlap = "2s"
 "#;
 
 const SITE: &str = r#"[router]
+workers = 1
 name = "NAME"
 
 [port.wan]
@@ -45,6 +47,7 @@ const MASQUERADE: &str = "table ip nat { chain out { type nat hook postrouting p
 /// Where nft(8) is missing: gives 192.168.1.2 of the inside the address 192.0.2.1 outside, there and back through IPv6, by
 /// two translators.
 const NAT: &str = r#"[router]
+workers = 1
 name = "nat"
 
 [port.inside]

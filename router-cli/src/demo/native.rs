@@ -7,6 +7,7 @@ use super::stage::{Stage, StageError};
 pub const TITLE: &str = "IPv4 and IPv6 between two subnets, forwarded natively";
 
 const R1: &str = r#"[router]
+workers = 1
 name = "r1"
 
 [port.left]

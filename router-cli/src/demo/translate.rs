@@ -8,6 +8,7 @@ use std::net::IpAddr;
 pub const TITLE: &str = "An IPv6-only host and an IPv4-only host, both ways, by translation (RFC 6146, RFC 7915)";
 
 const CONFIG: &str = r#"[router]
+workers = 1
 name = "r"
 
 [port.left]

@@ -21,6 +21,7 @@ fn config(site: &Site<'_>) -> String {
     let local = outside.1.split('/').next().unwrap_or_default();
     format!(
         r#"[router]
+workers = 1
 name = "{name}"
 
 [port.{0}]

@@ -11,6 +11,7 @@ pub const TITLE: &str = "IPv4 across routers that have IPv6 addresses only";
 fn config(name: &str, left: &str, right: &str, routes: &str) -> String {
     format!(
         r#"[router]
+workers = 1
 name = "{name}"
 
 [port.left]

@@ -37,7 +37,7 @@ pub(super) fn look(t: &Topology, plan: Option<&Plan>) -> Vec<Finding> {
     for d in &devices {
         let Some(link) = Netlink::open().ok().and_then(|mut n| n.link(&d.name).ok()) else {
             // A TUN device is made by the router itself.
-            if d.kind != PortKind::Tun {
+            if !d.kind.makes_device() {
                 out.push(missing(d, plan.is_some()));
             }
             continue;
@@ -82,6 +82,7 @@ fn is_ethernet(kind: PortKind) -> bool {
     !matches!(
         kind,
         PortKind::Tun
+            | PortKind::Tap
             | PortKind::RawIp
             | PortKind::Memory
             | PortKind::Pcap
@@ -115,7 +116,7 @@ fn devices(t: &Topology, plan: Option<&Plan>) -> Vec<Device> {
         Some(plan) => plan
             .ports
             .values()
-            .filter(|p| is_ethernet(p.kind) || p.kind == PortKind::Tun)
+            .filter(|p| is_ethernet(p.kind) || p.kind.makes_device())
             .map(|p| Device {
                 port: p.name.clone(),
                 name: p.device.clone().unwrap_or_else(|| p.name.clone()),
@@ -128,7 +129,7 @@ fn devices(t: &Topology, plan: Option<&Plan>) -> Vec<Device> {
             .links
             .iter()
             .filter_map(|l| Some(Device { port: l.name.clone(), name: l.device.clone()?, kind: l.kind, mtu: l.mtu }))
-            .filter(|d| is_ethernet(d.kind) || d.kind == PortKind::Tun)
+            .filter(|d| is_ethernet(d.kind) || d.kind.makes_device())
             .collect(),
     }
 }
@@ -144,7 +145,7 @@ fn privileges_for(plan: &Plan, out: &mut Vec<Finding>) {
             format!("sudo setcap {names}+ep $(command -v duet), or run it as root"),
         ));
     }
-    let tun = plan.ports.values().any(|p| p.kind == PortKind::Tun);
+    let tun = plan.ports.values().any(|p| p.kind.makes_device());
     if tun && !std::path::Path::new("/dev/net/tun").exists() {
         out.push(Finding::new(
             Severity::Error,
@@ -180,7 +181,7 @@ fn forwarding(d: &Device, index: u32, plan: Option<&Plan>, out: &mut Vec<Finding
     // Ports of kind packet keep the kernel off their device unless told to share it.
     let shared = match plan {
         Some(plan) => plan.ports.get(&d.port).is_some_and(|p| p.share_with_kernel || p.kind == PortKind::Datalink),
-        None => !KernelBlock::is_installed(index).unwrap_or(false) && !matches!(d.kind, PortKind::Tun),
+        None => !KernelBlock::is_installed(index).unwrap_or(false) && !d.kind.makes_device(),
     };
     for (family, file) in [("ipv4", "forwarding"), ("ipv6", "forwarding")] {
         let key = format!("{family}/conf/{}/{file}", d.name);

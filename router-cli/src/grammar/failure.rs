@@ -29,7 +29,7 @@ pub struct Failure {
     pub word: Option<usize>,
     /// The part of that word that is wrong, if not all of it: where it begins, how long it is, in characters.
     #[serde(default)]
-    pub part: Option<(usize, usize)>,
+    pub part: Option<(u32, u32)>,
     /// What was expected there, where the parser knows better than the tree of commands.
     #[serde(default)]
     pub expected: Option<String>,

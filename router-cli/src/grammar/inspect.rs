@@ -74,7 +74,7 @@ impl<'a> Line<'a> {
 
     /// As [`Line::complain`], about `length` characters of the word from `offset` on.
     pub fn complain_within(&self, at: usize, offset: usize, length: usize, line: &str, expected: &str) -> Failure {
-        Failure { part: Some((offset, length)), ..self.complain(at, line, expected) }
+        Failure { part: Some((offset as u32, length as u32)), ..self.complain(at, line, expected) }
     }
 }
 

@@ -63,6 +63,7 @@ struct RouteFields {
     from: Option<IpNet>,
     vrf: Option<String>,
     mtu: Option<u32>,
+    advmss: Option<u16>,
     nhid: Option<u32>,
     forwarder: Option<String>,
 }
@@ -106,7 +107,6 @@ const KERNEL_ONLY: &[&str] = &[
     "dsfield",
     "expires",
     "hoplimit",
-    "advmss",
     "reordering",
     "rtt",
     "rttvar",
@@ -155,6 +155,13 @@ pub(super) fn parse_spec(w: &mut Words<'_>, op: RouteOp) -> Result<RouteSpec, Fa
                     w.arg()?;
                 }
                 d.said.mtu = Some(w.current_number("mtu", 68..=65535)? as u32);
+            }
+            "advmss" => {
+                let first = w.arg()?;
+                if first == "lock" {
+                    w.arg()?;
+                }
+                d.said.advmss = Some(w.current_number("advmss", 536..=65_535)? as u16);
             }
             "scope" => {
                 let name = w.arg()?;
@@ -329,6 +336,7 @@ impl Draft {
             from: self.said.from,
             vrf: self.said.vrf.clone(),
             mtu: self.said.mtu,
+            advmss: self.said.advmss,
             hops: Vec::new(),
             nhid: self.said.nhid,
             forwarder: self.said.forwarder,

@@ -116,7 +116,8 @@ pub(super) fn parse_spec(w: &mut Words<'_>) -> Result<(RuleSpec, bool), Failure>
                     .ok_or_else(|| w.invalid("Failed to parse rule type", "say blackhole, prohibit or unreachable"))?;
                 action(&mut r, act, w)?;
             }
-            "oif" | "uidrange" | "tun_id" | "realms" | "nat" | "map-to" | "suppress_ifgroup" | "sup_group" => {
+            "oif" | "uidrange" | "tun_id" => return Err(foreign(w)),
+            "realms" | "nat" | "map-to" | "suppress_ifgroup" | "sup_group" => {
                 return Err(w.unsupported());
             }
             _ if w.matches(&["preference", "order", "priority"]) => {
@@ -223,4 +224,22 @@ pub fn parse_rule_line(words: &[&str], family: Option<Family>) -> Result<RuleSpe
             "say lookup TABLE, goto NUMBER, blackhole, prohibit or unreachable",
         )),
     }
+}
+
+/// Selectors that are about local sockets, or about tunnels of another kind than ours.
+fn foreign(w: &Words<'_>) -> Failure {
+    let (why, hint) = match w.current() {
+        "oif" => (
+            "it selects packets of local sockets that are bound to a device, and a router has none",
+            "say iif PORT for where packets come in",
+        ),
+        "uidrange" => {
+            ("it selects packets of local users' sockets, and a router has none", "say from PREFIX or fwmark")
+        }
+        _ => (
+            "it selects packets of tunnels without a configured peer, which there are not",
+            "every tunnel is a port: say iif TUNNEL",
+        ),
+    };
+    w.fail_here(exit::SYNTAX, format!("Error: \"{}\" has no meaning in a router: {why}.", w.current()), hint.into())
 }

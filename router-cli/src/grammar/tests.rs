@@ -264,6 +264,30 @@ fn other_objects() {
         panic!()
     };
     assert_eq!((n.kind, n.proto), (NextHopKind::Group(vec![(1, 1), (4, 10)]), Some(186)));
+    let line =
+        "nexthop replace id 3 group 1/4,10 type resilient buckets 64 idle_timer 60 unbalanced_timer 300 proto bgp";
+    let Command::NextHop(NextHopCommand::Replace(n)) = parse(line).unwrap() else { panic!() };
+    let r = n.resilient.unwrap();
+    assert_eq!((r.buckets, r.idle_timer, r.unbalanced_timer, n.proto), (Some(64), Some(60), Some(300), Some(186)));
+    let Command::NextHop(NextHopCommand::Buckets(s)) = parse("nexthop bucket list id 3 nhid 4 dev lan0").unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!((s.id, s.nhid, s.dev.as_deref()), (Some(3), Some(4), Some("lan0")));
+    assert!(matches!(parse("nexthop bucket get id 3 index 7").unwrap(), Command::NextHop(NextHopCommand::Bucket(_))));
+    for (line, what) in [
+        ("nexthop add id 3 group 1/2 type resilient buckets 0", "invalid buckets value"),
+        ("nexthop add id 3 group 1/2 type random", "\"type\" value is invalid"),
+        ("nexthop add id 3 blackhole type resilient buckets 4", "for groups"),
+        ("nexthop bucket get id 3", "a group and a bucket are expected"),
+        ("rule add oif lan0 lookup 100", "bound to a device"),
+        ("rule add uidrange 0-99 lookup 100", "local users"),
+        ("rule add tun_id 7 lookup 100", "without a configured peer"),
+        ("route add 10.0.0.0/8 via 192.0.2.9 advmss 100", "advmss"),
+    ] {
+        let e = parse(line).unwrap_err();
+        assert!(e.line.contains(what), "{line}: {}", e.line);
+    }
     let Command::Addr(AddrCommand::Modify(Verb::Add, dev, net)) =
         parse("addr add ::ffff:192.0.2.1/120 dev lan0").unwrap()
     else {

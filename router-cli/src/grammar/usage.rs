@@ -67,7 +67,7 @@ SELECTOR := [ root PREFIX ] [ match PREFIX ] [ exact PREFIX ] [ PREFIX ]
             [ table TABLE ] [ proto PROTO ] [ type TYPE ] [ scope SCOPE ]
             [ dev PORT ] [ via ADDRESS ] [ src ADDRESS ] [ metric NUMBER ] [ vrf NAME ]
 ROUTE := [ TYPE ] PREFIX [ from PREFIX ] [ table TABLE | vrf NAME ] [ proto PROTO ] [ metric NUMBER ]
-         [ src ADDRESS ] [ mtu NUMBER ] [ forwarder NAME ]
+         [ src ADDRESS ] [ mtu NUMBER ] [ advmss NUMBER ] [ forwarder NAME ]
          { NH | nhid ID | nexthop NH [ weight NUMBER ] ... }
 NH := [ via [ inet | inet6 ] ADDRESS ] [ dev PORT | nexthop-vrf NAME ] [ onlink ]
 TYPE := { unicast | local | broadcast | throw | unreachable | prohibit | blackhole }

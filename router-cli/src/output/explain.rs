@@ -178,9 +178,14 @@ impl Node {
                 let width = covers.iter().map(|c| c.dst.to_string().len()).max().unwrap_or(0) + 2;
                 self.push(n.with(covers.iter().map(|c| cover(c, recursion, width))));
             }
-            Step::Group { hash, covers, bucket, buckets, members } => {
+            Step::Group { hash, covers, bucket, buckets, resilient, idle, members } => {
                 let n = Node::new("group")
                     .text(format!("flow hash {hash:#010x} of {covers}: bucket {bucket} of {buckets}"));
+                let n = match (resilient, idle) {
+                    (false, _) => n,
+                    (true, None) => n.text(", resilient, not used since its member has it"),
+                    (true, Some(idle)) => n.text(format!(", resilient, idle for {} s", *idle as f64 / 100.0)),
+                };
                 let end = |m: &Member| {
                     m.via.map_or(0, |v| v.to_string().len() + 5) + m.dev.as_ref().map_or(0, |d| d.len() + 4) + 4
                 };

@@ -85,7 +85,7 @@ fn state_paint(state: &str) -> Paint {
 }
 
 fn queue_len(l: &LinkInfo) -> u32 {
-    if l.kind == PortKind::Tun { 500 } else { 1000 }
+    if l.kind.makes_device() { 500 } else { 1000 }
 }
 
 pub(super) fn head(out: &mut Out<'_>, l: &LinkInfo, want: Head) -> io::Result<()> {

@@ -80,10 +80,15 @@ pub fn route(out: &mut Out<'_>, info: &RouteInfo, select: &RouteSelect, o: &Opti
     }
     let flags = single.map_or_else(Vec::new, |hop| hop_flags(hop, state(0), o));
     write_flags(out, &flags)?;
-    if let Some(mtu) = r.mtu {
+    if r.mtu.is_some() || r.advmss.is_some() {
         out.array("metrics")?;
         out.object(None)?;
-        out.num("mtu", "mtu ", mtu, " ")?;
+        if let Some(mtu) = r.mtu {
+            out.num("mtu", "mtu ", mtu, " ")?;
+        }
+        if let Some(mss) = r.advmss {
+            out.num("advmss", "advmss ", mss, " ")?;
+        }
         out.end_object()?;
         out.end_array()?;
     }

@@ -4,6 +4,7 @@ use super::out::{Out, Paint};
 use super::remedy::remedy;
 use crate::control::{DropInfo, StatsInfo};
 use comfy_table::{CellAlignment, Table, presets};
+use router_core::counters::PortTotals;
 use router_core::drop_reason::DropReason;
 use std::io;
 
@@ -69,6 +70,9 @@ pub fn stats(out: &mut Out<'_>, s: &StatsInfo) -> io::Result<()> {
                 ("tx_packets", t.tx_packets),
                 ("tx_bytes", t.tx_bytes),
                 ("tx_dropped", t.tx_dropped),
+                ("limit_neighbor", t.limit_neighbor),
+                ("limit_icmp", t.limit_icmp),
+                ("limit_other", t.limit_other),
             ] {
                 out.json_num(key, value)?;
             }
@@ -116,6 +120,17 @@ pub fn stats(out: &mut Out<'_>, s: &StatsInfo) -> io::Result<()> {
         align(&mut t, 1..7);
         out.text("\n")?;
         print(out, &t)?;
+        // Hardly ever: ports whose limits have cut something.
+        let mut limited = table(&["port", "limit_neighbor", "limit_icmp", "limit_other"]);
+        let cut = |t: &PortTotals| [t.limit_neighbor, t.limit_icmp, t.limit_other];
+        for (name, numbers) in s.ports.iter().map(|(n, t)| (n, cut(t))).filter(|(_, c)| *c != [0; 3]) {
+            limited.add_row(std::iter::once(name.clone()).chain(numbers.iter().map(u64::to_string)));
+        }
+        if limited.row_count() > 0 {
+            align(&mut limited, 1..4);
+            out.text("\n")?;
+            print(out, &limited)?;
+        }
     }
     if !s.workers.is_empty() {
         let mut t = table(&["worker", "received", "originated", "transmitted", "dropped"]);

@@ -29,6 +29,7 @@ use offline::Offline;
 use pager::Pager;
 use pipe::{Filter, Pipeline};
 use resolve::{Resolved, Tree};
+use router_io::runtime::RouterHandle;
 use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -64,6 +65,7 @@ pub(crate) fn run(args: &ShellArgs) -> Result<ExitCode, Failure> {
             .map_err(|e| Failure::new(exit::REFUSED, e.to_string()))?,
     };
     let mut shell = Shell::new(socket, terminal, offline.as_ref().map(|o| format!("{} (file)", o.name)));
+    shell.alive = offline.as_ref().map(|o| o.handle());
     // Nobody wants to find out with the first command.
     shell.greet(args.file.as_deref())?;
     let code = match terminal {
@@ -96,6 +98,8 @@ struct Shell {
     flags: Flags,
     leave: bool,
     moved: bool,
+    /// The router in this process, if it is here.
+    alive: Option<RouterHandle>,
 }
 
 impl Shell {
@@ -113,6 +117,7 @@ impl Shell {
             flags: Flags::default(),
             leave: false,
             moved: false,
+            alive: None,
         }
     }
 
@@ -234,6 +239,12 @@ impl Shell {
             }
         };
         let result = self.tree.resolve(words).and_then(|resolved| self.execute(resolved, &pipeline));
+        if self.alive.as_ref().is_some_and(|handle| !handle.is_alive()) {
+            self.leave = true;
+            let hint = "this is a bug of duet; please report it with the message above";
+            let gone = Failure::with_hint(exit::REFUSED, "The router in memory has broken down; the shell ends.", hint);
+            return self.complain(&gone, line, &[], false, place);
+        }
         match result {
             Ok(()) => 0,
             Err(f) if f.exit == 0 => 0,

@@ -7,7 +7,7 @@ use crate::control::{Access, Limits, Op, Server, WireError};
 use crate::grammar::{Failure, exit};
 use ipnet::IpNet;
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind};
-use router_io::runtime::{Runtime, RuntimeConfig};
+use router_io::runtime::{RouterHandle, Runtime, RuntimeConfig};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ const MTU: u32 = 1500;
 pub(crate) struct Offline {
     // In this order: nobody may ask a router that is gone.
     _server: Server,
-    _runtime: Runtime,
+    runtime: Runtime,
     dir: PrivateDir,
     /// The router's name.
     pub name: String,
@@ -55,12 +55,17 @@ impl Offline {
         let limits = Limits { idle: std::time::Duration::from_secs(3600), ..Limits::default() };
         let server = Server::start(&dir.socket(), &access, limits, backend)
             .map_err(|e| Failure::new(exit::REFUSED, e.to_string()))?;
-        Ok(Offline { _server: server, _runtime: runtime, dir, name: plan.router.name.clone() })
+        Ok(Offline { _server: server, runtime, dir, name: plan.router.name.clone() })
     }
 
     /// The directory that its socket is in.
     pub fn dir(&self) -> PathBuf {
         self.dir.0.clone()
+    }
+
+    /// To ask whether the router in memory still is there: it is not after a bug.
+    pub fn handle(&self) -> RouterHandle {
+        self.runtime.handle()
     }
 
     /// Where it listens.
@@ -156,4 +161,55 @@ fn port_info(plan: &PortPlan) -> PortInfo {
 /// Reads a configuration for a router without devices.
 pub(crate) fn load(file: &Path) -> Result<Plan, Failure> {
     crate::run::load(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::complaint::Place;
+    use crate::control::{Answer, Body, Client, ClientError, MonitorSelect};
+    use std::time::{Duration, Instant};
+
+    /// Whoever waits for a router whose control thread is gone is told so; nobody waits for ever.
+    #[test]
+    fn a_router_that_broke_ends_every_conversation() {
+        let toml = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/examples/inspect.toml");
+        let router = Offline::start(&load(Path::new(toml)).unwrap()).unwrap();
+        let connect = || Client::connect(&router.socket()).unwrap().patience(Duration::from_secs(30));
+        let mut idle = connect();
+        assert!(matches!(idle.call(Op::Stats), Ok(Answer::Stats(_))));
+        let mut listening = connect();
+        listening.send(Op::Monitor(MonitorSelect::default())).unwrap();
+        assert!(matches!(listening.receive(), Ok(Body::Page(_))));
+        let mut shell = crate::shell::Shell::new(router.socket(), false, Some("diamond".into()));
+        shell.alive = Some(router.handle());
+        let line = |shell: &mut crate::shell::Shell| shell.line("route | count", Place::Read { number: 1 });
+        assert_eq!((line(&mut shell), shell.leave), (0, false));
+        let began = Instant::now();
+        let broken = router.runtime.handle().call(|_| panic!("provoked by a test"));
+        assert!(broken.is_err());
+        let gone = |e: &ClientError| match e {
+            ClientError::Refused(e) => e.line == "The router has stopped.",
+            ClientError::Broken(_) => true,
+            _ => false,
+        };
+        // The shell says so, and ends.
+        assert_eq!((shell.line("route", Place::Read { number: 2 }), shell.leave), (exit::REFUSED, true));
+        let e = idle.call(Op::Stats).unwrap_err();
+        assert!(gone(&e), "{e:?}");
+        let end = loop {
+            match listening.receive() {
+                Ok(Body::Page(_)) => {}
+                end => break end,
+            }
+        };
+        assert!(matches!(&end, Ok(Body::Ok(_))) || end.as_ref().is_err_and(gone), "{end:?}");
+        match Client::connect(&router.socket()).and_then(|mut c| c.call(Op::Stats)) {
+            Err(ClientError::Connect { .. }) => {}
+            Err(e) => assert!(gone(&e), "{e:?}"),
+            Ok(a) => panic!("{a:?}"),
+        }
+        assert!(!router.handle().is_alive());
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    }
 }

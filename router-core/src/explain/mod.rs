@@ -236,6 +236,13 @@ pub enum Step {
         bucket: usize,
         /// Of how many.
         buckets: usize,
+        /// The group is a resilient one.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        resilient: bool,
+        /// Of a resilient group: for how long no packet has taken the bucket, in hundredths of a second; None: none has since
+        /// it came to its member.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idle: Option<u64>,
         /// All members that are in use.
         members: Vec<Member>,
     },

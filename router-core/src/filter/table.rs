@@ -43,12 +43,12 @@ struct Part {
 }
 
 impl RuleCounts {
-    /// Counts a packet. Any worker may; `part` should differ between them.
+    /// Counts packets and their bytes. Any worker may; `part` should differ between them.
     #[inline]
-    pub fn add(&self, part: usize, bytes: u32) {
+    pub fn add(&self, part: usize, packets: u64, bytes: u64) {
         let p = &self.0[part % PARTS];
-        p.packets.fetch_add(1, Relaxed);
-        p.bytes.fetch_add(u64::from(bytes), Relaxed);
+        p.packets.fetch_add(packets, Relaxed);
+        p.bytes.fetch_add(bytes, Relaxed);
     }
 
     /// Packets and bytes so far.
@@ -129,12 +129,18 @@ impl RuleTable {
     /// Counts what [`RuleTable::judge`] said.
     #[inline]
     pub fn count(&self, part: usize, judged: &Judged, bytes: u32) {
+        self.count_many(part, judged, 1, u64::from(bytes));
+    }
+
+    /// Counts what it said of so many packets, which have so many bytes together.
+    #[inline]
+    pub fn count_many(&self, part: usize, judged: &Judged, packets: u64, bytes: u64) {
         let counts = match judged.rule {
             Some(i) => self.counts.get(i as usize).unwrap_or(&self.rest),
             None if judged.hidden => &self.hidden,
             None => &self.rest,
         };
-        counts.add(part, bytes);
+        counts.add(part, packets, bytes);
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::Offender;
 use crate::addr::Family;
-use crate::port::{PortId, PortInfo};
+use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
 use crate::tables::{PortTable, domain_of};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The source address of an error about `offender`, which came through port `ingress`; None when the router has none, and
 /// then sends none.
@@ -58,8 +59,8 @@ pub fn error_source_because(
     let family = offender.family;
     let port = ports.get(ingress);
     // Addresses of other VRFs mean somebody else there.
-    let near_by = || ports.iter().filter(|p| port.is_none_or(|i| domain_of(i.table) == domain_of(p.table)));
-    if port.is_some_and(|p| p.owns(&offender.dst)) || near_by().any(|p| p.owns(&offender.dst)) {
+    let near_by = |p: &&Arc<PortInfo>| port.is_none_or(|i| domain_of(i.table) == domain_of(p.table));
+    if ports.owners(offender.dst).any(|p| near_by(&p)) {
         return Some((offender.dst, SourceRule::Asked));
     }
     if let (Family::Inet, Some(id)) = (family, settings.router_id) {
@@ -69,7 +70,10 @@ pub fn error_source_because(
         let near = p.addrs.iter().find(|n| n.contains(&offender.src) && !ports.is_tentative(p.id, &n.addr()));
         near.map(|n| (n.addr(), SourceRule::OnLink)).or_else(|| Some((usable(p, ports, family)?, SourceRule::Ingress)))
     });
-    let other = || near_by().find_map(|p| Some((usable(p, ports, family)?, SourceRule::Other(p.id))));
+    let another = |p: &Arc<PortInfo>| Some((usable(p, ports, family)?, SourceRule::Other(p.id)));
+    let first = || ports.first_with(port.map_or(TableId::MAIN, |p| domain_of(p.table)), family);
+    // Only while the first one's addresses are being confirmed are the others looked through.
+    let other = || first().and_then(|p| another(p).or_else(|| ports.iter().filter(near_by).find_map(another)));
     near.or_else(other).or_else(|| match family {
         Family::Inet => Some(settings.icmp.dummy_source).filter(IpAddr::is_ipv4).map(|a| (a, SourceRule::Dummy)),
         Family::Inet6 => {

@@ -52,6 +52,8 @@ pub(crate) struct PathKey {
     pub(crate) nhid: Option<u32>,
     /// In bytes; 0 for none.
     pub(crate) mtu: u32,
+    /// Limit on TCP's segment size, in bytes; 0 for none.
+    pub(crate) mss: u16,
     pub(crate) src: Option<IpAddr>,
     pub(crate) forwarder: Option<Arc<str>>,
 }
@@ -60,12 +62,12 @@ impl PathKey {
     /// A path that says no more than its kind and the port it belongs to.
     pub(crate) fn on_port(kind: RouteKind, port: PortId, src: Option<IpAddr>) -> Self {
         let hop = Hop { via: None, dev: Some(port), weight: 1, onlink: false };
-        PathKey { kind, domain: TableId::MAIN, hops: vec![hop], nhid: None, mtu: 0, src, forwarder: None }
+        PathKey { kind, domain: TableId::MAIN, hops: vec![hop], nhid: None, mtu: 0, mss: 0, src, forwarder: None }
     }
 
     /// The gateway that it is looked up by, if the path says nothing else, as nearly all do.
     pub(crate) fn plain_gateway(&self) -> Option<IpAddr> {
-        let plain = self.kind == RouteKind::Unicast && self.nhid.is_none() && self.mtu == 0;
+        let plain = self.kind == RouteKind::Unicast && self.nhid.is_none() && (self.mtu, self.mss) == (0, 0);
         match &self.hops[..] {
             [Hop { via, dev: None, weight: 1, onlink: false }]
                 if plain && self.src.is_none() && self.forwarder.is_none() =>

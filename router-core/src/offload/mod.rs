@@ -42,9 +42,11 @@ pub fn prepare(
                 GsoKind::TcpV4 | GsoKind::TcpV6 => caps.tso,
                 GsoKind::UdpL4 => caps.uso,
             };
-            // No port takes a super-frame in a tunnel: virtio_net_hdr cannot say that there is one.
-            let in_tunnel = segment::Layout::of(frame.data()).is_some_and(|l| l.in_tunnel());
-            if takes && caps.partial_checksum && !in_tunnel {
+            // Few ports take a super-frame in a tunnel: virtio_net_hdr cannot say that there is one.
+            let layout = segment::Layout::of(frame.data());
+            let whole =
+                layout.is_none_or(|l| !l.in_tunnel() || caps.tunnels && l.in_plain_tunnel() && l.is(segment::TCP));
+            if takes && caps.partial_checksum && whole {
                 make_partial(&mut frame).map(|()| 1)
             } else {
                 segment::segment(&mut frame, gso, caps.partial_checksum, pool, out).map(|n| n + 1)

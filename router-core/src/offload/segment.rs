@@ -74,6 +74,12 @@ impl Layout {
         self.outers > 0
     }
 
+    /// Whether the packet lies in a single tunnel whose header has neither options nor extensions.
+    pub(super) fn in_plain_tunnel(&self) -> bool {
+        let (at, v4) = self.outer[0];
+        self.outers == 1 && self.ip - at == if v4 { 20 } else { 40 }
+    }
+
     /// Whether this is the transport protocol.
     pub(super) fn is(&self, proto: u8) -> bool {
         self.proto == proto

@@ -7,8 +7,8 @@ use crate::packet::Fragment;
 use etherparse::{NetSlice, PacketBuilder, SlicedPacket, TransportSlice};
 use proptest::prelude::*;
 
-const NO_CAPS: PortCaps = PortCaps { partial_checksum: false, tso: false, uso: false };
-const ALL_CAPS: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true };
+const NO_CAPS: PortCaps = PortCaps { partial_checksum: false, tso: false, uso: false, tunnels: false };
+const ALL_CAPS: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true, tunnels: false };
 
 fn super_frame(kind: GsoKind, payload: &[u8], size: u16) -> Frame {
     let mut bytes = Vec::new();
@@ -317,7 +317,7 @@ proptest! {
         kind in prop_oneof![Just(GsoKind::TcpV4), Just(GsoKind::TcpV6), Just(GsoKind::UdpL4)],
         partial in any::<bool>(),
     ) {
-        check(kind, &payload, size, &PortCaps { partial_checksum: partial, tso: false, uso: false });
+        check(kind, &payload, size, &PortCaps { partial_checksum: partial, tso: false, uso: false, tunnels: false });
     }
 
     #[test]
@@ -334,7 +334,7 @@ proptest! {
         let mut f = Frame::from_slice(&data);
         f.meta.csum = has.0.then_some(PartialChecksum { start: start % 256, offset: offset % 256 });
         f.meta.gso = has.1.then_some(Gso { kind, size, ecn: false });
-        let caps = PortCaps { partial_checksum: has.2, tso: has.3, uso: has.3 };
+        let caps = PortCaps { partial_checksum: has.2, tso: has.3, uso: has.3, tunnels: false };
         let mut pool = FramePool::new(8, 100);
         let mut out = Vec::new();
         match prepare(f, &caps, &mut pool, &mut out) {

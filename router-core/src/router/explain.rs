@@ -288,6 +288,12 @@ impl Teller<'_> {
                         covers: words::hash_covers(p).to_owned(),
                         bucket: *bucket,
                         buckets: g.buckets.len(),
+                        resilient: g.activity.is_some(),
+                        idle: g
+                            .activity
+                            .as_ref()
+                            .and_then(|a| a.idle(*bucket, self.now))
+                            .map(|d| u64::try_from(d.as_millis() / 10).unwrap_or(u64::MAX)),
                         members: self.members(g, *bucket),
                     });
                 }

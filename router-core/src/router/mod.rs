@@ -138,7 +138,7 @@ impl Router {
             table: TableId::MAIN,
             up: true,
             admin_up: true,
-            caps: PortCaps { partial_checksum: true, tso: true, uso: true },
+            caps: PortCaps { partial_checksum: true, tso: true, uso: true, tunnels: false },
             addrs: Vec::new(),
         };
         // An empty table takes any well-formed name.

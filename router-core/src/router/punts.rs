@@ -161,6 +161,8 @@ impl Router {
         let hop = Forward {
             port,
             mtu: info.mtu,
+            // That of its route has been seen to when the packet began to wait.
+            mss: 0,
             gateway: Some(addr),
             rewrite: Rewrite::ethernet(mac, info.mac.unwrap_or_default(), info.vlan),
             used: Default::default(),

@@ -54,7 +54,7 @@ impl Router {
             table: spec.table,
             up: true,
             admin_up: true,
-            caps: PortCaps { partial_checksum: true, tso: true, uso: true },
+            caps: PortCaps { partial_checksum: true, tso: true, uso: true, tunnels: false },
             addrs: Vec::new(),
         };
         let id = self.add_port(now, info)?;

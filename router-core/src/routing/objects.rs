@@ -405,6 +405,7 @@ impl Objects {
                 Some(t) if t.outcome.usable() => Object::Encap(Encap {
                     tunnel: leaf.port,
                     mtu: cap(t.facts.mtu),
+                    mss: leaf.mss,
                     carries: t.facts.mode.shape().carries,
                     carrier: t.carrier,
                     outer: Outer::of(&t.facts),
@@ -421,14 +422,17 @@ impl Objects {
             (_, Medium::Ip, _) => Object::Forward(Forward {
                 port: leaf.port,
                 mtu: cap(port.mtu),
+                mss: leaf.mss,
                 gateway: None,
                 rewrite: Rewrite::NONE,
                 used: self.unread.clone(),
             }),
-            (_, Medium::Ethernet, None) => Object::Glean(Glean { port: leaf.port, mtu: leaf.mtu }),
+            (_, Medium::Ethernet, None) => Object::Glean(Glean { port: leaf.port, mtu: leaf.mtu, mss: leaf.mss }),
             (_, Medium::Ethernet, Some(gateway)) => match adjacency(leaf.port, gateway, facts) {
-                Some(known) => Object::Forward(Forward { mtu: cap(known.mtu), gateway: Some(gateway), ..known }),
-                None => Object::Incomplete(Incomplete { port: leaf.port, gateway }),
+                Some(known) => {
+                    Object::Forward(Forward { mtu: cap(known.mtu), mss: leaf.mss, gateway: Some(gateway), ..known })
+                }
+                None => Object::Incomplete(Incomplete { port: leaf.port, gateway, mss: leaf.mss }),
             },
         }
     }
@@ -491,7 +495,7 @@ pub(crate) fn adjacency(port: PortId, addr: IpAddr, facts: &Facts) -> Option<For
     let info = facts.port(port).filter(|p| p.medium == Medium::Ethernet)?;
     let (mac, used) = facts.neighbors.get(&(port, addr))?.known.as_ref()?;
     let rewrite = Rewrite::ethernet(*mac, info.mac?, info.vlan);
-    Some(Forward { port, mtu: info.mtu, gateway: None, rewrite, used: Arc::clone(used) })
+    Some(Forward { port, mtu: info.mtu, mss: 0, gateway: None, rewrite, used: Arc::clone(used) })
 }
 
 /// Whether a gateway did not answer.

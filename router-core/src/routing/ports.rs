@@ -124,7 +124,7 @@ impl Routing {
         if tunnel.own.is_some() {
             return tunnel.own;
         }
-        let own = self.objects.make(Def::Leaf(Leaf { port: id, gateway: None, mtu: 0 }), &self.facts);
+        let own = self.objects.make(Def::Leaf(Leaf { port: id, gateway: None, mtu: 0, mss: 0 }), &self.facts);
         self.facts.tunnels.get_mut(&id)?.own = Some(own);
         Some(own)
     }

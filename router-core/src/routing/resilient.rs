@@ -202,6 +202,7 @@ fn bare(id: u32) -> PathKey {
         hops: Vec::new(),
         nhid: Some(id),
         mtu: 0,
+        mss: 0,
         src: None,
         forwarder: None,
     }

@@ -234,7 +234,7 @@ impl Routing {
         }
         let (Some(p), Some(q)) = (self.paths.get(a), self.paths.get(b)) else { return false };
         let (p, q) = (&p.key, &q.key);
-        (p.kind, p.nhid, p.mtu, p.src, &p.forwarder) == (q.kind, q.nhid, q.mtu, q.src, &q.forwarder)
+        (p.kind, p.nhid, p.mtu, p.mss, p.src, &p.forwarder) == (q.kind, q.nhid, q.mtu, q.mss, q.src, &q.forwarder)
             && p.hops.len() == q.hops.len()
             && (0..p.hops.len()).all(|i| {
                 let say = |h: &Hop| (h.via, h.weight, h.onlink);
@@ -365,7 +365,7 @@ impl Routing {
         let metric = spec.metric.is_none_or(|m| m == 0 || m == c.metric);
         let origin = spec.proto.is_none_or(|p| p == c.proto);
         let src = spec.src.is_none() || spec.src.map(unmap) == key.src;
-        let mtu = spec.mtu.is_none_or(|m| m == key.mtu);
+        let mtu = spec.mtu.is_none_or(|m| m == key.mtu) && spec.advmss.is_none_or(|m| m == key.mss);
         let forwarder = spec.forwarder.is_none() || spec.forwarder.as_deref() == key.forwarder.as_deref();
         kind && metric && origin && src && mtu && forwarder && self.hops_fit(spec, c.path, key)
     }

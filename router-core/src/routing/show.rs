@@ -246,6 +246,7 @@ impl Routing {
             route.kind = if p.outcome.blackhole { RouteKind::Blackhole } else { p.key.kind };
             route.src = p.key.src;
             route.mtu = Some(p.key.mtu).filter(|m| *m > 0);
+            route.advmss = Some(p.key.mss).filter(|m| *m > 0);
             route.nhid = p.key.nhid;
             route.forwarder = p.key.forwarder.as_deref().map(str::to_owned);
             (route.hops, states) = self.shown_hops(c.path);

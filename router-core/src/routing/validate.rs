@@ -90,6 +90,7 @@ impl Routing {
             hops,
             nhid: by_object,
             mtu: spec.mtu.unwrap_or(0),
+            mss: spec.advmss.unwrap_or(0),
             src,
             forwarder,
         })
@@ -137,7 +138,8 @@ impl Routing {
             && spec.nhid.is_none()
             && spec.forwarder.is_none()
             && spec.src.is_none()
-            && spec.mtu.unwrap_or(0) == 0;
+            && spec.mtu.unwrap_or(0) == 0
+            && spec.advmss.unwrap_or(0) == 0;
         let (via, domain) = (unmap(via), domain_of(spec.table_id()));
         if !nothing_else || spec.dst.trunc() != spec.dst || is_link_local_v6(&via) {
             return None;

@@ -70,7 +70,7 @@ mod tests {
     fn old_copies_keep_what_they_had() {
         let mut map = AdjacencyMap::new(1);
         let forward =
-            |mtu| Forward { port: PortId(1), mtu, gateway: None, rewrite: Rewrite::NONE, used: Arc::default() };
+            |mtu| Forward { port: PortId(1), mtu, mss: 0, gateway: None, rewrite: Rewrite::NONE, used: Arc::default() };
         let addr = |i: u32| IpAddr::from(i.to_be_bytes());
         for i in 0..1000 {
             map.set(PortId(1), addr(i), Some(forward(i)));

@@ -12,7 +12,6 @@ use crate::packet::Packet;
 use crate::port::PortId;
 use crate::worker::route::{is_own, millis};
 use crate::worker::{Job, Start, Step, Worker};
-use ipnet::IpNet;
 use std::net::IpAddr;
 
 impl<O: Observer> Worker<O> {
@@ -183,6 +182,5 @@ impl<O: Observer> Worker<O> {
 
 /// Whether an address is the broadcast address of a link of ours: a packet that did not parse was not looked up.
 fn is_directed_broadcast(step: &Step<'_>, dst: IpAddr) -> bool {
-    let broadcast = |n: &IpNet| n.prefix_len() < 31 && n.broadcast() == dst;
-    dst.is_ipv4() && step.tables.ports.iter().any(|p| p.addrs.iter().any(broadcast))
+    dst.is_ipv4() && step.tables.ports.is_broadcast(dst)
 }

@@ -10,6 +10,7 @@ use crate::icmp::{self, Offender};
 use crate::observe::{Direction, Observer, Stage};
 use crate::packet::{Fragment, Packet};
 use crate::port::{PortId, PortInfo};
+use crate::tables::Tables;
 use crate::worker::route::is_own;
 use crate::worker::{Job, PuntReason, Step, Worker};
 
@@ -116,25 +117,19 @@ impl<O: Observer> Worker<O> {
         self.discard(step, frame, reason);
     }
 
-    /// The largest segment size that a SYN may tell on its way out of `port`, whose packets have at most `mtu` bytes; None
-    /// where nothing clamps, or it is no SYN.
-    pub(super) fn mss(&self, step: &Step<'_>, frame: &Frame, packet: &Packet, port: PortId, mtu: u32) -> Option<u16> {
-        if packet.proto != protocol::TCP || !mss::is_syn(packet, frame.data()) {
-            return None;
-        }
-        let tables = step.tables;
-        let ingress = tables.ports.get(frame.meta.port);
-        let narrowest = ingress.map_or(mtu, |i| mtu.min(i.mtu));
-        let size = |info: &PortInfo| match tables.guards.mss(info.id, info.kind) {
-            MssClamp::Off => None,
-            MssClamp::ToPmtu => Some(mss::for_mtu(packet.family, narrowest)),
-            MssClamp::Bytes(n) => Some(n),
-        };
-        let of_ingress = ingress.and_then(|i| size(i));
-        let of_egress = tables.ports.get(port).and_then(|e| size(e));
-        match (of_ingress, of_egress) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
+    /// The largest segment size that a SYN may tell on its way out of `port`; None where nothing clamps, or it is no SYN.
+    /// `limits`: the longest packet there, and what its route says; 0 for nothing.
+    pub(super) fn mss(
+        &self,
+        step: &Step<'_>,
+        frame: &Frame,
+        packet: &Packet,
+        port: PortId,
+        limits: (u32, u16),
+    ) -> Option<u16> {
+        match tells_mss(packet, frame.data()) {
+            true => most_mss(step.tables, frame.meta.port, packet, port, limits),
+            false => None,
         }
     }
 
@@ -159,8 +154,41 @@ impl<O: Observer> Worker<O> {
         };
         let port = frame.meta.port;
         let limit = step.tables.guards.limits(port).of(kind);
-        if self.buckets.allow(step.now, port, kind, limit) { Ok(()) } else { Err(kind.reason()) }
+        if self.buckets.allow(step.now, port, kind, limit) {
+            return Ok(());
+        }
+        if let Some(limited) = self.counters.limited(port) {
+            limited[kind as usize].add(1);
+        }
+        Err(kind.reason())
     }
+}
+
+/// Whether a packet may tell a segment size.
+#[inline]
+pub(super) fn tells_mss(packet: &Packet, data: &[u8]) -> bool {
+    packet.proto == protocol::TCP && mss::is_syn(packet, data)
+}
+
+/// The largest segment size that a SYN from `ingress` may tell on its way out of `port`, whose packets have at most `mtu`
+/// bytes and whose route lets it tell so much (0 for anything); None where nothing clamps.
+pub(super) fn most_mss(
+    tables: &Tables,
+    ingress: PortId,
+    packet: &Packet,
+    port: PortId,
+    (mtu, route): (u32, u16),
+) -> Option<u16> {
+    let ingress = tables.ports.get(ingress);
+    let narrowest = ingress.map_or(mtu, |i| mtu.min(i.mtu));
+    let size = |info: &PortInfo| match tables.guards.mss(info.id, info.kind) {
+        MssClamp::Off => None,
+        MssClamp::ToPmtu => Some(mss::for_mtu(packet.family, narrowest)),
+        MssClamp::Bytes(n) => Some(n),
+    };
+    let of_ingress = ingress.and_then(|i| size(i));
+    let of_egress = tables.ports.get(port).and_then(|e| size(e));
+    [of_ingress, of_egress, Some(route).filter(|m| *m > 0)].into_iter().flatten().min()
 }
 
 /// Neighbour discovery on the link itself: without it no packet could be sent at all (RFC 4890 4.4.1). Hop limit 255 says

@@ -290,6 +290,12 @@ impl<O: Observer> Worker<O> {
             }
             frame.meta.port = port;
             let tables = tables.get_or_insert_with(|| Arc::clone(first));
+            if let Some((reason, start, len)) = self.passes.refusal(at) {
+                frame.pull_front(start);
+                frame.truncate(len);
+                self.discard(&mut Step { now, tables, out }, frame, reason);
+                continue;
+            }
             if O::ON {
                 self.observer.begin(now, port, &frame);
             }

@@ -14,7 +14,8 @@ use crate::next_hop::activity;
 use crate::object::{Encap, Forward, Object, ObjectId, Rewrite};
 use crate::observe::{Cause, Observer, Stage as Seen};
 use crate::packet::Packet;
-use crate::port::{Medium, PortCaps, PortId, PortInfo};
+use crate::port::{Medium, PortCaps, PortId, PortInfo, TableId};
+use crate::tables::domain_of;
 use crate::time::Instant;
 use crate::tunnel::encapsulate::takes_super_frames;
 use crate::tunnel::{Encapsulate, Outer};
@@ -51,7 +52,7 @@ impl Stage {
     /// A tunnel. A super-frame goes in whole where it may, and is cut behind it, outer headers and all, in one go: what is
     /// decided here is the same for all segments.
     fn tunnel(id: ObjectId, encap: &Encap, frame: &Frame) -> Self {
-        const WHOLE: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true };
+        const WHOLE: PortCaps = PortCaps { partial_checksum: true, tso: true, uso: true, tunnels: false };
         let added = encap.outer.as_ref().map_or(0, Outer::added);
         let whole = takes_super_frames(encap.outer.as_ref()) && frame.len() + added <= usize::from(u16::MAX);
         let caps = if frame.meta.gso.is_some() && whole { WHOLE } else { PortCaps::default() };
@@ -118,13 +119,17 @@ impl<O: Observer> Worker<O> {
                         _ if glean.mtu > 0 && packet.wire_len > glean.mtu => {
                             self.too_big(step, job, &packet, Start::Object(id), glean.mtu);
                         }
+                        Some(hop) if glean.mss > 0 => {
+                            let hop = Forward { mss: glean.mss, ..hop.clone() };
+                            self.forward_to(step, job, packet, Start::Object(id), &hop);
+                        }
                         Some(hop) => self.forward_to(step, job, packet, Start::Object(id), hop),
-                        None => self.resolve(step, job, packet, glean.port, packet.dst),
+                        None => self.resolve(step, job, packet, glean.port, packet.dst, glean.mss),
                     }
                     return Ok(());
                 }
                 Object::Incomplete(i) => {
-                    self.resolve(step, job, packet, i.port, i.gateway);
+                    self.resolve(step, job, packet, i.port, i.gateway, i.mss);
                     return Ok(());
                 }
                 Object::Discard(reason) => {
@@ -164,7 +169,7 @@ impl<O: Observer> Worker<O> {
                     let forwarder = Encapsulate { encap, ident: self.ident };
                     let Some(judged) = self.admit_out(step, job, &packet, encap.tunnel) else { return Ok(()) };
                     job = judged;
-                    let mss = self.mss(step, &job.frame, &packet, encap.tunnel, encap.mtu);
+                    let mss = self.mss(step, &job.frame, &packet, encap.tunnel, (encap.mtu, encap.mss));
                     let stage = Stage { mss, ..Stage::tunnel(id, encap, &job.frame) };
                     fresh = false;
                     match self.carry_out(step, &forwarder, job, packet, stage) {
@@ -224,7 +229,7 @@ impl<O: Observer> Worker<O> {
             job.frame.meta.redirected = true;
         }
         let Some(job) = self.admit_out(step, job, &packet, hop.port) else { return };
-        let mss = self.mss(step, &job.frame, &packet, hop.port, hop.mtu);
+        let mss = self.mss(step, &job.frame, &packet, hop.port, (hop.mtu, hop.mss));
         let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE, mss };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
@@ -270,8 +275,12 @@ impl<O: Observer> Worker<O> {
             }
             // Checksums and super-frames pass: their metadata is translated, too.
             Verdict::Again { mtu: None, .. } if matches!(packet.proto, protocol::TCP | protocol::UDP) => {
-                caps =
-                    PortCaps { partial_checksum: true, tso: packet.len <= LONGEST_V4, uso: packet.len <= LONGEST_V4 };
+                caps = PortCaps {
+                    partial_checksum: true,
+                    tso: packet.len <= LONGEST_V4,
+                    uso: packet.len <= LONGEST_V4,
+                    tunnels: false,
+                };
             }
             Verdict::Again { .. } => {}
             Verdict::Consult { port, .. } => {
@@ -283,7 +292,7 @@ impl<O: Observer> Worker<O> {
                 return Next::Done;
             }
             Verdict::Resolve { port, neighbor } => {
-                self.resolve(step, job, packet, port, neighbor);
+                self.resolve(step, job, packet, port, neighbor, 0);
                 return Next::Done;
             }
             Verdict::Deliver => {
@@ -500,7 +509,7 @@ impl<O: Observer> Worker<O> {
     }
 
     /// The neighbour's link-layer address is not known: the control thread asks for it and holds the packet meanwhile.
-    fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr) {
+    fn resolve(&mut self, step: &mut Step<'_>, job: Job, packet: Packet, port: PortId, neighbor: IpAddr, mss: u16) {
         let frame = job.frame;
         let own = is_own(&frame);
         if !own
@@ -516,6 +525,10 @@ impl<O: Observer> Worker<O> {
         let Some(Job { mut frame, .. }) = self.admit_out(step, Job::new(frame, job.start), &packet, port) else {
             return;
         };
+        // Once the neighbour is known, nobody asks for the route again.
+        if mss > 0 {
+            self.clamp(&mut frame, &packet, mss);
+        }
         // Super-frames wait as they are; only a pending checksum of our own making cannot occur here.
         frame.meta.vlan_tci = None;
         self.punt(step, frame, PuntReason::Resolve { port, neighbor });
@@ -539,7 +552,14 @@ impl<O: Observer> Worker<O> {
                 }
                 return;
             }
-            let hop = Forward { port, mtu: info.mtu, gateway: None, rewrite: Rewrite::NONE, used: Default::default() };
+            let hop = Forward {
+                port,
+                mtu: info.mtu,
+                mss: 0,
+                gateway: None,
+                rewrite: Rewrite::NONE,
+                used: Default::default(),
+            };
             return self.forward_to(step, job, *packet, Start::Link(port), &hop);
         }
         let known = step.tables.routing.adjacencies.get(port, &packet.dst);
@@ -576,7 +596,7 @@ pub(super) fn millis(now: Instant) -> u32 {
 }
 
 /// Writes into IPv4 options that record the way (RFC 1812 5.3.13.5 and 5.3.13.6): the address of the egress port, else
-/// any of ours, else the one that stands for all routers without.
+/// another of ours in that VRF, else the one that stands for all routers without.
 #[cold]
 fn record(step: &Step<'_>, packet: &Packet, data: &mut [u8], egress: PortId) {
     let ports = &step.tables.ports;
@@ -585,12 +605,14 @@ fn record(step: &Step<'_>, packet: &Packet, data: &mut [u8], egress: PortId) {
         _ => None,
     };
     let settings = &step.tables.settings;
-    let own = ports.get(egress).and_then(v4).or(settings.router_id).or_else(|| ports.iter().find_map(v4));
+    let port = ports.get(egress);
+    let other = || ports.first_with(port.map_or(TableId::MAIN, |p| domain_of(p.table)), Family::Inet).and_then(v4);
+    let own = port.and_then(v4).or(settings.router_id).or_else(other);
     let dummy = match settings.icmp.dummy_source {
         IpAddr::V4(a) => a,
         IpAddr::V6(_) => return,
     };
-    let owns = |a| ports.iter().any(|p| p.owns(&IpAddr::V4(a)));
+    let owns = |a| ports.owners(IpAddr::V4(a)).next().is_some();
     if let Some(header) = data.get_mut(..usize::from(packet.l4)) {
         ipv4_options::stamp(header, Stamp { addr: own.unwrap_or(dummy), millis: millis(step.now) }, owns);
     }

@@ -49,6 +49,7 @@ fn tables() -> Arc<Tables> {
         Object::Forward(Forward {
             port: PortId(1),
             mtu: 1400,
+            mss: 0,
             gateway: Some(gateway.parse().unwrap()),
             rewrite: Rewrite::ethernet(GATEWAY, MacAddr([2, 0, 0, 0, 0xff, 1]), None),
             used: Default::default(),
@@ -60,6 +61,7 @@ fn tables() -> Arc<Tables> {
         Object::Encap(Encap {
             tunnel,
             mtu: facts.mtu,
+            mss: 0,
             carries: facts.mode.shape().carries,
             carrier: ObjectId(1),
             outer: Outer::of(&facts),
@@ -70,11 +72,11 @@ fn tables() -> Arc<Tables> {
         Object::Discard(DropReason::NoRoute),
         hop("192.0.2.129"),
         hop("fe80::1"),
-        Object::Incomplete(Incomplete { port: PortId(1), gateway: "fe80::2".parse().unwrap() }),
+        Object::Incomplete(Incomplete { port: PortId(1), gateway: "fe80::2".parse().unwrap(), mss: 0 }),
         Object::Discard(DropReason::Blackhole),
         Object::Discard(DropReason::Prohibited),
         Object::Group(Group { buckets: vec![ObjectId(1), ObjectId(2)].into(), activity: None }),
-        Object::Glean(Glean { port: PortId(0), mtu: 0 }),
+        Object::Glean(Glean { port: PortId(0), mtu: 0, mss: 0 }),
         Object::Local,
         encap(TUNNEL, "198.51.100.9"),
         encap(APART, "198.51.100.8"),
@@ -107,7 +109,7 @@ fn tables() -> Arc<Tables> {
     let mut adjacencies = AdjacencyMap::new(7);
     for host in ["192.0.2.2", "2001:db8::2"] {
         let rewrite = Rewrite::ethernet(HOST, MacAddr([2, 0, 0, 0, 0xff, 0]), None);
-        let to = Forward { port: PortId(0), mtu: 1500, gateway: None, rewrite, used: Default::default() };
+        let to = Forward { port: PortId(0), mtu: 1500, mss: 0, gateway: None, rewrite, used: Default::default() };
         adjacencies.set(PortId(0), host.parse().unwrap(), Some(to));
     }
     let mut out_port = port(1, "out", &["192.0.2.130/25"]);

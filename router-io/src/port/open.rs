@@ -32,7 +32,7 @@ pub struct PortConfig {
     pub device: Option<String>,
     /// Its link-layer address; None: the device's. Another one than the device's wants `promiscuous`.
     pub mac: Option<MacAddr>,
-    /// Its MTU in bytes; None: the device's, else 1500. Only `tun` changes the device.
+    /// Its MTU in bytes; None: the device's, else 1500. Only `tun` and `tap` change the device.
     pub mtu: Option<u32>,
     /// Its addresses with link prefix lengths.
     pub addrs: Vec<IpNet>,
@@ -50,7 +50,7 @@ pub struct PortConfig {
     pub qdisc_bypass: bool,
     /// `xdp`: how.
     pub xdp: XdpOptions,
-    /// `tun`: addresses of the host's side of the device.
+    /// `tun`, `tap`: addresses of the host's side of the device.
     pub host_addrs: Vec<IpNet>,
     /// `rawip`: only packets to this address of the host.
     pub local: Option<IpAddr>,
@@ -179,7 +179,12 @@ fn boxed<Q: Port + 'static>(queues: Vec<Q>) -> Vec<Box<dyn Port>> {
 /// What all queues take.
 fn common_caps(queues: &[Box<dyn Port>]) -> PortCaps {
     let all = |f: fn(&PortCaps) -> bool| !queues.is_empty() && queues.iter().all(|q| f(&q.caps()));
-    PortCaps { partial_checksum: all(|c| c.partial_checksum), tso: all(|c| c.tso), uso: all(|c| c.uso) }
+    PortCaps {
+        partial_checksum: all(|c| c.partial_checksum),
+        tso: all(|c| c.tso),
+        uso: all(|c| c.uso),
+        tunnels: all(|c| c.tunnels),
+    }
 }
 
 /// Opens ports, and remembers what they share.
@@ -276,15 +281,25 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
     let device = config.device_name();
     let impossible = |reason: &str| PortError::Config { port: name.to_owned(), reason: reason.to_owned() };
     match config.kind {
-        PortKind::Tun => {
-            let (queues, facts) = tun::open(name, device, config.mtu, workers)?;
-            let opened = OpenedPort::of_device(name, boxed(queues), &facts)?;
+        PortKind::Tun | PortKind::Tap => {
+            let medium = if config.kind == PortKind::Tap { Medium::Ethernet } else { Medium::Ip };
+            let (queues, facts) = tun::open(name, device, medium, config.mtu, workers)?;
+            let mut opened = OpenedPort::of_device(name, boxed(queues), &facts)?;
+            opened.mac = opened.mac.map(tun::near_mac);
             add_host_addrs(config, &opened)?;
             Ok(opened)
         }
         PortKind::Packet => {
-            let (queues, facts) = packet::open(name, device, config.packet_options(), workers)?;
-            OpenedPort::of_device(name, boxed(queues), &facts)
+            let (mut queues, facts) = packet::open(name, device, config.packet_options(), workers)?;
+            let index = facts.index().ok().filter(|_| !config.qdisc_bypass && config.vlan.is_none());
+            let told = index.map(|index| packet::send_tunnels(&mut queues, index));
+            let mut opened = OpenedPort::of_device(name, boxed(queues), &facts)?;
+            match told {
+                Some(Ok(link)) => opened.guards.push(Box::new(link)),
+                Some(Err(e)) => tracing::debug!(port = name, error = %e, "super-frames in tunnels are cut in software"),
+                None => {}
+            }
+            Ok(opened)
         }
         PortKind::Datalink => {
             let (queues, facts) = datalink::open(name, device, config.promiscuous, workers)?;
@@ -306,7 +321,7 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
         }
         // By itself a memory port has nobody at its other end; programs attach one end of `memory::pair`.
         PortKind::Memory => {
-            let caps = PortCaps { partial_checksum: true, tso: true, uso: true };
+            let caps = PortCaps { partial_checksum: true, tso: true, uso: true, tunnels: false };
             let (queue, far) = memory::pair(config.medium, caps, 1024)
                 .map_err(|e| PortError::system(name, "make a memory port", super::error::NET_ADMIN, e))?;
             let mut opened = OpenedPort::from_queues(vec![Box::new(queue)]);
@@ -322,7 +337,7 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
     }
 }
 
-/// Gives the host's side of a TUN device its addresses.
+/// Gives the host's side of a TUN or TAP device its addresses.
 fn add_host_addrs(config: &PortConfig, opened: &OpenedPort) -> Result<(), PortError> {
     let (Some(index), false) = (opened.device_index, config.host_addrs.is_empty()) else { return Ok(()) };
     let mut netlink = Netlink::open().map_err(|e| netlink_error(config, "open netlink", &e))?;

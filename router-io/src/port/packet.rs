@@ -2,12 +2,15 @@
 //!
 //! Super-frames and unfinished checksums pass in both directions (PACKET_VNET_HDR), VLAN tags that the kernel took out
 //! come back from the auxiliary data, copies of what this host sends are ignored. Frames come through a mapped ring; those too
-//! long for a slot by recvmmsg, in turn. They leave by sendmmsg. The socket sees frames beside the
+//! long for a slot by recvmmsg, in turn. They leave by sendmmsg; super-frames in a tunnel by a socket of their own, whose
+//! packets a program of ours makes known to the kernel as what they are ([`crate::sys::bpf::tunnel`]). The socket sees frames beside the
 //! host's own stack, not instead of it; [`crate::netlink::KernelBlock`] keeps that from acting on them.
 
 use super::error::{NET_RAW, PortError};
 use super::vnet;
 use super::{BATCH, Port, PortEvent, Receive, RecvError, RecvReport, SendError, SendReport, Transmit, take_frame};
+use crate::sys::bpf::tunnel::MARK;
+use crate::sys::bpf::{Link, Program, Way};
 use crate::sys::device::Device;
 use crate::sys::mmsg::{self, Outgoing, Received};
 use crate::sys::opt;
@@ -34,6 +37,8 @@ pub struct PacketQueue {
     receives: bool,
     /// None: frames come by recvmmsg.
     ring: Option<RxRing>,
+    /// Sends super-frames that lie in a tunnel, where the kernel can be told what they are.
+    tunnels: Option<OwnedFd>,
     rx: mmsg::Receiver,
     tx: mmsg::Sender,
     /// Frames lent to the next receive call.
@@ -108,6 +113,24 @@ pub fn open(
     Ok((queues, facts))
 }
 
+/// Gives each queue a socket for super-frames in a tunnel, and the device the program that they need, for as long as the
+/// result lives. Not for frames that get a VLAN tag, and not past the queueing discipline: both escape the program.
+pub fn send_tunnels(queues: &mut [PacketQueue], ifindex: u32) -> io::Result<Link> {
+    let program = Program::encapsulate().map_err(crate::sys::bpf::LoadError::into_io)?;
+    let link = program.attach_traffic(ifindex, Way::Out)?;
+    let mut sockets = Vec::with_capacity(queues.len());
+    for _ in 0..queues.len() {
+        let fd = sys::socket()?;
+        sys::set_mark(&fd, MARK)?;
+        sys::bind(&fd, ifindex, false)?;
+        sockets.push(fd);
+    }
+    for (queue, fd) in queues.iter_mut().zip(sockets) {
+        queue.tunnels = Some(fd);
+    }
+    Ok(link)
+}
+
 /// A socket that only sends on the device `ifindex`.
 pub(super) fn open_sender(ifindex: u32) -> io::Result<PacketQueue> {
     let fd = sys::socket()?;
@@ -118,7 +141,8 @@ pub(super) fn open_sender(ifindex: u32) -> io::Result<PacketQueue> {
 impl PacketQueue {
     fn new(fd: OwnedFd, ifindex: u32, receives: bool, ring: Option<RxRing>) -> Self {
         let (rx, tx) = (mmsg::Receiver::new(BATCH), mmsg::Sender::new(BATCH));
-        PacketQueue { fd, ifindex, receives, ring, rx, tx, lent: Vec::with_capacity(BATCH), want: 32, empty: 0 }
+        let lent = Vec::with_capacity(BATCH);
+        PacketQueue { fd, ifindex, receives, ring, tunnels: None, rx, tx, lent, want: 32, empty: 0 }
     }
 
     /// One recvmmsg into `frames`: how many datagrams came.
@@ -321,8 +345,8 @@ impl Receive for PacketQueue {
 impl Transmit for PacketQueue {
     fn send(&mut self, frame: &mut Frame) -> Result<(), SendError> {
         prepare(frame)?;
-        let describe = |f: &Frame| Outgoing { prefix: Some(vnet::from_meta(f)), name: None };
-        match self.tx.send(self.fd.as_fd(), std::slice::from_ref(frame), describe) {
+        let (fd, _) = exit(&self.fd, self.tunnels.as_ref(), std::slice::from_ref(frame));
+        match self.tx.send(fd.as_fd(), std::slice::from_ref(frame), describe) {
             Ok(_) => Ok(()),
             Err(e) => Err(self.send_error(&e)),
         }
@@ -337,10 +361,10 @@ impl Transmit for PacketQueue {
                 false
             }
         });
-        let describe = |f: &Frame| Outgoing { prefix: Some(vnet::from_meta(f)), name: None };
         let mut rest = &frames[..];
         while !rest.is_empty() {
-            match self.tx.send(self.fd.as_fd(), rest, describe) {
+            let (fd, count) = exit(&self.fd, self.tunnels.as_ref(), rest);
+            match self.tx.send(fd.as_fd(), &rest[..count], describe) {
                 Ok(n) => rest = &rest[n..],
                 Err(e) if e.raw_os_error() == Some(libc::EINTR) => {}
                 Err(e) => {
@@ -367,8 +391,38 @@ impl PacketQueue {
     }
 }
 
+/// What goes with each frame.
+fn describe(frame: &Frame) -> Outgoing {
+    Outgoing { prefix: Some(vnet::from_meta(frame)), name: None }
+}
+
+/// The socket by which the first of these frames goes, and how many of them go by the same one.
+fn exit<'a>(plain: &'a OwnedFd, tunnels: Option<&'a OwnedFd>, frames: &[Frame]) -> (&'a OwnedFd, usize) {
+    let Some(tunnels) = tunnels else { return (plain, frames.len()) };
+    let first = frames.first().is_some_and(in_tunnel);
+    let count = frames.iter().position(|f| in_tunnel(f) != first).unwrap_or(frames.len());
+    (if first { tunnels } else { plain }, count)
+}
+
+/// Whether a frame is a super-frame in a tunnel. There are no others with another IP header behind the first: the core cuts
+/// what the port does not take.
+fn in_tunnel(frame: &Frame) -> bool {
+    const PROTOCOL_V4: usize = 14 + 9;
+    const PROTOCOL_V6: usize = 14 + 6;
+    frame.meta.gso.is_some()
+        && match frame.data() {
+            [_, _, _, _, _, _, _, _, _, _, _, _, 0x08, 0x00, ..] => {
+                matches!(frame.data().get(PROTOCOL_V4), Some(4 | 41))
+            }
+            [_, _, _, _, _, _, _, _, _, _, _, _, 0x86, 0xdd, ..] => {
+                matches!(frame.data().get(PROTOCOL_V6), Some(4 | 41))
+            }
+            _ => false,
+        }
+}
+
 /// Puts the VLAN tag back into the bytes; super-frames need a pending checksum, or the kernel refuses or warns.
-fn prepare(frame: &mut Frame) -> Result<(), SendError> {
+pub(super) fn prepare(frame: &mut Frame) -> Result<(), SendError> {
     if frame.meta.gso.is_some() && frame.meta.csum.is_none() {
         return Err(SendError::new(DropReason::OffloadMalformed));
     }
@@ -384,7 +438,7 @@ impl Port for PacketQueue {
     }
 
     fn caps(&self) -> PortCaps {
-        PortCaps { partial_checksum: true, tso: true, uso: true }
+        PortCaps { partial_checksum: true, tso: true, uso: true, tunnels: self.tunnels.is_some() }
     }
 
     fn medium(&self) -> Medium {

@@ -1,6 +1,7 @@
 //! The control thread: the only writer. It owns the router's control side, the devices, and the snapshots that workers
 //! may still be reading.
 
+use super::Never;
 use super::ports::OpenPort;
 use super::watch::Watches;
 use crate::clock::{Clock, VirtualClock};
@@ -57,6 +58,7 @@ pub(super) struct ControlParts {
     pub reports: Receiver<Report>,
     pub wake: Wake,
     pub max_ports: usize,
+    pub alive: Sender<Never>,
 }
 
 /// Whether a turn left work behind.
@@ -92,6 +94,8 @@ pub struct Control {
     wake: Wake,
     stopping: bool,
     watcher: Option<Watcher>,
+    /// Dropped last: [`super::RouterHandle::is_alive`] looks at the other end.
+    _alive: Sender<Never>,
 }
 
 impl Control {
@@ -117,6 +121,7 @@ impl Control {
             wake: parts.wake,
             stopping: false,
             watcher: None,
+            _alive: parts.alive,
         }
     }
 

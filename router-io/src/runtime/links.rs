@@ -74,9 +74,9 @@ impl Control {
 
     fn lose_device(&mut self, id: PortId) {
         if let Some(port) = self.ports.get_mut(&id) {
-            // A TUN device that has been moved to another namespace (a container's) works there as before, and was only
+            // A TUN or TAP device that has been moved to another namespace (a container's) works there as before, and was only
             // down for the move. Of one that is really gone its queue knows.
-            if port.config.kind == PortKind::Tun {
+            if port.config.kind.makes_device() {
                 tracing::info!(port = %port.config.name, "the device has left this network namespace, or is gone");
                 port.device_index = None;
                 return self.set_carrier(id, true);
@@ -116,12 +116,12 @@ impl Control {
             PortEvent::Overrun(frames) => port.missed += frames,
             // The monitor tells about devices, and also when they come back.
             // Nothing comes back under the name of a TUN device, and no other news of one that was moved.
-            PortEvent::Vanished if port.config.kind == PortKind::Tun => {
+            PortEvent::Vanished if port.config.kind.makes_device() => {
                 port.device_index = None;
                 self.set_carrier(id, false);
             }
             // In another namespace it is not up at first, and nobody here would hear when it is.
-            PortEvent::LinkDown if port.config.kind == PortKind::Tun && port.device_index.is_none() => {}
+            PortEvent::LinkDown if port.config.kind.makes_device() && port.device_index.is_none() => {}
             PortEvent::LinkDown | PortEvent::Vanished if port.device_index.is_some() && self.links.is_some() => {}
             PortEvent::LinkDown | PortEvent::Vanished => self.set_carrier(id, false),
             PortEvent::Broken(errno) => {

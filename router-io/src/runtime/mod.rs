@@ -17,11 +17,12 @@ pub use signals::{Signal, Signals};
 pub use watch::{Capture, MAX_TRACED, Trace, Traced, WatchError};
 
 use crate::clock::{Clock, VirtualClock};
+use crate::sys::sched;
 use crate::sys::wake::Wake;
 use crate::worker::{Worker, WorkerParts};
 use arc_swap::ArcSwap;
 use control::{Command, ControlParts, WorkerLink};
-use crossbeam_channel::{Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
 use privileges::{OF_PORTS, keep_only_and_tell};
 use router_core::counters::WorkerCounters;
 use router_core::router::Router;
@@ -80,6 +81,7 @@ impl Runtime {
         runtime.control = Some(builder.spawn(move || {
             let may_open_tun = || open_is_allowed(Path::new("/dev/net/tun"));
             keep_only_and_tell("control", &OF_PORTS, may_open_tun);
+            answer_soon();
             control.run();
         })?);
         let places = processors(workers.len());
@@ -156,6 +158,11 @@ impl Drop for StopAtEnd {
     }
 }
 
+/// Workers if nobody says how many: one for each processor that this process may use.
+pub fn default_workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Processors for so many workers, one each. None when there are fewer than that, and for a single worker: the scheduler
 /// keeps that away from processors that are busy with interrupts.
 fn processors(workers: usize) -> Vec<usize> {
@@ -165,6 +172,14 @@ fn processors(workers: usize) -> Vec<usize> {
     let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
     let list: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|c| allowed.is_set(*c)).take(workers).collect();
     if list.len() == workers { list } else { Vec::new() }
+}
+
+/// Under overload a worker keeps a processor busy for good: threads that answer an operator, or neighbours, should not wait for
+/// the end of its turns. For the calling thread and those that it makes.
+pub fn answer_soon() {
+    if let Err(e) = sched::answer_soon() {
+        tracing::debug!(error = %e, "the scheduler grants no short turns");
+    }
 }
 
 /// Pins the calling thread.
@@ -210,11 +225,17 @@ pub enum StopError {
 #[error("the router has stopped")]
 pub struct Stopped;
 
+/// What is never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Never {}
+
 /// Runs commands on the control thread. Cheap to clone, usable from any thread but the control thread itself.
 #[derive(Clone)]
 pub struct RouterHandle {
     commands: Sender<Command>,
     wake: Wake,
+    /// Nothing ever comes here: it is closed when the control thread has ended.
+    life: Receiver<Never>,
 }
 
 impl fmt::Debug for RouterHandle {
@@ -224,6 +245,11 @@ impl fmt::Debug for RouterHandle {
 }
 
 impl RouterHandle {
+    /// Whether the control thread lives: it neither ended nor panicked.
+    pub fn is_alive(&self) -> bool {
+        self.life.try_recv() == Err(TryRecvError::Empty)
+    }
+
     /// Runs `f` on the control thread and waits for its result. What it changed is in force when this returns.
     pub fn call<R: Send + 'static>(&self, f: impl FnOnce(&mut Control) -> R + Send + 'static) -> Result<R, Stopped> {
         let (tx, rx) = bounded(1);
@@ -233,7 +259,11 @@ impl RouterHandle {
             // The caller may have given up.
             let _ = tx.send(result);
         }))?;
-        rx.recv().map_err(|_| Stopped)
+        // What waits in a bounded channel whose receiver goes is not dropped, and with it `tx` is not: hence the other one.
+        crossbeam_channel::select! {
+            recv(rx) -> result => result.map_err(|_| Stopped),
+            recv(self.life) -> _ => rx.try_recv().map_err(|_| Stopped),
+        }
     }
 
     fn send(&self, command: Command) -> Result<(), Stopped> {
@@ -254,6 +284,7 @@ fn assemble(config: RuntimeConfig, clock: Clock) -> io::Result<(Control, Vec<Wor
     let replaying = matches!(clock, Clock::Virtual(_));
     let (reports_tx, reports) = if replaying { unbounded() } else { bounded(REPORTS) };
     let wake = Wake::new()?;
+    let (alive, life) = bounded(0);
     let mut workers = Vec::new();
     let mut links = Vec::new();
     for _ in 0..config.workers.max(1) {
@@ -288,6 +319,7 @@ fn assemble(config: RuntimeConfig, clock: Clock) -> io::Result<(Control, Vec<Wor
         reports,
         wake: wake.clone(),
         max_ports: config.max_ports,
+        alive,
     });
-    Ok((control, workers, RouterHandle { commands: commands_tx, wake }))
+    Ok((control, workers, RouterHandle { commands: commands_tx, wake, life }))
 }

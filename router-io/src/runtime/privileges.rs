@@ -97,7 +97,7 @@ pub fn needed(kind: PortKind) -> &'static [Privilege] {
         PortKind::Packet | PortKind::Datalink | PortKind::Auto => &[Privilege::NetRaw, Privilege::NetAdmin],
         PortKind::Xdp => &[Privilege::NetRaw, Privilege::NetAdmin, Privilege::Bpf],
         PortKind::RawIp => &[Privilege::NetRaw],
-        PortKind::Tun => &[Privilege::NetAdmin],
+        PortKind::Tun | PortKind::Tap => &[Privilege::NetAdmin],
         PortKind::Memory
         | PortKind::Pcap
         | PortKind::Tunnel

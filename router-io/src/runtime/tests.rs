@@ -154,9 +154,12 @@ fn frames_for_a_removed_port_are_not_lost_silently() {
 fn a_panic_on_the_control_thread_ends_everything_in_order() {
     let runtime = Runtime::start(RuntimeConfig { workers: 2, ..Default::default() }).unwrap();
     assert!(runtime.is_running());
-    assert_eq!(runtime.handle().call(|_| panic!("provoked by a test")), Err::<(), _>(Stopped));
+    let handle = runtime.handle();
+    assert!(handle.is_alive());
+    assert_eq!(handle.call(|_| panic!("provoked by a test")), Err::<(), _>(Stopped));
     let e = runtime.stop().unwrap_err();
     assert!(matches!(&e, StopError::Panicked(who) if who == "the control thread"), "{e}");
+    assert!(!handle.is_alive());
 }
 
 #[test]

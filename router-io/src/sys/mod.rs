@@ -8,6 +8,7 @@ pub mod mmsg;
 pub mod opt;
 pub mod packet;
 pub mod packet_ring;
+pub mod sched;
 pub mod signal;
 pub mod tun;
 pub mod wake;

@@ -62,6 +62,11 @@ pub fn bypass_qdisc(fd: &OwnedFd) -> io::Result<()> {
     opt::set(fd.as_fd(), libc::SOL_PACKET, PACKET_QDISC_BYPASS, &1i32)
 }
 
+/// What is sent carries this mark in the kernel (SO_MARK). Needs CAP_NET_RAW or CAP_NET_ADMIN.
+pub fn set_mark(fd: &OwnedFd, mark: u32) -> io::Result<()> {
+    opt::set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_MARK, &mark)
+}
+
 /// Binds to a device. `receive` false: the socket only sends.
 pub fn bind(fd: &OwnedFd, ifindex: u32, receive: bool) -> io::Result<()> {
     // SAFETY: a C struct of integers: all zero is a valid value.

@@ -1,4 +1,4 @@
-//! /dev/net/tun.
+//! /dev/net/tun: TUN and TAP devices.
 
 use rustix::fs::{Mode, OFlags};
 use std::io;
@@ -33,10 +33,12 @@ pub struct Queue {
     pub name: String,
     /// The offloads that the kernel granted (TUN_F_*).
     pub offloads: u32,
+    /// Its frames are Ethernet's.
+    pub ethernet: bool,
 }
 
-/// Opens one queue of the device `name`, making the device when it does not exist.
-pub fn open(name: &str, multi_queue: bool) -> Result<Queue, TunError> {
+/// Opens one queue of the device `name`, making the device when it does not exist: one of Ethernet frames, or of packets.
+pub fn open(name: &str, multi_queue: bool, ethernet: bool) -> Result<Queue, TunError> {
     let fd = rustix::fs::open("/dev/net/tun", OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
         .map_err(|e| TunError::Open(e.into()))?;
     let raw = fd.as_raw_fd();
@@ -49,7 +51,8 @@ pub fn open(name: &str, multi_queue: bool) -> Result<Queue, TunError> {
         *to = from as libc::c_char;
     }
     let queue = if multi_queue { libc::IFF_MULTI_QUEUE } else { 0 };
-    req.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR | queue) as libc::c_short;
+    let kind = if ethernet { libc::IFF_TAP } else { libc::IFF_TUN };
+    req.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI | libc::IFF_VNET_HDR | queue) as libc::c_short;
     let last = |r: libc::c_int| if r < 0 { Err(TunError::Attach(io::Error::last_os_error())) } else { Ok(()) };
     // SAFETY: TUNSETIFF reads and writes one ifreq.
     last(unsafe { libc::ioctl(raw, libc::TUNSETIFF, std::ptr::from_mut(&mut req)) })?;
@@ -65,5 +68,5 @@ pub fn open(name: &str, multi_queue: bool) -> Result<Queue, TunError> {
         }
     }
     let name = req.ifr_name.iter().take_while(|c| **c != 0).map(|c| char::from(*c as u8)).collect();
-    Ok(Queue { fd, name, offloads })
+    Ok(Queue { fd, name, offloads, ethernet })
 }

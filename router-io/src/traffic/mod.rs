@@ -17,6 +17,7 @@ pub mod packet_tx;
 pub mod probe;
 pub mod sink;
 pub mod tcp;
+pub mod tunnel_end;
 
 pub use cpu::{affinity, pin_process, pin_thread_of};
 pub use frames::{Encapsulation, FrameSet, Udp};

@@ -66,7 +66,9 @@ impl RouterConfig {
 
     /// The configuration file.
     pub fn to_toml(&self) -> String {
-        let mut t = format!("[router]\nname = \"{}\"\n{}\n", self.name, self.top);
+        // Many labs run side by side: a worker for each processor helps none of them.
+        let workers = if self.top.contains("workers") { "" } else { "workers = 1\n" };
+        let mut t = format!("[router]\nname = \"{}\"\n{workers}{}\n", self.name, self.top);
         for p in &self.ports {
             let _ = writeln!(t, "[port.{}]\nkind = \"{}\"", p.name, p.kind);
             if p.kind == "packet" && !p.more.contains("device") {
@@ -101,7 +103,7 @@ mod tests {
             c.extra("[neighbor]\nmax_entries = 5\n").route("default via 192.0.2.2").router("router_id = \"192.0.2.9\"");
         assert_eq!(
             c.to_toml(),
-            "[router]\nname = \"r\"\nrouter_id = \"192.0.2.9\"\n\n[port.lan]\nkind = \"packet\"\ndevice = \"lan\"\n\
+            "[router]\nname = \"r\"\nworkers = 1\nrouter_id = \"192.0.2.9\"\n\n[port.lan]\nkind = \"packet\"\ndevice = \"lan\"\n\
              address = [\"192.0.2.1/24\",\"2001:db8::1/64\"]\n\n[port.x]\nkind = \"packet\"\ndevice = \"x\"\nvlan = 7\n\
              [neighbor]\nmax_entries = 5\n\n[routes]\nmain = [\"default via 192.0.2.2\"]\n"
         );

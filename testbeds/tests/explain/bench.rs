@@ -273,7 +273,12 @@ impl Bench {
             ethernet(6, "vrf0", 1500, &["192.0.2.1/24"]),
         ];
         list[1].vlan = rng.one_in(3).then_some(7);
-        list[2].caps = PortCaps { partial_checksum: rng.one_in(2), tso: rng.one_in(2), uso: rng.one_in(2) };
+        list[2].caps = PortCaps {
+            partial_checksum: rng.one_in(2),
+            tso: rng.one_in(2),
+            uso: rng.one_in(2),
+            tunnels: rng.one_in(2),
+        };
         list[5].table = TableId(100);
         for info in list {
             router.add_port(now, info).expect("port");

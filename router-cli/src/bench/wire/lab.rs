@@ -15,6 +15,7 @@ use router_io::traffic::live::Live;
 use router_io::traffic::napi;
 use router_io::traffic::packet_tx::PacketTx;
 use router_io::traffic::tcp::{self, TcpRate};
+use router_io::traffic::tunnel_end::TunnelEnd;
 use router_io::traffic::{
     Counts, Delays, Engine, FrameSet, Generator, Layout, Offer, Pace, ProbePlan, Sent, Sink, affinity, pin_thread_of,
 };
@@ -366,7 +367,11 @@ impl Lab {
         let (generator, sink) = (net.host("gen")?, net.host("sink")?);
         let failed = WireError::system("TCP stream");
         let warm_up = time.mul_f64(0.2);
+        let tunnel = self.setup.path == PathName::Encap;
         let rate = (|| {
+            // The sink is the tunnel's other end.
+            let ends = || TunnelEnd::open("eth0", topology::sink4(0), topology::RIGHT4);
+            let _end = tunnel.then(|| sink.run(ends)).transpose()?;
             let receiver = sink.run(|| tcp::Receiver::listen(addr))?;
             let to = receiver.addr()?;
             std::thread::scope(|scope| {

@@ -5,6 +5,8 @@ use super::super::report::{self, Overload, Series};
 use super::dut::Dut;
 use super::error::WireError;
 use super::lab::Lab;
+use crate::control::{Client, LinkSelect, Op};
+use crate::demo::instance::Instance;
 use router_io::traffic::{Offer, Pace, pin_thread_of};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -76,6 +78,15 @@ impl Lab {
     }
 }
 
+/// Time until the router has answered one request over its control socket on a connection of its own, in milliseconds. Not the
+/// command of a process: starting one on a busy machine takes longer than the answer.
+fn ask(router: &Instance) -> Option<f64> {
+    let asked = Instant::now();
+    let mut client = Client::connect(router.socket()).ok()?;
+    client.call(Op::LinkShow(LinkSelect::default())).ok()?;
+    Some(asked.elapsed().as_secs_f64() * 1e3)
+}
+
 /// Asks the router now and then, as its operator would, until told to end.
 fn watch(dut: &Dut, done: &AtomicBool) -> Watched {
     let mut seen = Watched::default();
@@ -84,10 +95,7 @@ fn watch(dut: &Dut, done: &AtomicBool) -> Watched {
     let memory = || memory(router.pid());
     let begin = (known(), memory());
     while !done.load(Ordering::Relaxed) {
-        let asked = Instant::now();
-        if router.duet("link show").is_ok() {
-            seen.answers_ms.push(asked.elapsed().as_secs_f64() * 1e3);
-        }
+        seen.answers_ms.extend(ask(router));
         std::thread::sleep(EVERY);
     }
     seen.neighbors = begin.0.zip(known()).map(|(a, b)| [a, b]);

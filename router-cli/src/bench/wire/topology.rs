@@ -25,7 +25,7 @@ pub(super) const ONE_ROUTE: (IpNet, IpNet) = (
 
 pub(super) const GEN4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
 pub(super) const LEFT4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
-const RIGHT4: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
+pub(super) const RIGHT4: Ipv4Addr = Ipv4Addr::new(198, 19, 0, 1);
 pub(super) const GEN6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 2);
 const LEFT6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 0, 1);
 const RIGHT6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 1, 0, 0, 0, 1);
@@ -33,6 +33,8 @@ const RIGHT6: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 1, 0, 0, 0, 1);
 const MIDDLE4: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 18, 1, 1), Ipv4Addr::new(198, 18, 1, 2)];
 /// Where the inner packets of a tunnel from the generator come from.
 const INNER: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 2, 0, 0, 0, 2);
+/// Where TCP goes that leaves by a tunnel to the sink.
+pub(super) const BEHIND: Ipv6Addr = Ipv6Addr::new(0x2001, 2, 0, 3, 0, 0, 0, 2);
 /// A destination that no table has (RFC 5737).
 const NOWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 0);
 /// Gateways behind the right port.
@@ -51,6 +53,7 @@ pub(super) fn end_addresses(net: &Net, [generator, sink]: [&str; 2]) -> Result<(
         net.addr("sink", sink, &format!("{}/24", sink4(i)))?;
         net.addr("sink", sink, &format!("{}/64", sink6(i)))?;
     }
+    net.addr("sink", sink, &format!("{BEHIND}/128"))?;
     Ok(())
 }
 
@@ -108,11 +111,12 @@ impl PathName {
         ]
     }
 
-    /// Where the sink's TCP listens, if a stream can go this way: two ends of a tunnel are needed.
+    /// Where the sink's TCP listens, if a stream can go this way.
     pub(super) fn tcp(self) -> Option<IpAddr> {
         match self {
             PathName::Native4 | PathName::ViaInet6 => Some(sink4(0).into()),
             PathName::Native6 | PathName::Dual => Some(sink6(0).into()),
+            PathName::Encap => Some(BEHIND.into()),
             _ => None,
         }
     }
@@ -169,8 +173,10 @@ impl PathName {
                     PathName::Decap => Some((LEFT4, GEN4)),
                     _ => None,
                 };
-                if self == PathName::Decap {
-                    plan.extra = vec!["2001:2:0:2::/64 dev t0".to_owned()];
+                match self {
+                    PathName::Decap => plan.extra = vec!["2001:2:0:2::/64 dev t0".to_owned()],
+                    PathName::Encap => plan.extra = vec![format!("{BEHIND}/128 dev t0")],
+                    _ => {}
                 }
                 if self == PathName::ViaInet6 {
                     // No IPv4 on the way out.

@@ -38,6 +38,7 @@ fn route() -> Node {
         key("proto", words(PROTOS), "where the route comes from"),
         key("src", Value::Address, "source of the router's own packets"),
         key("mtu", Value::Number, "largest packet in bytes"),
+        key("advmss", Value::Number, "largest segment that TCP SYNs of this route may tell, in bytes"),
         key("nhid", Value::NextHop, "a next-hop object instead of via and dev"),
         key("from", Value::Prefix, "for packets with these sources alone"),
         key("vrf", Value::Port, "in the table of this VRF"),

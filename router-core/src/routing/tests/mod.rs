@@ -5,6 +5,7 @@ mod linux;
 mod next_hops;
 mod publication;
 mod resolution;
+mod sources;
 
 use super::*;
 use crate::addr::{MacAddr, parse_prefix};

@@ -18,6 +18,7 @@
 //! | IPv4: version, length, no options, checksum (RFC 1812 5.2.2) | general path |
 //! | IPv6: version, length, no hop-by-hop options (RFC 8200) | general path |
 //! | TTL above one; neither address special (RFC 1812 5.3.7, RFC 6890, RFC 4291) | general path |
+//! | the port's filter and its check of sources let it pass or drop it in silence; so does the filter of the way out, which lets it pass | general path |
 //! | the object is a resolved adjacency (of a gateway or of the destination), or a tunnel over one; its port up, the packet within its MTU | general path |
 //! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
@@ -32,6 +33,7 @@ pub(super) use send::Sent;
 
 use crate::addr::Family;
 use crate::fib::{Fib, Lookup};
+use crate::filter::PortFlags;
 use crate::frame::Frame;
 use crate::object::{Object, ObjectId};
 use crate::observe::Observer;
@@ -46,7 +48,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 struct Lane {
     /// None: unusual, the general path's.
     family: Option<Family>,
-    /// Out of a tunnel: the second byte of the inner header, with the ECN marks of both headers.
+    /// Out of a tunnel: the second byte of the inner header, with the ECN marks of both headers. Without family: why the
+    /// packet is dropped, if it is ([`Passes::refusal`]).
     second: u8,
     /// Where in the list of its family the destination is.
     at: u16,
@@ -194,12 +197,12 @@ impl<O: Observer> Worker<O> {
     pub(super) fn pass(&mut self, now: Instant, batch: &mut [Frame], port: &PortInfo, tables: &Tables, out: &Outbox) {
         self.passes.survey(port, batch, tables);
         self.passes.look_up(batch, port, tables);
-        let flags = tables.ports.flags(port.id);
-        if !flags.is_empty() {
-            self.passes.leave_to_the_guard(batch, flags);
-        }
         if O::ON {
             self.leave_to_the_observer(batch, port, tables);
+        }
+        if tables.ports.flags(port.id).has(PortFlags::JUDGE_IN) {
+            // Whoever watches hears of every drop from the general path.
+            self.passes.judge_in(batch, port, tables, self.counters.part(), !O::ON);
         }
         self.edit(now, batch, port.id, tables, out);
     }

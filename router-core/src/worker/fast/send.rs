@@ -1,11 +1,12 @@
 //! Third pass: what every packet's object says, and the edits.
 
-use super::guard::{enters_guarded, keeps_out};
+use super::guard::{UNCLAMPED, clamp, clamps, enters, passes_out};
 use super::tunnel::{mark, overhead, wrap};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::age;
 use crate::counters::WorkerCounters;
+use crate::filter::PortFlags;
 use crate::flow;
 use crate::frame::Frame;
 use crate::next_hop::activity;
@@ -36,9 +37,12 @@ pub(in crate::worker) struct Sent {
 /// What picks members of groups.
 struct Flows {
     seed: u64,
-    /// This worker's, of a resilient group's stamps, and what to stamp with.
+    /// This worker's, of what several write in parts of their own: a resilient group's stamps, counters of rules.
     part: usize,
+    /// What to stamp with.
     tick: u32,
+    /// Packets of the port may have their segment size lowered.
+    clamps: bool,
 }
 
 /// Where a packet goes.
@@ -47,12 +51,15 @@ struct Target<'t> {
     hop: &'t Forward,
     /// Through this tunnel.
     encap: Option<&'t Encap>,
+    /// The largest segment size that it may tell; [`UNCLAMPED`] for all but some SYNs.
+    mss: u16,
 }
 
 impl<O: Observer> Worker<O> {
     /// Edits every packet that the general path need not see.
     pub(super) fn edit(&mut self, now: Instant, batch: &mut [Frame], ingress: PortId, tables: &Tables, out: &Outbox) {
-        let flows = Flows { seed: self.flow_seed, part: self.part(), tick: activity::tick(now) };
+        let clamps = tables.ports.flags(ingress).has(PortFlags::CLAMP);
+        let flows = Flows { seed: self.flow_seed, part: self.part(), tick: activity::tick(now), clamps };
         let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
@@ -72,12 +79,15 @@ impl<O: Observer> Worker<O> {
                 targets.push(found);
             }
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
+                if let Some(target) = target.filter(|t| t.mss != UNCLAMPED) {
+                    clamp(frame, lane, target.mss);
+                }
                 let (port, len) = match (target, lane.family) {
-                    (Some(Target { hop, encap: None }), Some(family)) => {
+                    (Some(Target { hop, encap: None, .. }), Some(family)) => {
                         leave_tunnel(frame, lane, counters);
                         (hop.port, rewrite(frame, lane, family, hop))
                     }
-                    (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
+                    (Some(Target { hop, encap: Some(encap), .. }), Some(family)) => {
                         leave_tunnel(frame, lane, counters);
                         last_ident = last_ident.wrapping_add(1);
                         hop.touch();
@@ -196,10 +206,10 @@ fn target<'t>(
     if let Object::Group(group) = object {
         object = objects.get(member(frame, lane, group, flows)?)?;
     }
-    let (hop, encap) = match object {
-        Object::Forward(hop) => (hop, None),
+    let (hop, encap, mss) = match object {
+        Object::Forward(hop) => (hop, None, hop.mss),
         Object::Glean(glean) if glean.mtu == 0 || lane.len <= glean.mtu => {
-            (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, None)
+            (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, None, glean.mss)
         }
         // Back into the tunnel that it came out of: that is refused.
         Object::Encap(encap) if [ingress, lane.tunnel].contains(&encap.tunnel) => return None,
@@ -208,7 +218,7 @@ fn target<'t>(
             let depth = u8::from(lane.tunnel != PortId::NONE);
             match objects.get(encap.carrier)? {
                 Object::Forward(hop) if lane.len <= encap.mtu && depth < tables.settings.max_tunnel_nesting => {
-                    (hop, Some(encap))
+                    (hop, Some(encap), encap.mss)
                 }
                 _ => return None,
             }
@@ -224,12 +234,27 @@ fn target<'t>(
         None => 0,
     };
     let flags = tables.ports.flags_if_up(hop.port)?;
-    let guarded = !flags.is_empty() && keeps_out(flags, lane, frame)
-        || encap.is_some_and(|e| enters_guarded(tables, e, lane, frame));
     let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
     // A port's MTU may be one more than the longest packet (Linux's loopback).
     let fits = lane.len + overhead <= hop.mtu && (encap.is_none() || lane.len + overhead <= u32::from(u16::MAX));
-    (!guarded && room && fits && hop.port.index() < queues).then_some(Target { hop, encap })
+    if !(room && fits && hop.port.index() < queues) {
+        return None;
+    }
+    // Last, because it counts.
+    let (passes, mss) = match encap {
+        None if flags.is_empty() && !flows.clamps && lane.tunnel == PortId::NONE && mss == 0 => (true, UNCLAMPED),
+        None => (
+            !flags.has(PortFlags::JUDGE_OUT) || passes_out(tables, hop.port, flows.part, lane, frame),
+            clamps(tables, ingress, hop.port, (hop.mtu, mss), lane, frame),
+        ),
+        // The outer packet is not there yet.
+        Some(_) if flags.has(PortFlags::JUDGE_OUT) => return None,
+        Some(encap) => (
+            enters(tables, encap, flows.part, lane, frame),
+            clamps(tables, ingress, encap.tunnel, (encap.mtu, mss), lane, frame),
+        ),
+    };
+    passes.then_some(Target { hop, encap, mss })
 }
 
 /// The object that a packet gets whose first one is of its source, or of another table. None: to the general path.

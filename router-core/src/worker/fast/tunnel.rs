@@ -3,7 +3,6 @@
 //! Both sides know bare outer IPv4 and IPv6 headers; whatever has more between (GRE, UDP, an encapsulation limit) takes the
 //! general path, and so does a tunnel that has more to check than its peer.
 
-use super::guard::maybe_syn;
 use super::known::Found;
 use super::survey::{Outers, plain_v4, plain_v6};
 use super::{Lane, Passes};
@@ -141,10 +140,6 @@ impl Passes {
         found: Found<'_>,
         port: &PortInfo,
     ) -> Option<Lane> {
-        // Tunnels lower the segment size of SYNs unless told otherwise.
-        if maybe_syn(family, carried) {
-            return None;
-        }
         let (second, len, at) = match family {
             Family::Inet6 => {
                 let (len, dst) = plain_v6(carried)?;

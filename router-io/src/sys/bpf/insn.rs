@@ -92,8 +92,14 @@ pub enum Helper {
     MapLookup = 1,
     /// `bpf_ktime_get_ns`
     KtimeGetNs = 5,
+    /// `bpf_skb_store_bytes`
+    SkbStoreBytes = 9,
     /// `bpf_redirect`
     Redirect = 23,
+    /// `bpf_skb_load_bytes`
+    SkbLoadBytes = 26,
+    /// `bpf_skb_adjust_room`
+    SkbAdjustRoom = 50,
     /// `bpf_redirect_map`
     RedirectMap = 51,
     /// `bpf_xdp_adjust_tail`

@@ -1,8 +1,9 @@
-//! bpf(2): maps, XDP programs and links, for ports and for the test traffic of benchmarks. No compiler and no loader library:
-//! programs are a few instructions ([`insn`]); that of a port is in [`xdp`].
+//! bpf(2): maps, programs and links, for ports and for the test traffic of benchmarks. No compiler and no loader library:
+//! programs are a few instructions ([`insn`]); those of ports are in [`xdp`] and [`tunnel`].
 
 mod array;
 pub mod insn;
+pub mod tunnel;
 pub mod xdp;
 
 pub use array::ArrayMap;
@@ -17,8 +18,11 @@ const PROG_TEST_RUN: libc::c_int = 10;
 const LINK_CREATE: libc::c_int = 28;
 
 const MAP_TYPE_XSKMAP: u32 = 17;
+const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
+const ATTACH_TCX_INGRESS: u32 = 46;
+const ATTACH_TCX_EGRESS: u32 = 47;
 const TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 
 /// The verifier's words are kept up to this length.
@@ -102,7 +106,7 @@ impl XskMap {
 
 /// Why the kernel does not take a program.
 #[derive(Debug, thiserror::Error)]
-#[error("the kernel refuses the XDP program: {source}{}", if .log.is_empty() { String::new() } else { format!("\n{log}") })]
+#[error("the kernel refuses the BPF program: {source}{}", if .log.is_empty() { String::new() } else { format!("\n{log}") })]
 pub struct LoadError {
     /// Its answer: EPERM without CAP_BPF and CAP_NET_ADMIN.
     pub source: io::Error,
@@ -121,10 +125,28 @@ impl LoadError {
     }
 }
 
-/// A loaded program of type XDP. It runs while it is attached.
+/// A loaded program. It runs while it is attached.
 #[derive(Debug)]
 pub struct Program {
     fd: OwnedFd,
+}
+
+/// What a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Frames as the driver has received them.
+    Xdp,
+    /// Packets of the kernel that come in or go out ([`Program::attach_traffic`]).
+    Traffic,
+}
+
+/// On which of a device's ways a program for packets of the kernel runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Behind the packet sockets' look at what comes in.
+    In,
+    /// Before the queueing discipline.
+    Out,
 }
 
 /// How a program is attached to a device.
@@ -143,17 +165,26 @@ pub struct Link {
 }
 
 impl Program {
-    /// Loads instructions under a name, of which 15 bytes count. Needs CAP_BPF and CAP_NET_ADMIN.
+    /// Loads an XDP program under a name, of which 15 bytes count. Needs CAP_BPF and CAP_NET_ADMIN.
     pub fn load(name: &str, code: &[u64]) -> Result<Self, LoadError> {
+        Self::load_as(Kind::Xdp, name, code)
+    }
+
+    /// The same for a program of any kind.
+    pub fn load_as(kind: Kind, name: &str, code: &[u64]) -> Result<Self, LoadError> {
+        let (kind, attach) = match kind {
+            Kind::Xdp => (PROG_TYPE_XDP, ATTACH_XDP),
+            Kind::Traffic => (PROG_TYPE_SCHED_CLS, 0),
+        };
         let license = c"Dual MIT/GPL";
         let short = &name.as_bytes()[..name.len().min(15)];
         let attempt = |log: &mut [u8]| {
             let mut attr = Attr::new()
-                .word(0, PROG_TYPE_XDP)
+                .word(0, kind)
                 .word(4, code.len() as u32)
                 .pointer(8, code.as_ptr().cast())
                 .pointer(16, license.as_ptr().cast())
-                .word(68, ATTACH_XDP);
+                .word(68, attach);
             attr.0[48..48 + short.len()].copy_from_slice(short);
             if !log.is_empty() {
                 attr = attr.word(24, 1).word(28, log.len() as u32).pointer(32, log.as_mut_ptr());
@@ -178,6 +209,18 @@ impl Program {
             AttachMode::Native => 1 << 2,
         };
         let mut attr = Attr::new().fd(0, self.fd.as_fd()).word(4, ifindex).word(8, ATTACH_XDP).word(12, flag);
+        // SAFETY: LINK_CREATE reads plain numbers and makes a descriptor.
+        Ok(Link { _fd: unsafe { attr.call_for_fd(LINK_CREATE) }? })
+    }
+
+    /// Attaches a program of kind [`Kind::Traffic`] to the device `ifindex` of the calling thread's network namespace, beside
+    /// others that are there. Linux 6.6; EINVAL before.
+    pub fn attach_traffic(&self, ifindex: u32, way: Way) -> io::Result<Link> {
+        let way = match way {
+            Way::In => ATTACH_TCX_INGRESS,
+            Way::Out => ATTACH_TCX_EGRESS,
+        };
+        let mut attr = Attr::new().fd(0, self.fd.as_fd()).word(4, ifindex).word(8, way);
         // SAFETY: LINK_CREATE reads plain numbers and makes a descriptor.
         Ok(Link { _fd: unsafe { attr.call_for_fd(LINK_CREATE) }? })
     }
