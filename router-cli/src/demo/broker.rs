@@ -39,7 +39,13 @@ kind = "rawip"
 kind = "packet"
 "#;
 
-/// Gives 192.168.1.2 of the inside the address 192.0.2.1 outside: there and back through IPv6, by two translators.
+/// What a home router does: everything from inside leaves with the one address outside, ports rewritten, and only answers
+/// come back.
+const MASQUERADE: &str = "table ip nat { chain out { type nat hook postrouting priority srcnat; oifname outside masquerade \
+                          random; }; chain in { type filter hook forward priority filter; iifname outside ct state new drop; }; }";
+
+/// Where nft(8) is missing: gives 192.168.1.2 of the inside the address 192.0.2.1 outside, there and back through IPv6, by
+/// two translators.
 const NAT: &str = r#"[router]
 workers = 1
 name = "nat"
@@ -85,7 +91,7 @@ pub fn play(stage: &mut Stage<'_>) -> Result<(), StageError> {
                 Node { name: "b", kind: "duet", notes: &["192.168.1.2", "behind a NAT"] },
                 Node { name: "ben", kind: "Linux", notes: &[] },
             ],
-            links: &[&["a /48"], &["198.51.100.0/25"], &["nat, 192.0.2.1"], &["a /48"]],
+            links: &[&["a /48"], &["198.51.100.0/25"], &["nat"], &["a /48"]],
             tunnel: Some(Tunnel { from: 1, to: 3, label: "IPv6 in IPv4, by way of the broker's s" }),
         }
         .draw(),
@@ -109,10 +115,7 @@ pub fn play(stage: &mut Stage<'_>) -> Result<(), StageError> {
     stage.kernel("b", &[("eth0", "192.168.1.2/24")], &["default via 192.168.1.1"])?;
     stage.kernel("s", &[("eth0", "203.0.113.1/24")], &["default via 203.0.113.254"])?;
     stage.kernel("srv", &[("eth0", "2001:db8:5::2/64")], &["default via 2001:db8:5::1"])?;
-    stage
-        .screen()
-        .dim("nat gives 192.168.1.2 the address 192.0.2.1 outside, one for one: protocol 41 passes it like all else.");
-    stage.router("nat", NAT, false)?;
+    nat(stage)?;
     stage.router("s", &SERVER.replace("DIR", &stage.dir().display().to_string()), true)?;
     let ann = site(stage, "a", "ann", "alice")?;
     let ben = site(stage, "b", "ben", "bob")?;
@@ -129,6 +132,20 @@ pub fn play(stage: &mut Stage<'_>) -> Result<(), StageError> {
     stage.duet("s", "broker tunnel show")?;
     stage.duet("s", "broker audit --last 3")?;
     stage.account()
+}
+
+/// Puts b behind a NAT.
+fn nat(stage: &mut Stage<'_>) -> Result<(), StageError> {
+    if stage.program("nat", "nft", &[MASQUERADE])? {
+        stage
+            .screen()
+            .dim("nat shares its address: nothing gets in that was not asked for. b's keepalive holds the door open.");
+        let addrs = [("inside", "192.168.1.1/24"), ("outside", "198.51.100.130/25")];
+        stage.kernel("nat", &addrs, &["default via 198.51.100.129"])?;
+        return stage.kernel_router("nat");
+    }
+    stage.screen().dim("No nft(8) here: nat gives 192.168.1.2 the address 192.0.2.1 outside, one for one.");
+    stage.router("nat", NAT, false)
 }
 
 /// A site: an account at the broker, a router, one command; its host. The host's address.

@@ -9,6 +9,8 @@ use router_io::lab::{End, Host, LabError, Net};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+#[cfg(feature = "broker")]
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long links may take to come up, and counters to settle.
@@ -116,6 +118,22 @@ impl<'a> Stage<'a> {
         }
         self.keep(router, command, ok, format!("exit code {}", outcome.code), Value::Null);
         Ok(())
+    }
+
+    /// Runs a program of the machine in a host. False, and nothing is said, where it is missing or refuses.
+    #[cfg(feature = "broker")]
+    pub fn program(&self, host: &str, program: &str, args: &[&str]) -> Result<bool, StageError> {
+        let mut command = std::process::Command::new(program);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let Ok(mut process) = self.net.host(host)?.spawn(command) else { return Ok(false) };
+        let status = process.wait(ANSWER).map_err(|e| StageError::System("cannot wait for a program", e))?;
+        let good = status.is_some_and(|s| s.success());
+        if good {
+            let words: Vec<String> =
+                args.iter().map(|a| if a.contains(' ') { format!("'{a}'") } else { (*a).to_owned() }).collect();
+            self.screen.command(host, '#', &format!("{program} {}", words.join(" ")));
+        }
+        Ok(good)
     }
 
     /// The directory of this scenario's files.

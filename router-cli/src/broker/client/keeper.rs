@@ -50,6 +50,10 @@ pub(crate) struct Keeper {
     end: Mutex<Option<Sender<()>>>,
 }
 
+/// Milliseconds between two questions to the server through the tunnel: NATs forget bindings of UDP and of what they do not
+/// know after 30 seconds at the earliest (RFC 4787 4.3 has two minutes).
+const KEEPALIVE: u32 = 10_000;
+
 impl Keeper {
     /// Starts the thread, with the tunnels of the configuration.
     pub fn start(router: Arc<dyn Backend>, plans: Vec<(String, JoinPlan)>) -> std::io::Result<Arc<Keeper>> {
@@ -261,6 +265,9 @@ impl Keeper {
                 if let Some(dev) = &j.spec.dev {
                     text += &format!(" dev {dev}");
                 }
+                // The first question opens the way in through a NAT, the others keep it open; without answers the routes
+                // give way to others.
+                text += &format!(" keepalive {} interval {KEEPALIVE} retries 3 hold 1", lease.server_inner.addr());
                 let mut ops = vec![Op::TunnelAdd(Box::new(tunnel_spec(&text)?))];
                 ops.push(Op::AddrReplace(AddrSpec { dev: name.clone(), addr: lease.client_inner }));
                 let mut line = |text: String| -> Result<(), WireError> {
