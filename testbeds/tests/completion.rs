@@ -119,7 +119,7 @@ fn zsh_knows_the_grammar_and_the_router() {
     command.arg("-f").current_dir(router.dir()).env("PATH", bin(&router)).env("HOME", router.dir());
     command.env("DUET_SOCKET", router.socket());
     let mut zsh = Terminal::start(command, 40, 100).unwrap();
-    zsh.press("PS1='ready> '; autoload -Uz compinit; compinit -u -d ./dump; . <(duet completion zsh)\r");
+    zsh.press("PS1='ready> '; autoload -Uz compinit; compinit -u -d \"$HOME/dump\"; . <(duet completion zsh)\r");
     zsh.see_that("the prompt", |s| s.trim_end().ends_with("ready>"));
     // What is typed before the key, and what the screen shows then.
     for (line, want) in [
