@@ -541,8 +541,7 @@ impl Service {
         {
             return cannot("it is an address of this broker's pools");
         }
-        let same = |t: &&Tunnel| t.endpoint == Some(addr) && t.port == port && t.mode == mode && Some(t.id) != own;
-        if self.store.tunnels()?.iter().find(same).is_some() {
+        if self.store.tunnels_to(addr, port)?.iter().any(|t| t.mode == mode && Some(t.id) != own) {
             return Err(BrokerError::Taken(addr));
         }
         Ok(())

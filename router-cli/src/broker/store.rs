@@ -11,6 +11,7 @@ use redb::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("accounts");
@@ -19,6 +20,8 @@ const TUNNELS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("tunnels")
 const OWNERS: TableDefinition<'_, (&str, u32), ()> = TableDefinition::new("owners");
 /// Prefix in use, as 16 bytes and a length, and the tunnel that has it.
 const PREFIXES: TableDefinition<'_, [u8; 17], u32> = TableDefinition::new("prefixes");
+/// The other end of each tunnel that has one: address, port (0: none), number.
+const ENDS: TableDefinition<'_, ([u8; 16], u16, u32), ()> = TableDefinition::new("ends");
 const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 /// Counters: `schema`, `tunnel` (the last number), and where the search in each pool goes on.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -90,6 +93,18 @@ fn key_of(net: &IpNet) -> [u8; 17] {
     key
 }
 
+fn addr_bytes(addr: IpAddr) -> [u8; 16] {
+    match addr {
+        IpAddr::V4(a) => a.to_ipv6_mapped().octets(),
+        IpAddr::V6(a) => a.octets(),
+    }
+}
+
+/// A tunnel's entry in [`ENDS`].
+fn end_of(t: &Tunnel) -> Option<([u8; 16], u16, u32)> {
+    Some((addr_bytes(t.endpoint?), t.port.unwrap_or(0), t.id))
+}
+
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     Ok(serde_json::from_slice(bytes)?)
 }
@@ -119,6 +134,15 @@ impl Store {
             tx.open_table(OWNERS)?;
             tx.open_table(PREFIXES)?;
             tx.open_table(AUDIT)?;
+            // Files of older programs lack it.
+            let mut ends = tx.open_table(ENDS)?;
+            if ends.is_empty()? {
+                for entry in tx.open_table(TUNNELS)?.iter()? {
+                    if let Some(end) = end_of(&decode::<Tunnel>(entry?.1.value())?) {
+                        ends.insert(end, ())?;
+                    }
+                }
+            }
             let mut meta = tx.open_table(META)?;
             let found = meta.get("schema")?.map(|v| v.value());
             if found.is_none() {
@@ -271,6 +295,9 @@ impl Store {
             let tunnel = make(id, link, delegated);
             owners.insert((account, id), ())?;
             tunnels.insert(id, encode(&tunnel)?.as_slice())?;
+            if let Some(end) = end_of(&tunnel) {
+                tx.open_table(ENDS)?.insert(end, ())?;
+            }
             Ok(tunnel)
         })
     }
@@ -284,7 +311,31 @@ impl Store {
             let mut new = old.clone();
             change(&mut new);
             table.insert(id, encode(&new)?.as_slice())?;
+            let (was, is) = (end_of(&old), end_of(&new));
+            if was != is {
+                let mut ends = tx.open_table(ENDS)?;
+                if let Some(end) = was {
+                    ends.remove(end)?;
+                }
+                if let Some(end) = is {
+                    ends.insert(end, ())?;
+                }
+            }
             Ok((old, new))
+        })
+    }
+
+    /// The tunnels whose other end is there. Looks at these only, however many tunnels there are.
+    pub fn tunnels_to(&self, addr: IpAddr, port: Option<u16>) -> Result<Vec<Tunnel>> {
+        let (addr, port) = (addr_bytes(addr), port.unwrap_or(0));
+        self.read(|tx| {
+            let tunnels = tx.open_table(TUNNELS)?;
+            let mut found = Vec::new();
+            for entry in tx.open_table(ENDS)?.range((addr, port, 0)..=(addr, port, u32::MAX))? {
+                let (_, _, id) = entry?.0.value();
+                found.extend(tunnels.get(id)?.map(|v| decode::<Tunnel>(v.value())).transpose()?);
+            }
+            Ok(found)
         })
     }
 
@@ -298,6 +349,9 @@ impl Store {
             let mut prefixes = tx.open_table(PREFIXES)?;
             for net in tunnel.sources() {
                 prefixes.remove(key_of(&net))?;
+            }
+            if let Some(end) = end_of(&tunnel) {
+                tx.open_table(ENDS)?.remove(end)?;
             }
             Ok(tunnel)
         })
@@ -459,5 +513,30 @@ mod tests {
         }
         let last: Vec<String> = store.audits(3).unwrap().into_iter().map(|a| a.what).collect();
         assert_eq!(last, ["2", "3", "4"]);
+    }
+
+    #[test]
+    fn tunnels_are_found_by_their_other_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.redb");
+        let store = Store::open(&path).unwrap();
+        store.add_account(&account("ann"), 10).unwrap();
+        let ids: Vec<u32> = (0..3).map(|_| add(&store, "ann", &[]).unwrap().id).collect();
+        let (one, other): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let at = |store: &Store, addr, port| -> Vec<u32> {
+            store.tunnels_to(addr, port).unwrap().iter().map(|t| t.id).collect()
+        };
+        store.change_tunnel(ids[0], |t| t.endpoint = Some(one)).unwrap();
+        store.change_tunnel(ids[1], |t| (t.endpoint, t.port) = (Some(one), Some(4000))).unwrap();
+        store.change_tunnel(ids[2], |t| t.endpoint = Some(one)).unwrap();
+        assert_eq!((at(&store, one, None), at(&store, one, Some(4000))), (vec![ids[0], ids[2]], vec![ids[1]]));
+        store.change_tunnel(ids[0], |t| t.endpoint = Some(other)).unwrap();
+        store.remove_tunnel(ids[2]).unwrap();
+        assert_eq!((at(&store, one, None), at(&store, other, None)), (vec![], vec![ids[0]]));
+        // A file of an older program.
+        store.write(|tx| Ok(tx.delete_table(ENDS)?)).unwrap();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        assert_eq!((at(&store, other, None), at(&store, one, Some(4000))), (vec![ids[0]], vec![ids[1]]));
     }
 }
