@@ -15,12 +15,63 @@ use std::sync::Arc;
 /// Lists, as a power of two.
 const LOG2: u32 = 14;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// An address: one of the router's own, or the broadcast address of a link.
+type Key = (IpAddr, bool);
+
+#[derive(Clone, Debug)]
 struct Entry {
     addr: IpAddr,
-    port: PortId,
-    /// The broadcast address of a link of this port, not one of its own.
     broadcast: bool,
+    ports: Ports,
+}
+
+/// Ports with the same address. All tunnels with one local end have one link-local address (RFC 4213 3.7).
+#[derive(Clone, Debug)]
+enum Ports {
+    One(PortId),
+    /// Several, by index, and how many.
+    Many(Chunked<()>, usize),
+}
+
+impl Ports {
+    fn add(&mut self, port: PortId) {
+        if let Ports::One(first) = *self {
+            if first == port {
+                return;
+            }
+            let mut set = Chunked::default();
+            set.set(first.index(), Some(()));
+            *self = Ports::Many(set, 1);
+        }
+        if let Ports::Many(set, n) = self
+            && set.get(port.index()).is_none()
+        {
+            set.set(port.index(), Some(()));
+            *n += 1;
+        }
+    }
+
+    /// True when none is left.
+    fn remove(&mut self, port: PortId) -> bool {
+        match self {
+            Ports::One(only) => *only == port,
+            Ports::Many(set, n) => {
+                if set.get(port.index()).is_some() {
+                    set.set(port.index(), None);
+                    *n -= 1;
+                }
+                *n == 0
+            }
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = PortId> + '_ {
+        let (one, many) = match self {
+            Ports::One(port) => (Some(*port), None),
+            Ports::Many(set, _) => (None, Some(set.iter().map(|(i, ())| PortId(i as u32)))),
+        };
+        one.into_iter().chain(many.into_iter().flatten())
+    }
 }
 
 /// See the module.
@@ -39,16 +90,9 @@ fn list_of(addr: &IpAddr) -> usize {
     (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - LOG2)) as usize
 }
 
-fn entries(info: &PortInfo) -> impl Iterator<Item = Entry> + '_ {
-    let port = info.id;
-    info.addrs
-        .iter()
-        .flat_map(move |n| {
-            let own = Entry { addr: n.addr(), port, broadcast: false };
-            let link = matches!(n, IpNet::V4(_)) && n.prefix_len() < 31;
-            [Some(own), link.then(|| Entry { addr: n.broadcast(), broadcast: true, ..own })]
-        })
-        .flatten()
+fn keys(info: &PortInfo) -> impl Iterator<Item = Key> + '_ {
+    let broadcast = |n: &IpNet| (matches!(n, IpNet::V4(_)) && n.prefix_len() < 31).then(|| (n.broadcast(), true));
+    info.addrs.iter().flat_map(move |n| [Some((n.addr(), false)), broadcast(n)]).flatten()
 }
 
 impl AddressIndex {
@@ -64,16 +108,18 @@ impl AddressIndex {
         {
             return;
         }
-        for e in old.into_iter().flat_map(entries) {
-            let mut list = self.list(&e.addr).to_vec();
-            if let Some(at) = list.iter().position(|x| *x == e) {
-                list.remove(at);
-            }
-            self.lists.set(list_of(&e.addr), (!list.is_empty()).then(|| list.into()));
+        for (port, key) in old.into_iter().flat_map(|p| keys(p).map(|k| (p.id, k))) {
+            let mut list = self.list(&key.0).to_vec();
+            list.retain_mut(|e| (e.addr, e.broadcast) != key || !e.ports.remove(port));
+            self.lists.set(list_of(&key.0), (!list.is_empty()).then(|| list.into()));
         }
-        for e in new.into_iter().flat_map(entries) {
-            let list = self.list(&e.addr).iter().copied().chain([e]).collect();
-            self.lists.set(list_of(&e.addr), Some(list));
+        for (port, key) in new.into_iter().flat_map(|p| keys(p).map(|k| (p.id, k))) {
+            let mut list = self.list(&key.0).to_vec();
+            match list.iter_mut().find(|e| (e.addr, e.broadcast) == key) {
+                Some(there) => there.ports.add(port),
+                None => list.push(Entry { addr: key.0, broadcast: key.1, ports: Ports::One(port) }),
+            }
+            self.lists.set(list_of(&key.0), Some(list.into()));
         }
         for family in [Family::Inet, Family::Inet6] {
             let key = |p: &PortInfo| (domain_of(p.table), family);
@@ -106,7 +152,7 @@ impl AddressIndex {
 
     /// Ports that have this address as one of their own.
     pub(super) fn owners(&self, addr: IpAddr) -> impl Iterator<Item = PortId> + '_ {
-        self.list(&addr).iter().filter(move |e| e.addr == addr && !e.broadcast).map(|e| e.port)
+        self.list(&addr).iter().filter(move |e| e.addr == addr && !e.broadcast).flat_map(|e| e.ports.iter())
     }
 
     /// Whether it is the broadcast address of some link.
@@ -188,6 +234,21 @@ mod tests {
             }
         }
         check_first(&t, 0);
+    }
+
+    /// One address on all ports, as tunnels have it, costs no more with each.
+    #[test]
+    fn a_shared_address() {
+        let mut t = PortTable::default();
+        let shared = ["fe80::c633:6407/64".to_owned()];
+        (0..500).for_each(|i| t.set(port(i, 0, &shared)));
+        (0..500).step_by(3).for_each(|i| t.clear(PortId(i)));
+        check(&t, "fe80::c633:6407".parse().unwrap());
+        let longest = t.addresses.lists.iter().map(|(_, l)| l.len()).max();
+        assert_eq!(longest, Some(1));
+        (0..500).for_each(|i| t.clear(PortId(i)));
+        check(&t, "fe80::c633:6407".parse().unwrap());
+        assert_eq!(t.addresses.lists.iter().count(), 0);
     }
 
     proptest! {

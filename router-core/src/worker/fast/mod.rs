@@ -200,11 +200,12 @@ impl<O: Observer> Worker<O> {
         if O::ON {
             self.leave_to_the_observer(batch, port, tables);
         }
-        if tables.ports.flags(port.id).has(PortFlags::JUDGE_IN) {
+        let flags = tables.ports.flags(port.id);
+        if flags.has(PortFlags::JUDGE_IN) {
             // Whoever watches hears of every drop from the general path.
             self.passes.judge_in(batch, port, tables, self.counters.part(), !O::ON);
         }
-        self.edit(now, batch, port.id, tables, out);
+        self.edit(now, batch, (port.id, flags), tables, out);
     }
 
     /// Sends what is watched through the general path, which tells of each step.

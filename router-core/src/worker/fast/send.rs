@@ -43,6 +43,8 @@ struct Flows {
     tick: u32,
     /// Packets of the port may have their segment size lowered.
     clamps: bool,
+    /// The largest segment size that the packet just looked at may tell; [`UNCLAMPED`] for all but some SYNs.
+    mss: u16,
 }
 
 /// Where a packet goes.
@@ -51,15 +53,21 @@ struct Target<'t> {
     hop: &'t Forward,
     /// Through this tunnel.
     encap: Option<&'t Encap>,
-    /// The largest segment size that it may tell; [`UNCLAMPED`] for all but some SYNs.
-    mss: u16,
 }
 
 impl<O: Observer> Worker<O> {
-    /// Edits every packet that the general path need not see.
-    pub(super) fn edit(&mut self, now: Instant, batch: &mut [Frame], ingress: PortId, tables: &Tables, out: &Outbox) {
-        let clamps = tables.ports.flags(ingress).has(PortFlags::CLAMP);
-        let flows = Flows { seed: self.flow_seed, part: self.part(), tick: activity::tick(now), clamps };
+    /// Edits every packet that the general path need not see. With the port that they came in by, and what its guard means.
+    pub(super) fn edit(
+        &mut self,
+        now: Instant,
+        batch: &mut [Frame],
+        (ingress, flags): (PortId, PortFlags),
+        tables: &Tables,
+        out: &Outbox,
+    ) {
+        let clamps = flags.has(PortFlags::CLAMP);
+        let (part, tick) = (self.part(), activity::tick(now));
+        let mut flows = Flows { seed: self.flow_seed, part, tick, clamps, mss: UNCLAMPED };
         let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
@@ -72,22 +80,22 @@ impl<O: Observer> Worker<O> {
                 fetch(passes, lanes, tables, counters);
             }
             let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
-            for (lane, frame) in lanes.iter().zip(group.iter()) {
+            for (lane, frame) in lanes.iter().zip(group.iter_mut()) {
                 let found = passes
                     .id(lane)
-                    .and_then(|id| target(passes, lane, frame, id, ingress, tables, &flows, out.tx.len()));
+                    .and_then(|id| target(passes, lane, frame, id, ingress, tables, &mut flows, out.tx.len()));
+                if flows.mss != UNCLAMPED {
+                    clamp(frame, lane, std::mem::replace(&mut flows.mss, UNCLAMPED));
+                }
                 targets.push(found);
             }
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
-                if let Some(target) = target.filter(|t| t.mss != UNCLAMPED) {
-                    clamp(frame, lane, target.mss);
-                }
                 let (port, len) = match (target, lane.family) {
-                    (Some(Target { hop, encap: None, .. }), Some(family)) => {
+                    (Some(Target { hop, encap: None }), Some(family)) => {
                         leave_tunnel(frame, lane, counters);
                         (hop.port, rewrite(frame, lane, family, hop))
                     }
-                    (Some(Target { hop, encap: Some(encap), .. }), Some(family)) => {
+                    (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
                         leave_tunnel(frame, lane, counters);
                         last_ident = last_ident.wrapping_add(1);
                         hop.touch();
@@ -195,7 +203,7 @@ fn target<'t>(
     id: ObjectId,
     ingress: PortId,
     tables: &'t Tables,
-    flows: &Flows,
+    flows: &mut Flows,
     queues: usize,
 ) -> Option<Target<'t>> {
     let objects = &tables.routing.objects;
@@ -241,20 +249,38 @@ fn target<'t>(
         return None;
     }
     // Last, because it counts.
-    let (passes, mss) = match encap {
-        None if flags.is_empty() && !flows.clamps && lane.tunnel == PortId::NONE && mss == 0 => (true, UNCLAMPED),
+    let plain = encap.is_none() && flags.is_empty() && !flows.clamps && lane.tunnel == PortId::NONE && mss == 0;
+    if !plain && !guarded(lane, frame, (hop, encap, mss), ingress, tables, flows, flags) {
+        return None;
+    }
+    Some(Target { hop, encap })
+}
+
+/// What guards of the ways out say to a packet that [`target`] would send: whether it may go, and in `flows` the segment
+/// size that it may tell.
+fn guarded(
+    lane: &Lane,
+    frame: &Frame,
+    (hop, encap, mss): (&Forward, Option<&Encap>, u16),
+    ingress: PortId,
+    tables: &Tables,
+    flows: &mut Flows,
+    flags: PortFlags,
+) -> bool {
+    let (passes, port, mtu) = match encap {
         None => (
             !flags.has(PortFlags::JUDGE_OUT) || passes_out(tables, hop.port, flows.part, lane, frame),
-            clamps(tables, ingress, hop.port, (hop.mtu, mss), lane, frame),
+            hop.port,
+            hop.mtu,
         ),
         // The outer packet is not there yet.
-        Some(_) if flags.has(PortFlags::JUDGE_OUT) => return None,
-        Some(encap) => (
-            enters(tables, encap, flows.part, lane, frame),
-            clamps(tables, ingress, encap.tunnel, (encap.mtu, mss), lane, frame),
-        ),
+        Some(_) if flags.has(PortFlags::JUDGE_OUT) => return false,
+        Some(encap) => (enters(tables, encap, flows.part, lane, frame), encap.tunnel, encap.mtu),
     };
-    passes.then_some(Target { hop, encap, mss })
+    if passes {
+        flows.mss = clamps(tables, ingress, port, (mtu, mss), lane, frame);
+    }
+    passes
 }
 
 /// The object that a packet gets whose first one is of its source, or of another table. None: to the general path.

@@ -171,7 +171,7 @@ impl Passes {
     }
 
     /// The lane of the packet inside one with this outer header, if its tunnel is known already.
-    #[inline]
+    #[inline(never)]
     pub(super) fn leave_known_four(
         &mut self,
         l2: usize,
@@ -186,7 +186,7 @@ impl Passes {
     }
 
     /// The same for tunnels in IPv6.
-    #[inline]
+    #[inline(never)]
     pub(super) fn leave_known_six(
         &mut self,
         l2: usize,
