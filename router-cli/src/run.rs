@@ -5,6 +5,7 @@ use crate::backend::{Direct, RouterBackend, follow_tunnel_ends};
 use crate::config::{self, ConfigError, Plan, Target, apply, diff};
 use crate::control::{Limits, Server, SocketError, WireError, check_free};
 use crate::grammar::{Failure, exit};
+use crate::shell::offline::Offline;
 use router_core::port::PortKind;
 use router_io::runtime::replay::Replay;
 use router_io::runtime::{Runtime, RuntimeConfig, Signal, Signals, privileges};
@@ -16,6 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// `duet check FILE`.
 pub(crate) fn check(file: &Path, out: &mut impl Write) -> Result<(), Failure> {
     let plan = load(file)?;
+    // What only a router can tell, such as a gateway that no route leads to, one in memory tells.
+    Offline::start(&plan).map_err(|f| Failure { line: format!("{}: {}", file.display(), f.line), ..f })?;
     writeln!(
         out,
         "{}: router \"{}\" with {} ports, {} tunnels, {} routes, {} next hops, {} neighbours",

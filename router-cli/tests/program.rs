@@ -224,7 +224,8 @@ fn the_examples_of_the_documentation_are_right() {
     for (i, example) in text.split("```toml\n").skip(1).enumerate() {
         let example = example.split("```").next().unwrap();
         // The second example names a port of the first.
-        let ports = if example.contains("[port.lan0]") { "" } else { "[port.lan0]\nkind = \"packet\"\n" };
+        let lan0 = "[port.lan0]\nkind = \"packet\"\naddress = [\"192.0.2.1/24\", \"2001:db8:1::1/64\"]\n";
+        let ports = if example.contains("[port.lan0]") { "" } else { lan0 };
         let path = dir.path().join(format!("{i}.toml"));
         std::fs::write(&path, format!("{ports}{example}")).unwrap();
         let out = Command::new(DUET).arg("check").arg(&path).output().unwrap();
