@@ -209,9 +209,10 @@ fn udp(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Option<UdpOption
     };
     let (dport, sport, own) =
         (port(s, "encap_dport", problems), port(s, "encap_sport", problems), port(s, "encap_port", problems));
+    let rport = port(s, "encap_rport", problems);
     let csum = s.boolean("encap_csum", problems);
     let Some((kind, span)) = kind else {
-        if dport.is_some() || sport.is_some() || own.is_some() || csum.is_some() {
+        if dport.is_some() || sport.is_some() || own.is_some() || rport.is_some() || csum.is_some() {
             let span = s.value("encap_dport").map_or(0..0, |v| v.span());
             problems.add(span, format!("[{}] has UDP ports but no encap", s.name), "write encap = \"fou\" or \"gue\"");
         }
@@ -223,7 +224,13 @@ fn udp(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Option<UdpOption
         }
         return None;
     };
-    Some(UdpOptions { kind, sport: sport.unwrap_or(0), dport, port: own.unwrap_or(0), csum })
+    Some(UdpOptions {
+        sport: sport.unwrap_or(0),
+        port: own.unwrap_or(0),
+        rport: rport.unwrap_or(0),
+        csum,
+        ..UdpOptions::new(kind, dport)
+    })
 }
 
 fn mapping(s: &mut Section<'_, '_>, shape: Option<&Shape>, problems: &mut Problems<'_>) -> Option<SixRdOptions> {

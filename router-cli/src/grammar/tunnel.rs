@@ -223,6 +223,12 @@ impl Draft {
                 w.arg()?;
                 self.udp().port = w.current_number("encap-port", 1..=65_535)? as u16;
             }
+            "encap-rport" => {
+                self.udp().rport = match w.arg()? {
+                    "any" => 0,
+                    _ => w.current_number("encap-rport", 1..=65_535)? as u16,
+                }
+            }
             "encap-csum" | "encap-csum6" => self.udp().csum = Some(true),
             "noencap-csum" | "noencap-csum6" => self.udp().csum = Some(false),
             "noencap-remcsum" => {}
@@ -279,7 +285,7 @@ impl Draft {
     }
 
     fn udp(&mut self) -> &mut UdpOptions {
-        self.udp.get_or_insert(UdpOptions { kind: UdpKind::Gue, sport: 0, dport: 0, port: 0, csum: None })
+        self.udp.get_or_insert(UdpOptions::new(UdpKind::Gue, 0))
     }
 
     fn keeper(&mut self, target: IpAddr) -> &mut Keepalive {

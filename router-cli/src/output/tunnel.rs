@@ -102,6 +102,9 @@ fn between(out: &mut Out<'_>, t: &TunnelSpec) -> io::Result<()> {
         if u.port != 0 {
             out.num("encap-port", " encap-port ", u.port, "")?;
         }
+        if u.rport != 0 {
+            out.num("encap-rport", " encap-rport ", u.rport, "")?;
+        }
         match u.csum {
             Some(true) => out.truth("encap-csum", " encap-csum")?,
             Some(false) => out.truth("noencap-csum", " noencap-csum")?,

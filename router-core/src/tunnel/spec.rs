@@ -260,12 +260,21 @@ pub struct UdpOptions {
     /// Our port, to which the peer sends; 0: the same as the peer's.
     #[serde(default)]
     pub port: u16,
+    /// The port from which the peer's datagrams come: others are not the peer's. 0: any, because Linux and RFC 8085 5.1.1
+    /// give each inner flow a port of its own. Two peers behind one NAT are told apart by it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rport: u16,
     /// Whether a checksum is sent. None: over IPv6 only, where it must be (RFC 8200 8.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csum: Option<bool>,
 }
 
 impl UdpOptions {
+    /// To this port of the peer, the rest by default.
+    pub fn new(kind: UdpKind, dport: u16) -> Self {
+        UdpOptions { kind, sport: 0, dport, port: 0, rport: 0, csum: None }
+    }
+
     /// The port on which packets arrive.
     pub fn listens(&self) -> u16 {
         if self.port != 0 { self.port } else { self.dport }

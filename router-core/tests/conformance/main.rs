@@ -9,4 +9,5 @@ mod plain;
 mod redirects;
 mod rig;
 mod tunnel_modes;
+mod tunnel_udp;
 mod tunnels;

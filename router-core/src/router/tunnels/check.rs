@@ -2,7 +2,7 @@
 
 use super::Keys;
 use crate::addr::Family;
-use crate::decap::DecapKey;
+use crate::decap::{DecapKey, UdpPorts};
 use crate::headers::protocol;
 use crate::port::PortId;
 use crate::router::{PortError, Router};
@@ -34,6 +34,11 @@ pub enum TunnelError {
     /// Another tunnel has both ends alike: packets could not be told apart (RFC 4213 3.6).
     #[error("tunnel \"{0}\" has the same local and remote address already")]
     SameEnds(String),
+    /// The same for tunnels in UDP: ports could tell them apart.
+    #[error(
+        "tunnel \"{0}\" has the same ends and UDP ports already; another encap-port, or the peer's encap-rport, tells them apart"
+    )]
+    SamePorts(String),
     /// The MTU is out of range.
     #[error("tunnel MTU {mtu} is out of range: {least}{} to {most} bytes", if *.least == 1280 { " (RFC 8200 5)" } else { "" })]
     Mtu {
@@ -100,10 +105,15 @@ impl Router {
         };
         let mut keys = Keys::new();
         for proto in hears {
-            let key = DecapKey { proto: *proto, table, local: spec.local, remote: spec.remote };
+            let ports = match &spec.options.udp {
+                Some(u) if *proto == protocol::UDP => UdpPorts { remote: u.rport, local: u.listens() },
+                _ => UdpPorts::default(),
+            };
+            let key = DecapKey { proto: *proto, table, local: spec.local, remote: spec.remote, ports };
             if let Some(other) = self.decap.get(&key).filter(|other| Some(*other) != own) {
                 let name = self.ports.get(other).map_or_else(String::new, |p| p.name.clone());
-                return Err(TunnelError::SameEnds(name));
+                let same = if *proto == protocol::UDP { TunnelError::SamePorts } else { TunnelError::SameEnds };
+                return Err(same(name));
             }
             keys.push(key);
         }

@@ -3,7 +3,7 @@
 
 use super::mtu::MtuCause;
 use crate::addr::Family;
-use crate::decap::DecapKey;
+use crate::decap::{DecapKey, UdpPorts};
 use crate::headers::{be16, protocol};
 use crate::icmp::{IcmpError, Offender, UnreachableV4, UnreachableV6};
 use crate::packet::Packet;
@@ -118,7 +118,12 @@ impl Router {
 
     /// The tunnel that sent a quoted packet.
     fn quoted_tunnel(&self, table: TableId, q: &Quoted<'_>) -> Option<PortId> {
-        let get = |proto, remote| self.decap.get(&DecapKey { proto, table, local: q.local, remote });
+        if q.proto == protocol::UDP {
+            return self.tunnels.that_sent(table, q.local, q.remote, (be16(q.rest, 0), be16(q.rest, 2)));
+        }
+        let get = |proto, remote| {
+            self.decap.get(&DecapKey { proto, table, local: q.local, remote, ports: UdpPorts::default() })
+        };
         let found = get(q.proto, q.remote).or_else(|| match q.proto {
             // A 6in4 tunnel sends protocol 4, too; a 6rd tunnel sends to anybody.
             protocol::IPV4 if q.outer == Family::Inet => get(protocol::IPV6, q.remote),

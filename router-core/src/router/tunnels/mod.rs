@@ -67,6 +67,8 @@ pub(super) struct Tunnels {
     followers: BTreeMap<String, BTreeSet<PortId>>,
     /// Ports that are followed and have changed.
     moved_ports: BTreeSet<String>,
+    /// Those in UDP by what they send: both ends and the peer's port.
+    senders: BTreeSet<(IpAddr, IpAddr, u16, PortId)>,
 }
 
 impl Tunnels {
@@ -86,6 +88,9 @@ impl Tunnels {
         if let Some(k) = &tunnel.keeper {
             self.asking.insert((k.next, id));
         }
+        if let Some(u) = &tunnel.spec.options.udp {
+            self.senders.insert((tunnel.spec.local, tunnel.spec.remote, u.dport, id));
+        }
         self.all.insert(id, tunnel);
         self.dirty.insert(id);
     }
@@ -98,6 +103,9 @@ impl Tunnels {
         }
         if let Some(k) = &tunnel.keeper {
             self.asking.remove(&(k.next, id));
+        }
+        if let Some(u) = &tunnel.spec.options.udp {
+            self.senders.remove(&(tunnel.spec.local, tunnel.spec.remote, u.dport, id));
         }
         for (name, list) in
             [(&tunnel.spec.dev, &mut self.by_dev), (&tunnel.spec.options.local_dev, &mut self.followers)]
@@ -112,6 +120,17 @@ impl Tunnels {
             }
         }
         Some(tunnel)
+    }
+
+    /// The tunnel that sent a datagram between these ends from the first of these ports to the second.
+    fn that_sent(&self, table: TableId, local: IpAddr, remote: IpAddr, (sport, dport): (u16, u16)) -> Option<PortId> {
+        let range = (local, remote, dport, PortId(0))..=(local, remote, dport, PortId::NONE);
+        let sends = |id: &PortId| {
+            let Some(t) = self.all.get(id) else { return false };
+            let fixed = t.spec.options.udp.map_or(0, |u| u.sport);
+            (fixed == 0 || fixed == sport) && t.spec.underlay_table.unwrap_or_default() == table
+        };
+        self.senders.range(range).map(|(.., id)| *id).find(sends)
     }
 
     /// A port of this name came, changed or went.
