@@ -75,7 +75,7 @@ pub fn open(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, state: &Tunn
     let mut at = usize::from(outer.l4);
     let mut proto = outer.proto;
     let rest = |at: usize| data.get(at..outer.len as usize).unwrap_or(&[]);
-    if let Some(options) = &gate.udp {
+    if let Some(options) = gate.udp.as_ref().filter(|_| proto == protocol::UDP) {
         let datagram = outer.transport(data);
         if usize::from(be16(datagram, 4)) != datagram.len() {
             return Err(DropReason::TunnelHeader);

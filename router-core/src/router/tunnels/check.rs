@@ -95,24 +95,25 @@ impl Router {
             return Err(TunnelError::Device(dev.clone()));
         }
         let table = spec.underlay_table.unwrap_or_default();
-        let udp = [protocol::UDP];
         // Without both ends nobody is the peer yet.
         let open = spec.local.is_unspecified() || shape.peer == Peer::Configured && spec.remote.is_unspecified();
-        let hears = match &spec.options.udp {
-            _ if open => &[],
-            Some(_) => &udp[..],
-            None => shape.hears,
-        };
+        let auto = spec.options.auto.is_some();
+        let bare = shape.hears.iter().filter(|_| auto || spec.options.udp.is_none());
+        // A port that is learned has a key of its own, once it is known.
+        let udp = spec.options.udp.filter(|u| !u.learn);
+        let hears = bare.copied().chain(udp.map(|_| protocol::UDP));
         let mut keys = Keys::new();
-        for proto in hears {
-            let ports = match &spec.options.udp {
-                Some(u) if *proto == protocol::UDP => UdpPorts { remote: u.rport, local: u.listens() },
+        for proto in hears.filter(|_| !open) {
+            let ports = match &udp {
+                Some(u) if proto == protocol::UDP => {
+                    UdpPorts { remote: if auto { u.dport } else { u.rport }, local: u.listens() }
+                }
                 _ => UdpPorts::default(),
             };
-            let key = DecapKey { proto: *proto, table, local: spec.local, remote: spec.remote, ports };
+            let key = DecapKey { proto, table, local: spec.local, remote: spec.remote, ports };
             if let Some(other) = self.decap.get(&key).filter(|other| Some(*other) != own) {
                 let name = self.ports.get(other).map_or_else(String::new, |p| p.name.clone());
-                let same = if *proto == protocol::UDP { TunnelError::SamePorts } else { TunnelError::SameEnds };
+                let same = if proto == protocol::UDP { TunnelError::SamePorts } else { TunnelError::SameEnds };
                 return Err(same(name));
             }
             keys.push(key);
@@ -170,10 +171,30 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
     for net in &o.allowed {
         refuse(!shape.carries.family(Family::of_net(net)), "this family in allowed")?;
     }
-    if let Some(u) = &o.udp
-        && u.dport == 0
-    {
-        return Err(TunnelError::Value("encap needs the peer's UDP port"));
+    if let Some(u) = &o.udp {
+        if u.dport == 0 && !u.learn {
+            return Err(TunnelError::Value("encap needs the peer's UDP port"));
+        }
+        if u.learn && u.listens() == 0 {
+            return Err(TunnelError::Value("a tunnel that learns the peer's port needs one of its own: encap-port"));
+        }
+        if u.learn && u.rport != 0 {
+            return Err(TunnelError::Value("the peer's port is either known or learned"));
+        }
+    }
+    if (o.auto.is_some() || o.udp.is_some_and(|u| u.learn)) && o.keepalive.is_none() {
+        return Err(TunnelError::Value(
+            "a tunnel that finds its own way needs a keepalive to an address of the peer's: answers tell what passes",
+        ));
+    }
+    if let Some(auto) = &o.auto {
+        refuse(o.encaplimit.is_some(), "encaplimit together with encap auto")?;
+        if o.udp.is_none() {
+            return Err(TunnelError::Value("encap auto needs UDP ports"));
+        }
+        if !(1..=86_400).contains(&auto.retry) {
+            return Err(TunnelError::Value("the bare protocol is tried again after 1 to 86400 seconds"));
+        }
     }
     if o.rate == Some(0) {
         return Err(TunnelError::Value("a rate is at least one packet per second"));

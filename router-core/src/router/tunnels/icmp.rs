@@ -137,7 +137,7 @@ impl Router {
     fn quoted_inner<'q>(&self, id: PortId, q: &Quoted<'q>) -> &'q [u8] {
         let Some(t) = self.tunnels.all.get(&id) else { return &[] };
         let (shape, o) = (t.spec.mode.shape(), &t.spec.options);
-        let udp = o.udp.map_or(0, |u| u.kind.added() as usize);
+        let udp = o.udp.filter(|_| q.proto == protocol::UDP).map_or(0, |u| u.kind.added() as usize);
         let gre = if shape.between == Between::Gre { o.gre.sent_len() as usize } else { 0 };
         let inner = q.rest.get(udp + gre..).unwrap_or(&[]);
         let whole = match inner.first().map(|b| b >> 4) {
