@@ -31,7 +31,7 @@ pub struct DecapKey {
 }
 
 /// The ports of a tunnel's datagrams as they arrive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct UdpPorts {
     /// The peer's, from which they come; 0: any.
     pub remote: u16,

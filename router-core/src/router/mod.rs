@@ -18,6 +18,7 @@ pub use links::PortError;
 pub use translators::TranslatorInfo;
 pub use tunnels::{
     LearnedMtu, Life, MtuCause, PathCause, PathInfo, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec,
+    tunnel_hears,
 };
 pub use vrfs::VrfError;
 

@@ -84,6 +84,17 @@ pub fn check_tunnel_spec(spec: &TunnelSpec) -> Result<(), TunnelError> {
     }
 }
 
+/// The outer protocols by which a tunnel's packets are found, with the ports of UDP. A port that is learned is not among
+/// them: it has a key of its own once it is known.
+pub fn tunnel_hears(spec: &TunnelSpec) -> impl Iterator<Item = (u8, UdpPorts)> {
+    let auto = spec.options.auto.is_some();
+    let none = auto || spec.options.udp.is_none();
+    let bare = spec.mode.shape().hears.iter().filter(move |_| none).map(|p| (*p, UdpPorts::default()));
+    let udp = spec.options.udp.filter(|u| !u.learn);
+    let ports = udp.map(|u| UdpPorts { remote: if auto { u.dport } else { u.rport }, local: u.listens() });
+    bare.chain(ports.map(|ports| (protocol::UDP, ports)))
+}
+
 impl Router {
     /// Checks a tunnel, and says by what its packets are found. `own` is the tunnel itself, when it is there already.
     pub(super) fn check_tunnel(&self, spec: &TunnelSpec, own: Option<PortId>) -> Result<Keys, TunnelError> {
@@ -97,19 +108,8 @@ impl Router {
         let table = spec.underlay_table.unwrap_or_default();
         // Without both ends nobody is the peer yet.
         let open = spec.local.is_unspecified() || shape.peer == Peer::Configured && spec.remote.is_unspecified();
-        let auto = spec.options.auto.is_some();
-        let bare = shape.hears.iter().filter(|_| auto || spec.options.udp.is_none());
-        // A port that is learned has a key of its own, once it is known.
-        let udp = spec.options.udp.filter(|u| !u.learn);
-        let hears = bare.copied().chain(udp.map(|_| protocol::UDP));
         let mut keys = Keys::new();
-        for proto in hears.filter(|_| !open) {
-            let ports = match &udp {
-                Some(u) if proto == protocol::UDP => {
-                    UdpPorts { remote: if auto { u.dport } else { u.rport }, local: u.listens() }
-                }
-                _ => UdpPorts::default(),
-            };
+        for (proto, ports) in tunnel_hears(spec).filter(|_| !open) {
             let key = DecapKey { proto, table, local: spec.local, remote: spec.remote, ports };
             if let Some(other) = self.decap.get(&key).filter(|other| Some(*other) != own) {
                 let name = self.ports.get(other).map_or_else(String::new, |p| p.name.clone());

@@ -7,7 +7,7 @@ mod mtu;
 mod paths;
 mod probe;
 
-pub use check::{TunnelError, check_tunnel_spec};
+pub use check::{TunnelError, check_tunnel_spec, tunnel_hears};
 pub use keepalive::Life;
 pub use mtu::{LearnedMtu, MtuCause};
 pub use paths::{PathCause, PathInfo};

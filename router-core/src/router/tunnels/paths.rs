@@ -493,7 +493,9 @@ impl Router {
             Why::Heard => {
                 // Somebody behind the same address has the prefix of this peer: the peer itself, if it is no longer where
                 // it was.
-                paths.rival = Some(q.path);
+                if paths.rival.replace(q.path).is_some() {
+                    return;
+                }
                 let still = paths.current;
                 let at = now + APART;
                 let old = paths.next.replace(at);
