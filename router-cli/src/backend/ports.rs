@@ -102,6 +102,7 @@ pub(super) fn port_config(plan: &PortPlan) -> PortConfig {
         xdp,
         host_address,
         local,
+        listen,
         input,
         output,
     } = plan.clone();
@@ -126,6 +127,7 @@ pub(super) fn port_config(plan: &PortPlan) -> PortConfig {
         xdp,
         host_addrs: host_address,
         local,
+        listen,
         input,
         output,
         ..PortConfig::new(name, kind)

@@ -80,11 +80,16 @@ fn ports(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
         if !p.kind.makes_device() && !p.host_address.is_empty() {
             wrong(format!("of kind {} has host_address", p.kind), "it belongs to kind = \"tun\" or \"tap\"");
         }
-        if p.kind != PortKind::RawIp && p.local.is_some() {
+        if !p.kind.over_host() && p.local.is_some() {
             wrong(
                 format!("of kind {} has local", p.kind),
-                "it belongs to kind = \"rawip\"; a port's own addresses are in address",
+                "it belongs to kind = \"rawip\" or \"udp\"; a port's own addresses are in address",
             );
+        }
+        match (p.kind == PortKind::Udp, p.listen.is_empty()) {
+            (true, true) => wrong("of kind udp listens nowhere".into(), "write listen = [6080]: its UDP ports"),
+            (false, false) => wrong(format!("of kind {} has listen", p.kind), "it belongs to kind = \"udp\""),
+            _ => {}
         }
         let v6 = p.address.iter().any(|a| Family::of_net(a) == Family::Inet6);
         if v6 && p.mtu.is_some_and(|m| m < 1280) {

@@ -136,8 +136,10 @@ pub struct PortPlan {
     pub xdp: XdpOptions,
     /// Addresses of the host's side of a TUN device.
     pub host_address: Vec<IpNet>,
-    /// `rawip`: only packets to this address of the host.
+    /// `rawip`, `udp`: only packets to this address of the host.
     pub local: Option<IpAddr>,
+    /// `udp`: its UDP ports.
+    pub listen: Vec<u16>,
     /// `pcap`: file to read.
     pub input: Option<PathBuf>,
     /// `pcap`: file to write.
@@ -166,6 +168,7 @@ impl PortPlan {
             xdp: XdpOptions::default(),
             host_address: Vec::new(),
             local: None,
+            listen: Vec::new(),
             input: None,
             output: None,
         }

@@ -173,6 +173,7 @@ fn options(s: &mut Section<'_, '_>, shape: Option<&Shape>, problems: &mut Proble
     (o.gre.iseq, o.gre.oseq) = (seq || both(s, "iseq", problems), seq || both(s, "oseq", problems));
     (o.gre.icsum, o.gre.ocsum) = (csum || both(s, "icsum", problems), csum || both(s, "ocsum", problems));
     (o.udp, o.auto) = udp(s, problems);
+    o.encap_dev = s.text("encap_dev", "\"out\"", problems);
     o.sixrd = mapping(s, shape, problems);
     o.allow_6to4 = both(s, "allow_6to4", problems);
     if let Some(value) = s.value("keepalive") {

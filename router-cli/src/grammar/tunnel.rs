@@ -237,6 +237,7 @@ impl Draft {
                     _ => w.current_number("encap-rport", 1..=65_535)? as u16,
                 }
             }
+            "encap-dev" => o.encap_dev = Some(w.dev()?),
             "encap-retry" => {
                 w.arg()?;
                 let retry = w.current_number("encap-retry", 1..=86_400)? as u32;

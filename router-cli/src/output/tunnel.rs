@@ -113,6 +113,9 @@ fn between(out: &mut Out<'_>, t: &TunnelSpec) -> io::Result<()> {
             0 => {}
             port => out.num("encap-rport", " encap-rport ", port, "")?,
         }
+        if let Some(dev) = &t.options.encap_dev {
+            out.str("encap-dev", " encap-dev ", dev, "", Paint::Name)?;
+        }
         match u.csum {
             Some(true) => out.truth("encap-csum", " encap-csum")?,
             Some(false) => out.truth("noencap-csum", " noencap-csum")?,

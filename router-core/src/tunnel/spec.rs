@@ -141,6 +141,9 @@ pub struct TunnelOptions {
     /// The bare protocol where it passes, `udp` where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto: Option<AutoOptions>,
+    /// What is in UDP leaves by this port; None: by `dev` like all else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encap_dev: Option<String>,
     /// 6rd's and 6to4's mapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sixrd: Option<SixRdOptions>,
@@ -175,6 +178,7 @@ impl TunnelOptions {
         take(&mut self.gre, &said.gre);
         take(&mut self.udp, &said.udp);
         take(&mut self.auto, &said.auto);
+        take(&mut self.encap_dev, &said.encap_dev);
         take(&mut self.sixrd, &said.sixrd);
         take(&mut self.rate, &said.rate);
         take(&mut self.keepalive, &said.keepalive);
@@ -281,6 +285,11 @@ impl UdpOptions {
     /// To this port of the peer, the rest by default.
     pub fn new(kind: UdpKind, dport: u16) -> Self {
         UdpOptions { kind, sport: 0, dport, port: 0, rport: 0, learn: false, csum: None }
+    }
+
+    /// The port on which packets arrive, for options whose peer's port may have been replaced by the one in use.
+    pub(crate) fn listens_as(&self, written: Option<UdpOptions>) -> u16 {
+        written.unwrap_or(*self).listens()
     }
 
     /// The port on which packets arrive.

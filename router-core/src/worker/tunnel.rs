@@ -9,7 +9,7 @@ use crate::object::Encap;
 use crate::observe::{Cause, Observer, Stage};
 use crate::offload::complete_checksum;
 use crate::packet::Packet;
-use crate::port::PortCaps;
+use crate::port::{PortCaps, PortKind};
 use crate::tunnel::path::{self, Arrival, Path};
 use crate::tunnel::{TunnelState, decapsulate, gre, udp};
 use crate::worker::{Job, PuntReason, Start, Step, Worker};
@@ -20,7 +20,9 @@ impl<O: Observer> Worker<O> {
     pub(super) fn classify_tunnel(&self, step: &Step<'_>, frame: &Frame, packet: &Packet, verdict: Local) -> Local {
         match verdict {
             Local::Drop(DropReason::NoLocalService)
-                if packet.proto == protocol::UDP && decapsulate::is_tunnel_port(step.tables, packet, frame.data()) =>
+                if packet.proto == protocol::UDP
+                    && (self.is_over_udp(step, frame)
+                        || decapsulate::is_tunnel_port(step.tables, packet, frame.data())) =>
             {
                 Local::Tunnel
             }
@@ -34,6 +36,11 @@ impl<O: Observer> Worker<O> {
             }
             other => other,
         }
+    }
+
+    /// Whether a packet came by a port that carries tunnels in UDP and nothing else.
+    fn is_over_udp(&self, step: &Step<'_>, frame: &Frame) -> bool {
+        step.tables.ports.get(frame.meta.port).is_some_and(|p| p.kind == PortKind::Udp)
     }
 
     /// A packet for the router that a tunnel's peer may have sent.

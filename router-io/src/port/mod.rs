@@ -13,6 +13,7 @@ pub mod pcap;
 pub mod pcap_file;
 pub mod rawip;
 pub mod tun;
+pub mod udp;
 pub mod vnet;
 pub mod xdp;
 

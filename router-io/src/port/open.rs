@@ -5,7 +5,7 @@ use super::packet::PacketOptions;
 use super::pcap::{PcapPort, Timeline};
 use super::xdp::memory::Memories;
 use super::xdp::{self, XdpOptions};
-use super::{Port, datalink, memory, packet, rawip, tun};
+use super::{Port, datalink, memory, packet, rawip, tun, udp};
 use crate::clock::VirtualClock;
 use crate::netlink::{KernelBlock, Netlink, NetlinkError};
 use crate::sys::device::Device;
@@ -52,8 +52,10 @@ pub struct PortConfig {
     pub xdp: XdpOptions,
     /// `tun`, `tap`: addresses of the host's side of the device.
     pub host_addrs: Vec<IpNet>,
-    /// `rawip`: only packets to this address of the host.
+    /// `rawip`, `udp`: only packets to this address of the host.
     pub local: Option<IpAddr>,
+    /// `udp`: its UDP ports.
+    pub listen: Vec<u16>,
     /// `pcap`: file to read, if any.
     pub input: Option<PathBuf>,
     /// `pcap`: file to write, if any.
@@ -81,6 +83,7 @@ impl PortConfig {
             xdp: XdpOptions::default(),
             host_addrs: Vec::new(),
             local: None,
+            listen: Vec::new(),
             input: None,
             output: None,
             medium: Medium::Ethernet,
@@ -309,6 +312,13 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             let raw = rawip::RawIpConfig { local: config.local, device: config.device.clone() };
             let queues = rawip::open(name, &raw, workers)?;
             let mtu = queues.first().map_or(DEFAULT_MTU, rawip::RawIpQueue::mtu);
+            Ok(OpenedPort { mtu, ..OpenedPort::from_queues(boxed(queues)) })
+        }
+        PortKind::Udp => {
+            let listen = config.listen.clone();
+            let config = udp::UdpConfig { local: config.local, device: config.device.clone(), listen };
+            let queues = udp::open(name, &config, workers)?;
+            let mtu = queues.first().map_or(DEFAULT_MTU, udp::UdpQueue::mtu);
             Ok(OpenedPort { mtu, ..OpenedPort::from_queues(boxed(queues)) })
         }
         PortKind::Pcap => {

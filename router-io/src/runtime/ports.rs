@@ -74,8 +74,8 @@ impl Control {
     pub fn attach_port(&mut self, config: PortConfig, opened: OpenedPort) -> Result<PortId, ControlError> {
         let now = self.clock.now();
         let mut addrs = config.addrs.clone();
-        // A raw IP port has the host's address that it was told: what comes in is addressed to it.
-        if let (PortKind::RawIp, Some(local)) = (config.kind, config.local)
+        // A port over the host's stack has the host's address that it was told: what comes in is addressed to it.
+        if let (PortKind::RawIp | PortKind::Udp, Some(local)) = (config.kind, config.local)
             && addrs.iter().all(|a| a.addr() != local)
         {
             addrs.push(IpNet::from(local));

@@ -100,6 +100,7 @@ pub fn needed(kind: PortKind) -> &'static [Privilege] {
         PortKind::Tun | PortKind::Tap => &[Privilege::NetAdmin],
         PortKind::Memory
         | PortKind::Pcap
+        | PortKind::Udp
         | PortKind::Tunnel
         | PortKind::Translator
         | PortKind::Loopback

@@ -116,6 +116,7 @@ fn link() -> Node {
         "xdp",
         "rawip",
         "udp",
+        "udp",
         "memory",
         "pcap",
         "tunnel",

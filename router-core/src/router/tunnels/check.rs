@@ -4,7 +4,7 @@ use super::Keys;
 use crate::addr::Family;
 use crate::decap::{DecapKey, UdpPorts};
 use crate::headers::protocol;
-use crate::port::PortId;
+use crate::port::{PortId, PortKind};
 use crate::router::{PortError, Router};
 use crate::spec::{TunnelMode, TunnelSpec};
 use crate::tunnel::derived::Derived;
@@ -105,6 +105,21 @@ impl Router {
         {
             return Err(TunnelError::Device(dev.clone()));
         }
+        if let Some(dev) = &spec.options.encap_dev
+            && (*dev == spec.name || !self.port_names.contains_key(dev))
+        {
+            return Err(TunnelError::Device(dev.clone()));
+        }
+        let kind = |name: &Option<String>| {
+            let id = name.as_ref().and_then(|d| self.port_names.get(d))?;
+            self.ports.get(*id).map(|p| p.kind)
+        };
+        let bare = spec.options.udp.is_none() || spec.options.auto.is_some();
+        if bare && kind(&spec.dev) == Some(PortKind::Udp) {
+            return Err(TunnelError::Value(
+                "a udp port carries nothing but UDP: say encap fou or gue, or for encap auto another dev beside encap-dev",
+            ));
+        }
         let table = spec.underlay_table.unwrap_or_default();
         // Without both ends nobody is the peer yet.
         let open = spec.local.is_unspecified() || shape.peer == Peer::Configured && spec.remote.is_unspecified();
@@ -195,6 +210,9 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
         if !(1..=86_400).contains(&auto.retry) {
             return Err(TunnelError::Value("the bare protocol is tried again after 1 to 86400 seconds"));
         }
+    }
+    if o.encap_dev.is_some() && o.udp.is_none() {
+        return Err(TunnelError::Value("encap-dev is for a tunnel in UDP"));
     }
     if o.rate == Some(0) {
         return Err(TunnelError::Value("a rate is at least one packet per second"));

@@ -86,7 +86,7 @@ impl Tunnels {
     /// Adds a tunnel, or puts another one in its place.
     fn insert(&mut self, id: PortId, tunnel: Tunnel) {
         self.remove(id);
-        if let Some(dev) = &tunnel.spec.dev {
+        for dev in [&tunnel.spec.dev, &tunnel.spec.options.encap_dev].into_iter().flatten() {
             self.by_dev.entry(dev.clone()).or_default().insert(id);
         }
         if let Some(port) = &tunnel.spec.options.local_dev {
@@ -122,9 +122,9 @@ impl Tunnels {
         if let Some(at) = tunnel.paths.as_ref().and_then(|p| p.next) {
             self.trying.remove(&(at, id));
         }
-        for (name, list) in
-            [(&tunnel.spec.dev, &mut self.by_dev), (&tunnel.spec.options.local_dev, &mut self.followers)]
-        {
+        let options = &tunnel.spec.options;
+        for (name, followers) in [(&tunnel.spec.dev, false), (&options.encap_dev, false), (&options.local_dev, true)] {
+            let list = if followers { &mut self.followers } else { &mut self.by_dev };
             if let Some(name) = name
                 && let Some(ids) = list.get_mut(name)
             {
@@ -141,7 +141,7 @@ impl Tunnels {
     fn reindex_sender(&mut self, id: PortId) {
         let Some(t) = self.all.get_mut(&id) else { return };
         let (local, remote) = (t.spec.local, t.spec.remote);
-        let sends = t.options().udp.map(|u| u.dport);
+        let sends = t.options(false).udp.map(|u| u.dport);
         if let Some(old) = std::mem::replace(&mut t.sends, sends) {
             self.senders.remove(&(local, remote, old, id));
         }
@@ -155,7 +155,7 @@ impl Tunnels {
         let range = (local, remote, dport, PortId(0))..=(local, remote, dport, PortId::NONE);
         let sends = |id: &PortId| {
             let Some(t) = self.all.get(id) else { return false };
-            let fixed = t.options().udp.map_or(0, |u| u.sport);
+            let fixed = t.options(false).udp.map_or(0, |u| u.sport);
             (fixed == 0 || fixed == sport) && t.spec.underlay_table.unwrap_or_default() == table
         };
         self.senders.range(range).map(|(.., id)| *id).find(sends)

@@ -3,7 +3,7 @@
 use super::Tunnels;
 use crate::journal::Happened;
 use crate::object::{Encap, Object, ObjectId};
-use crate::port::PortId;
+use crate::port::{PortId, PortKind};
 use crate::router::Router;
 use crate::routing::EncapFacts;
 use crate::spec::TunnelSpec;
@@ -108,14 +108,16 @@ impl Router {
     }
 
     fn refresh_tunnel(&mut self, now: Instant, id: PortId) {
+        let Some(dev) = self.tunnels.all.get(&id).map(|t| self.outer_port(t)) else { return };
+        let over_udp = dev.is_some_and(|d| self.ports.get(d).is_some_and(|p| p.kind == PortKind::Udp));
         let carrier = self.routing.tunnel_carrier(id);
         let path = carrier.and_then(|o| self.path_mtu(o, 0));
         let Some(t) = self.tunnels.all.get_mut(&id) else { return };
         let carried = std::mem::replace(&mut t.told_carried, carrier.is_some());
         let mut news = carried != carrier.is_some();
         let spec = match &t.paths {
-            Some(_) => &TunnelSpec { options: t.options(), ..t.spec.clone() },
-            None => &t.spec,
+            None if !over_udp => &t.spec,
+            _ => &TunnelSpec { options: t.options(over_udp), ..t.spec.clone() },
         };
         let shape = spec.mode.shape();
         let (overhead, least) = (spec.overhead(), shape.least_mtu());
@@ -140,7 +142,7 @@ impl Router {
             df: fits && !spec.nopmtudisc,
             mtu,
             table: spec.underlay_table.unwrap_or_default(),
-            dev: spec.dev.as_ref().and_then(|d| self.port_names.get(d)).copied(),
+            dev,
             options: match &t.facts {
                 Some(f) if *f.options == spec.options => Arc::clone(&f.options),
                 _ => Arc::new(spec.options.clone()),
@@ -165,6 +167,13 @@ impl Router {
         if news {
             self.note_tunnel(now, id, Happened::Changed);
         }
+    }
+
+    /// The port by which a tunnel's outer packets leave, if one is named.
+    fn outer_port(&self, t: &super::Tunnel) -> Option<PortId> {
+        let in_udp = t.options(false).udp.is_some();
+        let name = t.spec.options.encap_dev.as_ref().filter(|_| in_udp).or(t.spec.dev.as_ref())?;
+        self.port_names.get(name).copied()
     }
 
     /// The MTU of what an object leads to, in bytes; the least of a group's members.
