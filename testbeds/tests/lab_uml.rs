@@ -330,3 +330,57 @@ sandbox_test! {
         bed.finish().unwrap();
     }
 }
+
+sandbox_test! {
+    fn our_udp_port_and_its_fou_and_gue() {
+        // The same over our host's own stack: a UDP socket there, a raw one for what comes back.
+        let Some((mut bed, mut guest)) = bed(3, false).unwrap() else { return };
+        bed.net.addr("r1", "right", "198.51.100.2/24").unwrap();
+        // A guest's device knows no super-frames of datagrams.
+        bed.net.plain_device("net", "right").unwrap();
+        bed.ready().unwrap();
+        bed.net.route("r1", "default via 198.51.100.1").unwrap();
+        let cases = [
+            ("6in4", "fou", 5541, "ipproto 41", "sit", true, [28, 20]),
+            ("4in4", "fou", 5504, "ipproto 4", "ipip", false, [28, 20]),
+            ("gre", "gue", 6080, "gue", "gre", true, [36, 24]),
+        ];
+        let mut c = RouterConfig::new("r1")
+            .port("left", &["2001:db8:a::ffff/64", "192.0.2.126/25"])
+            .port_of("udp", "out", &[], "listen = [5541, 5504, 6080]\n")
+            .port_of("rawip", "wan", &[], "");
+        for (i, (mode, kind, port, listen, theirs, six, _)) in (1..).zip(cases) {
+            let [local, remote] = outer(i, false);
+            let ends = format!("mode = \"{mode}\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n");
+            let ([a, b], length) = (inner(i, six), if six { 128 } else { 32 });
+            c = c
+                .extra(&format!("[tunnel.t{i}]\n{ends}dev = \"out\"\nencap = \"{kind}\"\nencap_dport = {port}\n"))
+                .extra(&format!("[tunnel.back{i}]\n{ends}dev = \"wan\"\n"))
+                .route(&format!("{b}/{length} dev t{i}"));
+            guest
+                .run_all([
+                    &*format!("ip fou add port {port} {listen}"),
+                    &format!("ip link add t{i} type {theirs} local {remote} remote {local} ttl 64 tos inherit"),
+                    &format!("ip link set t{i} up"),
+                    &format!("ip route add {a}/{length} dev t{i}"),
+                ])
+                .unwrap();
+        }
+        bed.router(Dut::Duet, &c).unwrap();
+        for (i, (mode, kind, .., six, overhead)) in (1..).zip(cases) {
+            let [a, b] = inner(i, six);
+            let pair = Pair::new(bed.host("a"), bed.host("b"), &a, &b);
+            println!("=== {mode} in {kind}, by a udp port");
+            pair.wait_reachable(std::time::Duration::from_secs(5)).unwrap();
+            // One packet teaches the host's stack, the next one makes the stack tell us.
+            pair.discovers_mtu(NARROW - overhead[0], 2).unwrap();
+            pair.swapped().discovers_mtu(NARROW - overhead[1], 2).unwrap();
+            pair.every_size().unwrap();
+            pair.udp().unwrap();
+            pair.tcp().unwrap();
+            pair.swapped().tcp().unwrap();
+            marks(&bed, pair).unwrap();
+        }
+        bed.finish().unwrap();
+    }
+}
