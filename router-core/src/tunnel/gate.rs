@@ -101,10 +101,11 @@ impl Gate {
 
     /// What there is to check beside peer and family.
     pub fn checks(&self) -> Checks {
-        match (self.rate, self.allowed.is_empty()) {
-            (Some(_), _) => Checks::More,
-            (None, false) => Checks::Sources,
-            (None, true) => Checks::Nothing,
+        let counts = self.rate.is_some() || self.gre.is_some_and(|g| g.iseq);
+        match (counts, self.allowed.is_empty()) {
+            (true, _) => Checks::More,
+            (false, false) => Checks::Sources,
+            (false, true) => Checks::Nothing,
         }
     }
 

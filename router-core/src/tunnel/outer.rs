@@ -31,6 +31,12 @@ impl Inner {
         self.proto
     }
 
+    /// The same behind the router, which takes one from the hop limit.
+    #[inline(always)]
+    pub(crate) fn aged(self) -> Inner {
+        Inner { hop_limit: self.hop_limit.saturating_sub(1), ..self }
+    }
+
     /// Of the packet at the start of `packet`, as it is to be inside. None without a whole header.
     #[inline]
     pub fn of(family: Family, packet: &[u8]) -> Option<Inner> {
@@ -112,7 +118,9 @@ impl Outer {
                 udp: options.udp,
                 derived: options.sixrd.as_ref().map(Derived::new),
                 state: Arc::clone(&facts.state),
-            })),
+                plain: None,
+            }
+            .ready())),
         })
     }
 
@@ -123,6 +131,26 @@ impl Outer {
             Outer::V4(_) => Family::Inet,
             Outer::V6(_) => Family::Inet6,
             Outer::Long(l) => l.shape.outer,
+        }
+    }
+
+    /// Writes the header in front of a packet that brings no encapsulation limit: `to` is the room for it, with the packet
+    /// behind. None when that is too long, or nothing here says who the peer is.
+    pub fn write(&self, to: &mut [u8], inner: &Inner, ident: u16) -> Option<()> {
+        match self {
+            Outer::V4(o) => {
+                let total = u16::try_from(to.len()).ok()?;
+                o.write(to.first_chunk_mut()?, inner, total, ident);
+                Some(())
+            }
+            Outer::V6(o) => {
+                let label = o.label(inner.family, to.get(o.added()..)?);
+                o.write_with(to, inner, label, o.limit())
+            }
+            Outer::Long(l) => {
+                l.plain()?;
+                l.write(to, inner, Written { ident, limit: l.limit(), peer: None, rehearsal: false })
+            }
         }
     }
 
@@ -293,9 +321,23 @@ pub struct Long {
     udp: Option<UdpOptions>,
     pub(super) derived: Option<Derived>,
     state: Arc<TunnelState>,
+    /// See [`Long::plain`].
+    plain: Option<u32>,
 }
 
 impl Long {
+    /// With what follows from the rest.
+    fn ready(self) -> Self {
+        let same = self.derived.is_none() && self.gre.is_none_or(|g| !g.oseq);
+        Long { plain: same.then_some(self.added() as u32), ..self }
+    }
+
+    /// Bytes added, where one packet's header says nothing about another's and the packet inside does not name the peer.
+    #[inline]
+    pub fn plain(&self) -> Option<u32> {
+        self.plain
+    }
+
     /// Bytes added.
     pub fn added(&self) -> usize {
         let base = match self.base {

@@ -256,7 +256,7 @@ fn the_fast_path_is_taken() {
         ("6in4 in", inner6("2001:db8:10::7"), true),
         ("4in6 in", inner4("203.0.11.7"), true),
         ("6in6 in", inner6("2001:db8:12::7"), true),
-        ("gre in", inner4("203.0.16.7"), false),
+        ("gre in", inner4("203.0.16.7"), true),
         ("6in4 out", packet("198.51.100.10", "192.0.2.1", 41, 9, 0, &inner6("2001:db8:1::2")), true),
         ("6in6 out", packet("2001:db8:1::12", "2001:db8::1", 41, 9, 0, &inner6("2001:db8:1::2")), true),
         ("4in4 out", packet("198.51.100.14", "192.0.2.1", 4, 9, 0, &inner4("198.51.100.2")), true),

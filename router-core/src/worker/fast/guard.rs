@@ -52,6 +52,22 @@ fn maybe_syn(family: Family, data: &[u8]) -> bool {
     }
 }
 
+/// The same of a lane's packet, whose family is known.
+#[inline(always)]
+pub(super) fn may_be_syn(lane: &Lane, frame: &Frame) -> bool {
+    let Some(family) = lane.family else { return false };
+    let kind = usize::from(lane.l2) + if family == Family::Inet { 9 } else { 6 };
+    match frame.data().get(kind) {
+        Some(k) if MAY_BE_TCP[usize::from(*k)] == 0 => false,
+        _ => is_syn(family, lane, frame),
+    }
+}
+
+#[inline(never)]
+fn is_syn(family: Family, lane: &Lane, frame: &Frame) -> bool {
+    maybe_syn(family, packet(lane, frame))
+}
+
 /// The packet of a lane, from its IP header on.
 #[inline(always)]
 fn packet<'f>(lane: &Lane, frame: &'f Frame) -> &'f [u8] {
@@ -70,7 +86,7 @@ pub(super) fn clamps(
     lane: &Lane,
     frame: &Frame,
 ) -> u16 {
-    match lane.family.is_some_and(|f| maybe_syn(f, packet(lane, frame))) {
+    match may_be_syn(lane, frame) {
         true => most(tables, ingress, port, limits, lane, frame).unwrap_or(UNCLAMPED),
         false => UNCLAMPED,
     }

@@ -1,6 +1,6 @@
 //! Third pass: what every packet's object says, and the edits.
 
-use super::guard::{UNCLAMPED, clamp, clamps, enters, passes_out};
+use super::guard::{UNCLAMPED, clamp, clamps, enters, may_be_syn, passes_out};
 use super::tunnel::{mark, overhead, wrap};
 use super::{Lane, Passes};
 use crate::addr::Family;
@@ -71,6 +71,7 @@ impl<O: Observer> Worker<O> {
         let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
+        let (mut into, mut out_of) = (Through::new(true), Through::new(false));
         let far = tables.routing.objects.places() > NEAR;
         // In a register: read back from memory it would be waited for, packet by packet.
         let mut last_ident = *ident;
@@ -92,17 +93,20 @@ impl<O: Observer> Worker<O> {
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
                 let (port, len) = match (target, lane.family) {
                     (Some(Target { hop, encap: None }), Some(family)) => {
-                        leave_tunnel(frame, lane, counters);
+                        if lane.tunnel != PortId::NONE {
+                            out_of.count(counters, lane.tunnel, u64::from(lane.carried));
+                            frame.meta.port = lane.tunnel;
+                        }
                         (hop.port, rewrite(frame, lane, family, hop))
                     }
                     (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
-                        leave_tunnel(frame, lane, counters);
+                        if lane.tunnel != PortId::NONE {
+                            out_of.count(counters, lane.tunnel, u64::from(lane.carried));
+                            leave_tunnel(frame, lane);
+                        }
                         last_ident = last_ident.wrapping_add(1);
                         hop.touch();
-                        if let Some(c) = counters.port(encap.tunnel) {
-                            c.tx_packets.add(1);
-                            c.tx_bytes.add(u64::from(lane.len));
-                        }
+                        into.count(counters, encap.tunnel, u64::from(lane.len));
                         (hop.port, wrap(frame, lane, family, encap, hop, last_ident))
                     }
                     _ => (PortId::NONE, 0),
@@ -118,6 +122,8 @@ impl<O: Observer> Worker<O> {
             }
             first += GROUP;
         }
+        into.flush(counters);
+        out_of.flush(counters);
         *ident = last_ident;
         passes.all = Sent { port: together, packets: passes.egress.len() as u64, bytes };
     }
@@ -249,8 +255,10 @@ fn target<'t>(
         return None;
     }
     // Last, because it counts.
-    let plain = encap.is_none() && flags.is_empty() && !flows.clamps && lane.tunnel == PortId::NONE && mss == 0;
-    if !plain && !guarded(lane, frame, (hop, encap, mss), ingress, tables, flows, flags) {
+    let tunneled = encap.is_some() || lane.tunnel != PortId::NONE;
+    let plain = flags.is_empty() && !flows.clamps && mss == 0;
+    // Of what goes through tunnels, most wish for nothing but a look at SYNs.
+    if !(plain && (!tunneled || !tables.guards.tunnels && !may_be_syn(lane, frame))) && !guarded(lane, frame, (hop, encap, mss), ingress, tables, flows, flags) {
         return None;
     }
     Some(Target { hop, encap })
@@ -258,6 +266,7 @@ fn target<'t>(
 
 /// What guards of the ways out say to a packet that [`target`] would send: whether it may go, and in `flows` the segment
 /// size that it may tell.
+#[inline(never)]
 fn guarded(
     lane: &Lane,
     frame: &Frame,
@@ -322,18 +331,50 @@ fn destination(passes: &Passes, lane: &Lane) -> Option<IpAddr> {
     }
 }
 
-/// For a packet out of a tunnel: combines the ECN marks and counts it in. The outer header goes with the link header.
-#[inline]
-fn leave_tunnel(frame: &mut Frame, lane: &Lane, counters: &WorkerCounters) {
-    if lane.tunnel == PortId::NONE {
-        return;
+/// Packets that went through a tunnel one behind the other, which are counted together.
+struct Through {
+    tunnel: PortId,
+    packets: u64,
+    bytes: u64,
+    /// Into it.
+    into: bool,
+}
+
+impl Through {
+    fn new(into: bool) -> Self {
+        Through { tunnel: PortId::NONE, packets: 0, bytes: 0, into }
     }
-    mark(frame, lane);
+
+    #[inline(always)]
+    fn count(&mut self, counters: &WorkerCounters, tunnel: PortId, bytes: u64) {
+        if self.tunnel != tunnel {
+            self.flush(counters);
+            self.tunnel = tunnel;
+        }
+        self.packets += 1;
+        self.bytes += bytes;
+    }
+
+    #[inline(always)]
+    fn flush(&mut self, counters: &WorkerCounters) {
+        if let Some(c) = counters.port(self.tunnel) {
+            let (packets, bytes) =
+                if self.into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
+            packets.add(self.packets);
+            bytes.add(self.bytes);
+        }
+        (self.packets, self.bytes) = (0, 0);
+    }
+}
+
+/// For a packet out of a tunnel that goes into another one: combines the ECN marks. The outer header goes with the link
+/// header.
+#[inline(never)]
+fn leave_tunnel(frame: &mut Frame, lane: &Lane) {
+    if let Some(packet) = frame.data_mut().get_mut(usize::from(lane.l2)..) {
+        mark(packet, lane);
+    }
     frame.meta.port = lane.tunnel;
-    if let Some(c) = counters.port(lane.tunnel) {
-        c.rx_packets.add(1);
-        c.rx_bytes.add(u64::from(lane.carried));
-    }
 }
 
 /// Takes one from the TTL, which the survey has seen to be above one, and exchanges what is in front for the link header.
@@ -346,6 +387,9 @@ fn rewrite(frame: &mut Frame, lane: &Lane, family: Family, hop: &Forward) -> usi
     let len = data.len();
     if let Some((head, packet)) = data.split_at_mut_checked(link) {
         hop.rewrite.write(family, head);
+        if lane.tunnel != PortId::NONE {
+            mark(packet, lane);
+        }
         let _ = age(family, packet);
     }
     len
