@@ -52,20 +52,33 @@ fn maybe_syn(family: Family, data: &[u8]) -> bool {
     }
 }
 
-/// The same of a lane's packet, whose family is known.
+/// What the first byte about what a packet carries tells of a lane's packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// Nothing that matters here: most of all.
+    Other,
+    /// TCP, whose flags say whether it is a SYN.
+    Tcp,
+    /// An extension header: a limit of tunnels, or TCP, may be behind it.
+    Extended,
+}
+
+/// See [`Carried`].
 #[inline(always)]
-pub(super) fn may_be_syn(lane: &Lane, frame: &Frame) -> bool {
-    let Some(family) = lane.family else { return false };
+pub(super) fn carried(family: Family, lane: &Lane, frame: &Frame) -> Carried {
     let kind = usize::from(lane.l2) + if family == Family::Inet { 9 } else { 6 };
-    match frame.data().get(kind) {
-        Some(k) if MAY_BE_TCP[usize::from(*k)] == 0 => false,
-        _ => is_syn(family, lane, frame),
+    match frame.data().get(kind).map(|k| MAY_BE_TCP[usize::from(*k)]) {
+        Some(0) => Carried::Other,
+        Some(1) => Carried::Tcp,
+        Some(_) if family == Family::Inet => Carried::Other,
+        _ => Carried::Extended,
     }
 }
 
+/// Whether a lane's packet may be a TCP SYN.
 #[inline(never)]
-fn is_syn(family: Family, lane: &Lane, frame: &Frame) -> bool {
-    maybe_syn(family, packet(lane, frame))
+pub(super) fn may_be_syn(lane: &Lane, frame: &Frame) -> bool {
+    lane.family.is_some_and(|family| maybe_syn(family, packet(lane, frame)))
 }
 
 /// The packet of a lane, from its IP header on.

@@ -44,18 +44,21 @@ impl<'t> Outers<'t> {
         Outers { port, tables, wanted, known: None }
     }
 
-    /// Whether a packet with this outer protocol may come out of a tunnel. `payload` is behind the outer header.
+    /// Whether a packet with this outer protocol may come out of a tunnel.
     #[inline(always)]
-    pub(super) fn may_hold(&self, proto: u8, payload: impl Fn(usize) -> Option<u8>) -> bool {
-        let kind = kind_of(proto) & self.wanted;
-        kind != 0 && (kind != UDP || self.is_tunnel_port([payload(2), payload(3)]))
+    pub(super) fn may_hold(&self, proto: u8) -> bool {
+        kind_of(proto) & self.wanted != 0
     }
 
-    /// Whether a datagram to this port may be a tunnel's.
+    /// Whether what is behind an outer header may be a tunnel's, if it is a datagram.
+    #[inline(always)]
+    pub(super) fn is_for_tunnels(&self, proto: u8, payload: Option<&[u8]>) -> bool {
+        proto != protocol::UDP || payload.is_some_and(|p| self.is_tunnel_port(p))
+    }
+
     #[inline(never)]
-    fn is_tunnel_port(&self, port: [Option<u8>; 2]) -> bool {
-        let [Some(a), Some(b)] = port else { return false };
-        self.tables.gates.has_port(u16::from_be_bytes([a, b]))
+    fn is_tunnel_port(&self, datagram: &[u8]) -> bool {
+        datagram.get(2..4).is_some_and(|port| self.tables.gates.has_port(u16::from_be_bytes([port[0], port[1]])))
     }
 
     #[inline]

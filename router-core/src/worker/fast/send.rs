@@ -1,7 +1,7 @@
 //! Third pass: what every packet's object says, and the edits.
 
-use super::guard::{UNCLAMPED, clamp, clamps, enters, may_be_syn, passes_out};
-use super::tunnel::{mark, overhead, wrap};
+use super::guard::{Carried, UNCLAMPED, carried, clamp, clamps, enters, may_be_syn, passes_out};
+use super::tunnel::{limited, mark, overhead, wrap};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::age;
@@ -35,7 +35,7 @@ pub(in crate::worker) struct Sent {
 }
 
 /// What picks members of groups.
-struct Flows {
+struct Flows<'t> {
     seed: u64,
     /// This worker's, of what several write in parts of their own: a resilient group's stamps, counters of rules.
     part: usize,
@@ -45,6 +45,21 @@ struct Flows {
     clamps: bool,
     /// The largest segment size that the packet just looked at may tell; [`UNCLAMPED`] for all but some SYNs.
     mss: u16,
+    /// Some tunnel judges or clamps by its own wish.
+    tunnels: bool,
+    /// How many tunnels one packet may go through.
+    nesting: u8,
+    /// What carries the last tunnel, and with it mostly the next ones.
+    carrier: Option<Carrier<'t>>,
+}
+
+/// An adjacency that carries tunnels.
+#[derive(Clone, Copy)]
+struct Carrier<'t> {
+    id: ObjectId,
+    hop: &'t Forward,
+    /// Of its port, which is up.
+    flags: PortFlags,
 }
 
 /// Where a packet goes.
@@ -67,7 +82,9 @@ impl<O: Observer> Worker<O> {
     ) {
         let clamps = flags.has(PortFlags::CLAMP);
         let (part, tick) = (self.part(), activity::tick(now));
-        let mut flows = Flows { seed: self.flow_seed, part, tick, clamps, mss: UNCLAMPED };
+        let (tunnels, nesting) = (tables.guards.tunnels, tables.settings.max_tunnel_nesting);
+        let seed = self.flow_seed;
+        let mut flows = Flows { seed, part, tick, clamps, mss: UNCLAMPED, tunnels, nesting, carrier: None };
         let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
@@ -209,7 +226,7 @@ fn target<'t>(
     id: ObjectId,
     ingress: PortId,
     tables: &'t Tables,
-    flows: &mut Flows,
+    flows: &mut Flows<'t>,
     queues: usize,
 ) -> Option<Target<'t>> {
     let objects = &tables.routing.objects;
@@ -220,48 +237,80 @@ fn target<'t>(
     if let Object::Group(group) = object {
         object = objects.get(member(frame, lane, group, flows)?)?;
     }
-    let (hop, encap, mss) = match object {
-        Object::Forward(hop) => (hop, None, hop.mss),
+    let (hop, mss) = match object {
+        Object::Forward(hop) => (hop, hop.mss),
         Object::Glean(glean) if glean.mtu == 0 || lane.len <= glean.mtu => {
-            (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, None, glean.mss)
+            (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, glean.mss)
         }
-        // Back into the tunnel that it came out of: that is refused.
-        Object::Encap(encap) if [ingress, lane.tunnel].contains(&encap.tunnel) => return None,
-        Object::Encap(encap) => {
-            // How many tunnels the packet has been through here.
-            let depth = u8::from(lane.tunnel != PortId::NONE);
-            match objects.get(encap.carrier)? {
-                Object::Forward(hop) if lane.len <= encap.mtu && depth < tables.settings.max_tunnel_nesting => {
-                    (hop, Some(encap), encap.mss)
-                }
-                _ => return None,
-            }
-        }
+        Object::Encap(encap) => return into(encap, lane, frame, ingress, tables, flows, queues),
         _ => return None,
     };
     // Back by the port it came in: the sender may have to be told of a better way.
-    if hop.port == ingress && encap.is_none() && lane.tunnel == PortId::NONE && tables.settings.icmp.redirects {
+    if hop.port == ingress && lane.tunnel == PortId::NONE && tables.settings.icmp.redirects {
         return None;
     }
-    let overhead = match encap {
-        Some(encap) => overhead(encap, lane, frame)?,
-        None => 0,
-    };
     let flags = tables.ports.flags_if_up(hop.port)?;
-    let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
+    let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len();
     // A port's MTU may be one more than the longest packet (Linux's loopback).
-    let fits = lane.len + overhead <= hop.mtu && (encap.is_none() || lane.len + overhead <= u32::from(u16::MAX));
-    if !(room && fits && hop.port.index() < queues) {
+    if !(room && lane.len <= hop.mtu && hop.port.index() < queues) {
+        return None;
+    }
+    // Last, because it counts. Of what comes out of tunnels, most wish for nothing but a look at SYNs.
+    let plain = flags.is_empty() && !flows.clamps && mss == 0;
+    let looks = || {
+        lane.tunnel != PortId::NONE
+            && lane.family.is_none_or(|f| carried(f, lane, frame) != Carried::Other)
+            && may_be_syn(lane, frame)
+    };
+    if (!plain || looks()) && !guarded(lane, frame, (hop, None, mss), ingress, tables, flows, flags) {
+        return None;
+    }
+    Some(Target { hop, encap: None })
+}
+
+/// The same for a packet that enters a tunnel.
+#[inline(always)]
+fn into<'t>(
+    encap: &'t Encap,
+    lane: &Lane,
+    frame: &Frame,
+    ingress: PortId,
+    tables: &'t Tables,
+    flows: &mut Flows<'t>,
+    queues: usize,
+) -> Option<Target<'t>> {
+    let family = lane.family?;
+    // Back into the tunnel that it came out of: that is refused. So is one tunnel more than a packet may go through.
+    if encap.tunnel == ingress || lane.tunnel != PortId::NONE && (lane.tunnel == encap.tunnel || flows.nesting < 2) {
+        return None;
+    }
+    let carrier = match flows.carrier {
+        Some(carrier) if carrier.id == encap.carrier => carrier,
+        _ => {
+            let Object::Forward(hop) = tables.routing.objects.get(encap.carrier)? else { return None };
+            let flags = tables.ports.flags_if_up(hop.port).filter(|_| hop.port.index() < queues && flows.nesting > 0)?;
+            *flows.carrier.insert(Carrier { id: encap.carrier, hop, flags })
+        }
+    };
+    let (hop, overhead) = (carrier.hop, overhead(encap, family)?);
+    let len = lane.len + overhead;
+    let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
+    if !(room && lane.len <= encap.mtu && len <= hop.mtu.min(u32::from(u16::MAX))) {
+        return None;
+    }
+    let what = carried(family, lane, frame);
+    // It may bring a limit of its own.
+    if what == Carried::Extended && limited(lane, frame) {
         return None;
     }
     // Last, because it counts.
-    let tunneled = encap.is_some() || lane.tunnel != PortId::NONE;
-    let plain = flags.is_empty() && !flows.clamps && mss == 0;
-    // Of what goes through tunnels, most wish for nothing but a look at SYNs.
-    if !(plain && (!tunneled || !tables.guards.tunnels && !may_be_syn(lane, frame))) && !guarded(lane, frame, (hop, encap, mss), ingress, tables, flows, flags) {
+    let plain = carrier.flags.is_empty() && !flows.clamps && encap.mss == 0 && !flows.tunnels;
+    if (!plain || what != Carried::Other && may_be_syn(lane, frame))
+        && !guarded(lane, frame, (hop, Some(encap), encap.mss), ingress, tables, flows, carrier.flags)
+    {
         return None;
     }
-    Some(Target { hop, encap })
+    Some(Target { hop, encap: Some(encap) })
 }
 
 /// What guards of the ways out say to a packet that [`target`] would send: whether it may go, and in `flows` the segment
@@ -273,7 +322,7 @@ fn guarded(
     (hop, encap, mss): (&Forward, Option<&Encap>, u16),
     ingress: PortId,
     tables: &Tables,
-    flows: &mut Flows,
+    flows: &mut Flows<'_>,
     flags: PortFlags,
 ) -> bool {
     let (passes, port, mtu) = match encap {
@@ -312,7 +361,7 @@ fn steer<'t>(lane: &Lane, frame: &Frame, first: &'t Object, tables: &'t Tables) 
 }
 
 /// The member of a group that the packet's flow has.
-fn member(frame: &Frame, lane: &Lane, group: &Group, flows: &Flows) -> Option<ObjectId> {
+fn member(frame: &Frame, lane: &Lane, group: &Group, flows: &Flows<'_>) -> Option<ObjectId> {
     let l2 = usize::from(lane.l2);
     let data = frame.data().get(l2..l2 + lane.len as usize)?;
     let packet = Packet::parse(lane.family?, data).ok()?;

@@ -65,11 +65,7 @@ impl Passes {
     #[inline(always)]
     fn lane_v4(&mut self, i: usize, l2: usize, data: &[u8], known: &mut Outers<'_>) {
         let Some(h) = plain_v4(data) else { return self.lanes.push(Lane::GENERAL) };
-        // A fragment of a tunnel packet has to wait for the others, and the lookup says whether it is for us.
-        if known.may_hold(h[9], |at| data.get(20 + at).copied())
-            && [h[6] & 0x3f, h[7]] == [0, 0]
-            && self.leave_four(i, l2, h, data, known)
-        {
+        if known.may_hold(h[9]) && self.leave_four(i, l2, h, data, known) {
             return;
         }
         let at = self.v4.len() as u16;
@@ -82,8 +78,7 @@ impl Passes {
     #[inline(always)]
     fn lane_v6(&mut self, i: usize, l2: usize, data: &[u8], known: &mut Outers<'_>) {
         let Some((len, dst)) = plain_v6(data) else { return self.lanes.push(Lane::GENERAL) };
-        let next = data.get(6).copied().unwrap_or_default();
-        if known.may_hold(next, |at| data.get(40 + at).copied()) && self.leave_six(i, l2, len, data, known) {
+        if data.get(6).is_some_and(|next| known.may_hold(*next)) && self.leave_six(i, l2, len, data, known) {
             return;
         }
         let at = self.v6.len() as u16;

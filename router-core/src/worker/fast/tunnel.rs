@@ -16,7 +16,7 @@ use crate::port::{PortId, PortInfo};
 use crate::tables::Tables;
 use crate::tunnel::ecn::inner_ecn;
 use crate::tunnel::decapsulate::between;
-use crate::tunnel::{Gate, IPV4_HEADER, IPV6_HEADER, Inner, Outer, udp};
+use crate::tunnel::{Gate, IPV4_HEADER, IPV6_HEADER, Inner, Outer, limit, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const V4: usize = IPV4_HEADER as usize;
@@ -30,6 +30,10 @@ impl Passes {
     pub(super) fn leave_four(&mut self, i: usize, l2: usize, h: &[u8; V4], data: &[u8], outers: &mut Outers<'_>) -> bool {
         let len = usize::from(u16::from_be_bytes([h[2], h[3]]));
         let Some(packet) = data.get(..len) else { return false };
+        // A fragment has to wait for the others.
+        if [h[6] & 0x3f, h[7]] != [0, 0] || !outers.is_for_tunnels(h[9], packet.get(V4..)) {
+            return false;
+        }
         let port = outers.port;
         let known = outers.known();
         if let Some(found) = known.four(h) {
@@ -51,6 +55,9 @@ impl Passes {
     pub(super) fn leave_six(&mut self, i: usize, l2: usize, len: u32, data: &[u8], outers: &mut Outers<'_>) -> bool {
         let Some(packet) = data.get(..len as usize) else { return false };
         let Some(h) = packet.first_chunk::<V6>() else { return false };
+        if !outers.is_for_tunnels(h[6], packet.get(V6..)) {
+            return false;
+        }
         let port = outers.port;
         let known = outers.known();
         if let Some(found) = known.six(h) {
@@ -260,27 +267,22 @@ fn outer_header<'f, const N: usize>(frame: &'f Frame, lane: &Lane) -> Option<&'f
     frame.data().get(usize::from(lane.l2)..)?.first_chunk()
 }
 
-/// Bytes that a tunnel adds whose outer header can be put on here. None: it, or this packet, takes the general path.
+/// Bytes that a tunnel adds whose outer header can be put on here. None: it takes the general path.
 #[inline(always)]
-pub(super) fn overhead(encap: &Encap, lane: &Lane, frame: &Frame) -> Option<u32> {
-    let family = lane.family?;
-    if !encap.carries.family(family) {
-        return None;
-    }
+pub(super) fn overhead(encap: &Encap, family: Family) -> Option<u32> {
     let added = match &encap.outer {
         Some(Outer::V4(_)) => IPV4_HEADER,
         Some(Outer::V6(o)) => o.added() as u32,
         Some(Outer::Long(l)) => l.plain()?,
         None => return None,
     };
-    if family == Family::Inet6 && limited(lane, frame) { None } else { Some(added) }
+    encap.carries.family(family).then_some(added)
 }
 
 /// Whether an IPv6 packet may carry an encapsulation limit.
-#[inline(always)]
-fn limited(lane: &Lane, frame: &Frame) -> bool {
-    let next = frame.data().get(usize::from(lane.l2) + 6);
-    next.is_none_or(|n| matches!(*n, protocol::DEST_OPTIONS | protocol::HOP_BY_HOP | protocol::ROUTING))
+#[inline(never)]
+pub(super) fn limited(lane: &Lane, frame: &Frame) -> bool {
+    frame.data().get(usize::from(lane.l2)..).is_none_or(limit::possible)
 }
 
 /// Takes one from the TTL and puts a tunnel's outer header and the link header in place of what was in front. The caller
