@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// Packets of the stream. Each is followed by one that marks its end, so a run takes some seconds. By hand, the
 /// environment variables `DIFFERENTIAL_PACKETS` and `DIFFERENTIAL_SEED` give longer and other streams, and
 /// `DIFFERENTIAL_SHOWN` says how many unlisted differences are shown.
-const PACKETS: u64 = 40_000;
+const PACKETS: u64 = 60_000;
 
 /// A number from the environment.
 fn given(name: &str, otherwise: u64) -> u64 {
@@ -78,7 +78,7 @@ const ONLY_V6: Topology = Topology {
 const WIDE: Topology = Topology {
     mtus: [1500, 1280],
     addrs: [
-        &["192.0.2.1/24", "192.0.2.9/24", "2001:db8::1/64", "2001:db8:f:2::1/64", "fe80::1/64"],
+        &["192.0.2.1/24", "192.0.2.9/24", "2001:db8::1/64", "2001:db8:f:2::1/64", "2001:db8:f:3::1/64", "fe80::1/64"],
         &["198.51.100.1/24", "2001:db8:1::1/127", "fe80::1/64"],
     ],
     neighbors: [

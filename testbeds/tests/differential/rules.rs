@@ -41,6 +41,9 @@ pub const ALL: &[&str] = &[
     "group-routing",
     "first-fragment-short",
     "error-source-broadcast",
+    "hop-by-hop-spoken",
+    "about-redirect",
+    "fragment-hides-type",
     "icmp-ecn",
     "option-pointer",
     "reset-class",
@@ -103,7 +106,7 @@ pub fn normal(sent: &Sent) -> Sent {
 }
 
 /// Addresses of routers in all topologies.
-const OWN6: [&str; 5] = ["2001:db8::1", "2001:db8:1::1", "2001:db8:f:2::1", "fe80::1", "fe80::"];
+const OWN6: [&str; 6] = ["2001:db8::1", "2001:db8:1::1", "2001:db8:f:2::1", "2001:db8:f:3::1", "fe80::1", "fe80::"];
 
 /// Addresses of routers, the one of those without any included (RFC 7600 5.4).
 const OWN4: [&[u8]; 3] = [&[192, 0, 2, 1], &[198, 51, 100, 1], &[192, 0, 0, 8]];
@@ -206,6 +209,12 @@ impl<'a> Facts<'a> {
         self.bytes.get(last).copied().unwrap_or(59)
     }
 
+    /// What lies behind all extension headers.
+    fn after_headers(&self) -> &'a [u8] {
+        let at = self.headers().last().map_or(40, |(_, at, size)| at + size);
+        self.bytes.get(at..).unwrap_or_default()
+    }
+
     /// Whether a byte lies in a header of this type.
     fn lies_in(&self, header: u8, byte: u32) -> bool {
         self.headers().iter().any(|(kind, at, size)| *kind == header && (*at..at + size).contains(&(byte as usize)))
@@ -280,7 +289,9 @@ fn verdict(given: &Given, theirs: &Sent, ours: &Sent) -> Option<&'static str> {
         (Some((3, 0, _)), None) if silent && link_local(f.dst) => Some("link-local-destination"),
         (Some((3, 0, _)), Some((1, 2, _))) if link_local(f.src) => Some("scope-before-hop-limit"),
         (None, Some((4, 0, 41))) if theirs.is_empty() && hop_by_hop => Some("hop-by-hop-told"),
-        (Some((4, 0, at)), Some((4, 2, to))) if at == to && f.bytes.get(at as usize) == Some(&0xc2) => {
+        (_, Some((4, 2, to)))
+            if f.bytes.get(to as usize) == Some(&0xc2) && (theirs.is_empty() || matches!(a, Some((4, 0, _)))) =>
+        {
             Some("jumbo-unknown")
         }
         _ if silent && given.to == MacAddr::BROADCAST => Some("unicast-in-link-broadcast"),
@@ -295,11 +306,18 @@ fn verdict(given: &Given, theirs: &Sent, ours: &Sent) -> Option<&'static str> {
             Some("segment-routing")
         }
         _ if theirs.is_empty() && f.dst.first() == Some(&0xff) && f.chain().contains(&43) => Some("group-routing"),
-        (Some(_), Some((4, 3, 0))) => Some("first-fragment-short"),
+        (_, Some((4, 3, 0))) if theirs.is_empty() || a.is_some() => Some("first-fragment-short"),
+        _ if theirs.is_empty() && f.options6(0).0.iter().any(|o| matches!(o[0], 7 | 0x31)) => Some("hop-by-hop-spoken"),
+        (Some(_), None) if silent && f.upper() == 58 && f.after_headers().first() == Some(&137) => {
+            Some("about-redirect")
+        }
         (Some(a), Some(b)) if a == b && given.to == MacAddr::BROADCAST && source(&ours[0].1) == source6(f.dst) => {
             Some("error-source-broadcast")
         }
         (None, Some((4, 0, at))) if theirs.is_empty() && f.lies_in(60, at) => Some("destination-options-told"),
+        (Some(_), None) if silent && f.chain().contains(&44) && f.upper() == 58 && f.after_headers().is_empty() => {
+            Some("fragment-hides-type")
+        }
         (Some(_), None) if silent && f.mobility_hides_error() => Some("error-behind-mobility"),
         (Some((4, 1, 6 | 40..)), None) if silent && matches!(f.upper(), 4 | 41 | 47) => Some("tunnel-unknown-peer"),
         (None, Some((4, 1, _))) if theirs.is_empty() && matches!(f.upper(), 103 | 136) => Some("protocols-spoken"),
@@ -337,7 +355,7 @@ fn fields(given: &Given, theirs: &Sent, ours: &Sent) -> Option<Vec<&'static str>
             }
         }),
         ("source-tie", |_, sent| {
-            const TIED: [&str; 2] = ["2001:db8::1", "2001:db8:f:2::1"];
+            const TIED: [&str; 2] = ["2001:db8:f:2::1", "2001:db8:f:3::1"];
             let tied = TIED.map(|a| a.parse::<std::net::Ipv6Addr>().expect("address").octets());
             for (_, p) in sent.iter_mut().filter(|(_, p)| p[0] >> 4 == 6 && p[6] == 58) {
                 if tied.iter().any(|a| p[8..24] == a[..]) {

@@ -149,6 +149,8 @@ const ODD_DST6: &[&str] = &[
     "ff02::2",
     "ff02::77",
     "ff05::2",
+    "ff05::2",
+    "ff05::2",
     "ff0e::5",
     "::ffff:192.0.2.2",
     "::198.51.100.2",
@@ -253,7 +255,7 @@ fn segment(r: &mut Random, src: IpAddr, dst: IpAddr, len: usize) -> (u8, Vec<u8>
             2
         }
         58 => {
-            let kind = [128, 128, 128, 129, 1, 2, 3, 4, 100, 200][r.below(10) as usize];
+            let kind = [128, 128, 128, 129, 1, 2, 3, 4, 100, 200, 128, 137][r.below(12) as usize];
             s.splice(0..0, [kind, 0, 0, 0, 0, 7, 0, 1]);
             2
         }
@@ -367,7 +369,7 @@ fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
     if r.once_in(5) {
         for _ in 0..=r.below(3) {
             let id = (n as u32).to_be_bytes();
-            let (kind, mut header): (u8, Vec<u8>) = match r.below(20) {
+            let (kind, mut header): (u8, Vec<u8>) = match r.below(21) {
                 0 => (60, vec![0, 0, 1, 4, 0, 0, 0, 0]),
                 1 => (60, vec![0, 0, 0x1e, 4, 0, 0, 0, 0]),
                 2 => (60, vec![0, 0, 0x5e, 4, 0, 0, 0, 0]),
@@ -387,6 +389,11 @@ fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
                 16 => (43, vec![0, 0, 253, 0, 0, 0, 0, 0]),
                 17 => (0, vec![0, 0, 1, 4, 0, 0, 0, 0]),
                 18 => (135, vec![0, 0, 0, 0, 0, 0, 0, 0]),
+                // A first fragment that may end within the header behind.
+                19 => {
+                    body.truncate(r.below(14) as usize);
+                    (44, vec![0, 0, 0, 1, id[0], id[1], id[2], id[3]])
+                }
                 _ => (51, vec![0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]),
             };
             header[0] = next;
@@ -411,6 +418,7 @@ fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
             &[0x3e, 4, 0, 0, 0, 0],
             &[4, 1, 0, 1, 1, 0],
             &[0x9e, 255, 0, 0, 0, 0],
+            &[0x31, 4, 0, 0, 0, 0],
         ]);
         body.splice(0..0, [&[next, 0], options].concat());
         next = 0;
