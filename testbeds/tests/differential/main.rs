@@ -11,10 +11,10 @@ use router_core::addr::MacAddr;
 use router_io::sandbox_test;
 use std::collections::BTreeMap;
 
-/// Packets of the stream. Each is followed by one that marks its end, so a run takes some seconds. By hand, the
+/// Packets of the stream. Each is followed by one that marks its end, so a run takes ten seconds. By hand, the
 /// environment variables `DIFFERENTIAL_PACKETS` and `DIFFERENTIAL_SEED` give longer and other streams, and
 /// `DIFFERENTIAL_SHOWN` says how many unlisted differences are shown.
-const PACKETS: u64 = 60_000;
+const PACKETS: u64 = 100_000;
 
 /// A number from the environment.
 fn given(name: &str, otherwise: u64) -> u64 {

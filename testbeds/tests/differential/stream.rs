@@ -104,6 +104,9 @@ const ODD_SRC6: &[&str] = &[
     "::192.0.2.2",
     "2001:db8::1",
     "2001:db8:9::7",
+    "2001:db8:9::7",
+    "2001:db8:9::7",
+    "2001:db8:9::7",
     "fc00::1",
     "64:ff9b::1",
     "2001:db8::",
@@ -311,6 +314,7 @@ fn ipv4(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
             &[148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0],
             &[7, 7, 4, 0, 0, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0, 0],
             &[68, 8, 5, 0xe0, 0, 0, 0, 0],
+            &[68, 8, 9, 0xe0, 1, 2, 3, 4],
             &[68, 8, 9, 0xe0, 0, 0, 0, 0],
             &[68, 12, 5, 3, 192, 0, 2, 1, 0, 0, 0, 0],
             &[68, 12, 5, 3, 192, 0, 2, 77, 0, 0, 0, 0],
@@ -360,8 +364,12 @@ fn ipv4(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
 fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
     let src: Ipv6Addr =
         if r.once_in(10) { r.pick(ODD_SRC6) } else { r.pick([SRC6, WAN6[0]][port]) }.parse().expect("address");
-    let dst: Ipv6Addr =
-        if r.once_in(6) { r.pick(ODD_DST6) } else { r.pick([DST6, WAN6[1]][port]) }.parse().expect("address");
+    let dst = match r.below(30) {
+        0 => r.pick(&["ff02::1", "ff02::2", "ff05::2", "2001:db8::"]),
+        1..6 => r.pick(ODD_DST6),
+        _ => r.pick([DST6, WAN6[1]][port]),
+    };
+    let dst: Ipv6Addr = dst.parse().expect("address");
     let len = length(r, 40);
     let (proto, s) = segment(r, IpAddr::V6(src), IpAddr::V6(dst), len);
     // The chain is written back to front: each header names what comes behind it.
@@ -384,7 +392,7 @@ fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
                 11 => (60, vec![0, 0, 0, 0, 0, 0, 0, 0]),
                 12 => (60, vec![0, 0, 1, 5, 0, 0, 0, 0]),
                 13 => (60, vec![0, 1, 0x1e, 2, 0, 0, 0x9e, 2, 0, 0, 1, 4, 0, 0, 0, 0]),
-                14 => (60, vec![0, 1, 1, 6, 0, 0, 0, 0, 0, 0, 0x5e, 4, 0, 0, 0, 0]),
+                14 => (60, vec![0, 1, 1, 6, 0, 0, 0, 0, 0, 0, 0x1e, 4, 0, 0, 0, 0]),
                 15 => (43, vec![0, 0, 4, 1, 0, 0, 0, 0]),
                 16 => (43, vec![0, 0, 253, 0, 0, 0, 0, 0]),
                 17 => (0, vec![0, 0, 1, 4, 0, 0, 0, 0]),
