@@ -33,6 +33,12 @@ pub fn is_ndp(icmp_type: u8) -> bool {
     (133..=137).contains(&icmp_type)
 }
 
+/// Whether an ICMPv6 type to a group of the link is for the control thread: neighbour discovery, and queries for multicast
+/// listeners (RFC 3810 5.1).
+pub fn is_link_message(icmp_type: u8) -> bool {
+    is_ndp(icmp_type) || icmp_type == crate::neighbor::mld::QUERY
+}
+
 /// Sorts a packet whose destination is one of the router's unicast addresses.
 pub fn classify(p: &Packet, data: &[u8]) -> Local {
     if p.fragment != Fragment::None {

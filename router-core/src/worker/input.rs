@@ -280,7 +280,7 @@ fn special_destination(p: &Packet, data: &[u8], port: &PortInfo, ports: &PortTab
         IpAddr::V6(d) if d.is_multicast() => {
             let ndp = p.proto == protocol::ICMPV6
                 && p.fragment == Fragment::None
-                && p.transport(data).first().is_some_and(|t| local::is_ndp(*t));
+                && p.transport(data).first().is_some_and(|t| local::is_link_message(*t));
             Some(match d.octets()[1] & 0x0f {
                 0..=2 if ndp => Special::Ndp,
                 0..=2 if is_group_echo(p, data) && is_member(port, d) => match group_source(p, port, ports) {
