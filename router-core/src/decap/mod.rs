@@ -81,6 +81,11 @@ impl DecapTable {
         if self.udp.len() == 0 { None } else { get(ports.remote).or_else(|| get(0)) }
     }
 
+    /// Whether any tunnel is in UDP.
+    pub fn has_udp(&self) -> bool {
+        self.udp.len() > 0
+    }
+
     /// The tunnel with exactly this key.
     pub fn get(&self, key: &DecapKey) -> Option<PortId> {
         if key.proto == protocol::UDP {

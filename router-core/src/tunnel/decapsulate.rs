@@ -72,12 +72,32 @@ pub struct Opened {
 /// # Errors
 /// Why it is dropped.
 pub fn open(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, state: &TunnelState) -> Result<Opened, DropReason> {
-    let mut at = usize::from(outer.l4);
-    let mut proto = outer.proto;
-    let rest = |at: usize| data.get(at..outer.len as usize).unwrap_or(&[]);
+    let (at, family) = between(gate, outer.proto, outer.transport(data), state)?;
+    let at = usize::from(outer.l4) + at;
+    let inner = data.get(at..outer.len as usize).unwrap_or(&[]);
+    let least = if family == Family::Inet { super::IPV4_HEADER } else { super::IPV6_HEADER } as usize;
+    if inner.len() < least || Packet::sniff(inner) != Ok(family) {
+        return Err(DropReason::TunnelInnerMalformed);
+    }
+    let tclass = if family == Family::Inet { inner[1] } else { (inner[0] << 4) | (inner[1] >> 4) };
+    let ecn = inner_ecn(tclass, outer.tclass)?;
+    gate.check(outer.src, family, inner, now, state)?;
+    Ok(Opened { at, family, ecn })
+}
+
+/// What is inside, and where it begins in what the outer headers carry: `payload`, of protocol `proto`. Not its checksum.
+///
+/// # Errors
+/// Why it is dropped.
+pub(crate) fn between(
+    gate: &Gate,
+    mut proto: u8,
+    payload: &[u8],
+    state: &TunnelState,
+) -> Result<(usize, Family), DropReason> {
+    let mut at = 0;
     if let Some(options) = gate.udp.as_ref().filter(|_| proto == protocol::UDP) {
-        let datagram = outer.transport(data);
-        if usize::from(be16(datagram, 4)) != datagram.len() {
+        if usize::from(be16(payload, 4)) != payload.len() {
             return Err(DropReason::TunnelHeader);
         }
         let inside = |body: &[u8]| match (gate.shape.between, body.first().map(|b| b >> 4)) {
@@ -87,13 +107,12 @@ pub fn open(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, state: &Tunn
             _ => None,
         };
         let kind: UdpKind = options.kind;
-        let (p, n) = udp::read(datagram, kind, inside)?;
-        (proto, at) = (p, at + n);
+        (proto, at) = udp::read(payload, kind, inside)?;
     }
     let family = match (gate.shape.between, proto) {
         (Between::Gre, protocol::GRE) => {
             let options = gate.gre.unwrap_or_default();
-            let (family, n) = gre::read(rest(at), &options, state)?;
+            let (family, n) = gre::read(payload.get(at..).unwrap_or(&[]), &options, state)?;
             at += n;
             family
         }
@@ -101,18 +120,7 @@ pub fn open(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, state: &Tunn
         (Between::Nothing, protocol::IPV6) => Family::Inet6,
         _ => return Err(DropReason::TunnelFamily),
     };
-    let inner = rest(at);
-    let least = if family == Family::Inet { super::IPV4_HEADER } else { super::IPV6_HEADER } as usize;
-    if !gate.shape.carries.family(family) {
-        return Err(DropReason::TunnelFamily);
-    }
-    if inner.len() < least || Packet::sniff(inner) != Ok(family) {
-        return Err(DropReason::TunnelInnerMalformed);
-    }
-    let tclass = if family == Family::Inet { inner[1] } else { (inner[0] << 4) | (inner[1] >> 4) };
-    let ecn = inner_ecn(tclass, outer.tclass)?;
-    gate.check(outer.src, family, inner, now, state)?;
-    Ok(Opened { at, family, ecn })
+    if gate.shape.carries.family(family) { Ok((at, family)) } else { Err(DropReason::TunnelFamily) }
 }
 
 /// Takes everything before the packet inside off and combines the ECN marks. The frame then starts at the inner IP header.

@@ -118,11 +118,11 @@ impl Gate {
     pub fn checks(&self) -> Checks {
         // While another path is in use, questions about the bare one are the control side's.
         let looked_at = self.arrivals.as_ref().is_some_and(|a| a.current != Some(Path::Bare));
-        match (self.rate, self.allowed.is_empty()) {
-            _ if looked_at => Checks::More,
-            (Some(_), _) => Checks::More,
-            (None, false) => Checks::Sources,
-            (None, true) => Checks::Nothing,
+        let counts = self.rate.is_some() || self.gre.is_some_and(|g| g.iseq);
+        match (looked_at || counts, self.allowed.is_empty()) {
+            (true, _) => Checks::More,
+            (false, false) => Checks::Sources,
+            (false, true) => Checks::Nothing,
         }
     }
 
