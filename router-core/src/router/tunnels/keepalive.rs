@@ -173,6 +173,8 @@ impl Router {
     ) {
         let body = packet.transport(data);
         let (ident, seq) = (be16(body, 4), be16(body, 6));
+        // An answer about the path in use itself.
+        self.path_reply(now, id, None, packet, body, out);
         let Some(tunnel) = self.tunnels.all.get_mut(&id) else { return };
         if let Some(probes) = &mut tunnel.probes {
             probes.hear(now, packet.src, ident, seq, packet);

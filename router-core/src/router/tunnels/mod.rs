@@ -10,7 +10,7 @@ mod probe;
 pub use check::{TunnelError, check_tunnel_spec, tunnel_hears};
 pub use keepalive::Life;
 pub use mtu::{LearnedMtu, MtuCause};
-pub use paths::{PathCause, PathInfo};
+pub use paths::{PathCause, PathInfo, PathResult};
 pub use probe::ProbeAnswer;
 
 use crate::addr::Family;
