@@ -128,16 +128,18 @@ impl Outer {
         Some(match base {
             Base::V4(v4) if plain => Outer::V4(v4),
             Base::V6(v6) if plain => Outer::V6(v6),
-            base => Outer::Long(Arc::new(Long {
-                base,
-                shape,
-                gre: (shape.between == Between::Gre).then_some(options.gre),
-                udp: options.udp,
-                derived: options.sixrd.as_ref().map(Derived::new),
-                state: Arc::clone(&facts.state),
-                plain: None,
-            }
-            .ready())),
+            base => Outer::Long(Arc::new(
+                Long {
+                    base,
+                    shape,
+                    gre: (shape.between == Between::Gre).then_some(options.gre),
+                    udp: options.udp,
+                    derived: options.sixrd.as_ref().map(Derived::new),
+                    state: Arc::clone(&facts.state),
+                    plain: None,
+                }
+                .ready(),
+            )),
         })
     }
 

@@ -288,7 +288,8 @@ fn into<'t>(
         Some(carrier) if carrier.id == encap.carrier => carrier,
         _ => {
             let Object::Forward(hop) = tables.routing.objects.get(encap.carrier)? else { return None };
-            let flags = tables.ports.flags_if_up(hop.port).filter(|_| hop.port.index() < queues && flows.nesting > 0)?;
+            let flags =
+                tables.ports.flags_if_up(hop.port).filter(|_| hop.port.index() < queues && flows.nesting > 0)?;
             *flows.carrier.insert(Carrier { id: encap.carrier, hop, flags })
         }
     };
@@ -407,8 +408,7 @@ impl Through {
     #[inline(always)]
     fn flush(&mut self, counters: &WorkerCounters) {
         if let Some(c) = counters.port(self.tunnel) {
-            let (packets, bytes) =
-                if self.into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
+            let (packets, bytes) = if self.into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
             packets.add(self.packets);
             bytes.add(self.bytes);
         }

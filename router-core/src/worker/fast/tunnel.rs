@@ -14,8 +14,8 @@ use crate::headers::protocol;
 use crate::object::{Encap, Forward, Object, ObjectId};
 use crate::port::{PortId, PortInfo};
 use crate::tables::Tables;
-use crate::tunnel::ecn::inner_ecn;
 use crate::tunnel::decapsulate::between;
+use crate::tunnel::ecn::inner_ecn;
 use crate::tunnel::{Gate, IPV4_HEADER, IPV6_HEADER, Inner, Outer, limit, udp};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -27,7 +27,14 @@ impl Passes {
     /// the packet is surely for us, as one that is seen to at the end of the pass ([`Passes::leave_ours`]). False: it is
     /// listed where that is needed ([`Passes::leave_in_four`]), and has no lane yet.
     #[inline(never)]
-    pub(super) fn leave_four(&mut self, i: usize, l2: usize, h: &[u8; V4], data: &[u8], outers: &mut Outers<'_>) -> bool {
+    pub(super) fn leave_four(
+        &mut self,
+        i: usize,
+        l2: usize,
+        h: &[u8; V4],
+        data: &[u8],
+        outers: &mut Outers<'_>,
+    ) -> bool {
         let len = usize::from(u16::from_be_bytes([h[2], h[3]]));
         let Some(packet) = data.get(..len) else { return false };
         // A fragment has to wait for the others.
