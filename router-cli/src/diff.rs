@@ -186,7 +186,7 @@ fn of_router(socket: &Path, made: bool, side: &mut Side) -> Result<(), Failure> 
     let select = RouteSelect { table: TableSelect::All, ..RouteSelect::default() };
     session.each_route(&select, |_, info| {
         let own = info.route.proto == Some(proto::KERNEL)
-            || matches!(info.route.kind, RouteKind::Local | RouteKind::Broadcast);
+            || matches!(info.route.kind, RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast);
         if made || !own {
             put(side, info.route.clone());
         }

@@ -121,7 +121,7 @@ impl Topology {
     fn count(&mut self, info: &RouteInfo) {
         let r = &info.route;
         self.tables.insert(r.table_id());
-        if matches!(r.kind, RouteKind::Local | RouteKind::Broadcast) {
+        if matches!(r.kind, RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast) {
             return;
         }
         self.routes += 1;

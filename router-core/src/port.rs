@@ -196,4 +196,17 @@ impl PortInfo {
     pub fn owns(&self, addr: &IpAddr) -> bool {
         self.addrs.iter().any(|n| n.addr() == *addr)
     }
+
+    /// Whether `addr` is that of all routers of one of its subnets (RFC 4291 2.6.1), and not its own alone.
+    pub fn is_anycast(&self, addr: &IpAddr) -> bool {
+        let anycast = |n: &IpNet| matches!(n, IpNet::V6(n) if subnet_router_anycast(n).map(IpAddr::V6) == Some(*addr));
+        self.addrs.iter().any(anycast) && !self.owns(addr)
+    }
+}
+
+/// The address of all routers of a subnet: its prefix, followed by zeros (RFC 4291 2.6.1). None where the prefix leaves no
+/// room for it: links between two routers have prefixes of 127 bits and no such address (RFC 6164 5).
+pub fn subnet_router_anycast(net: &ipnet::Ipv6Net) -> Option<Ipv6Addr> {
+    let addr = net.network();
+    (net.prefix_len() < 127 && !addr.is_unspecified()).then_some(addr)
 }

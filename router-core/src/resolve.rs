@@ -415,7 +415,7 @@ pub(crate) fn fixed_object(kind: RouteKind) -> Option<ObjectId> {
     use crate::routing::objects as o;
     match kind {
         RouteKind::Unicast => None,
-        RouteKind::Local => Some(o::LOCAL),
+        RouteKind::Local | RouteKind::Anycast => Some(o::LOCAL),
         RouteKind::Broadcast => Some(o::BROADCAST),
         RouteKind::Blackhole => Some(o::BLACKHOLE),
         RouteKind::Unreachable => Some(o::UNREACHABLE),

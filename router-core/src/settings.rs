@@ -130,6 +130,8 @@ pub struct NeighborSettings {
     pub dad_transmits: u8,
     /// Gratuitous ARP packets (RFC 5227 2.3) and unsolicited advertisements (RFC 4861 7.2.6) about an own address.
     pub announcements: u8,
+    /// Tell switches and multicast routers of each link which IPv6 groups the router is in (RFC 3810).
+    pub mld: bool,
     /// For whom else the router answers ARP and NDP (RFC 1027, RFC 4861 7.2.8).
     pub proxy: Vec<Proxy>,
 }
@@ -166,6 +168,7 @@ impl Default for NeighborSettings {
             stale_lifetime: Duration::from_secs(600),
             dad_transmits: 1,
             announcements: 2,
+            mld: true,
             proxy: Vec::new(),
         }
     }

@@ -21,6 +21,8 @@ pub enum RouteKind {
     Local,
     /// Deliver to this router as a link broadcast (made by the router for IPv4 link prefixes).
     Broadcast,
+    /// Deliver to this router as one of the routers of a subnet (RFC 4291 2.6.1; made by the router for IPv6 link prefixes).
+    Anycast,
     /// Drop silently.
     Blackhole,
     /// Drop and answer host or no-route unreachable.
@@ -170,7 +172,7 @@ impl RouteSpec {
     /// The table, defaults applied.
     pub fn table_id(&self) -> TableId {
         self.table.unwrap_or(match self.kind {
-            RouteKind::Local | RouteKind::Broadcast => TableId::LOCAL,
+            RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast => TableId::LOCAL,
             _ => TableId::MAIN,
         })
     }

@@ -185,6 +185,13 @@ impl PortTable {
         self.addresses.is_broadcast(addr)
     }
 
+    /// Whether it is the subnet-router anycast address of a link of some port (RFC 4291 2.6.1), link-local ones apart, and
+    /// no port's own.
+    #[inline]
+    pub fn is_anycast(&self, addr: IpAddr) -> bool {
+        self.addresses.is_anycast(addr)
+    }
+
     /// The first port of a VRF with an address of this family that is not link-local; `domain` as [`domain_of`] has it.
     pub fn first_with(&self, domain: TableId, family: Family) -> Option<&Arc<PortInfo>> {
         self.addresses.first(domain, family).and_then(|id| self.get(id))

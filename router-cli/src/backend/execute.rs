@@ -222,7 +222,7 @@ fn route_get(c: &Control, get: &RouteGet) -> Result {
         RouteKind::Blackhole => return refuse("Invalid argument", text()),
         RouteKind::Prohibit => return refuse("Permission denied", text()),
         RouteKind::Throw => return refuse("Network is unreachable", text()),
-        RouteKind::Unicast | RouteKind::Local | RouteKind::Broadcast => {}
+        RouteKind::Unicast | RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast => {}
     }
     if get.fibmatch {
         return Ok(Answer::Routes(vec![answer.route.clone()]));

@@ -229,6 +229,7 @@ fn neighbor(value: &Value<'_>, n: &mut NeighborSettings, problems: &mut Problems
     for (key, field) in [("dad_transmits", &mut n.dad_transmits), ("announcements", &mut n.announcements)] {
         *field = s.number(key, 0..=255, problems).map_or(*field, |v| v as u8);
     }
+    n.mld = s.boolean("mld", problems).unwrap_or(n.mld);
     for (key, field) in [
         ("max_pending", &mut n.max_pending),
         ("max_pending_total", &mut n.max_pending_total),

@@ -96,6 +96,7 @@ const KINDS: &[(RouteKind, &str)] = &[
     (RouteKind::Unicast, "unicast"),
     (RouteKind::Local, "local"),
     (RouteKind::Broadcast, "broadcast"),
+    (RouteKind::Anycast, "anycast"),
     (RouteKind::Blackhole, "blackhole"),
     (RouteKind::Unreachable, "unreachable"),
     (RouteKind::Prohibit, "prohibit"),

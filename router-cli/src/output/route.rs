@@ -129,7 +129,7 @@ pub fn route(out: &mut Out<'_>, info: &RouteInfo, select: &RouteSelect, o: &Opti
 fn shown_metric(r: &RouteSpec) -> u32 {
     match (r.metric, r.kind) {
         (Some(m), _) => m,
-        (None, RouteKind::Local) => 0,
+        (None, RouteKind::Local | RouteKind::Anycast) => 0,
         (None, _) => r.metric_or_default(),
     }
 }

@@ -33,6 +33,12 @@ pub fn is_ndp(icmp_type: u8) -> bool {
     (133..=137).contains(&icmp_type)
 }
 
+/// Whether an ICMPv6 type to a group of the link is for the control thread: neighbour discovery, and queries for multicast
+/// listeners (RFC 3810 5.1).
+pub fn is_link_message(icmp_type: u8) -> bool {
+    is_ndp(icmp_type) || icmp_type == crate::neighbor::mld::QUERY
+}
+
 /// Sorts a packet whose destination is one of the router's unicast addresses.
 pub fn classify(p: &Packet, data: &[u8]) -> Local {
     if p.fragment != Fragment::None {
@@ -111,10 +117,17 @@ pub fn tcp_reset(p: &Packet, data: &[u8], trusted: bool, out: &mut Frame) -> boo
     }
 }
 
-/// Checks the transport checksum of a packet to the router, so that nobody is answered by mistake. UDP over IPv4 may have
+/// Checks the transport checksum, and the length of UDP, of a packet to the router, so that nobody is answered by mistake. UDP over IPv4 may have
 /// none (RFC 768).
 pub fn checksum_ok(p: &Packet, data: &[u8]) -> bool {
-    let t = p.transport(data);
+    let mut t = p.transport(data);
+    if p.proto == protocol::UDP {
+        // RFC 768: it has a length of its own, which the packet must hold. What lies behind it is not part of it.
+        match t.get(4..6).and_then(|len| t.get(..usize::from(be16(len, 0)))) {
+            Some(datagram) if datagram.len() >= 8 => t = datagram,
+            _ => return false,
+        }
+    }
     match (p.family, p.proto) {
         (Family::Inet, protocol::ICMP) => checksum::verify(t),
         (Family::Inet, protocol::UDP) if be16(t, 6) == 0 => true,
@@ -139,6 +152,36 @@ mod tests {
         let sum = checksum::pseudo(p.src, p.dst, 6, 20).unwrap().bytes(t).finish();
         v[56..58].copy_from_slice(&sum.to_be_bytes());
         v
+    }
+
+    /// Proves rfc1122-4.1.3.4-length.
+    #[test]
+    fn udp_lengths() {
+        // length field, bytes that are there, checksum sent, whether it may be answered
+        for (len, there, sum, want) in [
+            (8, 8, 0, true),
+            (12, 12, 0, true),
+            (12, 20, 0, true),
+            (12, 11, 0, false),
+            (7, 12, 0, false),
+            (0, 12, 0, false),
+            (8, 7, 0, false),
+            (12, 20, 1, true),
+            (12, 20, 2, false),
+        ] {
+            let mut v = vec![0x45, 0, 0, 20 + there, 0, 0, 0, 0, 64, 17, 0, 0, 192, 0, 2, 2, 192, 0, 2, 1];
+            v.extend([0x30, 0x39, 0x82, 0x9a, 0, len, 0, 0]);
+            v.resize(20 + usize::from(there), 7);
+            let (src, dst) = ("192.0.2.2".parse().unwrap(), "192.0.2.1".parse().unwrap());
+            if sum > 0 {
+                let pseudo = checksum::pseudo(src, dst, 17, u32::from(len)).unwrap();
+                let right = pseudo.bytes(&v[20..20 + usize::from(len)]).finish();
+                v[26..28].copy_from_slice(&(right + sum - 1).to_be_bytes());
+            }
+            checksum::fill_ipv4_header(&mut v);
+            let p = Packet::parse(Family::Inet, &v).unwrap();
+            assert_eq!(checksum_ok(&p, &v), want, "{len} {there} {sum}");
+        }
     }
 
     #[test]

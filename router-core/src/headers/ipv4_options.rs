@@ -66,6 +66,8 @@ pub fn check(header: &[u8]) -> Result<bool, Bad> {
         let (at, o) = option?;
         match o[0] {
             LSRR | SSRR => return Err(Bad { reason: DropReason::Ipv4SourceRoute, pointer: at as u8 }),
+            // RFC 2113 2.1: a value of two bytes.
+            ROUTER_ALERT if o.len() < 4 => return Err(malformed(at + 1)),
             ROUTER_ALERT => alert = true,
             RECORD_ROUTE => {
                 if std::mem::replace(&mut recorded, true) {
@@ -83,12 +85,17 @@ pub fn check(header: &[u8]) -> Result<bool, Bad> {
                 }
                 let &[_, _, pointer, flags, ..] = o else { return Err(malformed(at + 1)) };
                 let pointer = usize::from(pointer);
-                let entry = if flags & 15 == 0 { 4 } else { 8 };
+                // Flags without a meaning (yet) pass, and nothing is written.
+                let entry = match flags & 15 {
+                    0 => 4,
+                    1 | 3 => 8,
+                    _ => 1,
+                };
                 if pointer < 5 || (pointer <= o.len() && pointer + entry - 1 > o.len()) {
                     return Err(malformed(at + 2));
                 }
                 // Full, and no more routers can be counted that found it full.
-                if !matches!(flags & 15, 0 | 1 | 3) || (pointer > o.len() && flags >> 4 == 15) {
+                if pointer > o.len() && flags >> 4 == 15 {
                     return Err(malformed(at + 3));
                 }
             }
@@ -138,7 +145,7 @@ pub fn stamp(header: &mut [u8], stamp: Stamp, owns: impl Fn(Ipv4Addr) -> bool) {
                 }
                 None => o[3] = o[3].saturating_add(16),
             },
-            (_, Some(kind)) => match o.get_mut(slot..slot + 8) {
+            (_, Some(kind @ (1 | 3))) => match o.get_mut(slot..slot + 8) {
                 Some(room) => {
                     let wanted = Ipv4Addr::new(room[0], room[1], room[2], room[3]);
                     if kind == 1 {
@@ -153,7 +160,7 @@ pub fn stamp(header: &mut [u8], stamp: Stamp, owns: impl Fn(Ipv4Addr) -> bool) {
                 None if kind == 1 => o[3] = o[3].saturating_add(16),
                 None => {}
             },
-            (_, None) => {}
+            (_, _) => {}
         }
     }
     fill_ipv4_header(header);
@@ -217,8 +224,9 @@ mod tests {
             ("rfc791-3.1-timestamp", &[68, 8, 9, 0xe0, 0, 0, 0, 0], Ok(false)),
             ("rfc791-3.1-timestamp", &[68, 8, 9, 0xf0, 0, 0, 0, 0], Err((Ipv4Options, 23))),
             ("rfc791-3.1-timestamp", &[68, 8, 5, 1, 0, 0, 0, 0], Err((Ipv4Options, 22))),
-            ("rfc791-3.1-timestamp", &[68, 8, 5, 2, 0, 0, 0, 0], Err((Ipv4Options, 22))),
-            ("rfc791-3.1-timestamp", &[68, 12, 5, 2, 0, 0, 0, 0, 0, 0, 0, 0], Err((Ipv4Options, 23))),
+            ("rfc791-3.1-timestamp", &[68, 8, 5, 2, 0, 0, 0, 0], Ok(false)),
+            ("rfc791-3.1-timestamp", &[68, 12, 5, 2, 0, 0, 0, 0, 0, 0, 0, 0], Ok(false)),
+            ("rfc2113-2.1", &[148, 3, 0], Err((Ipv4Options, 21))),
             ("rfc791-3.1-timestamp", &[68, 8, 4, 0, 0, 0, 0, 0], Err((Ipv4Options, 22))),
             ("rfc791-3.1-timestamp", &[68, 3, 5], Err((Ipv4Options, 21))),
         ];
@@ -246,6 +254,8 @@ mod tests {
             ("rfc1812-5.3.13.6", with(&[68, 12, 5, 3], &[&[10; 8]]), with(&[68, 12, 5, 3], &[&[10; 8]])),
             ("rfc1812-5.3.13.6", with(&[68, 12, 13, 3], &[&[10; 8]]), with(&[68, 12, 13, 3], &[&[10; 8]])),
             ("rfc1812-4.2.2.1-unknown", vec![0x5e, 6, 4, 0, 0, 0], vec![0x5e, 6, 4, 0, 0, 0]),
+            ("rfc791-3.1-timestamp", vec![68, 8, 5, 2, 0, 0, 0, 0], vec![68, 8, 5, 2, 0, 0, 0, 0]),
+            ("rfc791-3.1-timestamp", vec![68, 8, 9, 2, 0, 0, 0, 0], vec![68, 8, 9, 2, 0, 0, 0, 0]),
         ];
         for (id, before, after) in rows {
             let mut h = header(before);

@@ -52,17 +52,17 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
             _ if first_fragment && data.len() < at + least(proto) => return Err(cut),
             _ => return Ok(()),
         };
+        // Understood as far as hashing flows goes, but not as their destination (RFC 8200 4: unrecognized), cut or not.
+        if !first_fragment && matches!(proto, protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6) {
+            return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at)));
+        }
         let header = data.get(at..at + size).ok_or(cut)?;
         match proto {
             // What lies behind the fragment header of a first fragment is looked at once the packet is whole.
             _ if first_fragment => {}
-            // Understood as far as hashing flows goes, but not as their destination (RFC 8200 4: unrecognized).
-            protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6 => {
-                return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at)));
-            }
             // Only ever right behind the fixed header (RFC 8200 4.1); elsewhere it is an unrecognized next header.
             protocol::HOP_BY_HOP if n > 0 => return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at))),
-            protocol::DEST_OPTIONS => options(header, at)?,
+            protocol::DEST_OPTIONS => options(header, at, data[24] == 0xff)?,
             // RFC 5095 3 for type 0, RFC 8200 4.4 for all we do not know: harmless when it has been used up.
             protocol::ROUTING if header[3] != 0 => return Err(refuse(DropReason::Ipv6RoutingHeader, 0, at + 2)),
             protocol::FRAGMENT => {
@@ -106,7 +106,7 @@ fn named_at(data: &[u8], at: usize) -> usize {
 
 /// The options of a destination options header that starts at `start`: RFC 8200 4.2. None is known here but padding and
 /// the tunnel encapsulation limit (RFC 2473 4.1.1).
-fn options(header: &[u8], start: usize) -> Result<(), Refusal> {
+fn options(header: &[u8], start: usize, multicast: bool) -> Result<(), Refusal> {
     const PAD1: u8 = 0;
     const PADN: u8 = 1;
     const ENCAP_LIMIT: u8 = 4;
@@ -116,17 +116,18 @@ fn options(header: &[u8], start: usize) -> Result<(), Refusal> {
             at += 1;
             continue;
         }
-        let bad = refuse(DropReason::Ipv6Extension, 0, start + at + 1);
-        let len = usize::from(*header.get(at + 1).ok_or(bad)?);
+        // The length is wrong, or not there any more: then the option itself is pointed at.
+        let bad = |at| refuse(DropReason::Ipv6Extension, 0, start + at);
+        let len = usize::from(*header.get(at + 1).ok_or(bad(at))?);
         if at + 2 + len > header.len() {
-            return Err(bad);
+            return Err(bad(at + 1));
         }
         match header[at] {
             PADN | ENCAP_LIMIT => {}
             kind => match kind >> 6 {
                 0 => {}
                 1 => return Err(Refusal { reason: DropReason::Ipv6Extension, answer: None }),
-                // 11 would be silent for a multicast destination; those do not come here.
+                3 if multicast => return Err(Refusal { reason: DropReason::Ipv6Extension, answer: None }),
                 _ => return Err(refuse(DropReason::Ipv6Extension, 2, start + at)),
             },
         }
@@ -161,6 +162,8 @@ mod tests {
                 no(Ipv6Extension, 1, 40),
             ),
             ("rfc8200-4-next-header", 51, &[17, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 1, 6)),
+            ("rfc8200-4-next-header", 51, &[17, 9, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 1, 6)),
+            ("rfc8200-4.2-11", 60, &[17, 0, 0xde, 4, 0, 0, 0, 0], no(Ipv6Extension, 2, 42)),
             (
                 "rfc8200-4-next-header",
                 44,
@@ -176,6 +179,7 @@ mod tests {
             ("rfc8200-4.2-10", 60, &[17, 0, 0x9e, 4, 0, 0, 0, 0], no(Ipv6Extension, 2, 42)),
             ("rfc8200-4.2-11", 60, &[17, 0, 0, 0xde, 3, 0, 0, 0], no(Ipv6Extension, 2, 43)),
             ("rfc4443-3.4-code-0", 60, &[17, 0, 0x1e, 5, 0, 0, 0, 0], no(Ipv6Extension, 0, 43)),
+            ("rfc4443-3.4-code-0", 60, &[17, 0, 0, 0, 0, 0, 0, 5], no(Ipv6Extension, 0, 47)),
             ("rfc7112-5", 44, &[17, 0, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4], no(Ipv6Extension, 3, 0)),
             ("rfc7112-5", 44, &[60, 0, 0, 1, 0, 0, 0, 1, 17, 1, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 3, 0)),
             ("rfc7112-5", 44, &[17, 0, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8], Ok(())),
@@ -187,6 +191,12 @@ mod tests {
         ];
         for (id, next, rest, want) in rows {
             assert_eq!(check(&packet(*next, rest)), *want, "{id} {rest:?}");
+        }
+        // To a group: 10 is told, 11 is not.
+        for (kind, want) in [(0x9e, no(Ipv6Extension, 2, 42)), (0xde, silent), (0x5e, silent), (0x1e, Ok(()))] {
+            let mut p = packet(60, &[17, 0, kind, 4, 0, 0, 0, 0]);
+            p[24] = 0xff;
+            assert_eq!(check(&p), want, "rfc8200-4.2-group {kind:#x}");
         }
         let long = [60, 0, 1, 4, 0, 0, 0, 0].repeat(20);
         assert_eq!(check(&packet(60, &long)), silent, "rfc8504-5.3-limit");

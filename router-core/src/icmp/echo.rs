@@ -9,20 +9,27 @@ use crate::headers::ipv4_options::{self, Stamp};
 use crate::headers::{ipv4, ipv6, protocol};
 use crate::offload::complete_checksum;
 use crate::packet::{Fragment, Packet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Turns an echo request around in place. `packet` is its parse; the frame's data starts at the IP header. `src` becomes
 /// the reply's source: the request's destination, or an own address when that was a multicast group.
 ///
 /// Identifier, sequence number and data stay, and so does the IPv4 identification. Of IPv4 options record route and
-/// timestamp stay, with this router's entry, which `millis` is for (RFC 1122 3.2.2.6, RFC 1812 4.3.3.6); IPv6 extension
+/// timestamp stay, with this router's entry, which `millis` is for, and `owns` for entries at addresses that the asker has
+/// prescribed (RFC 1122 3.2.2.6, RFC 1812 4.3.3.6); IPv6 extension
 /// headers are left out. DF is cleared (the way back may have a smaller MTU), the type of service stays (RFC 1349 5.1).
 /// Checksums change by the difference only: damage on the way stays visible to the one who asked.
 ///
 /// Errors: [`DropReason::IcmpConsumed`] when it is no whole echo request, [`DropReason::MartianSource`] when `src` is of
 /// the other family, [`DropReason::OffloadMalformed`] when a pending checksum does not fit. The frame is then unchanged,
 /// except perhaps for that checksum.
-pub fn echo_reply(frame: &mut Frame, packet: &Packet, src: IpAddr, millis: u32) -> Result<(), DropReason> {
+pub fn echo_reply(
+    frame: &mut Frame,
+    packet: &Packet,
+    src: IpAddr,
+    millis: u32,
+    owns: impl Fn(Ipv4Addr) -> bool,
+) -> Result<(), DropReason> {
     complete_checksum(frame)?;
     let l4 = usize::from(packet.l4);
     let (header, request, reply) = match packet.family {
@@ -83,7 +90,13 @@ pub fn echo_reply(frame: &mut Frame, packet: &Packet, src: IpAddr, millis: u32) 
                 ip[0] = 0x40 | (header / 4) as u8;
                 ip[ipv4::MIN_HEADER..].copy_from_slice(&options);
                 checksum::fill_ipv4_header(ip);
-                ipv4_options::stamp(ip, Stamp { addr: src, millis }, |a| a == src);
+                let before = options;
+                ipv4_options::stamp(ip, Stamp { addr: src, millis }, owns);
+                // A timestamp that is full now and has its overflow count full could not go on from here: RFC 791 3.1.
+                if ipv4_options::check(ip).is_err() {
+                    ip[ipv4::MIN_HEADER..].copy_from_slice(&before);
+                    checksum::fill_ipv4_header(ip);
+                }
             }
         }
         (IpAddr::V6(src), IpAddr::V6(dst)) => {

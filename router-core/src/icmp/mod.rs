@@ -24,4 +24,4 @@ pub use extension::Extension;
 pub use limit::{LimitKind, Limiter};
 pub use offender::Offender;
 pub use redirect::{Redirect, redirect, write_redirect_v6};
-pub use source::{SourceRule, error_source, error_source_because};
+pub use source::{SourceRule, answer_source, error_source, error_source_because};

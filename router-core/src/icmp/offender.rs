@@ -23,40 +23,54 @@ pub struct Offender<'a> {
 impl<'a> Offender<'a> {
     /// A packet that the parse accepted.
     pub fn of(packet: &Packet, bytes: &'a [u8]) -> Self {
-        Offender {
-            bytes: bytes.get(..packet.len as usize).unwrap_or(bytes),
-            family: packet.family,
-            src: packet.src,
-            dst: packet.dst,
-            proto: packet.proto,
-            l4: usize::from(packet.l4),
-            later_fragment: packet.fragment == Fragment::Later,
-            link_group: packet.link_group,
-        }
+        let bytes = bytes.get(..packet.len as usize).unwrap_or(bytes);
+        // Past headers that end the parse of a router on the way, too: an error may lie behind them.
+        let hidden = match (packet.family, packet.proto) {
+            (Family::Inet6, protocol::NO_NEXT | protocol::HOP_BY_HOP) => {
+                Some(Chain::of(bytes)).filter(|chain| chain.proto == protocol::ICMPV6)
+            }
+            _ => None,
+        };
+        let (proto, l4, later_fragment) = match hidden {
+            Some(chain) => (chain.proto, chain.l4, chain.later_fragment),
+            None => (packet.proto, usize::from(packet.l4), packet.fragment == Fragment::Later),
+        };
+        let Packet { family, src, dst, link_group, .. } = *packet;
+        Offender { bytes, family, src, dst, proto, l4, later_fragment, link_group }
     }
 
     /// A packet that the parse refused, read as far as an answer needs. None when not even its fixed header is there.
     /// `link_group` says whether it came to a link-layer group.
     pub fn refused(bytes: &'a [u8], link_group: bool) -> Option<Self> {
-        let base = |family, src, dst, proto, l4, later_fragment| {
-            Some(Offender { bytes, family, src, dst, proto, l4, later_fragment, link_group })
-        };
         match bytes.first()? >> 4 {
             4 => {
                 let h = bytes.get(..20)?;
+                let bytes = without_link_padding(bytes, usize::from(u16::from_be_bytes([h[2], h[3]])));
                 let v4 = |at: usize| IpAddr::V4(Ipv4Addr::new(h[at], h[at + 1], h[at + 2], h[at + 3]));
                 let later = u16::from_be_bytes([h[6], h[7]]) & 0x1fff != 0;
-                base(Family::Inet, v4(12), v4(16), h[9], usize::from(h[0] & 15) * 4, later)
+                Some(Offender {
+                    bytes,
+                    family: Family::Inet,
+                    src: v4(12),
+                    dst: v4(16),
+                    proto: h[9],
+                    l4: usize::from(h[0] & 15) * 4,
+                    later_fragment: later,
+                    link_group,
+                })
             }
             6 => {
                 let h = bytes.get(..40)?;
+                let bytes = without_link_padding(bytes, 40 + usize::from(u16::from_be_bytes([h[4], h[5]])));
                 let v6 = |at: usize| {
                     let mut o = [0; 16];
                     o.copy_from_slice(&h[at..at + 16]);
                     IpAddr::V6(o.into())
                 };
                 let chain = Chain::of(bytes);
-                base(Family::Inet6, v6(8), v6(24), chain.proto, chain.l4, chain.later_fragment)
+                let Chain { proto, l4, later_fragment, .. } = chain;
+                let (src, dst) = (v6(8), v6(24));
+                Some(Offender { bytes, family: Family::Inet6, src, dst, proto, l4, later_fragment, link_group })
             }
             _ => None,
         }
@@ -119,6 +133,11 @@ impl<'a> Offender<'a> {
     }
 }
 
+/// The packet without what its link put behind it: that is nobody's to quote.
+fn without_link_padding(bytes: &[u8], total: usize) -> &[u8] {
+    bytes.get(..total).filter(|packet| packet.len() >= 20).unwrap_or(bytes)
+}
+
 /// Whether an address identifies one host: RFC 1122 3.2.2, RFC 4443 2.4 e.6. Class E and `0.0.0.0/8` never do.
 fn single_host(addr: IpAddr) -> bool {
     match addr {
@@ -161,7 +180,13 @@ impl Chain {
                 protocol::FRAGMENT => 8,
                 _ => break,
             };
-            let Some(header) = bytes.get(c.l4..c.l4 + size) else { break };
+            let Some(header) = bytes.get(c.l4..c.l4 + size) else {
+                // Cut, but it says what would come.
+                if bytes.get(c.l4) == Some(&protocol::ICMPV6) {
+                    (c.proto, c.named_at, c.l4) = (protocol::ICMPV6, c.l4, c.l4 + size);
+                }
+                break;
+            };
             let offset =
                 if c.proto == protocol::FRAGMENT { u16::from_be_bytes([header[2], header[3]]) & !7 } else { 0 };
             (c.proto, c.named_at, c.l4) = (header[0], c.l4, c.l4 + size);

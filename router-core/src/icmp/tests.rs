@@ -313,7 +313,7 @@ fn echo_replies() {
     for (request, options) in [(v4, vec![]), (with_options, recorded)] {
         let packet = Packet::parse(Family::Inet, &request).unwrap();
         let mut f = Frame::from_slice(&request);
-        echo_reply(&mut f, &packet, packet.dst, 5).unwrap();
+        echo_reply(&mut f, &packet, packet.dst, 5, |a| packet.dst == a).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv4(h)), Some(TransportSlice::Icmpv4(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
@@ -332,7 +332,7 @@ fn echo_replies() {
     // The second source is what a request to ff02::1 would get.
     for src in [packet.dst, ip("fe80::1")] {
         let mut f = Frame::from_slice(&v6);
-        echo_reply(&mut f, &packet, src, 5).unwrap();
+        echo_reply(&mut f, &packet, src, 5, |a| src == a).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv6(h)), Some(TransportSlice::Icmpv6(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
@@ -345,7 +345,7 @@ fn echo_replies() {
         // A reply is not answered.
         let again = Packet::parse(Family::Inet6, f.data()).unwrap();
         let mut f = Frame::from_slice(f.data());
-        assert_eq!(echo_reply(&mut f, &again, src, 5), Err(DropReason::IcmpConsumed));
+        assert_eq!(echo_reply(&mut f, &again, src, 5, |_| false), Err(DropReason::IcmpConsumed));
     }
 }
 
@@ -389,13 +389,15 @@ fn port(id: u16, addrs: &[&str]) -> Arc<PortInfo> {
 }
 
 /// Proves rfc1122-3.2.1.3-source, rfc1812-4.3.2.4-source, rfc4443-2.2-unicast, rfc4443-2.2-other, rfc6724-5-rule-1,
-/// rfc6724-5-rule-2, rfc6724-5-rule-5, rfc6724-5-rule-8, rfc7600-5.4, draft-v4-via-v6-4-source.
+/// rfc6724-5-rule-2, rfc6724-5-rule-5, rfc6724-5-rule-6, rfc6724-5-rule-8, rfc6724-5-tie, rfc4443-2.2-anycast,
+/// rfc7600-5.4, draft-v4-via-v6-4-source.
 #[test]
 fn sources_in_order_of_preference() {
     // ports' addresses, router id, ingress, sender, destination, expected source
     type Row<'a> = (&'a [&'a [&'a str]], Option<&'a str>, u16, &'a str, &'a str, Option<&'a str>);
     let both: &[&[&str]] = &[&["10.0.1.1/24", "10.0.2.1/24", "2001:db8:1::1/64", "fe80::1/64"], &["10.0.3.1/24"]];
     let only6: &[&[&str]] = &[&["fe80::1/64"], &["2001:db8:2::1/64", "fe80::2/64"]];
+    let several: &[&[&str]] = &[&["fd00:1::1/64", "2001:db8:8::1/64", "2001:db8:1::1/64", "fe80::1/64"]];
     let bare: &[&[&str]] = &[&["fe80::1/64"], &["fe80::2/64"], &["127.0.0.1/8", "::1/128"]];
     let rows: &[Row<'_>] = &[
         (both, None, 0, "198.51.100.1", "203.0.113.1", Some("10.0.1.1")),
@@ -408,6 +410,13 @@ fn sources_in_order_of_preference() {
         (both, None, 1, "2001:db8:9::9", "2001:db8:9::1", Some("2001:db8:1::1")),
         (only6, None, 0, "198.51.100.1", "203.0.113.1", Some("192.0.0.8")),
         (only6, None, 0, "2001:db8:9::9", "2001:db8:9::1", Some("2001:db8:2::1")),
+        // RFC 6724 5 rules 6 and 8; the first of those that fit as well; RFC 4443 2.2 b: never the anycast address.
+        (several, None, 0, "2001:db8:9::9", "2001:db8:77::1", Some("2001:db8:8::1")),
+        (several, None, 0, "2001:db8:1::9", "2001:db8:77::1", Some("2001:db8:1::1")),
+        (several, None, 0, "fd00:7::9", "2001:db8:77::1", Some("fd00:1::1")),
+        (several, None, 0, "3000::9", "2001:db8:77::1", Some("2001:db8:8::1")),
+        (several, None, 0, "2002:c000:204::9", "2001:db8:77::1", Some("2001:db8:8::1")),
+        (several, None, 0, "2001:db8:9::9", "2001:db8:1::", Some("2001:db8:8::1")),
         (bare, None, 0, "2001:db8:9::9", "2001:db8:9::1", Some("fe80::1")),
         (bare, None, 2, "2001:db8:9::9", "2001:db8:9::1", None),
         (bare, None, 2, "198.51.100.1", "203.0.113.1", Some("192.0.0.8")),
@@ -476,7 +485,7 @@ proptest! {
         }
         if let Some(p) = parsed {
             let mut f = Frame::from_slice(&v);
-            let _ = echo_reply(&mut f, &p, p.dst, 5);
+            let _ = echo_reply(&mut f, &p, p.dst, 5, |_| true);
         }
     }
 }

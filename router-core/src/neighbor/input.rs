@@ -171,12 +171,25 @@ impl NeighborTable {
         match message {
             Ndp::Solicit { src, target, mac } => {
                 if !owns(target) {
+                    if port.is_anycast(&IpAddr::V6(target)) {
+                        // That of all routers of the link (RFC 4291 2.6.1).
+                        let to = mac.or_else(|| self.lookup(port.id, IpAddr::V6(src))).or(from);
+                        let asker = (!src.is_unspecified()).then_some((src, to));
+                        learn(self, src, mac);
+                        let asker = match asker {
+                            Some((src, Some(to))) => Some((src, to)),
+                            Some((_, None)) => return ignored,
+                            None => None,
+                        };
+                        ndp::write_shared_advert(answer, port, target, asker)?;
+                        return Ok(Outcome::Answer);
+                    }
                     // Duplicate detection of the one whom we stand in for must not fail because of us.
                     let proxied = !src.is_unspecified() && s.is_proxied(&port.name, &IpAddr::V6(target));
                     let to = mac.or_else(|| self.lookup(port.id, IpAddr::V6(src))).or(from);
                     let (true, Some(to)) = (proxied && src != target, to) else { return ignored };
                     learn(self, src, mac);
-                    ndp::write_proxy_advert(answer, port, target, (src, to))?;
+                    ndp::write_shared_advert(answer, port, target, Some((src, to)))?;
                     return Ok(Outcome::Answer);
                 }
                 if src.is_unspecified() {

@@ -322,6 +322,34 @@ fn duplicate_address_detection_is_answered_to_all() {
     assert_eq!(answer.data()[..6], [0x33, 0x33, 0, 0, 0, 1]);
 }
 
+/// Proves rfc4291-2.6.1-anycast, rfc4861-7.2.7-override: the address of all routers of a subnet is answered for, from an
+/// address that is ours alone and without override; links of 127 bits have none (RFC 6164 5).
+#[test]
+fn subnet_router_anycast_is_answered_for() {
+    let rows: &[(&[&str], &str, bool)] = &[
+        (&["2001:db8::1/64", "fe80::1/64"], "2001:db8::", true),
+        (&["2001:db8::1/64", "fe80::1/64"], "fe80::", true),
+        (&["2001:db8::1/127", "fe80::1/64"], "2001:db8::", false),
+        (&["2001:db8::1/64", "fe80::1/64"], "2001:db8:1::", false),
+    ];
+    for (addrs, target, want) in rows {
+        let mut end = End::new(port(1, None, addrs));
+        for (src, to) in [("fe80::2", "fe80::2"), ("::", "ff02::1")] {
+            let option: &[u8] = if src == "::" { &[] } else { &[1, 1, 2, 0, 0, 0, 0, 2] };
+            let mut f = Frame::from_slice(&ndp_packet(src, "ff02::1:ff00:0", 255, message(135, 0, target, option)));
+            f.push_front(14).unwrap()[..14].copy_from_slice(&[0x33, 0x33, 0xff, 0, 0, 0, 2, 0, 0, 0, 0, 2, 0x86, 0xdd]);
+            let (outcome, answer) = end.receive(&f);
+            assert_eq!(outcome.is_ok_and(|o| o == Outcome::Answer), *want, "{addrs:?} {target} from {src}");
+            if *want {
+                let p = Packet::parse(Family::Inet6, &answer.data()[14..]).unwrap();
+                let flags = p.transport(&answer.data()[14..])[4];
+                let solicited = if src == "::" { 0 } else { 0x40 };
+                assert_eq!((p.src, p.dst, flags), ("fe80::1".parse().unwrap(), to.parse().unwrap(), 0x80 | solicited));
+            }
+        }
+    }
+}
+
 #[test]
 fn an_asker_who_does_not_tell_its_address_is_answered_at_its_frame() {
     let mut end = End::new(router());

@@ -205,16 +205,20 @@ pub fn write_advert(
     write(out, port, (target, dst, mac), target, Kind::Advert(flags))
 }
 
-/// Writes an advertisement on behalf of another host, whose packets we take (RFC 4861 7.2.8): without override, so that
-/// the host itself wins if it is there, and from an address of our own.
-pub fn write_proxy_advert(
+/// Writes an advertisement of an address that is not ours alone, from one that is: on behalf of another host, whose packets
+/// we take (RFC 4861 7.2.8), or of all routers of a subnet (7.2.7). Without override, so that the host itself wins if it is
+/// there, and the router that was there first. `to` as in [`write_advert`].
+pub fn write_shared_advert(
     out: &mut Frame,
     port: &PortInfo,
     target: Ipv6Addr,
-    (dst, mac): (Ipv6Addr, MacAddr),
+    to: Option<(Ipv6Addr, MacAddr)>,
 ) -> Result<(), DropReason> {
     let src = port.link_local().ok_or(DropReason::NeighborFailed)?;
-    let flags = NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::SOLICITED;
+    let (dst, mac, flags) = match to {
+        Some((addr, mac)) => (addr, mac, NdiscNeighborFlags::ROUTER | NdiscNeighborFlags::SOLICITED),
+        None => (ALL_NODES, MacAddr::for_ipv6_multicast(ALL_NODES), NdiscNeighborFlags::ROUTER),
+    };
     write(out, port, (src, dst, mac), target, Kind::Advert(flags))
 }
 

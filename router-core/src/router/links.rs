@@ -141,6 +141,7 @@ impl Router {
         if was_up && !info.up {
             self.flush_neighbors(now, id, false, out);
             self.own.forget(id);
+            self.listener.forget(id);
         }
         if !was_up && info.up {
             info.addrs.extend(self.duplicates.remove(&id).unwrap_or_default());

@@ -16,7 +16,10 @@ mod vrfs;
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{LearnedMtu, Life, MtuCause, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec};
+pub use tunnels::{
+    LearnedMtu, Life, MtuCause, PathCause, PathInfo, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec,
+    tunnel_hears,
+};
 pub use vrfs::VrfError;
 
 use crate::addr::MacAddr;
@@ -25,6 +28,7 @@ use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
 use crate::journal::{Happened, Journal, Subject};
+use crate::neighbor::mld::Listener;
 use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
 use crate::policy::Rules;
 use crate::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
@@ -69,6 +73,7 @@ pub struct Router {
     lost_gateways: BTreeMap<(PortId, IpAddr), Instant>,
     own: OwnAddresses,
     adverts: Adverts,
+    listener: Listener,
     /// Ports have changed since `own` looked at them.
     own_stale: bool,
     /// Addresses of ports that turned out to be somebody else's: tried again when the link comes up anew.
@@ -121,6 +126,7 @@ impl Router {
             lost_gateways: BTreeMap::new(),
             own: OwnAddresses::default(),
             adverts: Adverts::new(seed),
+            listener: Listener::new(seed ^ 9),
             own_stale: true,
             duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
@@ -249,6 +255,9 @@ impl Router {
         self.settle_neighbors(now, out);
         self.seek_gateways(now, out);
         self.poll_reassembly(now, out);
+        // Who looks into MLD must know of a group before the first question to it (RFC 4862 5.4.2).
+        self.follow_addresses(now);
+        self.tell_groups(now, out);
         self.announce(now, out);
         self.advertise(now, out);
         self.poll_translators(now, out);
@@ -263,6 +272,7 @@ impl Router {
             self.tunnel_deadline(),
             self.translator_deadline(),
             self.own.poll_at(),
+            self.listener.poll_at(),
             self.adverts.poll_at(now),
             gateways,
             buckets,

@@ -1,6 +1,7 @@
 //! The router's own addresses on its links: probed, announced, given up when they are somebody else's.
 
 use crate::advert::{Due, write_advert};
+use crate::neighbor::mld::write_report;
 use crate::neighbor::{OwnEvent, write_announcement, write_probe};
 use crate::port::PortId;
 use crate::router::Router;
@@ -35,11 +36,28 @@ impl Router {
         }
     }
 
+    /// Tells which groups the router is in (RFC 3810).
+    pub(super) fn tell_groups(&mut self, now: Instant, out: &mut Outbox) {
+        for (port, report) in self.listener.poll(now) {
+            let Some(info) = self.ports.get(port) else { continue };
+            let Some(mut frame) = out.pool.take() else { return };
+            let src = info.link_local().filter(|a| !self.own.is_tentative(port, &IpAddr::V6(*a)));
+            if write_report(&mut frame, info, src, &report).is_err() {
+                out.pool.put(frame);
+                continue;
+            }
+            self.worker.counters().originated.add(1);
+            let tables = Arc::clone(&self.tables);
+            self.worker.transmit(&mut Step { now, tables: &tables, out }, port, frame);
+        }
+    }
+
     /// Takes up ports and addresses that are new, before anybody may use them.
     pub(super) fn follow_addresses(&mut self, now: Instant) {
         if std::mem::take(&mut self.own_stale) {
             self.own.follow(now, &self.settings.neighbor, &self.ports);
             self.adverts.follow(now, &self.settings.adverts, &self.ports);
+            self.listener.follow(now, self.settings.neighbor.mld, &self.ports);
             self.changed |= self.ports.set_tentative(self.own.tentative());
         }
     }

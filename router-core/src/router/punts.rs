@@ -6,10 +6,13 @@ use crate::drop_reason::DropReason;
 use crate::fragment::Pushed;
 use crate::frame::Frame;
 use crate::icmp::{IcmpError, Offender};
-use crate::neighbor::{NdpReceived, NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, write_solicit};
+use crate::neighbor::mld::{self, Query};
+use crate::neighbor::{
+    NdpReceived, NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, answer_without_link, write_solicit,
+};
 use crate::object::{Forward, Rewrite};
 use crate::packet::Packet;
-use crate::port::PortId;
+use crate::port::{Medium, PortId};
 use crate::router::Router;
 use crate::spec::NeighSpec;
 use crate::time::Instant;
@@ -45,6 +48,7 @@ impl Router {
                 self.worker.counters().delivered.add(1);
                 out.pool.put(frame);
             }
+            PuntReason::TunnelPath(packet) => self.tunnel_path(now, frame, &packet, out),
             PuntReason::Translate { port, packet, depth } => {
                 self.translate_punt(now, frame, &packet, port, depth, out);
             }
@@ -286,6 +290,17 @@ impl Router {
         let Some(port) = self.ports.get(frame.meta.port).map(Arc::clone) else {
             return self.end(now, frame, DropReason::PortGone, out);
         };
+        if let Some((packet, _)) = ndp.as_ref().filter(|(p, _)| p.transport(frame.data()).first() == Some(&mld::QUERY))
+        {
+            let query = Query::parse(packet, frame.data());
+            return match query.is_some_and(|q| self.listener.query(now, port.id, &q)) {
+                true => {
+                    self.worker.counters().delivered.add(1);
+                    out.pool.put(frame);
+                }
+                false => self.end(now, frame, DropReason::LocalIgnored, out),
+            };
+        }
         let Some(mut answer) = out.pool.take() else { return self.end(now, frame, DropReason::NoFrame, out) };
         let settings = &self.settings.neighbor;
         let events = &mut self.events;
@@ -294,6 +309,10 @@ impl Router {
             Some((packet, from)) => {
                 let tentative = Some(&self.own);
                 let received = NdpReceived { packet: &packet, data: frame.data(), from, tentative };
+                if port.medium == Medium::Ip {
+                    let outcome = answer_without_link(&port, &received, &mut answer);
+                    return self.answered_without_link(now, port.id, outcome, frame, answer, out);
+                }
                 self.neighbors.ndp_input(now, settings, &port, &received, &mut answer, events)
             }
         };
@@ -333,6 +352,37 @@ impl Router {
         }
         out.pool.put(answer);
         out.pool.put(frame);
+    }
+
+    /// What became of a message from a port without link-layer addresses.
+    fn answered_without_link(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        outcome: Result<Outcome, DropReason>,
+        frame: Frame,
+        answer: Frame,
+        out: &mut Outbox,
+    ) {
+        match outcome {
+            Ok(Outcome::Answer) => {
+                let counters = self.worker.counters();
+                counters.answered.add(1);
+                counters.originated.add(1);
+                out.pool.put(frame);
+                let source = &mut Fixed(Arc::clone(&self.tables));
+                self.worker.launch(now, source, answer, Start::Link(port), out);
+            }
+            Ok(Outcome::Ignored(reason)) | Err(reason) => {
+                out.pool.put(answer);
+                self.end(now, frame, reason, out);
+            }
+            Ok(Outcome::Used | Outcome::Conflict { .. }) => {
+                out.pool.put(answer);
+                self.worker.counters().delivered.add(1);
+                out.pool.put(frame);
+            }
+        }
     }
 
     /// The neighbours of all ports, by port and address.

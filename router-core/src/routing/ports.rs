@@ -6,7 +6,7 @@ use super::objects::{Def, adjacency};
 use crate::addr::{Family, MacAddr};
 use crate::next_hop::PathKey;
 use crate::object::ObjectId;
-use crate::port::{Medium, PortId, PortInfo, PortKind, TableId};
+use crate::port::{Medium, PortId, PortInfo, PortKind, TableId, subnet_router_anycast};
 use crate::resolve::{Leaf, Outcome, Root};
 use crate::rib::Candidate;
 use crate::spec::{RouteKind, proto};
@@ -284,6 +284,11 @@ fn routes_of(info: &PortInfo) -> Vec<Made> {
             }
             IpNet::V6(n) if n.prefix_len() < 128 => {
                 push(info.table, IpNet::V6(Ipv6Net::trunc(n)), CONNECTED_METRIC_V6, RouteKind::Unicast, None);
+                // The link-local one is known by its port, without a route.
+                let far = |a: &std::net::Ipv6Addr| !a.is_unicast_link_local() && !info.owns(&IpAddr::V6(*a));
+                if let Some(all_routers) = subnet_router_anycast(n).filter(far) {
+                    push(own, IpNet::V6(Ipv6Net::from(all_routers)), 0, RouteKind::Anycast, None);
+                }
             }
             IpNet::V6(_) => {}
         }

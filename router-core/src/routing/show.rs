@@ -296,7 +296,9 @@ impl Routing {
             return None;
         }
         let (port, gateway) = self.way_out(object, dst, flow);
-        let port = port.or_else(|| self.dev_of(path, 0).filter(|_| route.route.kind == RouteKind::Local));
+        let port = port.or_else(|| {
+            self.dev_of(path, 0).filter(|_| matches!(route.route.kind, RouteKind::Local | RouteKind::Anycast))
+        });
         let src = route.route.src.or_else(|| self.source_for(dst, gateway, port?));
         Some(RouteAnswer { dst: *dst, route, object, port, gateway, src })
     }

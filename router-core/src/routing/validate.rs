@@ -58,7 +58,7 @@ impl Routing {
                     hops.push(self.check_hop(h, family, domain)?);
                 }
             }
-            (RouteKind::Local | RouteKind::Broadcast, _) => {
+            (RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast, _) => {
                 for h in &spec.hops {
                     let id = h.dev.as_ref().map(|d| {
                         self.facts.port_by_name(d).map(|p| p.id).ok_or_else(|| RouteError::NoDevice(d.clone()))

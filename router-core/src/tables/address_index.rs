@@ -1,12 +1,12 @@
-//! The router's own addresses, and the broadcast addresses of its links, by address: what a packet asks for must not cost a
-//! look at every port.
+//! The router's own addresses, the broadcast addresses of its links and the anycast addresses of its subnets, by address: what a
+//! packet asks for must not cost a look at every port.
 //!
 //! A hash table in a persistent vector: a copy is cheap, and a change copies one small list.
 
 use super::chunked::Chunked;
 use super::domain_of;
 use crate::addr::Family;
-use crate::port::{PortId, PortInfo, TableId};
+use crate::port::{PortId, PortInfo, TableId, subnet_router_anycast};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,13 +15,22 @@ use std::sync::Arc;
 /// Lists, as a power of two.
 const LOG2: u32 = 14;
 
-/// An address: one of the router's own, or the broadcast address of a link.
-type Key = (IpAddr, bool);
+/// What an address is to a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Own,
+    /// The broadcast address of its link.
+    Broadcast,
+    /// That of all routers of its subnet (RFC 4291 2.6.1).
+    Anycast,
+}
+
+type Key = (IpAddr, Kind);
 
 #[derive(Clone, Debug)]
 struct Entry {
     addr: IpAddr,
-    broadcast: bool,
+    kind: Kind,
     ports: Ports,
 }
 
@@ -91,8 +100,14 @@ fn list_of(addr: &IpAddr) -> usize {
 }
 
 fn keys(info: &PortInfo) -> impl Iterator<Item = Key> + '_ {
-    let broadcast = |n: &IpNet| (matches!(n, IpNet::V4(_)) && n.prefix_len() < 31).then(|| (n.broadcast(), true));
-    info.addrs.iter().flat_map(move |n| [Some((n.addr(), false)), broadcast(n)]).flatten()
+    let of_all = |n: &IpNet| match n {
+        IpNet::V4(_) if n.prefix_len() < 31 => Some((n.broadcast(), Kind::Broadcast)),
+        IpNet::V6(n) => {
+            subnet_router_anycast(n).filter(|a| !a.is_unicast_link_local()).map(|a| (IpAddr::V6(a), Kind::Anycast))
+        }
+        IpNet::V4(_) => None,
+    };
+    info.addrs.iter().flat_map(move |n| [Some((n.addr(), Kind::Own)), of_all(n)]).flatten()
 }
 
 impl AddressIndex {
@@ -110,14 +125,14 @@ impl AddressIndex {
         }
         for (port, key) in old.into_iter().flat_map(|p| keys(p).map(|k| (p.id, k))) {
             let mut list = self.list(&key.0).to_vec();
-            list.retain_mut(|e| (e.addr, e.broadcast) != key || !e.ports.remove(port));
+            list.retain_mut(|e| (e.addr, e.kind) != key || !e.ports.remove(port));
             self.lists.set(list_of(&key.0), (!list.is_empty()).then(|| list.into()));
         }
         for (port, key) in new.into_iter().flat_map(|p| keys(p).map(|k| (p.id, k))) {
             let mut list = self.list(&key.0).to_vec();
-            match list.iter_mut().find(|e| (e.addr, e.broadcast) == key) {
+            match list.iter_mut().find(|e| (e.addr, e.kind) == key) {
                 Some(there) => there.ports.add(port),
-                None => list.push(Entry { addr: key.0, broadcast: key.1, ports: Ports::One(port) }),
+                None => list.push(Entry { addr: key.0, kind: key.1, ports: Ports::One(port) }),
             }
             self.lists.set(list_of(&key.0), Some(list.into()));
         }
@@ -152,12 +167,19 @@ impl AddressIndex {
 
     /// Ports that have this address as one of their own.
     pub(super) fn owners(&self, addr: IpAddr) -> impl Iterator<Item = PortId> + '_ {
-        self.list(&addr).iter().filter(move |e| e.addr == addr && !e.broadcast).flat_map(|e| e.ports.iter())
+        self.list(&addr).iter().filter(move |e| e.addr == addr && e.kind == Kind::Own).flat_map(|e| e.ports.iter())
     }
 
     /// Whether it is the broadcast address of some link.
     pub(super) fn is_broadcast(&self, addr: IpAddr) -> bool {
-        self.list(&addr).iter().any(|e| e.addr == addr && e.broadcast)
+        self.list(&addr).iter().any(|e| e.addr == addr && e.kind == Kind::Broadcast)
+    }
+
+    /// Whether it is the subnet-router anycast address of some link, and nothing more. Link-local ones are not here: they
+    /// mean something on one port only.
+    pub(super) fn is_anycast(&self, addr: IpAddr) -> bool {
+        let list = || self.list(&addr).iter().filter(|e| e.addr == addr);
+        list().any(|e| e.kind == Kind::Anycast) && !list().any(|e| e.kind == Kind::Own)
     }
 
     /// See [`AddressIndex::first`].
@@ -201,6 +223,9 @@ mod tests {
         assert_eq!(owners, t.iter().filter(|p| p.owns(&addr)).map(|p| p.id).collect::<Vec<_>>(), "{addr}");
         let broadcast = |n: &ipnet::IpNet| n.prefix_len() < 31 && addr.is_ipv4() && n.broadcast() == addr;
         assert_eq!(t.is_broadcast(addr), t.iter().any(|p| p.addrs.iter().any(broadcast)), "{addr}");
+        let far = !matches!(addr, IpAddr::V6(a) if a.is_unicast_link_local());
+        let anycast = far && owners.is_empty() && t.iter().any(|p| p.is_anycast(&addr));
+        assert_eq!(t.is_anycast(addr), anycast, "{addr}");
     }
 
     fn check_first(t: &PortTable, table: u32) {
@@ -279,6 +304,7 @@ mod tests {
                         let net: ipnet::IpNet = addr(n).parse().unwrap();
                         check(t, net.addr());
                         check(t, net.broadcast());
+                        check(t, net.network());
                     }
                     (0..3).for_each(|table| check_first(t, table));
                 }

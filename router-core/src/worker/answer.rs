@@ -135,7 +135,8 @@ impl<O: Observer> Worker<O> {
             return self.discard(step, frame, DropReason::RateLimited);
         }
         let ingress = frame.meta.port;
-        if let Err(reason) = icmp::echo_reply(&mut frame, packet, src, millis(step.now)) {
+        let owns = |a| step.tables.ports.owners(IpAddr::V4(a)).next().is_some();
+        if let Err(reason) = icmp::echo_reply(&mut frame, packet, src, millis(step.now), owns) {
             return self.discard(step, frame, reason);
         }
         self.note(&frame, || Stage::Caused { what: Cause::EchoReply, front: false });

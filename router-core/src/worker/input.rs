@@ -6,11 +6,13 @@ use crate::forward::local;
 use crate::frame::Frame;
 use crate::headers::ethernet::{self, Payload};
 use crate::headers::{ipv6, ipv6_arrival, protocol};
+use crate::icmp;
 use crate::martian;
 use crate::neighbor::ndp;
 use crate::observe::{Observer, Stage};
 use crate::packet::{Fragment, Packet};
-use crate::port::{Medium, PortId, PortInfo, PortKind};
+use crate::port::{Medium, PortId, PortInfo, PortKind, subnet_router_anycast};
+use crate::tables::PortTable;
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -134,7 +136,18 @@ impl<O: Observer> Worker<O> {
         } else {
             job
         };
-        if let Some(verdict) = special_destination(&packet, job.frame.data(), info) {
+        if let Some(verdict) = special_destination(&packet, job.frame.data(), info, &step.tables.ports) {
+            // What the headers say comes before all that is behind them, in packets to our groups, too (RFC 8200 4.2).
+            if !matches!(verdict, Special::Local)
+                && has_extensions(&packet, job.frame.data())
+                && let IpAddr::V6(group) = packet.dst
+                && group.is_multicast()
+                && is_member(info, group)
+                && let Err(why) = ipv6_arrival::check(job.frame.data())
+            {
+                self.refuse_arrival(step, job.frame, &packet, why);
+                return Ok(());
+            }
             match verdict {
                 Special::Ndp => {
                     let from = link_source(&job);
@@ -186,7 +199,7 @@ impl<O: Observer> Worker<O> {
         let Job { mut frame, depth, .. } = job;
         // Before all else of a destination's duties (RFC 8200 4): what the headers say decides what is behind them.
         if packet.family == Family::Inet6
-            && usize::from(packet.l4) > ipv6::HEADER
+            && has_extensions(&packet, frame.data())
             && let Err(why) = ipv6_arrival::check(frame.data())
         {
             return self.refuse_arrival(step, frame, &packet, why);
@@ -208,7 +221,10 @@ impl<O: Observer> Worker<O> {
             frame = passed;
         }
         match verdict {
-            local::Local::Echo => self.echo(step, frame, &packet, packet.dst),
+            local::Local::Echo => {
+                let src = echo_source(step, &packet, frame.meta.port);
+                self.echo(step, frame, &packet, src)
+            }
             local::Local::TcpReset => self.tcp_reset(step, frame, &packet),
             local::Local::Ndp => self.punt(step, frame, PuntReason::Ndp { packet, from }),
             local::Local::Reassemble => self.punt(step, frame, PuntReason::Reassemble(packet)),
@@ -226,6 +242,11 @@ impl<O: Observer> Worker<O> {
 /// An IPv4-compatible source (`::192.0.2.1`) must not come out of a tunnel (RFC 4213 3.6).
 fn is_compatible(addr: IpAddr) -> bool {
     matches!(addr, IpAddr::V6(a) if a.segments()[..6] == [0; 6] && !a.is_unspecified())
+}
+
+/// Whether anything stands between an IPv6 header and what it carries, be it cut short.
+fn has_extensions(p: &Packet, data: &[u8]) -> bool {
+    usize::from(p.l4) > ipv6::HEADER || data.get(6) != Some(&p.proto)
 }
 
 /// Who sent the frame on its link, as far as known.
@@ -246,7 +267,7 @@ enum Special {
 }
 
 /// Multicast, broadcast and link-local destinations; neighbour discovery to a group.
-fn special_destination(p: &Packet, data: &[u8], port: &PortInfo) -> Option<Special> {
+fn special_destination(p: &Packet, data: &[u8], port: &PortInfo, ports: &PortTable) -> Option<Special> {
     match p.dst {
         IpAddr::V4(d) if d.is_multicast() => {
             // RFC 5771 4: 224.0.0/24 never leaves its link.
@@ -259,15 +280,15 @@ fn special_destination(p: &Packet, data: &[u8], port: &PortInfo) -> Option<Speci
         IpAddr::V6(d) if d.is_multicast() => {
             let ndp = p.proto == protocol::ICMPV6
                 && p.fragment == Fragment::None
-                && p.transport(data).first().is_some_and(|t| local::is_ndp(*t));
+                && p.transport(data).first().is_some_and(|t| local::is_link_message(*t));
             Some(match d.octets()[1] & 0x0f {
                 0..=2 if ndp => Special::Ndp,
-                0..=2 if is_group_echo(p, data) && is_member(port, d) => match group_source(p, port) {
+                0..=2 if is_group_echo(p, data) && is_member(port, d) => match group_source(p, port, ports) {
                     Some(src) => Special::Echo(src),
                     None => Special::Drop(DropReason::LocalIgnored),
                 },
                 // Site scope has one group of which a router is a member: all routers (RFC 4291 2.8).
-                5 if is_group_echo(p, data) && is_member(port, d) => match group_source(p, port) {
+                5 if is_group_echo(p, data) && is_member(port, d) => match group_source(p, port, ports) {
                     Some(src) => Special::Echo(src),
                     None => Special::Drop(DropReason::MulticastNotForwarded),
                 },
@@ -278,7 +299,11 @@ fn special_destination(p: &Packet, data: &[u8], port: &PortInfo) -> Option<Speci
         IpAddr::V6(_) if p.link_group => Some(Special::Drop(DropReason::BroadcastNotForwarded)),
         IpAddr::V6(d) if d.is_unicast_link_local() => {
             // The same link-local address may exist on every port: only the ingress port's own counts.
-            Some(if port.owns(&p.dst) { Special::Local } else { Special::Drop(DropReason::LinkLocalScope) })
+            Some(if port.owns(&p.dst) || port.is_anycast(&p.dst) {
+                Special::Local
+            } else {
+                Special::Drop(DropReason::LinkLocalScope)
+            })
         }
         _ => None,
     }
@@ -286,8 +311,19 @@ fn special_destination(p: &Packet, data: &[u8], port: &PortInfo) -> Option<Speci
 
 /// An echo request that a group's members should answer (RFC 4443 4.2).
 fn is_group_echo(p: &Packet, data: &[u8]) -> bool {
-    let whole = p.proto == protocol::ICMPV6 && p.fragment == Fragment::None && usize::from(p.l4) == ipv6::HEADER;
+    let whole = p.proto == protocol::ICMPV6 && p.fragment == Fragment::None;
     whole && p.transport(data).first() == Some(&128)
+}
+
+/// From where a request to one of our addresses is answered: from that address, or, when it is that of all routers of a
+/// subnet, from one of this router alone (RFC 4443 2.2 b).
+fn echo_source(step: &Step<'_>, p: &Packet, ingress: PortId) -> IpAddr {
+    let ports = &step.tables.ports;
+    let here = || ports.get(ingress).filter(|port| ports.is_anycast(p.dst) || port.is_anycast(&p.dst));
+    match p.family {
+        Family::Inet => p.dst,
+        Family::Inet6 => here().and_then(|port| group_source(p, port, ports)).unwrap_or(p.dst),
+    }
 }
 
 /// The groups that every router is in (RFC 4291 2.8): all nodes, all routers, and those of its own addresses.
@@ -296,15 +332,14 @@ fn is_member(port: &PortInfo, group: std::net::Ipv6Addr) -> bool {
     let site = group.octets()[1] & 0x0f == 5;
     let well_known = group.segments()[1..7] == [0; 6] && (last == 2 || (last == 1 && !site));
     let of_own = |a: IpAddr| matches!(a, IpAddr::V6(a) if ndp::solicited_node(a) == group);
-    well_known || port.addrs.iter().any(|n| of_own(n.addr()))
+    // Anycast addresses have such groups, too (RFC 4291 2.7.1).
+    let of_all = |n: &ipnet::IpNet| matches!(n, ipnet::IpNet::V6(n) if subnet_router_anycast(n).is_some_and(|a| of_own(IpAddr::V6(a))));
+    well_known || port.addrs.iter().any(|n| of_own(n.addr()) || of_all(n))
 }
 
 /// From where a group's echo request is answered: in the scope of the one who asked (RFC 4443 4.2, RFC 6724 5 rule 2).
-fn group_source(p: &Packet, port: &PortInfo) -> Option<IpAddr> {
+fn group_source(p: &Packet, port: &PortInfo, ports: &PortTable) -> Option<IpAddr> {
     let near = matches!(p.src, IpAddr::V6(a) if a.is_unicast_link_local());
-    let link_local = port.link_local().map(IpAddr::V6);
-    match port.global_addr(Family::Inet6) {
-        Some(global) if !near => Some(global),
-        _ => link_local,
-    }
+    let link_local = || port.link_local().map(IpAddr::V6).filter(|a| !ports.is_tentative(port.id, a));
+    (!near).then(|| icmp::answer_source(port, ports, p.src)).flatten().or_else(link_local)
 }

@@ -20,7 +20,9 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0xff, 1];
 static SPECS: LazyLock<Vec<TunnelSpec>> = LazyLock::new(|| {
     use TunnelMode::*;
     let udp = |kind, csum| {
-        move |o: &mut TunnelOptions| o.udp = Some(UdpOptions { kind, sport: 0, dport: 5555, port: 0, csum })
+        move |o: &mut TunnelOptions| {
+            o.udp = Some(UdpOptions { kind, sport: 0, dport: 5555, port: 0, rport: 0, learn: false, csum })
+        }
     };
     let keyed = |o: &mut TunnelOptions| (o.gre.ikey, o.gre.okey) = (Some(7), Some(8));
     let limited = |o: &mut TunnelOptions| o.encaplimit = Some(3);

@@ -82,6 +82,51 @@ fn echo_requests_to_groups() {
     }
 }
 
+/// rfc4291-2.6.1-anycast, rfc4443-2.2-anycast: what is sent to all routers of a subnet is delivered, and answered from an
+/// address of this router alone, echo and error.
+#[test]
+fn anycast_is_delivered_and_answered_from_an_own_address() {
+    for (src, dst, own) in [
+        ("2001:db8::2", "2001:db8::", "2001:db8::1"),
+        ("2001:db8::2", "2001:db8:1::", "2001:db8::1"),
+        ("fe80::2", "2001:db8::", "fe80::1"),
+        ("fe80::2", "fe80::", "fe80::1"),
+    ] {
+        let mut rig = Rig::new(Settings::default());
+        let (_, answer) = rig.send_one(&icmp(src, dst, 64, &[128, 0, 0, 0, 0, 1, 0, 1, 7, 7]));
+        let (p, m) = read_icmp(&answer);
+        assert_eq!((p.src, p.dst, &m[..2], &m[4..]), (ip(own), ip(src), &[129, 0][..], &[0, 1, 0, 1, 7, 7][..]));
+        let (_, answer) = rig.send_one(&packet(src, dst, 253, 64, &[1; 30]));
+        let (p, m) = read_icmp(&answer);
+        assert_eq!((p.src, &m[..2]), (ip(own), &[4, 1][..]), "{src} {dst}");
+    }
+}
+
+/// rfc8200-4.2-group, rfc4443-4.2-multicast: what the headers of a packet to a group say comes first, then it is answered.
+#[test]
+fn options_in_packets_to_groups() {
+    for (kind, group, want) in [
+        (0x9e, "ff02::2", Some((4, 2, 42))),
+        (0x9e, "ff02::1", Some((4, 2, 42))),
+        (0x9e, "ff05::2", Some((4, 2, 42))),
+        (0x9e, "ff02::77", None),
+        (0xde, "ff02::2", None),
+        (0x5e, "ff02::2", None),
+        (0x1e, "ff02::2", Some((129, 0, 0x1_0001))),
+    ] {
+        let mut rig = Rig::new(Settings::default());
+        let plain = icmp("2001:db8::2", group, 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
+        let mut request = [&plain[..40], &[58, 0, kind, 4, 0, 0, 0, 0], &plain[40..]].concat();
+        (request[5], request[6]) = (16, 60);
+        let sent = rig.frame(LAN, &frame_of(HOST, group_mac(group), &request));
+        let got = sent.first().map(|(_, frame)| {
+            let (_, m) = read_icmp(&frame[14..]);
+            (m[0], m[1], u32::from_be_bytes([m[4], m[5], m[6], m[7]]))
+        });
+        assert_eq!(got, want, "{kind:#x} to {group}");
+    }
+}
+
 /// rfc4443-4.2-any, rfc1812-4.3.3.6: echo to any own address, by whatever port it comes.
 /// Proves rfc1122-3.2.1.3-source, rfc1122-3.2.2.6-source.
 #[test]

@@ -4,7 +4,7 @@ use crate::rig::{HOST, LAN, LAN_ADDRS, OWN, Rig, WAN_ADDRS, icmp, ip, read_icmp}
 use router_core::addr::MacAddr;
 use router_core::headers::ethernet::ETHERTYPE_ARP;
 use router_core::port::PortId;
-use router_core::settings::{Proxy, Settings};
+use router_core::settings::{NeighborSettings, Proxy, Settings};
 use router_core::time::Duration;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -30,9 +30,62 @@ fn is_arp(frame: &[u8]) -> bool {
     frame[12..14] == ETHERTYPE_ARP.to_be_bytes()
 }
 
+/// Whether it is a report of groups: hop limit 1, hop-by-hop options.
+fn is_report(frame: &[u8]) -> bool {
+    frame[12..14] == [0x86, 0xdd] && (frame[20], frame[21]) == (0, 1)
+}
+
+/// The records of the reports on `LAN`: type and group; with the source.
+fn reports(sent: &[(PortId, Vec<u8>)]) -> Vec<(u8, IpAddr, IpAddr)> {
+    let mut all = Vec::new();
+    for (_, f) in sent.iter().filter(|(port, f)| *port == LAN && is_report(f)) {
+        let (p, m) = read_icmp(&f[14..]);
+        assert_eq!((p.dst, m[0]), (ip("ff02::16"), 143));
+        all.extend(
+            m[8..].chunks(20).map(|r| (r[0], IpAddr::from(<[u8; 16]>::try_from(&r[4..]).expect("group")), p.src)),
+        );
+    }
+    all
+}
+
+/// Proves rfc8504-5.10-mld, rfc3810-6.1-join, rfc3810-5.2.13-source, rfc3810-6.2-general: a switch that looks into MLD knows
+/// of every group before it is used, and learns it again when it asks.
+#[test]
+fn groups_are_reported_and_told_to_who_asks() {
+    let mut rig = Rig::just_started(Settings::default(), LAN_ADDRS, WAN_ADDRS);
+    let first = rig.pass(Duration::from_millis(10));
+    let groups = ["ff02::2", "ff02::1:ff00:0", "ff02::1:ff00:1", "ff05::2"].map(ip);
+    let joined: Vec<_> = groups.iter().map(|g| (4, *g, ip("::"))).collect();
+    assert_eq!(reports(&first), joined);
+    assert!(
+        is_report(&first.iter().find(|(p, f)| *p == LAN && !is_arp(f)).expect("a report").1),
+        "before the first probe"
+    );
+    let again = reports(&rig.pass(Duration::from_secs(60)));
+    assert_eq!(again.len(), groups.len());
+    // A general query, to be answered within a second.
+    let body = [&[130, 0, 0, 0, 3, 0xe8, 0, 0][..], &[0; 16], &[2, 125, 0, 0]].concat();
+    let query = |src: &str, hop_limit: u8| {
+        let plain = icmp(src, "ff02::1", hop_limit, &body);
+        let mut q = [&plain[..40], &[58, 0, 5, 2, 0, 0, 1, 0], &plain[40..]].concat();
+        (q[5], q[6]) = (q[5] + 8, 0);
+        crate::rig::frame_of(HOST, MacAddr::for_ipv6_multicast("ff02::1".parse().expect("group")), &q)
+    };
+    assert!(rig.frame(LAN, &query("fe80::9", 1)).is_empty(), "not at once");
+    let own = Some(ip("fe80::1"));
+    let is: Vec<_> = groups.iter().map(|g| (2, *g, own.expect("address"))).collect();
+    assert_eq!(reports(&rig.pass(Duration::from_secs(1))), is);
+    for (src, hop_limit) in [("2001:db8::9", 1), ("fe80::9", 255)] {
+        rig.frame(LAN, &query(src, hop_limit));
+        assert!(reports(&rig.pass(Duration::from_secs(2))).is_empty(), "{src} {hop_limit}");
+    }
+    let off = Settings { neighbor: NeighborSettings { mld: false, ..Default::default() }, ..Settings::default() };
+    assert!(reports(&Rig::just_started(off, LAN_ADDRS, WAN_ADDRS).pass(Duration::from_secs(60))).is_empty());
+}
+
 /// Type and target of neighbour discovery messages on `LAN`, with the packet's source.
 fn discovery(sent: &[(PortId, Vec<u8>)]) -> Vec<(u8, IpAddr, IpAddr)> {
-    let on_lan = sent.iter().filter(|(port, f)| *port == LAN && !is_arp(f));
+    let on_lan = sent.iter().filter(|(port, f)| *port == LAN && !is_arp(f) && !is_report(f));
     on_lan
         .map(|(_, f)| {
             let (p, m) = read_icmp(&f[14..]);
@@ -51,7 +104,7 @@ fn own_addresses_are_probed_and_announced() {
     let (link_local, global) = (ip("fe80::1"), ip("2001:db8::1"));
     let none = ip("::");
     assert_eq!(discovery(&first), [(135, global, none), (135, link_local, none)]);
-    let solicited_node = first.iter().find(|(_, f)| !is_arp(f)).map(|(_, f)| f[..6].to_vec());
+    let solicited_node = first.iter().find(|(_, f)| !is_arp(f) && !is_report(f)).map(|(_, f)| f[..6].to_vec());
     assert_eq!(solicited_node.as_deref(), Some(&[0x33, 0x33, 0xff, 0, 0, 1][..]));
     let gratuitous: Vec<_> = first.iter().filter(|(p, f)| *p == LAN && is_arp(f)).collect();
     assert_eq!(gratuitous.len(), 1, "rfc5227-2.3");
@@ -83,7 +136,11 @@ fn tentative_addresses_do_not_answer_and_duplicates_are_given_up() {
         rig.with(|r, now, out| r.set_link(now, LAN, None, Some(false), out)).expect("down");
         rig.with(|r, now, out| r.set_link(now, LAN, None, Some(true), out)).expect("up");
         assert!(owns(&rig), "{what}");
-        assert_eq!(rig.pass(Duration::from_millis(1)).iter().filter(|(p, _)| *p == LAN).count(), 3, "{what}");
+        assert_eq!(
+            rig.pass(Duration::from_millis(1)).iter().filter(|(p, f)| *p == LAN && !is_report(f)).count(),
+            3,
+            "{what}"
+        );
         // Once it is its own, questions and probes are answered, and claims are told, but nothing is given up.
         rig.pass(Duration::from_secs(30));
         let answer = discovery(&rig.frame(LAN, frame));

@@ -36,6 +36,33 @@ fn from_peer(rig: &mut Rig, outer: &[u8]) -> Vec<(PortId, Vec<u8>)> {
     rig.frame(WAN, &frame_of(GATEWAY, OWN[2], outer)).into_iter().map(|(p, f)| (p, f[14..].to_vec())).collect()
 }
 
+/// rfc4213-3.8-nd: who probes this end of a tunnel is answered through the tunnel, without a link-layer address.
+#[test]
+fn probes_out_of_a_tunnel_are_answered() {
+    let own = "fe80::c633:6401";
+    for (src, dst, target, hop_limit, want) in [
+        ("fe80::c633:6409", own, own, 255, true),
+        ("fe80::c633:6409", "ff02::1:ff33:6401", own, 255, true),
+        ("fe80::c633:6409", own, own, 64, false),
+        ("fe80::c633:6409", own, "fe80::77", 255, false),
+        ("fe80::c633:6409", own, "2001:db8::1", 255, false),
+    ] {
+        let target: std::net::Ipv6Addr = target.parse().expect("address");
+        // A link-layer address that should not be there does no harm.
+        let message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &[1, 1, 2, 0, 0, 0, 0, 1]].concat();
+        let inner = icmp(src, dst, hop_limit, &message);
+        let sent = from_peer(&mut rig(false), &packet("198.51.100.9", "198.51.100.1", 41, 64, &inner));
+        let answers: Vec<_> = sent.iter().filter(|(port, p)| *port == WAN && p[9] == 41).collect();
+        assert_eq!(answers.len(), usize::from(want), "{src} {dst} {target} {hop_limit}: {sent:02x?}");
+        if let [(_, outer)] = answers[..] {
+            let (p, m) = crate::rig::read_icmp(&outer[20..]);
+            assert_eq!((p.src, p.dst, p.ttl), (ip(own), ip(src), 255));
+            assert_eq!((m[0], m[4], m.len()), (136, 0xe0, 24));
+            assert_eq!(m[8..24], target.octets());
+        }
+    }
+}
+
 /// Proves rfc4213-3.6-inner: what may be no source elsewhere is none out of a tunnel either.
 #[test]
 fn inner_packets_are_checked_like_others() {

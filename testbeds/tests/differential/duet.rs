@@ -48,7 +48,7 @@ impl Duet {
             now: Instant::from_millis(1000),
             counters,
         };
-        for (i, (name, mtu)) in PORTS.into_iter().enumerate() {
+        for (i, name) in PORTS.into_iter().enumerate() {
             let info = PortInfo {
                 id: PortId::NONE,
                 name: name.into(),
@@ -56,7 +56,7 @@ impl Duet {
                 kind: PortKind::Memory,
                 medium: Medium::Ethernet,
                 mac: Some(OWN[i]),
-                mtu,
+                mtu: topology.mtus[i],
                 vlan: None,
                 table: TableId::MAIN,
                 up: true,
@@ -106,6 +106,8 @@ impl Duet {
                 self.out.pool.put(f);
             }
         }
+        // Answers to hosts that are not there keep their frames: nobody tells this router of the time that passes.
+        self.out.pool.refill(64);
         Totals::sum(self.counters.iter().map(|c| &**c)).check().expect("every frame ends once");
         crate::rules::without_link_header(sent)
     }

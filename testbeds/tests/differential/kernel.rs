@@ -22,8 +22,8 @@ impl Kernel {
     pub fn new(topology: &Topology) -> Result<Kernel, LabError> {
         let mut net = Net::new();
         net.hosts(&["r", "h"])?;
-        for (i, (name, mtu)) in PORTS.into_iter().enumerate() {
-            net.link_mtu(("h", ["eth0", "eth1"][i]), ("r", name), mtu)?;
+        for (i, name) in PORTS.into_iter().enumerate() {
+            net.link_mtu(("h", ["eth0", "eth1"][i]), ("r", name), topology.mtus[i])?;
         }
         net.kernel_router("r")?;
         let (r, h) = (net.host("r")?, net.host("h")?);
@@ -42,7 +42,7 @@ impl Kernel {
         ] {
             r.set_sysctl(name, value)?;
         }
-        for (i, (name, _)) in PORTS.into_iter().enumerate() {
+        for (i, name) in PORTS.into_iter().enumerate() {
             let index = r.netlink().link_index(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             let mut link = r.netlink();
             let set = link.set_up(index, false).and_then(|()| link.set_mac(index, OWN[i]));
@@ -53,7 +53,7 @@ impl Kernel {
             }
         }
         net.wait_ready(Duration::from_secs(10))?;
-        for (i, (name, _)) in PORTS.into_iter().enumerate() {
+        for (i, name) in PORTS.into_iter().enumerate() {
             let index = r.netlink().link_index(name).unwrap_or_else(|e| panic!("{name}: {e}"));
             for addr in topology.neighbors[i] {
                 let addr = addr.parse().expect("address");

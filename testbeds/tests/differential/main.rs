@@ -11,21 +11,30 @@ use router_core::addr::MacAddr;
 use router_io::sandbox_test;
 use std::collections::BTreeMap;
 
-/// Packets of the stream. Each is followed by one that marks its end, so a run takes a second or two.
-const PACKETS: u64 = 20_000;
+/// Packets of the stream. Each is followed by one that marks its end, so a run takes ten seconds. By hand, the
+/// environment variables `DIFFERENTIAL_PACKETS` and `DIFFERENTIAL_SEED` give longer and other streams, and
+/// `DIFFERENTIAL_SHOWN` says how many unlisted differences are shown.
+const PACKETS: u64 = 100_000;
+
+/// A number from the environment.
+fn given(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
 
 /// Link-layer addresses of the router's ports, `lan0` and `wan0`.
 const OWN: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 0xff, 1]), MacAddr([2, 0, 0, 0, 0xff, 2])];
 /// Those of the neighbours on each link.
 const PEER: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 0x10, 1]), MacAddr([2, 0, 0, 0, 0x10, 2])];
-/// Names and MTUs of the ports.
-const PORTS: [(&str, u32); 2] = [("lan0", 1500), ("wan0", 1400)];
+/// Names of the ports.
+const PORTS: [&str; 2] = ["lan0", "wan0"];
 
 /// What differs between two runs of the stream.
 pub struct Topology {
     /// Addresses of the ports. The links are so small that every address on them is somebody's: no packet waits for a
     /// neighbour that never answers.
     addrs: [&'static [&'static str]; 2],
+    /// MTUs of the ports.
+    mtus: [u32; 2],
     /// Neighbours of each link.
     neighbors: [&'static [&'static str]; 2],
     /// Routes, in words that both sides understand.
@@ -34,19 +43,21 @@ pub struct Topology {
 
 /// Both families on both links.
 const DUAL: Topology = Topology {
+    mtus: [1500, 1400],
     addrs: [
         &["192.0.2.1/30", "2001:db8::1/126", "fe80::1/64"],
         &["198.51.100.1/30", "2001:db8:1::1/126", "fe80::1/64"],
     ],
     neighbors: [
-        &["192.0.2.2", "2001:db8::2", "2001:db8::3", "fe80::2"],
-        &["198.51.100.2", "2001:db8:1::2", "2001:db8:1::3", "fe80::2"],
+        &["192.0.2.0", "192.0.2.2", "2001:db8::2", "2001:db8::3", "fe80::2"],
+        &["198.51.100.0", "198.51.100.2", "2001:db8:1::2", "2001:db8:1::3", "fe80::2"],
     ],
     routes: DUAL_ROUTES,
 };
 
 /// No IPv4 address anywhere: IPv4 goes by IPv6 next hops, and errors come from 192.0.0.8.
 const ONLY_V6: Topology = Topology {
+    mtus: [1500, 1400],
     addrs: [&["2001:db8::1/126", "fe80::1/64"], &["2001:db8:1::1/126", "fe80::1/64"]],
     neighbors: [&["2001:db8::2", "2001:db8::3", "fe80::2"], &["2001:db8:1::2", "2001:db8:1::3", "fe80::2"]],
     routes: &[
@@ -60,6 +71,32 @@ const ONLY_V6: Topology = Topology {
         "2001:db8:9::/48 via 2001:db8:1::2 dev wan0",
         "2001:db8:f::/48 via 2001:db8::2 dev lan0",
         "unreachable 2001:db8:b::/48",
+    ],
+};
+
+/// Links of the usual size with several addresses each, the least MTU that IPv6 allows, gateways of the other family.
+const WIDE: Topology = Topology {
+    mtus: [1500, 1280],
+    addrs: [
+        &["192.0.2.1/24", "192.0.2.9/24", "2001:db8::1/64", "2001:db8:f:2::1/64", "2001:db8:f:3::1/64", "fe80::1/64"],
+        &["198.51.100.1/24", "2001:db8:1::1/127", "fe80::1/64"],
+    ],
+    neighbors: [
+        &["192.0.2.0", "192.0.2.2", "192.0.2.3", "2001:db8::2", "2001:db8::3", "fe80::2"],
+        &["198.51.100.0", "198.51.100.2", "198.51.100.3", "2001:db8:1::", "fe80::2"],
+    ],
+    routes: &[
+        "203.0.113.0/24 via fe80::2 dev wan0",
+        "10.0.0.0/8 via 192.0.2.2 dev lan0",
+        "blackhole 203.0.114.0/24",
+        "unreachable 203.0.115.0/24",
+        "prohibit 203.0.116.0/24",
+        "2001:db8:9::/48 via fe80::2 dev wan0",
+        "2001:db8:f::/48 via 2001:db8::2 dev lan0",
+        "2001:db8:1::2/128 via 2001:db8:1:: dev wan0",
+        "blackhole 2001:db8:a::/48",
+        "unreachable 2001:db8:b::/48",
+        "prohibit 2001:db8:c::/48",
     ],
 };
 
@@ -97,11 +134,20 @@ sandbox_test! {
     }
 }
 
+sandbox_test! {
+    /// Larger links, the least MTU, next hops of the other family on a router with addresses of both.
+    fn linux_and_duet_do_the_same_on_larger_links() {
+        let used = compare(&WIDE);
+        assert!(used.contains_key(rules::SEVERAL), "{} was not seen", rules::SEVERAL);
+    }
+}
+
 /// Sends the stream through both and returns how often each listed difference was seen.
 fn compare(topology: &Topology) -> BTreeMap<&'static str, usize> {
     let kernel = kernel::Kernel::new(topology).unwrap_or_else(|e| panic!("no kernel router: {e}"));
     let mut duet = duet::Duet::new(topology);
-    let stream: Vec<_> = (0..PACKETS).map(stream::packet).collect();
+    let (packets, seed) = (given("DIFFERENTIAL_PACKETS", PACKETS), given("DIFFERENTIAL_SEED", 0));
+    let stream: Vec<_> = (0..packets).map(|n| stream::packet(seed, n, topology.mtus)).collect();
     let theirs = kernel.run(&stream);
     let mut used: BTreeMap<&'static str, usize> = BTreeMap::new();
     let mut unlisted = Vec::new();
@@ -119,14 +165,17 @@ fn compare(topology: &Topology) -> BTreeMap<&'static str, usize> {
         }
     }
     let moved = theirs.iter().filter(|s| !s.is_empty()).count();
-    println!("NOTE: {PACKETS} packets, {moved} with an answer or forwarded, {same} treated alike, listed: {used:?}");
-    let text = unlisted.iter().take(12).map(|(n, given, a, b)| rules::describe(*n, given, a, b));
+    println!("NOTE: {packets} packets, {moved} with an answer or forwarded, {same} treated alike, listed: {used:?}");
+    let text = unlisted
+        .iter()
+        .take(given("DIFFERENTIAL_SHOWN", 12) as usize)
+        .map(|(n, given, a, b)| rules::describe(*n, given, a, b));
     let text: Vec<String> = text.collect();
     assert!(unlisted.is_empty(), "{} unlisted differences:\n{}", unlisted.len(), text.join("\n"));
     // The stream must be worth something.
-    assert!(same > PACKETS as usize / 2 && moved > PACKETS as usize / 4, "{same} alike, {moved} moved");
+    assert!(same > packets as usize / 2 && moved > packets as usize / 4, "{same} alike, {moved} moved");
     let page = include_str!("../../../docs/differences.md");
-    for rule in rules::ALL.iter().chain([&rules::ONLY_V6]) {
+    for rule in rules::ALL.iter().chain([&rules::ONLY_V6, &rules::SEVERAL]) {
         assert!(page.contains(&format!("`{rule}`")), "docs/differences.md does not list {rule}");
     }
     used

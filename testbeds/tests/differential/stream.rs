@@ -1,4 +1,4 @@
-//! The stream: packet number n is the same in every run.
+//! The stream: packet number n of a seed is the same in every run.
 
 use crate::{OWN, PEER};
 use router_core::addr::MacAddr;
@@ -104,8 +104,31 @@ const ODD_SRC6: &[&str] = &[
     "::192.0.2.2",
     "2001:db8::1",
     "2001:db8:9::7",
+    "2001:db8:9::7",
+    "2001:db8:9::7",
+    "2001:db8:9::7",
     "fc00::1",
     "64:ff9b::1",
+    "2001:db8::",
+    "2001:db8:1::1",
+];
+/// Sources behind `wan0`, and where their packets go.
+const WAN4: [&[&str]; 2] = [
+    &["198.51.100.2", "198.51.100.2", "203.0.113.7", "203.0.113.7", "203.0.113.8"],
+    &["10.1.2.3", "10.1.2.3", "192.0.2.2", "192.0.2.1", "198.51.100.1", "203.0.115.1", "172.16.0.1"],
+];
+const WAN6: [&[&str]; 2] = [
+    &["2001:db8:1::2", "2001:db8:1::2", "2001:db8:9::7", "2001:db8:9::7", "2001:db8:9::8"],
+    &[
+        "2001:db8:f::9",
+        "2001:db8:f::9",
+        "2001:db8::2",
+        "2001:db8::1",
+        "2001:db8:1::1",
+        "2001:db8:b::1",
+        "2001:db8:77::1",
+        "2001:db8::",
+    ],
 ];
 const DST6: &[&str] = &[
     "2001:db8:9::9",
@@ -129,18 +152,23 @@ const ODD_DST6: &[&str] = &[
     "ff02::2",
     "ff02::77",
     "ff05::2",
+    "ff05::2",
+    "ff05::2",
     "ff0e::5",
     "::ffff:192.0.2.2",
     "::198.51.100.2",
     "fc00::1",
+    "2001:db8::",
+    "fe80::",
 ];
 
-/// Packet number `n` of the stream.
-pub fn packet(n: u64) -> Given {
-    let mut r = Random(n.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ 0xd1ff);
+/// Packet number `n` of the stream with this seed, on links with these MTUs.
+pub fn packet(seed: u64, n: u64, mtus: [u32; 2]) -> Given {
+    let mut r = Random(n.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xd1ff);
     let v4 = r.once_in(2);
-    let port = 0;
-    let mut packet = if v4 { ipv4(&mut r, n) } else { ipv6(&mut r, n) };
+    let port = usize::from(r.once_in(5));
+    let link = (port, mtus[port] as usize);
+    let mut packet = if v4 { ipv4(&mut r, n, link) } else { ipv6(&mut r, n, link) };
     // Broken ones: a few bytes changed, or the end missing.
     let broken = r.below(10);
     if broken == 0 {
@@ -162,7 +190,7 @@ pub fn packet(n: u64) -> Given {
     }
     let to = match r.below(40) {
         0 => MacAddr::BROADCAST,
-        1 => PEER[1],
+        1 => PEER[1 - port],
         _ => multicast(&packet).unwrap_or(OWN[port]),
     };
     Given { port, to, packet, v4 }
@@ -185,11 +213,13 @@ fn multicast(packet: &[u8]) -> Option<MacAddr> {
 
 /// Payload bytes: mostly short, sometimes at the edges of the links' MTUs.
 fn length(r: &mut Random, header: u64) -> usize {
-    let n = match r.below(8) {
+    let n = match r.below(10) {
         0 => 1400 - header,
         1 => 1401 - header,
         2 => 1500 - header,
         3 => 0,
+        4 => 1280 - header,
+        5 => 1281 - header,
         _ => r.below(300),
     };
     n as usize
@@ -199,7 +229,10 @@ fn length(r: &mut Random, header: u64) -> usize {
 fn segment(r: &mut Random, src: IpAddr, dst: IpAddr, len: usize) -> (u8, Vec<u8>) {
     let v4 = src.is_ipv4();
     let icmp = if v4 { 1 } else { 58 };
-    let proto = [17, 17, 17, 6, 6, icmp, icmp, 50, 132, 253][r.below(10) as usize];
+    let proto = match r.below(20) {
+        0 => [2, 4, 41, 47, 89, 103, 112, 115, 136, 255][r.below(10) as usize],
+        n => [17, 17, 17, 6, 6, icmp, icmp, 50, 132, 253][(n % 10) as usize],
+    };
     let head = match proto {
         6 => 20,
         1 | 17 | 58 => 8,
@@ -225,7 +258,7 @@ fn segment(r: &mut Random, src: IpAddr, dst: IpAddr, len: usize) -> (u8, Vec<u8>
             2
         }
         58 => {
-            let kind = [128, 128, 128, 129, 1, 2, 3, 4, 100, 200][r.below(10) as usize];
+            let kind = [128, 128, 128, 129, 1, 2, 3, 4, 100, 200, 128, 137][r.below(12) as usize];
             s.splice(0..0, [kind, 0, 0, 0, 0, 7, 0, 1]);
             2
         }
@@ -254,9 +287,11 @@ fn segment(r: &mut Random, src: IpAddr, dst: IpAddr, len: usize) -> (u8, Vec<u8>
     (proto, s)
 }
 
-fn ipv4(r: &mut Random, n: u64) -> Vec<u8> {
-    let src: Ipv4Addr = if r.once_in(10) { r.pick(ODD_SRC4) } else { r.pick(SRC4) }.parse().expect("address");
-    let dst: Ipv4Addr = if r.once_in(6) { r.pick(ODD_DST4) } else { r.pick(DST4) }.parse().expect("address");
+fn ipv4(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
+    let src: Ipv4Addr =
+        if r.once_in(10) { r.pick(ODD_SRC4) } else { r.pick([SRC4, WAN4[0]][port]) }.parse().expect("address");
+    let dst: Ipv4Addr =
+        if r.once_in(6) { r.pick(ODD_DST4) } else { r.pick([DST4, WAN4[1]][port]) }.parse().expect("address");
     let options: &[u8] = if r.once_in(8) {
         r.pick::<[u8]>(&[
             &[1, 1, 1, 0],
@@ -274,19 +309,43 @@ fn ipv4(r: &mut Random, n: u64) -> Vec<u8> {
             &[0x1e, 8, 1, 2, 3, 4, 5, 6],
             &[7, 40, 4, 0],
             &[130, 11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            // Several, at odd places, too short, too long.
+            &[1, 7, 7, 4, 0, 0, 0, 0],
+            &[148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0],
+            &[7, 7, 4, 0, 0, 0, 0, 7, 7, 4, 0, 0, 0, 0, 0, 0],
+            &[68, 8, 5, 0xe0, 0, 0, 0, 0],
+            &[68, 8, 9, 0xe0, 1, 2, 3, 4],
+            &[68, 8, 9, 0xe0, 0, 0, 0, 0],
+            &[68, 12, 5, 3, 192, 0, 2, 1, 0, 0, 0, 0],
+            &[68, 12, 5, 3, 192, 0, 2, 77, 0, 0, 0, 0],
+            &[68, 12, 5, 2, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[68, 4, 5, 0],
+            &[7, 3, 4, 0],
+            &[7, 2, 0, 0],
+            &[148, 3, 0, 0],
+            &[148, 4, 0, 1],
+            &[0x1e, 1, 0, 0],
+            &[0x1e, 0, 0, 0],
+            &[0, 0x1e, 0, 0],
+            &[1, 1, 1, 7],
+            &[131, 3, 4, 0],
+            &[131, 7, 8, 203, 0, 113, 9, 0],
+            &[134, 8, 0, 0, 0, 1, 2, 3],
         ])
     } else {
         &[]
     };
     let header = 20 + options.len();
-    let len = length(r, header as u64);
+    let len = length(r, header as u64).min(mtu - header);
     let (proto, s) = segment(r, IpAddr::V4(src), IpAddr::V4(dst), len);
     let total = ((header + s.len()) as u16).to_be_bytes();
     let id = (n as u16).to_be_bytes();
-    let flags: [u8; 2] = match r.below(16) {
+    let flags: [u8; 2] = match r.below(18) {
         0 => [0x20, 0],
         1 => [0x20, 2],
         2 => [0, 9],
+        16 => [0x60, 0],
+        17 => [[0x80, 0], [0x1f, 0xff], [0x3f, 0xff], [0x40, 9]][r.below(4) as usize],
         n if n < 9 => [0x40, 0],
         _ => [0, 0],
     };
@@ -302,9 +361,15 @@ fn ipv4(r: &mut Random, n: u64) -> Vec<u8> {
     v
 }
 
-fn ipv6(r: &mut Random, n: u64) -> Vec<u8> {
-    let src: Ipv6Addr = if r.once_in(10) { r.pick(ODD_SRC6) } else { r.pick(SRC6) }.parse().expect("address");
-    let dst: Ipv6Addr = if r.once_in(6) { r.pick(ODD_DST6) } else { r.pick(DST6) }.parse().expect("address");
+fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
+    let src: Ipv6Addr =
+        if r.once_in(10) { r.pick(ODD_SRC6) } else { r.pick([SRC6, WAN6[0]][port]) }.parse().expect("address");
+    let dst = match r.below(30) {
+        0 => r.pick(&["ff02::1", "ff02::2", "ff05::2", "2001:db8::"]),
+        1..6 => r.pick(ODD_DST6),
+        _ => r.pick([DST6, WAN6[1]][port]),
+    };
+    let dst: Ipv6Addr = dst.parse().expect("address");
     let len = length(r, 40);
     let (proto, s) = segment(r, IpAddr::V6(src), IpAddr::V6(dst), len);
     // The chain is written back to front: each header names what comes behind it.
@@ -312,7 +377,7 @@ fn ipv6(r: &mut Random, n: u64) -> Vec<u8> {
     if r.once_in(5) {
         for _ in 0..=r.below(3) {
             let id = (n as u32).to_be_bytes();
-            let (kind, mut header): (u8, Vec<u8>) = match r.below(12) {
+            let (kind, mut header): (u8, Vec<u8>) = match r.below(21) {
                 0 => (60, vec![0, 0, 1, 4, 0, 0, 0, 0]),
                 1 => (60, vec![0, 0, 0x1e, 4, 0, 0, 0, 0]),
                 2 => (60, vec![0, 0, 0x5e, 4, 0, 0, 0, 0]),
@@ -324,6 +389,19 @@ fn ipv6(r: &mut Random, n: u64) -> Vec<u8> {
                 8 => (44, vec![0, 0, 0, 0, id[0], id[1], id[2], id[3]]),
                 9 => (44, vec![0, 0, 0, 1, id[0], id[1], id[2], id[3]]),
                 10 => (44, vec![0, 0, 0, 9, id[0], id[1], id[2], id[3]]),
+                11 => (60, vec![0, 0, 0, 0, 0, 0, 0, 0]),
+                12 => (60, vec![0, 0, 1, 5, 0, 0, 0, 0]),
+                13 => (60, vec![0, 1, 0x1e, 2, 0, 0, 0x9e, 2, 0, 0, 1, 4, 0, 0, 0, 0]),
+                14 => (60, vec![0, 1, 1, 6, 0, 0, 0, 0, 0, 0, 0x1e, 4, 0, 0, 0, 0]),
+                15 => (43, vec![0, 0, 4, 1, 0, 0, 0, 0]),
+                16 => (43, vec![0, 0, 253, 0, 0, 0, 0, 0]),
+                17 => (0, vec![0, 0, 1, 4, 0, 0, 0, 0]),
+                18 => (135, vec![0, 0, 0, 0, 0, 0, 0, 0]),
+                // A first fragment that may end within the header behind.
+                19 => {
+                    body.truncate(r.below(14) as usize);
+                    (44, vec![0, 0, 0, 1, id[0], id[1], id[2], id[3]])
+                }
                 _ => (51, vec![0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]),
             };
             header[0] = next;
@@ -341,12 +419,20 @@ fn ipv6(r: &mut Random, n: u64) -> Vec<u8> {
             &[0xde, 4, 0, 0, 0, 0],
             &[0xc2, 4, 0, 1, 0, 0],
             &[1, 9, 0, 0, 0, 0],
+            &[0, 0, 0, 0, 0, 0],
+            &[5, 2, 0, 3, 0, 0],
+            &[5, 4, 0, 0, 0, 0],
+            &[0x1e, 1, 0, 0x9e, 1, 0],
+            &[0x3e, 4, 0, 0, 0, 0],
+            &[4, 1, 0, 1, 1, 0],
+            &[0x9e, 255, 0, 0, 0, 0],
+            &[0x31, 4, 0, 0, 0, 0],
         ]);
         body.splice(0..0, [&[next, 0], options].concat());
         next = 0;
     }
     // No more than the link carries.
-    body.truncate(1460);
+    body.truncate(mtu - 40);
     let hop_limit = [64, 64, 64, 64, 255, 2, 1, 0][r.below(8) as usize];
     let (class, label) = ([0, 0, 0xb8, 0x03, 0xff][r.below(5) as usize], (r.below(4) * 0x3_1415) as u32);
     let first = 0x6000_0000 | u32::from(class as u8) << 20 | label & 0xf_ffff;

@@ -132,7 +132,7 @@ fn write_route(out: &mut dyn Write, info: &RouteInfo, again: bool, all: bool) ->
         Source::Babel => ("babel1", 130, "Babel univ"),
     };
     let dest = match info.route.kind {
-        RouteKind::Unicast | RouteKind::Local | RouteKind::Broadcast => "unicast",
+        RouteKind::Unicast | RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast => "unicast",
         RouteKind::Blackhole => "blackhole",
         RouteKind::Unreachable | RouteKind::Throw => "unreachable",
         RouteKind::Prohibit => "prohibited",

@@ -28,7 +28,7 @@ pub(crate) fn route_get(session: &mut Session<'_>, args: &[String], offset: usiz
         Err(e) => return Err(e.into()),
     };
     let route = &info.route;
-    let dev = if route.kind == RouteKind::Local { Some("lo".to_owned()) } else { dev };
+    let dev = if matches!(route.kind, RouteKind::Local | RouteKind::Anycast) { Some("lo".to_owned()) } else { dev };
     let mtu = match (&route.mtu, &dev) {
         (Some(mtu), _) => *mtu,
         (None, Some(dev)) => {
@@ -46,7 +46,7 @@ pub(crate) fn route_get(session: &mut Session<'_>, args: &[String], offset: usiz
     match route.kind {
         RouteKind::Unreachable | RouteKind::Prohibit | RouteKind::Throw => flags.push("REJECT"),
         RouteKind::Blackhole => flags.push("BLACKHOLE"),
-        RouteKind::Local => flags.push("LOCAL"),
+        RouteKind::Local | RouteKind::Anycast => flags.push("LOCAL"),
         RouteKind::Unicast | RouteKind::Broadcast => {}
     }
     flags.push("DONE");

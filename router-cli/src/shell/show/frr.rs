@@ -85,7 +85,7 @@ fn distance(source: Source) -> u32 {
 
 fn here(info: &RouteInfo) -> bool {
     [TableId::MAIN, TableId::LOCAL, TableId::DEFAULT].contains(&info.route.table_id())
-        && info.route.kind != RouteKind::Broadcast
+        && !matches!(info.route.kind, RouteKind::Broadcast | RouteKind::Anycast)
 }
 
 /// Own addresses come behind the connected prefix that they are in.

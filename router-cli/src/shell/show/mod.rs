@@ -50,7 +50,7 @@ enum Source {
 
 fn source(route: &RouteSpec) -> Source {
     match (route.kind, route.proto.unwrap_or(proto::BOOT)) {
-        (RouteKind::Local | RouteKind::Broadcast, _) => Source::Local,
+        (RouteKind::Local | RouteKind::Broadcast | RouteKind::Anycast, _) => Source::Local,
         (_, proto::KERNEL) if route.hops.iter().all(|h| h.via.is_none()) => Source::Connected,
         (_, proto::STATIC | proto::BOOT) => Source::Static,
         (_, proto::RIP) => Source::Rip,
@@ -120,7 +120,7 @@ fn candidates(session: &mut Session<'_>, dst: IpNet) -> Result<Vec<RouteInfo>, F
     let mut out = Vec::new();
     session.each_route(&select, |_, info| {
         if [TableId::MAIN, TableId::LOCAL, TableId::DEFAULT].contains(&info.route.table_id())
-            && info.route.kind != RouteKind::Broadcast
+            && !matches!(info.route.kind, RouteKind::Broadcast | RouteKind::Anycast)
         {
             out.push(info.clone());
         }

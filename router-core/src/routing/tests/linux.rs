@@ -148,7 +148,7 @@ fn down_devices_refuse_routes() {
     assert_eq!((e.exit_code(), RouteError::Exists.exit_code()), (1, 2));
 }
 
-/// Proves rfc1812-4.2.3.1-broadcast, rfc1812-5.2.1-local.
+/// Proves rfc1812-4.2.3.1-broadcast, rfc1812-5.2.1-local, rfc4291-2.6.1-anycast.
 #[test]
 fn own_addresses_make_routes() {
     let r = lab();
@@ -173,7 +173,9 @@ fn own_addresses_make_routes() {
             "local 10.0.1.1/32 dev lan1 *",
             "broadcast 10.0.1.255/32 dev lan1 *",
             "local 10.0.2.1/32 dev tun0 *",
+            "anycast 2001:db8::/128 dev lan0 *",
             "local 2001:db8::1/128 dev lan0 *",
+            "anycast 2001:db8:1::/128 dev lan1 *",
             "local 2001:db8:1::1/128 dev lan1 *",
             "local fe80::1/128 dev lan0 *",
             "local fe80::2/128 dev lan1 *",
@@ -185,6 +187,7 @@ fn own_addresses_make_routes() {
         ("10.0.0.77", "glean lan0"),
         ("10.0.2.77", "forward tun0 mtu 1500"),
         ("2001:db8:1::77", "glean lan1"),
+        ("2001:db8:1::", "local"),
         ("192.0.2.1", "no_route"),
     ] {
         assert_eq!(found(&r, dst), want, "{dst}");

@@ -4,7 +4,7 @@
 //! searches of a batch go on side by side.
 
 use super::outers::{BARE, GRE, UDP, kind_of};
-use crate::decap::Peers;
+use crate::decap::{Peers, UdpPorts};
 use crate::fib::{Fib, Lookup};
 use crate::headers::protocol;
 use crate::object::Object;
@@ -32,10 +32,15 @@ impl<'t> Found<'t> {
     #[inline]
     pub(super) fn of(tables: &'t Tables, tunnel: PortId, plain: Option<(TableId, bool)>, proto: u8) -> Option<Self> {
         let (table, sources) = plain?;
-        let gate = match sources || kind_of(proto) != BARE {
+        let between = kind_of(proto) != BARE;
+        let gate = match sources || between {
             true => Some(&**tables.gates.get(tunnel)?),
             false => None,
         };
+        // A tunnel that finds its way is judged by more than its ends, where it came another way than bare.
+        if between && gate.is_some_and(|g| g.arrivals.is_some()) {
+            return None;
+        }
         Some(Found { tunnel, table, gate })
     }
 }
@@ -44,6 +49,8 @@ struct Place<'t, K> {
     ends: K,
     /// Outer protocol; 0: nobody yet.
     proto: u8,
+    /// As [`ports_of`] says.
+    ports: u32,
     found: Option<Found<'t>>,
 }
 
@@ -54,7 +61,8 @@ pub(super) struct Known<'t> {
     six: Option<&'t Peers>,
     four: Option<&'t Peers>,
     gre: Option<&'t Peers>,
-    udp: Option<&'t Peers>,
+    /// In which outer destinations are looked up.
+    table: TableId,
     v4: [Place<'t, u64>; PLACES],
     v6: [Place<'t, [u8; 32]>; PLACES],
     /// An address of ours to which tunnel packets came.
@@ -73,24 +81,49 @@ impl<'t> Known<'t> {
             six: of(protocol::IPV6),
             four: of(protocol::IPV4),
             gre: of(protocol::GRE),
-            udp: of(protocol::UDP),
-            v4: std::array::from_fn(|_| Place { ends: 0, proto: 0, found: None }),
-            v6: std::array::from_fn(|_| Place { ends: [0; 32], proto: 0, found: None }),
+            table: port.table,
+            v4: std::array::from_fn(|_| Place { ends: 0, proto: 0, ports: 0, found: None }),
+            v6: std::array::from_fn(|_| Place { ends: [0; 32], proto: 0, ports: 0, found: None }),
             ours4: None,
             ours6: None,
         }
     }
 
-    /// The tunnels whose packets have this outer protocol.
+    /// The tunnels whose packets have this outer protocol. Not those in UDP, which ports tell apart.
     #[inline]
-    pub(super) fn peers(&self, proto: u8) -> Option<&'t Peers> {
+    fn peers(&self, proto: u8) -> Option<&'t Peers> {
         match proto {
             protocol::IPV6 => self.six,
             protocol::IPV4 => self.four,
             protocol::GRE => self.gre,
-            protocol::UDP => self.udp,
             _ => None,
         }
+    }
+
+    /// The tunnel whose packets have this outer header; `ports` as [`ports_of`] says.
+    #[inline]
+    pub(super) fn find_four(&self, h: &[u8; 20], ports: u32) -> Option<PortId> {
+        let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
+        if h[9] == protocol::UDP {
+            return self.find_udp(ends_four(ends), ports);
+        }
+        self.peers(h[9])?.find_v4(ends)
+    }
+
+    /// The same for IPv6.
+    #[inline]
+    pub(super) fn find_six(&self, h: &[u8; 40], ports: u32) -> Option<PortId> {
+        let ends = ends_six(h.last_chunk::<32>()?)?;
+        if h[6] == protocol::UDP {
+            return self.find_udp(ends, ports);
+        }
+        self.peers(h[6])?.find(ends.1, ends.0)
+    }
+
+    #[inline(never)]
+    fn find_udp(&self, (remote, local): (IpAddr, IpAddr), ports: u32) -> Option<PortId> {
+        let ports = UdpPorts { remote: (ports >> 16) as u16, local: ports as u16 };
+        self.tables.decap.find_udp(self.table, local, remote, ports)
     }
 
     /// Whether an outer destination is known to be ours.
@@ -105,54 +138,74 @@ impl<'t> Known<'t> {
         self.ours6.as_ref().is_some_and(|ours| ours == dst)
     }
 
-    /// The tunnel of a packet with this outer header, if it is kept here.
+    /// The tunnel of a packet with this outer header, if it is kept here; `ports` as [`ports_of`] says.
     #[inline(always)]
-    pub(super) fn four(&mut self, h: &[u8; 20]) -> Option<&Found<'t>> {
+    pub(super) fn four(&mut self, h: &[u8; 20], ports: u32) -> Option<&Found<'t>> {
         let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
         let at = usize::from(h[15]) % PLACES;
         if self.v4[at].proto == 0 {
-            let found = self.search4(h[9], ends);
-            self.v4[at] = Place { ends, proto: h[9], found };
+            let found = self.search4(h, ports);
+            self.v4[at] = Place { ends, proto: h[9], ports, found };
         }
         let place = &self.v4[at];
-        if place.ends == ends && place.proto == h[9] { place.found.as_ref() } else { None }
+        let same = place.ends == ends && place.proto == h[9] && place.ports == ports;
+        if same { place.found.as_ref() } else { None }
     }
 
     /// The same for IPv6.
     #[inline(always)]
-    pub(super) fn six(&mut self, h: &[u8; 40]) -> Option<&Found<'t>> {
+    pub(super) fn six(&mut self, h: &[u8; 40], ports: u32) -> Option<&Found<'t>> {
         let ends = h.last_chunk::<32>()?;
         let at = usize::from(ends[15]) % PLACES;
         if self.v6[at].proto == 0 {
-            let found = self.search6(h[6], ends);
-            self.v6[at] = Place { ends: *ends, proto: h[6], found };
+            let found = self.search6(h, ports);
+            self.v6[at] = Place { ends: *ends, proto: h[6], ports, found };
         }
         let place = &self.v6[at];
-        if place.ends == *ends && place.proto == h[6] { place.found.as_ref() } else { None }
+        let same = place.ends == *ends && place.proto == h[6] && place.ports == ports;
+        if same { place.found.as_ref() } else { None }
     }
 
     #[cold]
-    fn search4(&mut self, proto: u8, ends: u64) -> Option<Found<'t>> {
-        let dst = ends as u32;
-        let id = self.fib?.lookup4(Ipv4Addr::from_bits(dst));
+    fn search4(&mut self, h: &[u8; 20], ports: u32) -> Option<Found<'t>> {
+        let dst = [h[16], h[17], h[18], h[19]];
+        let id = self.fib?.lookup4(Ipv4Addr::from(dst));
         matches!(self.tables.routing.objects.get(id)?, Object::Local).then_some(())?;
-        self.ours4 = Some(dst.to_be_bytes());
-        self.found(proto, self.peers(proto)?.find_v4(ends)?)
+        self.ours4 = Some(dst);
+        self.found(h[9], self.find_four(h, ports)?)
     }
 
     #[cold]
-    fn search6(&mut self, proto: u8, ends: &[u8; 32]) -> Option<Found<'t>> {
-        let (src, dst) = (ends.first_chunk::<16>()?, ends.last_chunk::<16>()?);
-        let (remote, local) = (Ipv6Addr::from(*src), Ipv6Addr::from(*dst));
-        let id = self.fib?.lookup6(local);
+    fn search6(&mut self, h: &[u8; 40], ports: u32) -> Option<Found<'t>> {
+        let dst = h.last_chunk::<16>()?;
+        let id = self.fib?.lookup6(Ipv6Addr::from(*dst));
         matches!(self.tables.routing.objects.get(id)?, Object::Local).then_some(())?;
         self.ours6 = Some(*dst);
-        self.found(proto, self.peers(proto)?.find(IpAddr::V6(local), IpAddr::V6(remote))?)
+        self.found(h[6], self.find_six(h, ports)?)
     }
 
     fn found(&self, proto: u8, tunnel: PortId) -> Option<Found<'t>> {
         Found::of(self.tables, tunnel, self.tables.ports.plain_tunnel(tunnel), proto)
     }
+}
+
+/// Source port and destination port of a datagram, in this order; 0 for everything else.
+#[inline(always)]
+pub(super) fn ports_of(proto: u8, payload: &[u8]) -> u32 {
+    if proto != protocol::UDP {
+        return 0;
+    }
+    payload.first_chunk().map_or(0, |p| u32::from_be_bytes(*p))
+}
+
+/// Source and destination.
+fn ends_four(ends: u64) -> (IpAddr, IpAddr) {
+    (Ipv4Addr::from_bits((ends >> 32) as u32).into(), Ipv4Addr::from_bits(ends as u32).into())
+}
+
+fn ends_six(ends: &[u8; 32]) -> Option<(IpAddr, IpAddr)> {
+    let (src, dst) = (ends.first_chunk::<16>()?, ends.last_chunk::<16>()?);
+    Some((Ipv6Addr::from(*src).into(), Ipv6Addr::from(*dst).into()))
 }
 
 /// Which kinds of outer packets may come out of tunnels here: bits of [`BARE`], [`GRE`], [`UDP`].
@@ -163,5 +216,6 @@ pub(super) fn wanted(port: &PortInfo, tables: &Tables) -> u8 {
         return 0;
     }
     let has = |proto, kind| if tables.decap.peers(proto, port.table).is_some() { kind } else { 0 };
-    has(protocol::IPV6, BARE) | has(protocol::IPV4, BARE) | has(protocol::GRE, GRE) | has(protocol::UDP, UDP)
+    let udp = if tables.decap.has_udp() { UDP } else { 0 };
+    has(protocol::IPV6, BARE) | has(protocol::IPV4, BARE) | has(protocol::GRE, GRE) | udp
 }

@@ -3,7 +3,7 @@
 //! Both sides know outer IPv4 and IPv6 headers, bare or with GRE or UDP between. Sequence numbers, rates, encapsulation limits of
 //! packets that bring one, and peers that the packet inside names take the general path.
 
-use super::known::{Found, Known};
+use super::known::{Found, Known, ports_of};
 use super::outers::Outers;
 use super::survey::{plain_v4, plain_v6};
 use super::{Lane, Passes};
@@ -17,7 +17,7 @@ use crate::tables::Tables;
 use crate::tunnel::decapsulate::between;
 use crate::tunnel::ecn::inner_ecn;
 use crate::tunnel::{Gate, IPV4_HEADER, IPV6_HEADER, Inner, Outer, limit, udp};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
 const V4: usize = IPV4_HEADER as usize;
 const V6: usize = IPV6_HEADER as usize;
@@ -43,7 +43,7 @@ impl Passes {
         }
         let port = outers.port;
         let known = outers.known();
-        if let Some(found) = known.four(h) {
+        if let Some(found) = known.four(h, ports_of(h[9], packet.get(V4..).unwrap_or_default())) {
             if let Some(lane) = self.leave(found, Family::Inet, h[9], h[1], l2, packet, port) {
                 self.lanes.push(lane);
                 return true;
@@ -67,7 +67,7 @@ impl Passes {
         }
         let port = outers.port;
         let known = outers.known();
-        if let Some(found) = known.six(h) {
+        if let Some(found) = known.six(h, ports_of(h[6], packet.get(V6..).unwrap_or_default())) {
             if let Some(lane) = self.leave(found, Family::Inet6, h[6], (h[0] << 4) | (h[1] >> 4), l2, packet, port) {
                 self.lanes.push(lane);
                 return true;
@@ -88,9 +88,9 @@ impl Passes {
         let (port, tables) = (outers.port, outers.tables);
         let known = &*outers.known();
         let (ours4, ours6) = (std::mem::take(&mut self.ours4), std::mem::take(&mut self.ours6));
-        self.search::<V4>(&ours4, batch, |_, h| find_four(known, h));
+        self.search::<V4>(&ours4, batch, |_, h, payload| known.find_four(h, ports_of(h[9], payload)));
         self.open(&ours4, batch, port, tables, Family::Inet);
-        self.search::<V6>(&ours6, batch, |_, h| find_six(known, h));
+        self.search::<V6>(&ours6, batch, |_, h, payload| known.find_six(h, ports_of(h[6], payload)));
         self.open(&ours6, batch, port, tables, Family::Inet6);
         (self.ours4, self.ours6) = (ours4, ours6);
     }
@@ -101,9 +101,9 @@ impl Passes {
     pub(super) fn leave_in_four(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
         let known = Known::new(port, tables);
         let (list, ids) = (std::mem::take(&mut self.tunneled4), std::mem::take(&mut self.ids4));
-        self.search::<V4>(&list, batch, |lane, h| {
+        self.search::<V4>(&list, batch, |lane, h, payload| {
             is_local(&ids, lane, tables)?;
-            find_four(&known, h)
+            known.find_four(h, ports_of(h[9], payload))
         });
         self.ids4 = ids;
         self.open(&list, batch, port, tables, Family::Inet);
@@ -115,9 +115,9 @@ impl Passes {
     pub(super) fn leave_in_six(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
         let known = Known::new(port, tables);
         let (list, ids) = (std::mem::take(&mut self.tunneled6), std::mem::take(&mut self.ids6));
-        self.search::<V6>(&list, batch, |lane, h| {
+        self.search::<V6>(&list, batch, |lane, h, payload| {
             is_local(&ids, lane, tables)?;
-            find_six(&known, h)
+            known.find_six(h, ports_of(h[6], payload))
         });
         self.ids6 = ids;
         self.open(&list, batch, port, tables, Family::Inet6);
@@ -131,12 +131,15 @@ impl Passes {
         &mut self,
         list: &[u16],
         batch: &[Frame],
-        find: impl Fn(&Lane, &[u8; N]) -> Option<PortId>,
+        find: impl Fn(&Lane, &[u8; N], &[u8]) -> Option<PortId>,
     ) {
         self.peers.clear();
         for i in list {
             let i = usize::from(*i);
-            let found = self.lanes.get(i).and_then(|lane| find(lane, outer_header(batch.get(i)?, lane)?));
+            let found = self.lanes.get(i).and_then(|lane| {
+                let (h, payload) = batch.get(i)?.data().get(usize::from(lane.l2)..)?.split_first_chunk()?;
+                find(lane, h, payload)
+            });
             self.peers.push(found.unwrap_or(PortId::NONE));
         }
     }
@@ -251,27 +254,11 @@ fn behind(gate: &Gate, outside: Family, proto: u8, packet: &[u8]) -> Option<(usi
     Some((header + at, family))
 }
 
-#[inline]
-fn find_four(known: &Known<'_>, h: &[u8; V4]) -> Option<PortId> {
-    known.peers(h[9])?.find_v4(u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]))
-}
-
-#[inline]
-fn find_six(known: &Known<'_>, h: &[u8; V6]) -> Option<PortId> {
-    let (src, dst) = (h.get(8..24)?.first_chunk::<16>()?, h.last_chunk::<16>()?);
-    known.peers(h[6])?.find(IpAddr::V6(Ipv6Addr::from(*dst)), IpAddr::V6(Ipv6Addr::from(*src)))
-}
-
 /// Whether a packet is for the router.
 #[inline]
 fn is_local(ids: &[ObjectId], lane: &Lane, tables: &Tables) -> Option<()> {
     let id = ids.get(usize::from(lane.at))?;
     matches!(tables.routing.objects.get(*id)?, Object::Local).then_some(())
-}
-
-#[inline]
-fn outer_header<'f, const N: usize>(frame: &'f Frame, lane: &Lane) -> Option<&'f [u8; N]> {
-    frame.data().get(usize::from(lane.l2)..)?.first_chunk()
 }
 
 /// Bytes that a tunnel adds whose outer header can be put on here. None: it takes the general path.
