@@ -47,10 +47,8 @@ impl<'t> Found<'t> {
 
 struct Place<'t, K> {
     ends: K,
-    /// Outer protocol; 0: nobody yet.
-    proto: u8,
-    /// As [`ports_of`] says.
-    ports: u32,
+    /// See [`what`]; 0: nobody yet.
+    what: u64,
     found: Option<Found<'t>>,
 }
 
@@ -82,8 +80,8 @@ impl<'t> Known<'t> {
             four: of(protocol::IPV4),
             gre: of(protocol::GRE),
             table: port.table,
-            v4: std::array::from_fn(|_| Place { ends: 0, proto: 0, ports: 0, found: None }),
-            v6: std::array::from_fn(|_| Place { ends: [0; 32], proto: 0, ports: 0, found: None }),
+            v4: std::array::from_fn(|_| Place { ends: 0, what: 0, found: None }),
+            v6: std::array::from_fn(|_| Place { ends: [0; 32], what: 0, found: None }),
             ours4: None,
             ours6: None,
         }
@@ -138,32 +136,30 @@ impl<'t> Known<'t> {
         self.ours6.as_ref().is_some_and(|ours| ours == dst)
     }
 
-    /// The tunnel of a packet with this outer header, if it is kept here; `ports` as [`ports_of`] says.
+    /// The tunnel of a packet with this outer header, if it is kept here; `what` as the function of that name says.
     #[inline(always)]
-    pub(super) fn four(&mut self, h: &[u8; 20], ports: u32) -> Option<&Found<'t>> {
+    pub(super) fn four(&mut self, h: &[u8; 20], what: u64) -> Option<&Found<'t>> {
         let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
         let at = usize::from(h[15]) % PLACES;
-        if self.v4[at].proto == 0 {
-            let found = self.search4(h, ports);
-            self.v4[at] = Place { ends, proto: h[9], ports, found };
+        if self.v4[at].what == 0 {
+            let found = self.search4(h, (what >> 8) as u32);
+            self.v4[at] = Place { ends, what, found };
         }
         let place = &self.v4[at];
-        let same = place.ends == ends && place.proto == h[9] && place.ports == ports;
-        if same { place.found.as_ref() } else { None }
+        if place.ends == ends && place.what == what { place.found.as_ref() } else { None }
     }
 
     /// The same for IPv6.
     #[inline(always)]
-    pub(super) fn six(&mut self, h: &[u8; 40], ports: u32) -> Option<&Found<'t>> {
+    pub(super) fn six(&mut self, h: &[u8; 40], what: u64) -> Option<&Found<'t>> {
         let ends = h.last_chunk::<32>()?;
         let at = usize::from(ends[15]) % PLACES;
-        if self.v6[at].proto == 0 {
-            let found = self.search6(h, ports);
-            self.v6[at] = Place { ends: *ends, proto: h[6], ports, found };
+        if self.v6[at].what == 0 {
+            let found = self.search6(h, (what >> 8) as u32);
+            self.v6[at] = Place { ends: *ends, what, found };
         }
         let place = &self.v6[at];
-        let same = place.ends == *ends && place.proto == h[6] && place.ports == ports;
-        if same { place.found.as_ref() } else { None }
+        if place.ends == *ends && place.what == what { place.found.as_ref() } else { None }
     }
 
     #[cold]
@@ -187,6 +183,12 @@ impl<'t> Known<'t> {
     fn found(&self, proto: u8, tunnel: PortId) -> Option<Found<'t>> {
         Found::of(self.tables, tunnel, self.tables.ports.plain_tunnel(tunnel), proto)
     }
+}
+
+/// An outer protocol, and the ports of a datagram, in one word that is never 0.
+#[inline(always)]
+pub(super) fn what(proto: u8, payload: &[u8]) -> u64 {
+    u64::from(ports_of(proto, payload)) << 8 | u64::from(proto)
 }
 
 /// Source port and destination port of a datagram, in this order; 0 for everything else.

@@ -38,12 +38,13 @@ impl Passes {
         let len = usize::from(u16::from_be_bytes([h[2], h[3]]));
         let Some(packet) = data.get(..len) else { return false };
         // A fragment has to wait for the others.
-        if [h[6] & 0x3f, h[7]] != [0, 0] || !outers.is_for_tunnels(h[9], packet.get(V4..)) {
+        if [h[6] & 0x3f, h[7]] != [0, 0] {
             return false;
         }
+        let Some(what) = outers.what(h[9], packet, V4) else { return false };
         let port = outers.port;
         let known = outers.known();
-        if let Some(found) = known.four(h, ports_of(h[9], packet.get(V4..).unwrap_or_default())) {
+        if let Some(found) = known.four(h, what) {
             if let Some(lane) = self.leave(found, Family::Inet, h[9], h[1], l2, packet, port) {
                 self.lanes.push(lane);
                 return true;
@@ -62,12 +63,10 @@ impl Passes {
     pub(super) fn leave_six(&mut self, i: usize, l2: usize, len: u32, data: &[u8], outers: &mut Outers<'_>) -> bool {
         let Some(packet) = data.get(..len as usize) else { return false };
         let Some(h) = packet.first_chunk::<V6>() else { return false };
-        if !outers.is_for_tunnels(h[6], packet.get(V6..)) {
-            return false;
-        }
+        let Some(what) = outers.what(h[6], packet, V6) else { return false };
         let port = outers.port;
         let known = outers.known();
-        if let Some(found) = known.six(h, ports_of(h[6], packet.get(V6..).unwrap_or_default())) {
+        if let Some(found) = known.six(h, what) {
             if let Some(lane) = self.leave(found, Family::Inet6, h[6], (h[0] << 4) | (h[1] >> 4), l2, packet, port) {
                 self.lanes.push(lane);
                 return true;
