@@ -85,6 +85,8 @@ pub enum PortKind {
     Datalink,
     /// Raw IP sockets over the host's own stack: carries tunnels.
     RawIp,
+    /// WireGuard over a UDP socket of the host.
+    Wireguard,
     /// Channels inside this process.
     Memory,
     /// A capture file in, a capture file out.
@@ -116,6 +118,7 @@ impl fmt::Display for PortKind {
             PortKind::Auto => "auto",
             PortKind::Datalink => "datalink",
             PortKind::RawIp => "rawip",
+            PortKind::Wireguard => "wireguard",
             PortKind::Memory => "memory",
             PortKind::Pcap => "pcap",
             PortKind::Tunnel => "tunnel",

@@ -80,10 +80,10 @@ fn ports(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
         if !p.kind.makes_device() && !p.host_address.is_empty() {
             wrong(format!("of kind {} has host_address", p.kind), "it belongs to kind = \"tun\" or \"tap\"");
         }
-        if p.kind != PortKind::RawIp && p.local.is_some() {
+        if !matches!(p.kind, PortKind::RawIp | PortKind::Wireguard) && p.local.is_some() {
             wrong(
                 format!("of kind {} has local", p.kind),
-                "it belongs to kind = \"rawip\"; a port's own addresses are in address",
+                "it belongs to kind = \"rawip\" and \"wireguard\"; a port's own addresses are in address",
             );
         }
         let v6 = p.address.iter().any(|a| Family::of_net(a) == Family::Inet6);

@@ -269,6 +269,7 @@ const KINDS: &[(&str, PortKind)] = &[
     ("auto", PortKind::Auto),
     ("datalink", PortKind::Datalink),
     ("rawip", PortKind::RawIp),
+    ("wireguard", PortKind::Wireguard),
     ("memory", PortKind::Memory),
     ("pcap", PortKind::Pcap),
     ("loopback", PortKind::Loopback),
@@ -288,7 +289,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
             })
         });
         if kind.is_none() && s.value("kind").is_none() {
-            let remedy = "write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, memory, pcap)";
+            let remedy = "write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, wireguard, memory, pcap)";
             problems.add(span.clone(), format!("[port.{name}] has no kind"), remedy);
         }
         let mut p = PortPlan::new(name, kind.map_or(PortKind::Packet, |(k, _)| k));
@@ -312,6 +313,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         p.xdp = xdp(&mut s, problems);
         p.host_address = s.interface_addrs("host_address", problems);
         p.local = s.addr("local", "\"198.51.100.7\"", problems).map(|(a, _)| a);
+        p.wireguard = super::wireguard::wireguard(p.kind, &span, &mut s, problems);
         for (text, span) in s.texts("proxy", "[\"192.0.2.128/25\", \"2001:db8:1::8000/113\"]", problems) {
             match parse_prefix(&text) {
                 Ok(net) => plan.settings.neighbor.proxy.push(Proxy { port: name.to_owned(), net }),

@@ -16,6 +16,7 @@ use router_core::routing::BucketInfo;
 use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
 use router_core::translate::nat64::{Nat64Stats, SessionInfo};
+use router_io::port::wireguard::spec::Status;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -508,6 +509,9 @@ pub struct LinkInfo {
     /// Outer addresses, if it is a tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outer: Option<(IpAddr, IpAddr)>,
+    /// What a WireGuard port knows of its peers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wireguard: Option<Box<Status>>,
     /// Counters.
     #[serde(default)]
     pub totals: PortTotals,

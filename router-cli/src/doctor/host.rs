@@ -84,6 +84,7 @@ fn is_ethernet(kind: PortKind) -> bool {
         PortKind::Tun
             | PortKind::Tap
             | PortKind::RawIp
+            | PortKind::Wireguard
             | PortKind::Memory
             | PortKind::Pcap
             | PortKind::Tunnel

@@ -1,17 +1,18 @@
 //! Tunnels, as `ip tunnel` prints them.
 
 use super::out::{Out, Paint};
-use crate::control::TunnelInfo;
+use crate::control::{LinkInfo, TunnelInfo};
 use crate::grammar::{Options, table_name};
 use router_core::addr::Family;
+use router_core::counters::PortTotals;
 use router_core::router::MtuCause;
 use router_core::spec::TunnelSpec;
 use router_core::tunnel::FlowLabel;
 use router_core::tunnel::mode::{Between, Peer};
 use std::io;
 
-/// All of them.
-pub fn tunnels(out: &mut Out<'_>, list: &[TunnelInfo], o: &Options) -> io::Result<()> {
+/// All of them, and WireGuard ports behind.
+pub fn tunnels(out: &mut Out<'_>, list: &[TunnelInfo], ports: &[LinkInfo], o: &Options) -> io::Result<()> {
     out.begin()?;
     for info in list {
         let t = &info.tunnel;
@@ -22,7 +23,17 @@ pub fn tunnels(out: &mut Out<'_>, list: &[TunnelInfo], o: &Options) -> io::Resul
             details(out, info)?;
         }
         if o.stats > 0 {
-            counters(out, info)?;
+            counters(out, &info.totals)?;
+        }
+        out.text("\n")?;
+        out.end_object()?;
+    }
+    for port in ports {
+        let Some(status) = &port.wireguard else { continue };
+        out.object(None)?;
+        super::wireguard::interface(out, port, status)?;
+        if o.stats > 0 {
+            counters(out, &port.totals)?;
         }
         out.text("\n")?;
         out.end_object()?;
@@ -203,8 +214,7 @@ fn details(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
     Ok(())
 }
 
-fn counters(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
-    let c = &info.totals;
+fn counters(out: &mut Out<'_>, c: &PortTotals) -> io::Result<()> {
     out.newline()?;
     out.text("RX: Packets    Bytes        Errors CsumErrs OutOfSeq Mcasts")?;
     out.newline()?;

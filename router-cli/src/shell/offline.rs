@@ -138,7 +138,12 @@ fn port_info(plan: &PortPlan) -> PortInfo {
         addrs.push(IpNet::from(local));
     }
     let medium = match plan.kind {
-        PortKind::Tun | PortKind::RawIp | PortKind::Tunnel | PortKind::Translator | PortKind::Loopback => Medium::Ip,
+        PortKind::Tun
+        | PortKind::RawIp
+        | PortKind::Wireguard
+        | PortKind::Tunnel
+        | PortKind::Translator
+        | PortKind::Loopback => Medium::Ip,
         _ => Medium::Ethernet,
     };
     PortInfo {

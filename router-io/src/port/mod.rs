@@ -14,6 +14,7 @@ pub mod pcap_file;
 pub mod rawip;
 pub mod tun;
 pub mod vnet;
+pub mod wireguard;
 pub mod xdp;
 
 #[cfg(test)]
@@ -100,6 +101,10 @@ pub struct RecvReport {
     pub malformed: u64,
     /// What happened to the port; nothing more was received after it.
     pub event: Option<PortEvent>,
+    /// Frames taken and lost for other reasons, and how many: by ports that look into what they receive.
+    pub dropped: Vec<(DropReason, u64)>,
+    /// Frames that were taken for sending earlier, and then could not be sent.
+    pub undone: Vec<Refused>,
 }
 
 /// A frame that was not sent.
