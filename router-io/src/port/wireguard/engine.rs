@@ -409,11 +409,15 @@ impl Engine {
     pub fn resolved(&mut self, now: Instant, key: Key, name: &Endpoint, addr: SocketAddr) {
         let peer = self.by_key.get(&key).and_then(|i| self.peers.get_mut(i));
         // The configuration may have changed meanwhile; a peer that is there needs no address.
-        if let Some(peer) = peer.filter(|p| p.written.as_ref() == Some(name) && !p.live) {
-            if peer.endpoint != Some(addr) {
-                (peer.endpoint, peer.next_try) = (Some(addr), now);
-            }
+        if let Some(peer) = peer.filter(|p| p.written.as_ref() == Some(name) && !p.live && p.endpoint != Some(addr)) {
+            (peer.endpoint, peer.next_try) = (Some(addr), now);
         }
+    }
+
+    /// Makes the next attempt at a handshake at once.
+    #[cfg(test)]
+    pub fn retry(&mut self, now: Instant, effects: &mut Effects) {
+        self.peers.values_mut().for_each(|p| p.initiate(now, true, &mut self.scratch[..], effects));
     }
 
     /// As it is now.

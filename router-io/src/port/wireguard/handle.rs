@@ -3,7 +3,7 @@
 use super::engine::{Effects, Engine, LoadedPeer};
 use super::keys;
 use super::names;
-use super::parcel::Parcel;
+use super::parcel::{Load, Parcel};
 use super::queue::{Losses, Queue};
 use super::socket::UdpSocket;
 use super::spec::{Key, Status, WireguardConfig};
@@ -17,8 +17,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Parcels under way between a worker and the thread, each direction: half a mebibyte each at most.
-const CHANNEL: usize = 16;
+/// Parcels under way between a worker and the thread, each direction; their bytes are bounded, too.
+const CHANNEL: usize = 4096;
+/// Empty parcels that are kept.
+const SPARE: usize = 32;
 /// How long the thread may take to say how it is.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -93,15 +95,26 @@ pub fn open(
     let mut ends: Vec<Box<dyn Port>> = Vec::new();
     for i in 0..queues.max(1) {
         let (to_thread, from_worker) = bounded(CHANNEL);
-        let (spare, spare_end) = bounded(CHANNEL);
+        let (spare, spare_end) = bounded(SPARE);
         let (to_worker, from_thread) = bounded(CHANNEL);
-        let (emptied, emptied_end) = bounded(CHANNEL);
+        let (emptied, emptied_end) = bounded(SPARE);
+        let (outward, inward) = (Load::default(), Load::default());
         let worker_wake = Wake::new().map_err(failed)?;
-        lanes.push(Lane { from_worker, spare, to_worker, emptied: emptied_end, wake: worker_wake.clone() });
+        lanes.push(Lane {
+            from_worker,
+            spare,
+            to_worker,
+            emptied: emptied_end,
+            wake: worker_wake.clone(),
+            outward: outward.clone(),
+            inward: inward.clone(),
+        });
         ends.push(Box::new(Queue {
             to_thread,
             spare: spare_end,
             wake_thread: wake.clone(),
+            outward,
+            inward,
             from_thread,
             emptied,
             wake: worker_wake,

@@ -1,5 +1,32 @@
 //! A batch of packets in one piece of memory: one message of a channel instead of hundreds.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes of packets under way between a worker and the thread, in one direction: some milliseconds' worth.
+const UNDER_WAY: usize = 4 << 20;
+
+/// Bounds what is under way in one direction by its size, whatever the number of parcels.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Load(Arc<AtomicUsize>);
+
+impl Load {
+    /// Whether the parcel may still go; counted then.
+    pub fn admit(&self, parcel: &Parcel) -> bool {
+        let before = self.0.fetch_add(parcel.bytes.len(), Ordering::Relaxed);
+        let fits = before < UNDER_WAY;
+        if !fits {
+            self.release(parcel);
+        }
+        fits
+    }
+
+    /// The parcel has arrived.
+    pub fn release(&self, parcel: &Parcel) {
+        self.0.fetch_sub(parcel.bytes.len(), Ordering::Relaxed);
+    }
+}
+
 /// Most bytes of packets in one parcel, but for the last packet.
 pub(super) const FULL: usize = 512 * 1024;
 /// WireGuard pads packets to a multiple of this, so that lengths tell less.
@@ -83,5 +110,16 @@ mod tests {
         assert_eq!(lengths, [(1420, 1418), (1430, 1430), (3, 3)]);
         p.clear();
         assert_eq!((p.left(), p.next().is_none()), (0, true));
+    }
+
+    #[test]
+    fn what_is_under_way_is_bounded_by_its_size() {
+        let load = Load::default();
+        let mut p = Parcel::default();
+        p.push_padded(&[0; 1408], 1420);
+        let sent = (0..10_000).filter(|_| load.admit(&p)).count();
+        assert_eq!(sent, UNDER_WAY.div_ceil(1408));
+        load.release(&p);
+        assert!(load.admit(&p) && !load.admit(&p));
     }
 }

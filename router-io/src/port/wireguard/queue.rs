@@ -1,6 +1,6 @@
 //! A worker's end of a WireGuard port: bounded channels of parcels, and what the port's thread has lost.
 
-use super::parcel::Parcel;
+use super::parcel::{Load, Parcel};
 use crate::port::{
     Port, PortEvent, Receive, RecvError, RecvReport, Refused, SendError, SendReport, Transmit, take_frame,
 };
@@ -76,6 +76,9 @@ pub(super) struct Queue {
     /// Emptied parcels that come back from the thread.
     pub spare: Receiver<Parcel>,
     pub wake_thread: Wake,
+    /// What is under way to the thread, and from it.
+    pub outward: Load,
+    pub inward: Load,
     pub from_thread: Receiver<Parcel>,
     /// Emptied parcels that go back to it.
     pub emptied: Sender<Parcel>,
@@ -100,6 +103,7 @@ impl Queue {
         });
         match next {
             Ok(next) => {
+                self.inward.release(&next);
                 let old = std::mem::replace(&mut self.current, next);
                 let _ = self.emptied.try_send(old);
                 Ok(self.current.left() > 0)
@@ -181,12 +185,18 @@ impl Transmit for Queue {
 
 impl Queue {
     fn hand_over(&mut self, parcel: Parcel) -> Result<(), SendError> {
+        if !self.outward.admit(&parcel) {
+            return Err(SendError::new(DropReason::TxFull));
+        }
         match self.to_thread.try_send(parcel) {
             Ok(()) => {
                 self.wake_thread.ring();
                 Ok(())
             }
-            Err(TrySendError::Full(_)) => Err(SendError::new(DropReason::TxFull)),
+            Err(TrySendError::Full(parcel)) => {
+                self.outward.release(&parcel);
+                Err(SendError::new(DropReason::TxFull))
+            }
             Err(TrySendError::Disconnected(_)) => Err(SendError::new(DropReason::PortGone)),
         }
     }

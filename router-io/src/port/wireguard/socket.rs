@@ -84,6 +84,11 @@ impl Outbound {
         });
     }
 
+    /// Whether so much waits that it should be sent before anything is added.
+    pub fn is_much(&self) -> bool {
+        self.bytes.len() >= 4 * LARGEST
+    }
+
     /// What waits, for tests: datagram by datagram.
     #[cfg(test)]
     pub fn take(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
@@ -186,7 +191,7 @@ impl UdpSocket {
                 result = self.send(&to, data, Some(run.segment as u16));
             }
             // One by one: not more than one, no segmentation here, or the path's MTU does not allow it.
-            if run.count == 1 || !self.segment || result.as_ref().is_err_and(|e| cannot_segment(e)) {
+            if run.count == 1 || !self.segment || result.as_ref().is_err_and(cannot_segment) {
                 let mut failed = None;
                 let mut lost = 0;
                 for datagram in data.chunks(run.segment) {

@@ -1,7 +1,7 @@
 //! The thread of a WireGuard port: takes what is there from both sides, a bounded piece of each at a time, and sleeps.
 
 use super::engine::{Effects, Engine, LoadedPeer, TICK};
-use super::parcel::Parcel;
+use super::parcel::{Load, Parcel};
 use super::socket::UdpSocket;
 use super::spec::{Endpoint, Key, Status};
 use crate::clock::Clock;
@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 
 /// Parcels of each worker, and calls of the socket, before the other side has its turn.
-const PARCELS: usize = 4;
+const PARCELS: usize = 64;
 const CALLS: usize = 4;
 
 /// What the control thread asks.
@@ -32,6 +32,8 @@ pub(super) struct Lane {
     pub to_worker: Sender<Parcel>,
     pub emptied: Receiver<Parcel>,
     pub wake: Wake,
+    pub outward: Load,
+    pub inward: Load,
 }
 
 /// Everything that the thread owns.
@@ -99,11 +101,14 @@ impl Tunneler {
         for lane in &self.lanes {
             for _ in 0..PARCELS {
                 let Ok(mut parcel) = lane.from_worker.try_recv() else { break };
+                lane.outward.release(&parcel);
                 while let Some((padded, len)) = parcel.next() {
                     self.engine.packet(now, padded, len, &mut self.effects);
                 }
                 let _ = lane.spare.try_send(parcel);
-                self.socket.flush(&mut self.effects);
+                if self.effects.outbound.is_much() {
+                    self.socket.flush(&mut self.effects);
+                }
             }
             more |= !lane.from_worker.is_empty();
         }
@@ -132,9 +137,14 @@ impl Tunneler {
             let mut fresh = lane.emptied.try_recv().unwrap_or_default();
             fresh.clear();
             let full = std::mem::replace(parcel, fresh);
+            if !lane.inward.admit(&full) {
+                (0..full.left()).for_each(|_| self.effects.losses.rx(DropReason::WireguardBacklog));
+                continue;
+            }
             match lane.to_worker.try_send(full) {
                 Ok(()) => lane.wake.ring(),
                 Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) => {
+                    lane.inward.release(&lost);
                     (0..lost.left()).for_each(|_| self.effects.losses.rx(DropReason::WireguardBacklog));
                 }
             }
