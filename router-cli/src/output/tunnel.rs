@@ -139,6 +139,7 @@ fn between(out: &mut Out<'_>, t: &TunnelSpec) -> io::Result<()> {
         (g.icsum, "icsum", "  Checksum in received packet is required."),
         (g.oseq, "oseq", "  Sequence packets on output."),
         (g.ocsum, "ocsum", "  Checksum output packets."),
+        (g.answer, "keepalive_answer", "  Keepalives are sent back."),
     ] {
         if on {
             out.newline()?;
@@ -174,6 +175,10 @@ fn details(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
                 MtuCause::Icmp(from) => out.str("path_mtu_from", " from ", from, "", Paint::addr(&from))?,
                 MtuCause::Host => out.str("path_mtu_from", " from ", "the host's stack", "", Paint::Plain)?,
                 MtuCause::Probe => out.str("path_mtu_from", " from ", "probing", "", Paint::Plain)?,
+                MtuCause::Search(phase) => {
+                    out.str("path_mtu_from", " ", "probed", "", Paint::Plain)?;
+                    out.str("path_mtu_search", " (", phase.name(), ")", Paint::Plain)?;
+                }
             }
             out.num("path_mtu_age", ", ", l.age.as_secs(), " s ago")?;
             out.num("path_mtu_left", ", kept ", l.left.as_secs(), " s")?;
@@ -193,7 +198,10 @@ fn details(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
     }
     if let (Some(k), Some(life)) = (&o.keepalive, &info.life) {
         out.newline()?;
-        out.str("keepalive", "    keepalive ", k.target, "", Paint::addr(&k.target))?;
+        match k.gre {
+            true => out.str("keepalive", "    keepalive ", "gre", "", Paint::Plain)?,
+            false => out.str("keepalive", "    keepalive ", k.target, "", Paint::addr(&k.target))?,
+        }
         let (word, paint) = if life.alive { ("alive", Paint::Up) } else { ("dead", Paint::Down) };
         out.str("state", " ", word, "", paint)?;
         out.num("answered", ", ", life.answered, "")?;

@@ -5,15 +5,17 @@
 //! one cache line. Copying the table is one reference count and a change copies a small part, however many tunnels
 //! there are.
 
+mod keyed;
 mod map;
 
 use crate::port::{PortId, TableId};
+use keyed::Keyed;
 use map::Map;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a tunnel packet is recognised by. Only the configured peer's packets match (RFC 4213 3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DecapKey {
     /// Outer protocol that names the mode: 41 for 6in4 (whose tunnels also hear protocol 4).
     pub proto: u8,
@@ -30,6 +32,8 @@ pub struct DecapKey {
 pub struct DecapTable {
     /// Sorted by table and mode.
     parts: Arc<[((TableId, u8), Peers)]>,
+    /// GRE tunnels with a key.
+    keyed: Keyed,
     seed: u64,
 }
 
@@ -43,7 +47,7 @@ impl Default for DecapTable {
 impl DecapTable {
     /// An empty table. Outer addresses come from outside: `seed` should differ from run to run.
     pub fn new(seed: u64) -> Self {
-        DecapTable { parts: Arc::default(), seed }
+        DecapTable { parts: Arc::default(), keyed: Keyed::new(seed), seed }
     }
 
     /// The tunnels of one mode whose outer packets come through ports of one table.
@@ -56,6 +60,17 @@ impl DecapTable {
     #[inline]
     pub fn find(&self, proto: u8, table: TableId, local: IpAddr, remote: IpAddr) -> Option<PortId> {
         self.peers(proto, table)?.find(local, remote)
+    }
+
+    /// The GRE tunnel with this key whose peer sent this.
+    #[inline]
+    pub fn find_keyed(&self, table: TableId, local: IpAddr, remote: IpAddr, key: u32) -> Option<PortId> {
+        self.keyed.find(table, local, remote, key)
+    }
+
+    /// Sets the GRE tunnel that has this key between these ends, or removes it with [`PortId::NONE`].
+    pub fn set_keyed(&mut self, ends: &DecapKey, key: u32, tunnel: PortId) {
+        self.keyed.set(ends.table, ends.local, ends.remote, key, tunnel);
     }
 
     /// The tunnel with exactly this key.

@@ -10,8 +10,8 @@ use crate::observe::{Cause, Observer, Stage};
 use crate::offload::complete_checksum;
 use crate::packet::Packet;
 use crate::port::PortCaps;
-use crate::tunnel::{TunnelState, decapsulate, gre, udp};
-use crate::worker::{Job, Start, Step, Worker};
+use crate::tunnel::{TunnelState, decapsulate, gre, gre_keepalive, udp};
+use crate::worker::{Job, PuntReason, Start, Step, Worker};
 
 impl<O: Observer> Worker<O> {
     /// Whether a packet for the router is a tunnel's matter, although its protocol alone does not say so, or is none
@@ -68,6 +68,19 @@ impl<O: Observer> Worker<O> {
         }
         let own = TunnelState::default();
         let state = if O::REHEARSAL { &own } else { gate.state() };
+        if packet.proto == protocol::GRE {
+            if gre_keepalive::is_answer(gate, packet, frame.data()) {
+                frame.meta.port = tunnel;
+                return self.punt(step, frame, PuntReason::EchoReply(*packet));
+            }
+            // Goes back as it is, by the underlay's routes: never to anybody but the peer.
+            if let Some(at) = gre_keepalive::find_question(gate, packet, frame.data(), step.now, state) {
+                frame.pull_front(at);
+                frame.meta.ttl_taken = false;
+                self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
+                return self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Lookup(table)) });
+            }
+        }
         let opened = match decapsulate::open(gate, packet, frame.data(), step.now, state) {
             Ok(opened) => opened,
             Err(reason) => return self.discard(step, frame, reason),

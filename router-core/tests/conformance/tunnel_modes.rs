@@ -608,7 +608,7 @@ fn a_dead_tunnel_gives_way() {
     for mut spec in modes() {
         let v4 = carries_v4(&spec) && !carries_v6(&spec);
         let (own, target) = if v4 { ("10.9.9.1/30", "10.9.9.2") } else { ("2001:db8:ff::1/64", "2001:db8:ff::2") };
-        spec.options.keepalive = Some(Keepalive { target: ip(target), interval: 1000, retries: 3, hold: 2 });
+        spec.options.keepalive = Some(Keepalive { hold: 2, ..Keepalive::new(ip(target)) });
         let mut rig = Rig::new(Settings::default());
         rig.neighbor(WAN, PEER4, GATEWAY);
         rig.neighbor(WAN, PEER6, GATEWAY);

@@ -10,6 +10,7 @@ use crate::packet::Packet;
 use crate::port::{PortId, TableId};
 use crate::router::Router;
 use crate::time::Instant;
+use crate::tunnel::gre;
 use crate::tunnel::mode::Between;
 use crate::worker::Outbox;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -119,6 +120,13 @@ impl Router {
     /// The tunnel that sent a quoted packet.
     fn quoted_tunnel(&self, table: TableId, q: &Quoted<'_>) -> Option<PortId> {
         let get = |proto, remote| self.decap.get(&DecapKey { proto, table, local: q.local, remote });
+        if q.proto == protocol::GRE {
+            let ends = DecapKey { proto: protocol::GRE, table, local: q.local, remote: q.remote };
+            // The key stands in the first eight bytes unless a checksum comes before it.
+            let key = q.rest.first().map(|flags| (flags & 0x20 != 0, gre::key(q.rest)));
+            let sent = key.filter(|(there, key)| !there || key.is_some()).map(|(_, key)| key);
+            return self.sender_by_key(&ends, sent).filter(|id| self.tunnels.all.contains_key(id));
+        }
         let found = get(q.proto, q.remote).or_else(|| match q.proto {
             // A 6in4 tunnel sends protocol 4, too; a 6rd tunnel sends to anybody.
             protocol::IPV4 if q.outer == Family::Inet => get(protocol::IPV6, q.remote),

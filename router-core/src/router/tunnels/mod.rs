@@ -5,11 +5,14 @@ mod icmp;
 mod keepalive;
 mod mtu;
 mod probe;
+mod search;
+mod siblings;
 
 pub use check::{TunnelError, check_tunnel_spec};
 pub use keepalive::Life;
 pub use mtu::{LearnedMtu, MtuCause};
 pub use probe::ProbeAnswer;
+pub use search::SearchPhase;
 
 use crate::addr::Family;
 use crate::decap::DecapKey;
@@ -26,6 +29,7 @@ use arrayvec::ArrayVec;
 use ipnet::IpNet;
 use keepalive::Keeper;
 use mtu::Learned;
+use search::Search;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -45,6 +49,8 @@ pub(super) struct Tunnel {
     told_carried: bool,
     state: Arc<TunnelState>,
     keeper: Option<Keeper>,
+    /// Finds out how much fits, where that is asked for.
+    search: Option<Search>,
     probes: Option<probe::Probes>,
     /// Outer ICMP errors that were about its packets and told of a failure, and the last of them.
     errors: u64,
@@ -61,10 +67,14 @@ pub(super) struct Tunnels {
     expiry: BTreeSet<(Instant, PortId)>,
     /// When peers are asked whether they live.
     asking: BTreeSet<(Instant, PortId)>,
+    /// When their MTU is searched for.
+    searching: BTreeSet<(Instant, PortId)>,
     /// Those bound to a device, by its name.
     by_dev: BTreeMap<String, BTreeSet<PortId>>,
     /// Those whose local end follows a port, by its name.
     followers: BTreeMap<String, BTreeSet<PortId>>,
+    /// GRE tunnels by their ends, told apart by the key that they receive.
+    siblings: siblings::Siblings,
     /// Ports that are followed and have changed.
     moved_ports: BTreeSet<String>,
 }
@@ -86,6 +96,9 @@ impl Tunnels {
         if let Some(k) = &tunnel.keeper {
             self.asking.insert((k.next, id));
         }
+        if let Some(s) = &tunnel.search {
+            self.searching.insert((s.next, id));
+        }
         self.all.insert(id, tunnel);
         self.dirty.insert(id);
     }
@@ -98,6 +111,9 @@ impl Tunnels {
         }
         if let Some(k) = &tunnel.keeper {
             self.asking.remove(&(k.next, id));
+        }
+        if let Some(s) = &tunnel.search {
+            self.searching.remove(&(s.next, id));
         }
         for (name, list) in
             [(&tunnel.spec.dev, &mut self.by_dev), (&tunnel.spec.options.local_dev, &mut self.followers)]
@@ -192,7 +208,7 @@ impl Router {
         let id = self.tunnel_by_name(&spec.name)?;
         let keys = self.check_tunnel(&spec, Some(id))?;
         let Some(old) = self.tunnels.remove(id) else { return Err(TunnelError::Device(spec.name)) };
-        old.keys.iter().for_each(|k| self.decap.remove(k));
+        self.deafen(id, &old);
         // The link-local address carries the outer one (RFC 4213 3.7).
         let (was, is) = (link_local_of(&old.spec), link_local_of(&spec));
         if was != is
@@ -217,7 +233,7 @@ impl Router {
 
     /// Puts a checked tunnel into force.
     fn set_tunnel(&mut self, now: Instant, id: PortId, spec: TunnelSpec, keys: Keys, old: Option<Tunnel>) {
-        keys.iter().for_each(|k| self.decap.insert(*k, id));
+        self.listen(id, &spec, &keys);
         let same_ends = |o: &Tunnel| (o.spec.local, o.spec.remote) == (spec.local, spec.remote);
         let (learned, state, keeper, told_carried, errors, last_error) = match old {
             Some(o) => {
@@ -233,8 +249,20 @@ impl Router {
             (_, None) => None,
         };
         let probes = None;
-        let tunnel =
-            Tunnel { spec, keys, learned, facts: None, told_carried, state, keeper, probes, errors, last_error };
+        let mut tunnel = Tunnel {
+            spec,
+            keys,
+            learned,
+            facts: None,
+            told_carried,
+            state,
+            keeper,
+            search: None,
+            probes,
+            errors,
+            last_error,
+        };
+        self.begin_search(now, id, &mut tunnel);
         self.tunnels.insert(id, tunnel);
         self.changed = true;
     }
@@ -255,7 +283,7 @@ impl Router {
         let id = self.tunnel_by_name(name)?;
         self.note_tunnel(now, id, Happened::Removed);
         if let Some(t) = self.tunnels.remove(id) {
-            t.keys.iter().for_each(|k| self.decap.remove(k));
+            self.deafen(id, &t);
         }
         self.gates.set(id, None);
         self.routing.remove_tunnel(id);
@@ -293,7 +321,7 @@ impl Router {
             spec: t.spec.clone(),
             id,
             mtu: self.ports.get(id).map_or(0, |p| p.mtu),
-            learned_mtu: t.learned.as_ref().map(|l| l.info(now)),
+            learned_mtu: t.learned_mtu(now),
             carried: self.routing.tunnel_carrier(id).is_some(),
             life: t.keeper.as_ref().map(Keeper::life),
             errors: t.errors,
