@@ -9,6 +9,7 @@ use super::gate::{Gate, TunnelState};
 use super::gre;
 use super::spec::GreOptions;
 use crate::addr::Family;
+use crate::drop_reason::DropReason;
 use crate::headers::{be16, ipv4, protocol};
 use crate::packet::Packet;
 use crate::time::Instant;
@@ -67,9 +68,18 @@ pub fn number(outer: &Packet, data: &[u8]) -> u16 {
 }
 
 /// Where in a packet from a tunnel's peer its question begins, which is to be sent back as it is: a packet from our end to the peer's,
-/// GRE with nothing inside. None: it is no question, or none is answered here.
-pub fn find_question(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, state: &TunnelState) -> Option<usize> {
-    let options = gate.gre.filter(|o| o.answer)?;
+/// GRE with nothing inside. None: it is no question.
+///
+/// # Errors
+/// [`DropReason::OwnSource`] where questions are not answered, and what else may be wrong with the packet around it.
+pub fn find_question(
+    gate: &Gate,
+    outer: &Packet,
+    data: &[u8],
+    now: Instant,
+    state: &TunnelState,
+) -> Option<Result<usize, DropReason>> {
+    let options = gate.gre?;
     let body = outer.transport(data);
     let (family, at) = gre::peek(body, &options)?;
     let inner = body.get(at..)?;
@@ -82,9 +92,15 @@ pub fn find_question(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, sta
     if !ours || !gre::is_nothing(p.transport(inner), options.okey) {
         return None;
     }
+    if !options.answer {
+        return Some(Err(DropReason::OwnSource));
+    }
     // Everything else that is agreed upon holds for questions, too.
-    gre::read(body, &options, state).ok()?;
-    gate.is_within_rate(now, state).then_some(usize::from(outer.l4) + at)
+    Some(match gre::read(body, &options, state) {
+        Ok(_) if gate.is_within_rate(now, state) => Ok(usize::from(outer.l4) + at),
+        Ok(_) => Err(DropReason::TunnelRate),
+        Err(reason) => Err(reason),
+    })
 }
 
 #[cfg(test)]
@@ -147,7 +163,7 @@ mod tests {
                 let v = wrapped(us, peer, &o, 4711);
                 let p = parse(&v);
                 let state = TunnelState::default();
-                let at = find_question(&responder, &p, &v, Instant::ZERO, &state).unwrap();
+                let at = find_question(&responder, &p, &v, Instant::ZERO, &state).unwrap().unwrap();
                 let answer = &v[at..];
                 let a = parse(answer);
                 assert_eq!((a.src.to_string(), a.dst.to_string()), (peer.to_owned(), us.to_owned()));
@@ -155,7 +171,7 @@ mod tests {
                 // Who does not ask hears no answers, who does not answer finds no questions.
                 assert!(!is_answer(&responder, &a, answer));
                 let quiet = gate(peer, us, GreOptions { answer: false, ..o }, false);
-                assert_eq!(find_question(&quiet, &p, &v, Instant::ZERO, &state), None);
+                assert_eq!(find_question(&quiet, &p, &v, Instant::ZERO, &state), Some(Err(DropReason::OwnSource)));
             }
         }
     }
@@ -167,7 +183,7 @@ mod tests {
         let state = TunnelState::default();
         let find = |v: &[u8]| find_question(&responder, &parse(v), v, Instant::ZERO, &state);
         let good = wrapped("192.0.2.1", "198.51.100.2", &o, 1);
-        assert!(find(&good).is_some());
+        assert_eq!(find(&good), Some(Ok(24)));
         // Back to a third party, from another source, something inside, another key, another protocol.
         for (at, what) in [(24 + 19, 9u8), (24 + 15, 9), (24 + 22, 8), (24 + 20, 0x20), (24 + 9, 17)] {
             let mut v = good.clone();

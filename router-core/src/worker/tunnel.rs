@@ -74,7 +74,11 @@ impl<O: Observer> Worker<O> {
                 return self.punt(step, frame, PuntReason::EchoReply(*packet));
             }
             // Goes back as it is, by the underlay's routes: never to anybody but the peer.
-            if let Some(at) = gre_keepalive::find_question(gate, packet, frame.data(), step.now, state) {
+            if let Some(found) = gre_keepalive::find_question(gate, packet, frame.data(), step.now, state) {
+                let at = match found {
+                    Ok(at) => at,
+                    Err(reason) => return self.discard(step, frame, reason),
+                };
                 frame.pull_front(at);
                 frame.meta.ttl_taken = false;
                 self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
