@@ -246,16 +246,14 @@ impl Edit<'_> {
 
     fn own_runs(&mut self, runs: &mut Runs, i: usize, present: &Present, depth: usize) -> Result<(), FibFull> {
         let value = self.change.entry as u16 & (SMALL as u16 - 1);
-        let linked = runs.linked();
         let mut result = Ok(());
         owned(i, present, &mut |start, end| {
             let mut from = start;
             // From link to link: what lies between has one fate.
-            while let Some(slot) = next(&linked, from).filter(|slot| *slot < end) {
+            while let Some((slot, there)) = runs.next_link(from, end) {
                 if from < slot {
                     runs.fill(from, slot, value);
                 }
-                let there = runs.value(slot);
                 match self.hand_down(runs.link(there), depth + 1) {
                     Ok(new) if is_link(new) => runs.put_again(there, new),
                     // Nothing is left below but what covers it.
@@ -283,12 +281,4 @@ impl Edit<'_> {
         });
         result
     }
-}
-
-/// The first bit set, from `from` on.
-fn next(bits: &[u64; 4], from: usize) -> Option<usize> {
-    (from / 64..4).find_map(|w| {
-        let word = if w == from / 64 { bits[w] & !0 << (from % 64) } else { bits[w] };
-        (word != 0).then(|| w * 64 + word.trailing_zeros() as usize)
-    })
 }

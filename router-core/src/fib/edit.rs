@@ -171,6 +171,13 @@ pub(super) fn starts(bits: Bits) -> impl Iterator<Item = usize> {
     std::iter::once(0).chain(others)
 }
 
+/// How many of a word's values, of which `left` count, are places of entries.
+fn wide_in(word: u64, left: usize) -> usize {
+    const HIGH: u64 = 0x8000_8000_8000_8000;
+    let counted = if left < VALUES { !(!0 << (16 * left)) } else { !0 };
+    (word & counted & HIGH).count_ones() as usize
+}
+
 impl Lines {
     fn store(&self, i: usize, word: u64) {
         self.word(i).store(word, Release);
@@ -207,8 +214,8 @@ impl Lines {
         let wide = if link & FULL != 0 || self.notes(node) & HAS_WIDE == 0 {
             0
         } else {
-            let first = (node as usize + HEAD) * VALUES;
-            (first..first + runs).filter(|p| value(self.reader(), *p) >= SMALL).count()
+            let first = node as usize + HEAD;
+            (0..runs.div_ceil(VALUES)).map(|i| wide_in(self.word(first + i).load(Relaxed), runs - i * VALUES)).sum()
         };
         Layout { link, runs, wide }
     }
@@ -324,22 +331,22 @@ impl Lines {
             }
             return true;
         }
-        let words = to.runs.div_ceil(VALUES);
-        for (i, values) in to.values.as_chunks_mut::<VALUES>().0.iter_mut().take(words).enumerate() {
+        let (runs, has_wide) = (to.runs, self.notes(node) & HAS_WIDE != 0);
+        for i in 0..runs.div_ceil(VALUES) {
             let word = self.word(node as usize + HEAD + i).load(Relaxed);
+            let values = &mut to.values.as_chunks_mut::<VALUES>().0[i];
             *values = [word as u16, (word >> 16) as u16, (word >> 32) as u16, (word >> 48) as u16];
-        }
-        if self.notes(node) & HAS_WIDE != 0 {
-            for v in &mut to.values[..to.runs] {
-                if u32::from(*v) >= SMALL {
-                    let entry = half(self.reader(), node, u32::from(*v) & (SMALL - 1));
-                    if !is_link(entry) {
-                        return false;
-                    }
-                    to.wide[to.links] = entry;
-                    *v = SMALL as u16 | to.links as u16;
-                    to.links += 1;
+            if !has_wide || wide_in(word, runs - i * VALUES) == 0 {
+                continue;
+            }
+            for v in values.iter_mut().take(runs - i * VALUES).filter(|v| u32::from(**v) >= SMALL) {
+                let entry = half(self.reader(), node, u32::from(*v) & (SMALL - 1));
+                if !is_link(entry) {
+                    return false;
                 }
+                to.wide[to.links] = entry;
+                *v = SMALL as u16 | to.links as u16;
+                to.links += 1;
             }
         }
         true
@@ -467,14 +474,16 @@ impl FibMemory {
         let (node, mut next_wide) = (layout.node(), layout.first_wide());
         let at = node as usize + HEAD;
         for i in 0..runs.runs.div_ceil(VALUES) {
-            self.lines().store(at + i, runs.word(i));
-        }
-        if wide > 0 {
-            for (run, v) in runs.values[..runs.runs].iter().enumerate().filter(|(_, v)| u32::from(**v) >= SMALL) {
-                self.lines().set_value(at * VALUES + run, SMALL | next_wide);
-                self.lines().set_half(node, next_wide, runs.link(*v));
-                next_wide += 1;
+            let mut word = runs.word(i);
+            if wide > 0 && wide_in(word, runs.runs - i * VALUES) > 0 {
+                let values = &runs.values[i * VALUES..runs.runs.min((i + 1) * VALUES)];
+                for (j, v) in values.iter().enumerate().filter(|(_, v)| u32::from(**v) >= SMALL) {
+                    word = word & !(0xffff << (16 * j)) | u64::from(SMALL | next_wide) << (16 * j);
+                    self.lines().set_half(node, next_wide, runs.link(*v));
+                    next_wide += 1;
+                }
             }
+            self.lines().store(at + i, word);
         }
         Ok(layout.link)
     }
@@ -515,7 +524,8 @@ impl FibMemory {
     /// False when a copy is needed.
     fn rewrite_runs_in_place(&self, link: u32, header: Option<Header>, runs: &Runs) -> bool {
         let (lines, node) = (self.lines(), link & INDEX);
-        if lines.bits(node) != runs.bits {
+        // Word by word: a comparison of whole arrays calls for one in memory.
+        if lines.bits(node).iter().zip(&runs.bits).any(|(a, b)| a != b) {
             return false;
         }
         let values = &runs.values[..runs.runs];

@@ -48,29 +48,47 @@ impl Runs {
         if self.links == 0 {
             return 0;
         }
-        self.values[..self.runs].iter().filter(|v| u32::from(**v) >= SMALL).count()
+        self.values[..self.runs].iter().map(|v| usize::from(*v >> 15)).sum()
     }
 
-    /// The slots that lead to nodes, as a bitmap.
-    pub(super) fn linked(&self) -> [u64; 4] {
-        let mut slots = [0; 4];
-        if self.links > 0 {
-            for (start, v) in starts(self.bits).zip(&self.values) {
-                slots[start / 64] |= u64::from(u32::from(*v) >= SMALL) << (start % 64);
-            }
+    /// The first slot from `from` to before `end` that leads to a node, and its value.
+    pub(super) fn next_link(&self, from: usize, end: usize) -> Option<(usize, u16)> {
+        if self.links == 0 || from >= end {
+            return None;
         }
-        slots
+        let (mut run, mut slot) = (self.run(from), from);
+        loop {
+            let value = self.values[run];
+            if u32::from(value) >= SMALL {
+                return Some((slot, value));
+            }
+            slot = self.next_start(slot + 1)?;
+            if slot >= end {
+                return None;
+            }
+            run += 1;
+        }
+    }
+
+    /// The first slot from `from` on in which a run begins.
+    fn next_start(&self, from: usize) -> Option<usize> {
+        if from > 255 {
+            return None;
+        }
+        let first = part_of(from as u32) as usize;
+        let base = first * SLOTS as usize;
+        let word = self.bits[first] & !0 >> (from - base);
+        if word != 0 {
+            return Some(base + word.leading_zeros() as usize);
+        }
+        let part = (first + 1..HEAD).find(|part| self.bits[*part] != 0)?;
+        Some(part * SLOTS as usize + self.bits[part].leading_zeros() as usize)
     }
 
     fn run(&self, slot: usize) -> usize {
         let part = part_of(slot as u32) as usize;
         let before: u32 = self.bits[..part].iter().map(|w| w.count_ones()).sum();
         before as usize + rank(self.bits[part], slot as u32, part as u32)
-    }
-
-    /// The value of a slot.
-    pub(super) fn value(&self, slot: usize) -> u16 {
-        self.values[self.run(slot)]
     }
 
     fn set(&mut self, slot: usize, on: bool) {
@@ -142,5 +160,46 @@ impl Runs {
             slots[start..].fill(self.entry(*v));
         }
         slots
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::node::is_link;
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Against 256 slots one by one.
+        #[test]
+        fn are_slots(ops in prop::collection::vec((0usize..256, 0usize..256, 0u16..4, any::<bool>()), 0..60)) {
+            let mut runs = Runs::default();
+            runs.reset(0);
+            let mut model = [LEAF; 256];
+            for (link, (a, b, value, link_here)) in (1u32..).zip(ops) {
+                if link_here {
+                    runs.put(a, link);
+                    model[a] = link;
+                } else {
+                    // As changes do it: links are looked at one by one, what lies between is filled.
+                    let (start, end) = (a.min(b), a.max(b) + 1);
+                    let mut from = start;
+                    while let Some((slot, there)) = runs.next_link(from, end) {
+                        if from < slot {
+                            runs.fill(from, slot, value);
+                        }
+                        prop_assert_eq!(runs.link(there), model[slot]);
+                        from = slot + 1;
+                    }
+                    if from < end {
+                        runs.fill(from, end, value);
+                    }
+                    model[start..end].iter_mut().filter(|s| !is_link(**s)).for_each(|s| *s = LEAF | u32::from(value));
+                }
+                prop_assert_eq!(runs.slots(), model);
+                prop_assert_eq!(runs.wide_runs(), model.iter().filter(|s| is_link(**s)).count());
+                prop_assert_eq!(runs.runs, 1 + model.windows(2).filter(|w| w[0] != w[1]).count());
+            }
+        }
     }
 }
