@@ -215,7 +215,7 @@ fn searching(mode: TunnelMode, path: u32) -> World {
     w
 }
 
-/// Proves rfc8899-5.2-search, rfc8899-4.1-size, rfc8899-4.6-icmp.
+/// Proves rfc8899-4.1-probes, rfc8899-4.2-confirmation, rfc8899-4.4-mps.
 #[test]
 fn rfc8899_a_filtered_path_is_searched() {
     for (mode, overhead) in [(TunnelMode::SixInFour, 20), (TunnelMode::SixInSix, 40), (TunnelMode::Gre, 24)] {

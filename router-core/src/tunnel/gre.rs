@@ -158,7 +158,7 @@ mod tests {
         GreOptions { ikey: key, okey: key, iseq: seq, oseq: seq, icsum: csum, ocsum: csum, answer: false }
     }
 
-    /// RFC 2784 2.1, RFC 2890 2.
+    /// Proves rfc2784-2.3-type, rfc2784-2.4-checksum, rfc2890-2-header.
     #[test]
     fn every_combination_of_fields_is_read_back() {
         for bits in 0..8u8 {
@@ -169,7 +169,7 @@ mod tests {
         }
     }
 
-    /// RFC 2784 2.1 and 2.3, RFC 2890 2.1.
+    /// Proves rfc2784-2.1-verify, rfc2784-2.2-reserved, rfc2784-2.2.1-version, rfc2784-2.3-unknown, rfc2890-2.1-mismatch, rfc7676-4-other.
     #[test]
     fn what_does_not_fit_is_refused() {
         use DropReason::*;
@@ -197,7 +197,9 @@ mod tests {
         assert_eq!(read(&[], &plain, &state), Err(TunnelHeader));
     }
 
-    /// RFC 2890 2.2: out of order is dropped, also around the end of the number space.
+    /// Out of order is dropped, also around the end of the number space.
+    ///
+    /// Proves rfc2890-2.2-order, rfc2890-2.2-wrap.
     #[test]
     fn sequence_numbers_only_grow() {
         let (o, state) = (all(None, true, false), TunnelState::default());

@@ -285,7 +285,7 @@ mod tests {
         }
     }
 
-    /// RFC 8899 5.2: Base, Search, Search Complete.
+    /// Proves rfc8899-5.2-phases, rfc8899-5.3.2-sizes, rfc8899-5.1.2-base.
     #[test]
     fn a_wide_path_is_found_at_once_and_a_narrow_one_soon() {
         let mut wide = World::new(1480, 1500);
@@ -298,7 +298,9 @@ mod tests {
         assert_eq!(narrow.search.info(narrow.now).mtu, 1400);
     }
 
-    /// RFC 8899 5.1.2, MAX_PROBES: one lost question, or two, are no reason to believe that the size does not pass.
+    /// One lost question, or two, are no reason to believe that the size does not pass.
+    ///
+    /// Proves rfc8899-5.1.2-max-probes, rfc8899-3-loss.
     #[test]
     fn loss_is_told_from_size() {
         for loss in [2, 3, 5] {
@@ -308,7 +310,9 @@ mod tests {
         }
     }
 
-    /// RFC 8899 4.3, 5.2: black hole detection in Search Complete, by the confirmation timer.
+    /// Black hole detection in Search Complete.
+    ///
+    /// Proves rfc8899-4.3-blackhole, rfc8899-5.1.1-confirmation.
     #[test]
     fn a_path_that_becomes_narrower_is_noticed() {
         let mut w = World::new(1480, 1500);
@@ -325,7 +329,7 @@ mod tests {
         assert_eq!(w.search.size(), 1400);
     }
 
-    /// RFC 8899 5.1.1: PMTU_RAISE_TIMER.
+    /// Proves rfc8899-5.1.1-raise.
     #[test]
     fn a_path_that_becomes_wider_is_used_when_the_raise_timer_runs_out() {
         let mut w = World::new(1480, 1400);
@@ -337,7 +341,9 @@ mod tests {
         assert_eq!((w.search.size(), w.search.phase), (1480, SearchPhase::Complete));
     }
 
-    /// RFC 8899 5.2: Error, with MIN_PLPMTU, and back.
+    /// MIN_PLPMTU, and back.
+    ///
+    /// Proves rfc8899-5.2-error.
     #[test]
     fn a_path_that_does_not_carry_the_base_is_an_error_until_it_does() {
         let now = Instant::from_millis(1000);
@@ -351,7 +357,9 @@ mod tests {
         assert_eq!(w.search.size(), 1480);
     }
 
-    /// RFC 8899 4.6: what an ICMP error says bounds the search, and begins it anew.
+    /// What an ICMP error says bounds the search, and begins it anew.
+    ///
+    /// Proves rfc8899-4.6.2-ptb.
     #[test]
     fn a_new_bound_begins_anew() {
         let mut w = World::new(1480, 1500);
@@ -366,6 +374,8 @@ mod tests {
 
     proptest! {
         /// Whatever the path does, the search ends at the largest common size that passes, and asks a bounded number of questions.
+        ///
+        /// Proves rfc8899-3-bounded.
         #[test]
         fn the_largest_that_passes_is_found(most in 1280u32..9200, paths in proptest::collection::vec(1300u32..9300, 1..4)) {
             let mut w = World::new(most, 9300);
