@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use router_core::addr::Family;
 use router_core::port::PortKind;
 use router_core::spec::{HopSpec, NextHopKind, NextHopSpec, RouteSpec};
+use router_core::tunnel::mode::Between;
 use router_io::port::xdp::XdpOptions;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -204,12 +205,22 @@ fn references(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
         // Tunnels are told apart by their outer protocol and their ends.
         let protocols: &[u8] = if o.udp.is_some() { &[17] } else { t.spec.mode.shape().hears };
         let follows = (&o.local_dev, &o.remote_name);
+        // And GRE by its key, too (RFC 2890 2.1).
+        let gre = t.spec.mode.shape().between == Between::Gre && o.udp.is_none();
+        let key = gre.then_some(o.gre.ikey);
         let same = protocols
             .iter()
-            .filter_map(|p| ends.insert((*p, t.spec.local, t.spec.remote, follows, t.spec.underlay_table), name));
+            .filter_map(|p| ends.insert((*p, t.spec.local, t.spec.remote, follows, t.spec.underlay_table, key), name));
         if let Some(other) = same.last() {
-            let message = format!("[tunnel.{name}] has the same ends as [tunnel.{other}]");
-            problems.add(span, message, "packets could not be told apart: change local or remote");
+            let and = match key {
+                Some(Some(key)) => format!(" and the key {key}"),
+                Some(None) => " and no key".to_owned(),
+                None => String::new(),
+            };
+            let message = format!("[tunnel.{name}] has the same ends{and} as [tunnel.{other}]");
+            let change =
+                if gre { "change local or remote, or give each its own key" } else { "change local or remote" };
+            problems.add(span, message, format!("packets could not be told apart: {change}"));
         }
     }
 }
