@@ -5,6 +5,7 @@ use super::plan::Plan;
 use super::problem::{Problems, nearest};
 use ipnet::IpNet;
 use router_core::addr::Family;
+use router_core::headers::protocol;
 use router_core::port::PortKind;
 use router_core::spec::{HopSpec, NextHopKind, NextHopSpec, RouteSpec};
 use router_core::tunnel::mode::Between;
@@ -202,16 +203,16 @@ fn references(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
             }
         }
         let o = &t.spec.options;
-        // Tunnels are told apart by their outer protocol and their ends.
-        let protocols: &[u8] = if o.udp.is_some() { &[17] } else { t.spec.mode.shape().hears };
+        // Tunnels are told apart by their outer protocol and their ends, in UDP by their ports, too.
         let follows = (&o.local_dev, &o.remote_name);
         // And GRE by its key, too (RFC 2890 2.1).
-        let gre = t.spec.mode.shape().between == Between::Gre && o.udp.is_none();
-        let key = gre.then_some(o.gre.ikey);
-        let same = protocols
-            .iter()
-            .filter_map(|p| ends.insert((*p, t.spec.local, t.spec.remote, follows, t.spec.underlay_table, key), name));
-        if let Some(other) = same.last() {
+        let gre = t.spec.mode.shape().between == Between::Gre;
+        let same = router_core::router::tunnel_hears(&t.spec).filter_map(|p| {
+            let key = (p.0 == protocol::GRE).then_some(o.gre.ikey);
+            let other = ends.insert((p, t.spec.local, t.spec.remote, follows, t.spec.underlay_table, key), name);
+            other.map(|o| (o, key))
+        });
+        if let Some((other, key)) = same.last() {
             let and = match key {
                 Some(Some(key)) => format!(" and the key {key}"),
                 Some(None) => " and no key".to_owned(),

@@ -243,7 +243,11 @@ fn other_objects() {
         ("link add t type ipip remote 203.0.113.5 local 198.51.100.7 encap fou encap-dport 5", "4in4", 28),
         ("tunnel add t mode 6rd local 198.51.100.7 6rd-prefix 2001:db8::/32", "6rd", 20),
         ("tunnel add t mode 6to4 local 198.51.100.7 allow-6to4", "6to4", 20),
-        ("tunnel add t mode gre remote 203.0.113.5 local 198.51.100.7 key 5 keepalive gre interval 500 keepalive-answer", "gre", 28),
+        (
+            "tunnel add t mode gre remote 203.0.113.5 local 198.51.100.7 key 5 keepalive gre interval 500 keepalive-answer",
+            "gre",
+            28,
+        ),
         ("tunnel add t mode sit remote 203.0.113.5 local 198.51.100.7 keepalive 2001:db8::1 probe-mtu", "6in4", 20),
         ("tunnel add t mode sit remote tunnel.example.net local-dev eth0 allowed 2001:db8::/48 rate 9", "6in4", 20),
     ] {

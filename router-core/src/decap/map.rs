@@ -37,7 +37,7 @@ impl Key for [u128; 3] {
     #[inline]
     fn word(&self) -> u64 {
         let [a, b, c] = *self;
-        mix([a, b].word()) ^ mix(c as u64) ^ (c >> 64) as u64
+        mix(mix([a, b].word()) ^ c as u64) ^ (c >> 64) as u64
     }
 }
 

@@ -8,6 +8,7 @@ use super::spec::UdpKind;
 use super::{gre, udp};
 use crate::addr::Family;
 use crate::checksum;
+use crate::decap::UdpPorts;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
 use crate::headers::{be16, protocol};
@@ -35,8 +36,10 @@ pub fn find<'t>(
     };
     let found = match (outer.proto, outer.family) {
         (protocol::UDP, _) => {
-            let port = be16(outer.transport(data), 2);
-            get(protocol::UDP, outer.src).filter(|(_, g)| g.udp.is_some_and(|u| u.listens() == port))
+            let datagram = outer.transport(data);
+            let ports = UdpPorts { remote: be16(datagram, 0), local: be16(datagram, 2) };
+            let id = tables.decap.find_udp(table, outer.dst, outer.src, ports);
+            id.and_then(|id| Some((id, tables.gates.get(id)?)))
         }
         // A 6in4 tunnel hears IPv4 from its peer, too, unless another tunnel is for that.
         (protocol::IPV4, Family::Inet) => get(protocol::IPV4, outer.src)
@@ -79,7 +82,7 @@ pub fn open(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, state: &Tunn
     let mut at = usize::from(outer.l4);
     let mut proto = outer.proto;
     let rest = |at: usize| data.get(at..outer.len as usize).unwrap_or(&[]);
-    if let Some(options) = &gate.udp {
+    if let Some(options) = gate.udp.as_ref().filter(|_| proto == protocol::UDP) {
         let datagram = outer.transport(data);
         if usize::from(be16(datagram, 4)) != datagram.len() {
             return Err(DropReason::TunnelHeader);

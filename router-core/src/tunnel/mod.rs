@@ -10,6 +10,7 @@
 //! | [`derived`] | 6rd and 6to4: the peer is part of the inner address |
 //! | [`encapsulate`], [`decapsulate`] | a packet's way in and out |
 //! | [`gre_keepalive`] | questions that carry their own answer |
+//! | [`path`] | bare or in UDP, where a tunnel may go both ways |
 //! | [`gate`] | what is checked of everything that comes out |
 //! | [`spec`] | a tunnel as written |
 
@@ -23,6 +24,7 @@ pub mod gre_keepalive;
 pub mod limit;
 pub mod mode;
 pub mod outer;
+pub mod path;
 pub mod spec;
 pub mod udp;
 
@@ -30,6 +32,7 @@ pub use encapsulate::Encapsulate;
 pub use gate::{Gate, TunnelState};
 pub use mode::{Carries, Shape};
 pub use outer::{Inner, Outer, OuterV4, OuterV6};
+pub use path::Path;
 pub use spec::{FlowLabel, TunnelMode, TunnelOptions, TunnelSpec};
 
 /// The least MTU that an IPv6 link must offer (RFC 8200 5).

@@ -92,7 +92,9 @@ impl Outer {
     pub fn of(facts: &EncapFacts) -> Option<Outer> {
         let shape = facts.mode.shape();
         let open = shape.peer == Peer::Configured && facts.remote.is_unspecified();
-        if open || facts.local.is_unspecified() {
+        // A port that is not known yet.
+        let nowhere = facts.options.udp.is_some_and(|u| u.dport == 0);
+        if open || nowhere || facts.local.is_unspecified() {
             return None;
         }
         let base = match shape.peer {

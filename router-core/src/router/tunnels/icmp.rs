@@ -3,7 +3,7 @@
 
 use super::mtu::MtuCause;
 use crate::addr::Family;
-use crate::decap::DecapKey;
+use crate::decap::{DecapKey, UdpPorts};
 use crate::headers::{be16, protocol};
 use crate::icmp::{IcmpError, Offender, UnreachableV4, UnreachableV6};
 use crate::packet::Packet;
@@ -119,14 +119,18 @@ impl Router {
 
     /// The tunnel that sent a quoted packet.
     fn quoted_tunnel(&self, table: TableId, q: &Quoted<'_>) -> Option<PortId> {
-        let get = |proto, remote| self.decap.get(&DecapKey { proto, table, local: q.local, remote });
-        if q.proto == protocol::GRE {
-            let ends = DecapKey { proto: protocol::GRE, table, local: q.local, remote: q.remote };
-            // The key stands in the first eight bytes unless a checksum comes before it.
-            let key = q.rest.first().map(|flags| (flags & 0x20 != 0, gre::key(q.rest)));
-            let sent = key.filter(|(there, key)| !there || key.is_some()).map(|(_, key)| key);
-            return self.sender_by_key(&ends, sent).filter(|id| self.tunnels.all.contains_key(id));
+        if q.proto == protocol::UDP {
+            return self.tunnels.that_sent(table, q.local, q.remote, (be16(q.rest, 0), be16(q.rest, 2)));
         }
+        let key = |proto, remote| DecapKey { proto, table, local: q.local, remote, ports: UdpPorts::default() };
+        if q.proto == protocol::GRE {
+            // The key stands in the first eight bytes unless a checksum comes before it.
+            let found = q.rest.first().map(|flags| (flags & 0x20 != 0, gre::key(q.rest)));
+            let sent = found.filter(|(there, key)| !there || key.is_some()).map(|(_, key)| key);
+            let id = self.sender_by_key(&key(protocol::GRE, q.remote), sent);
+            return id.filter(|id| self.tunnels.all.contains_key(id));
+        }
+        let get = |proto, remote| self.decap.get(&key(proto, remote));
         let found = get(q.proto, q.remote).or_else(|| match q.proto {
             // A 6in4 tunnel sends protocol 4, too; a 6rd tunnel sends to anybody.
             protocol::IPV4 if q.outer == Family::Inet => get(protocol::IPV6, q.remote),
@@ -140,7 +144,7 @@ impl Router {
     fn quoted_inner<'q>(&self, id: PortId, q: &Quoted<'q>) -> &'q [u8] {
         let Some(t) = self.tunnels.all.get(&id) else { return &[] };
         let (shape, o) = (t.spec.mode.shape(), &t.spec.options);
-        let udp = o.udp.map_or(0, |u| u.kind.added() as usize);
+        let udp = o.udp.filter(|_| q.proto == protocol::UDP).map_or(0, |u| u.kind.added() as usize);
         let gre = if shape.between == Between::Gre { o.gre.sent_len() as usize } else { 0 };
         let inner = q.rest.get(udp + gre..).unwrap_or(&[]);
         let whole = match inner.first().map(|b| b >> 4) {

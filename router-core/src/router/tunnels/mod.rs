@@ -4,13 +4,15 @@ mod check;
 mod icmp;
 mod keepalive;
 mod mtu;
+mod paths;
 mod probe;
 mod search;
 mod siblings;
 
-pub use check::{TunnelError, check_tunnel_spec};
+pub use check::{TunnelError, check_tunnel_spec, tunnel_hears};
 pub use keepalive::Life;
 pub use mtu::{LearnedMtu, MtuCause};
+pub use paths::{PathCause, PathInfo};
 pub use probe::ProbeAnswer;
 pub use search::SearchPhase;
 
@@ -29,13 +31,14 @@ use arrayvec::ArrayVec;
 use ipnet::IpNet;
 use keepalive::Keeper;
 use mtu::Learned;
+use paths::Paths;
 use search::Search;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 /// By what a tunnel's packets are recognised: one outer protocol, or two.
-pub(super) type Keys = ArrayVec<DecapKey, 2>;
+pub(super) type Keys = ArrayVec<DecapKey, 3>;
 
 /// A tunnel as the control side keeps it.
 pub(super) struct Tunnel {
@@ -51,6 +54,10 @@ pub(super) struct Tunnel {
     keeper: Option<Keeper>,
     /// Finds out how much fits, where that is asked for.
     search: Option<Search>,
+    /// Where it may take one of several ways.
+    paths: Option<Paths>,
+    /// The UDP port to which it sends, as followers of errors know it.
+    sends: Option<u16>,
     probes: Option<probe::Probes>,
     /// Outer ICMP errors that were about its packets and told of a failure, and the last of them.
     errors: u64,
@@ -77,6 +84,12 @@ pub(super) struct Tunnels {
     siblings: siblings::Siblings,
     /// Ports that are followed and have changed.
     moved_ports: BTreeSet<String>,
+    /// Those in UDP by what they send: both ends and the peer's port.
+    senders: BTreeSet<(IpAddr, IpAddr, u16, PortId)>,
+    /// Those whose peer's port is learned, by what they have in common: table, ends, and our port.
+    learners: BTreeSet<((TableId, IpAddr, IpAddr, u16), PortId)>,
+    /// When paths are tried.
+    trying: BTreeSet<(Instant, PortId)>,
 }
 
 impl Tunnels {
@@ -99,7 +112,11 @@ impl Tunnels {
         if let Some(s) = &tunnel.search {
             self.searching.insert((s.next, id));
         }
+        if let Some(at) = tunnel.paths.as_ref().and_then(|p| p.next) {
+            self.trying.insert((at, id));
+        }
         self.all.insert(id, tunnel);
+        self.reindex_sender(id);
         self.dirty.insert(id);
     }
 
@@ -115,6 +132,12 @@ impl Tunnels {
         if let Some(s) = &tunnel.search {
             self.searching.remove(&(s.next, id));
         }
+        if let Some(dport) = tunnel.sends {
+            self.senders.remove(&(tunnel.spec.local, tunnel.spec.remote, dport, id));
+        }
+        if let Some(at) = tunnel.paths.as_ref().and_then(|p| p.next) {
+            self.trying.remove(&(at, id));
+        }
         for (name, list) in
             [(&tunnel.spec.dev, &mut self.by_dev), (&tunnel.spec.options.local_dev, &mut self.followers)]
         {
@@ -128,6 +151,30 @@ impl Tunnels {
             }
         }
         Some(tunnel)
+    }
+
+    /// Errors about what a tunnel sends now find it.
+    fn reindex_sender(&mut self, id: PortId) {
+        let Some(t) = self.all.get_mut(&id) else { return };
+        let (local, remote) = (t.spec.local, t.spec.remote);
+        let sends = t.options().udp.map(|u| u.dport);
+        if let Some(old) = std::mem::replace(&mut t.sends, sends) {
+            self.senders.remove(&(local, remote, old, id));
+        }
+        if let Some(new) = sends {
+            self.senders.insert((local, remote, new, id));
+        }
+    }
+
+    /// The tunnel that sent a datagram between these ends from the first of these ports to the second.
+    fn that_sent(&self, table: TableId, local: IpAddr, remote: IpAddr, (sport, dport): (u16, u16)) -> Option<PortId> {
+        let range = (local, remote, dport, PortId(0))..=(local, remote, dport, PortId::NONE);
+        let sends = |id: &PortId| {
+            let Some(t) = self.all.get(id) else { return false };
+            let fixed = t.options().udp.map_or(0, |u| u.sport);
+            (fixed == 0 || fixed == sport) && t.spec.underlay_table.unwrap_or_default() == table
+        };
+        self.senders.range(range).map(|(.., id)| *id).find(sends)
     }
 
     /// A port of this name came, changed or went.
@@ -164,6 +211,8 @@ pub struct TunnelInfo {
     pub carried: bool,
     /// What the keepalive says; None without one.
     pub life: Option<Life>,
+    /// Which way its packets go, where there are several.
+    pub path: Option<PathInfo>,
     /// Outer ICMP errors about its packets, and how long ago the last came, from whom, its type and code.
     pub errors: u64,
     /// See `errors`.
@@ -207,8 +256,9 @@ impl Router {
     pub fn change_tunnel(&mut self, now: Instant, spec: TunnelSpec) -> Result<(), TunnelError> {
         let id = self.tunnel_by_name(&spec.name)?;
         let keys = self.check_tunnel(&spec, Some(id))?;
+        self.index_paths(id, false);
         let Some(old) = self.tunnels.remove(id) else { return Err(TunnelError::Device(spec.name)) };
-        self.deafen(id, &old);
+        self.deafen(&old);
         // The link-local address carries the outer one (RFC 4213 3.7).
         let (was, is) = (link_local_of(&old.spec), link_local_of(&spec));
         if was != is
@@ -234,14 +284,16 @@ impl Router {
     /// Puts a checked tunnel into force.
     fn set_tunnel(&mut self, now: Instant, id: PortId, spec: TunnelSpec, keys: Keys, old: Option<Tunnel>) {
         self.listen(id, &spec, &keys);
-        let same_ends = |o: &Tunnel| (o.spec.local, o.spec.remote) == (spec.local, spec.remote);
-        let (learned, state, keeper, told_carried, errors, last_error) = match old {
+        let (learned, state, keeper, paths, told_carried, errors, last_error) = match old {
             Some(o) => {
-                let learned = o.learned.clone().filter(|_| same_ends(&o));
+                let same_ends = (o.spec.local, o.spec.remote) == (spec.local, spec.remote);
+                let learned = o.learned.clone().filter(|_| same_ends);
                 let keeper = o.keeper.filter(|_| o.spec.options.keepalive == spec.options.keepalive);
-                (learned, o.state, keeper, o.told_carried, o.errors, o.last_error)
+                let like = |o: &TunnelSpec| (o.options.udp, o.options.auto, o.options.keepalive);
+                let paths = o.paths.filter(|_| same_ends && like(&o.spec) == like(&spec));
+                (learned, o.state, keeper, paths, o.told_carried, o.errors, o.last_error)
             }
-            None => (None, Arc::default(), None, false, 0, None),
+            None => (None, Arc::default(), None, None, false, 0, None),
         };
         let keeper = match (keeper, spec.options.keepalive) {
             (Some(k), Some(_)) => Some(k),
@@ -249,6 +301,11 @@ impl Router {
             (_, None) => None,
         };
         let probes = None;
+        let paths = match paths {
+            Some(p) => Some(p),
+            None => Paths::of(now, &spec, self.seed, id),
+        };
+        let sends = None;
         let mut tunnel = Tunnel {
             spec,
             keys,
@@ -258,12 +315,15 @@ impl Router {
             state,
             keeper,
             search: None,
+            paths,
+            sends,
             probes,
             errors,
             last_error,
         };
         self.begin_search(now, id, &mut tunnel);
         self.tunnels.insert(id, tunnel);
+        self.index_paths(id, true);
         self.changed = true;
     }
 
@@ -272,7 +332,9 @@ impl Router {
         let Some(t) = self.tunnels.all.get(&id) else { return };
         let object = self.routing.tunnel_object(id);
         let awaits = t.keeper.is_some() || t.probes.is_some();
-        let gate = Gate::new(&t.spec, Arc::clone(&t.state), object, awaits);
+        let arrivals = t.paths.as_ref().map(Paths::arrivals);
+        let mut gate = Gate::new(&t.spec, Arc::clone(&t.state), object, awaits);
+        gate.arrivals = arrivals;
         self.ports.set_checks(id, gate.checks());
         self.gates.set(id, Some(Arc::new(gate)));
         self.changed = true;
@@ -282,8 +344,9 @@ impl Router {
     pub fn del_tunnel(&mut self, now: Instant, name: &str, out: &mut Outbox) -> Result<(), TunnelError> {
         let id = self.tunnel_by_name(name)?;
         self.note_tunnel(now, id, Happened::Removed);
+        self.index_paths(id, false);
         if let Some(t) = self.tunnels.remove(id) {
-            self.deafen(id, &t);
+            self.deafen(&t);
         }
         self.gates.set(id, None);
         self.routing.remove_tunnel(id);
@@ -324,6 +387,7 @@ impl Router {
             learned_mtu: t.learned_mtu(now),
             carried: self.routing.tunnel_carrier(id).is_some(),
             life: t.keeper.as_ref().map(Keeper::life),
+            path: t.paths.as_ref().map(|p| p.info(now)),
             errors: t.errors,
             last_error: t.last_error.map(|(when, from, kind, code)| (now.saturating_since(when), from, kind, code)),
         }

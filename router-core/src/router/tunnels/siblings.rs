@@ -21,11 +21,12 @@ impl Tunnels {
 impl Router {
     /// A tunnel's packets are found from now on.
     pub(super) fn listen(&mut self, id: PortId, spec: &TunnelSpec, keys: &Keys) {
-        if !by_key(spec) {
-            return keys.iter().for_each(|k| self.decap.insert(*k, id));
-        }
+        let ikey = spec.options.gre.ikey;
         for ends in keys {
-            let ikey = spec.options.gre.ikey;
+            if !by_key(ends) {
+                self.decap.insert(*ends, id);
+                continue;
+            }
             self.tunnels.siblings.entry(*ends).or_default().insert(ikey, id);
             if let Some(key) = ikey {
                 self.decap.set_keyed(ends, key, id);
@@ -35,12 +36,13 @@ impl Router {
     }
 
     /// No longer.
-    pub(super) fn deafen(&mut self, _id: PortId, tunnel: &Tunnel) {
-        if !by_key(&tunnel.spec) {
-            return tunnel.keys.iter().for_each(|k| self.decap.remove(k));
-        }
+    pub(super) fn deafen(&mut self, tunnel: &Tunnel) {
+        let ikey = tunnel.spec.options.gre.ikey;
         for ends in &tunnel.keys {
-            let ikey = tunnel.spec.options.gre.ikey;
+            if !by_key(ends) {
+                self.decap.remove(ends);
+                continue;
+            }
             if let Some(list) = self.tunnels.siblings.get_mut(ends) {
                 list.remove(&ikey);
                 if list.is_empty() {
