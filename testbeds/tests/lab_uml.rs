@@ -334,19 +334,20 @@ sandbox_test! {
 
 /// Several GRE tunnels between the same two ends, told apart by their keys alone (RFC 2890 2.1).
 fn keys(six_outside: bool) -> Result {
-    const KEYS: [(&str, &str); 4] = [
-        ("key = 1", "key 1"),
-        ("key = 4294967295\nseq = true", "key 4294967295 seq"),
+    // With the bytes that each adds to a bare GRE header.
+    const KEYS: [(&str, &str, u32); 4] = [
+        ("key = 1", "key 1", 4),
+        ("key = 4294967295\nseq = true", "key 4294967295 seq", 8),
         // Ours out is theirs in.
-        ("ikey = 7\nokey = 8", "ikey 8 okey 7"),
-        ("", ""),
+        ("ikey = 7\nokey = 8", "ikey 8 okey 7", 4),
+        ("", "", 0),
     ];
     let Some((mut bed, mut guest)) = bed(KEYS.len(), six_outside)? else { return Ok(()) };
     let [local, remote] = outer(1, six_outside);
     let (mode, kind) = if six_outside { ("gre6", "ip6gre") } else { ("gre", "gre") };
     let more = if six_outside { "tclass inherit encaplimit none" } else { "ttl 64 tos inherit" };
     let (mut tunnels, mut routes) = (String::new(), Vec::new());
-    for (i, (ours, theirs)) in (1..).zip(KEYS) {
+    for (i, (ours, theirs, _)) in (1..).zip(KEYS) {
         let ([a6, b6], [a4, b4]) = (inner(i, true), inner(i, false));
         tunnels += &format!("[tunnel.t{i}]\nmode = \"{mode}\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n{ours}\n");
         guest.run_all([
@@ -358,11 +359,15 @@ fn keys(six_outside: bool) -> Result {
         routes.extend([format!("{b6}/128 dev t{i}"), format!("{b4}/32 dev t{i}")]);
     }
     bed.router(Dut::Duet, &ours(six_outside, &tunnels, &routes))?;
-    for i in 1..=KEYS.len() {
+    for (i, (.., more)) in (1..).zip(KEYS) {
+        let overhead = more + if six_outside { 44 } else { 24 };
         for six in [true, false] {
             let [a, b] = inner(i, six);
             let pair = Pair::new(bed.host("a"), bed.host("b"), &a, &b);
             pair.wait_reachable(std::time::Duration::from_secs(5))?;
+            // An error of the narrow link quotes the key: it is about this tunnel and no other.
+            pair.discovers_mtu(NARROW - overhead, 1)?;
+            pair.swapped().discovers_mtu(NARROW - overhead, 2)?;
             pair.every_size()?;
             pair.udp()?;
             pair.tcp()?;
