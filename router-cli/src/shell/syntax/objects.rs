@@ -210,6 +210,8 @@ fn tunnel() -> Node {
         key("allowed", Value::Prefix, "an inner source prefix that may come out"),
         key("rate", Value::Text("1..4294967295".into()), "packets per second from the peer"),
         key("keepalive", Value::Address, "an address behind it that is asked whether it lives"),
+        flag("probe-mtu", "find out by questions of growing size how much fits (RFC 8899)"),
+        flag("keepalive-answer", "send the peer's GRE keepalives back"),
         key("interval", Value::Text("MILLISECONDS".into()), "how often it is asked"),
         key("retries", Value::Number, "unanswered questions until the tunnel is down"),
         key("hold", Value::Number, "answers until it is up again"),
