@@ -345,9 +345,12 @@ fn take_in(family: Family, packet: &mut [u8]) -> Option<Inner> {
 
 /// Writes the second byte of an inner header, in which the ECN marks of both headers are combined.
 #[inline(always)]
-pub(super) fn mark(packet: &mut [u8], lane: &Lane) {
+pub(super) fn mark(family: Family, packet: &mut [u8], lane: &Lane) {
     let Some(h) = packet.first_chunk_mut::<V4>() else { return };
-    if lane.family == Some(Family::Inet) && h[1] != lane.second {
+    if h[1] == lane.second {
+        return;
+    }
+    if family == Family::Inet {
         let old = u16::from_be_bytes([h[10], h[11]]);
         let check =
             checksum::update_u16(old, u16::from_be_bytes([h[0], h[1]]), u16::from_be_bytes([h[0], lane.second]));
