@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
     };
     let udp = |kind| {
         move |s: &mut TunnelSpec| {
-            s.options.udp = Some(UdpOptions { kind, sport: 0, dport: 5555, port: 0, csum: None });
+            s.options.udp = Some(UdpOptions::new(kind, 5555));
         }
     };
     vec![

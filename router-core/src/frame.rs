@@ -4,7 +4,7 @@
 //! frame (the Linux `virtio_net_hdr` model): a checksum that is not yet computed, and the segment size of a super-frame.
 
 use crate::port::PortId;
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 /// Free bytes before the data of a freshly received frame: room for two IPv6 outer headers, GRE and a link header.
 pub const HEADROOM: usize = 192;
@@ -351,7 +351,10 @@ impl FramePool {
         let missing = want.min(self.limit).saturating_sub(self.free.len());
         // An odd number of cache lines more each time keeps equal offsets of neighbouring frames out of one cache set.
         let size = |i: usize| HEADROOM + self.frame_capacity + (i % 16) * LINE;
-        let mut memory = BytesMut::zeroed((0..missing).map(|i| size(i).next_multiple_of(LINE)).sum());
+        let room: usize = (0..missing).map(|i| size(i).next_multiple_of(LINE)).sum();
+        let mut memory = BytesMut::zeroed(room + LINE);
+        // Each begins with a line, and so does what it receives: headers lie in as few lines as can be.
+        memory.advance(memory.as_ptr().align_offset(LINE).min(LINE));
         for i in 0..missing {
             let mut piece = memory.split_to(size(i).next_multiple_of(LINE));
             piece.truncate(size(i));

@@ -229,6 +229,12 @@ impl PortTable {
         table
     }
 
+    /// Whether any own address is tentative.
+    #[inline]
+    pub fn any_tentative(&self) -> bool {
+        self.tentative.is_some()
+    }
+
     /// Whether an own address is tentative on a port (RFC 4862 5.4).
     #[inline]
     pub fn is_tentative(&self, port: PortId, addr: &IpAddr) -> bool {

@@ -264,7 +264,7 @@ impl Worker {
         let mut report = RecvReport::default();
         queue.recv_batch(BATCH, &mut self.out.pool, &mut self.batch, &mut report);
         // After losses the queue is full, and so is the batch: no need to ask otherwise.
-        if self.batch.len() >= BATCH {
+        if self.batch.len() >= BATCH || report.heavy {
             let lost = queue.take_overruns();
             if lost > 0 {
                 tell(&self.reports, &self.wake_control, id, PortEvent::Overrun(lost));

@@ -104,6 +104,7 @@ pub(super) fn tunnel(c: &Control, t: router_core::router::TunnelInfo) -> TunnelI
         mtu: Some(t.mtu),
         learned_mtu: t.learned_mtu,
         life: t.life,
+        path: t.path,
         errors: t.errors,
         last_error: t.last_error,
         tunnel: t.spec,

@@ -201,12 +201,10 @@ fn references(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
             }
         }
         let o = &t.spec.options;
-        // Tunnels are told apart by their outer protocol and their ends.
-        let protocols: &[u8] = if o.udp.is_some() { &[17] } else { t.spec.mode.shape().hears };
+        // Tunnels are told apart by their outer protocol and their ends, in UDP by their ports, too.
         let follows = (&o.local_dev, &o.remote_name);
-        let same = protocols
-            .iter()
-            .filter_map(|p| ends.insert((*p, t.spec.local, t.spec.remote, follows, t.spec.underlay_table), name));
+        let same = router_core::router::tunnel_hears(&t.spec)
+            .filter_map(|p| ends.insert((p, t.spec.local, t.spec.remote, follows, t.spec.underlay_table), name));
         if let Some(other) = same.last() {
             let message = format!("[tunnel.{name}] has the same ends as [tunnel.{other}]");
             problems.add(span, message, "packets could not be told apart: change local or remote");

@@ -10,7 +10,7 @@ use router_core::port::PortKind;
 use router_core::spec::{TunnelMode, TunnelOptions, TunnelSpec};
 use router_core::tunnel::derived::Derived;
 use router_core::tunnel::mode::{self, Peer};
-use router_core::tunnel::spec::{Keepalive, SixRdOptions, UdpKind, UdpOptions};
+use router_core::tunnel::spec::{AutoOptions, Keepalive, SixRdOptions, UdpKind, UdpOptions};
 use router_core::tunnel::{FlowLabel, Shape};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -172,7 +172,7 @@ fn options(s: &mut Section<'_, '_>, shape: Option<&Shape>, problems: &mut Proble
     let (seq, csum) = (both(s, "seq", problems), both(s, "csum", problems));
     (o.gre.iseq, o.gre.oseq) = (seq || both(s, "iseq", problems), seq || both(s, "oseq", problems));
     (o.gre.icsum, o.gre.ocsum) = (csum || both(s, "icsum", problems), csum || both(s, "ocsum", problems));
-    o.udp = udp(s, problems);
+    (o.udp, o.auto) = udp(s, problems);
     o.sixrd = mapping(s, shape, problems);
     o.allow_6to4 = both(s, "allow_6to4", problems);
     if let Some(value) = s.value("keepalive") {
@@ -198,32 +198,54 @@ fn flow_label(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Option<Fl
     }
 }
 
-fn udp(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Option<UdpOptions> {
+fn udp(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> (Option<UdpOptions>, Option<AutoOptions>) {
+    let auto = matches!(s.value("encap").map(|v| v.get_ref()), Some(DeValue::String(t)) if t == "auto");
+    let retry = s.duration("encap_retry", problems);
+    if let Some(value) = s.value("encap_retry").filter(|_| !auto) {
+        let message = format!("encap_retry in [{}] is for encap = \"auto\"", s.name);
+        problems.add(value.span(), message, "write encap = \"auto\", or leave it out");
+    }
+    let retry = retry.map(|d| u32::try_from(d.as_secs()).unwrap_or(u32::MAX));
+    let options = AutoOptions::default();
+    let options = AutoOptions { retry: retry.unwrap_or(options.retry) };
+    (in_udp(s, problems), auto.then_some(options))
+}
+
+fn in_udp(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Option<UdpOptions> {
     let kind = s.parsed("encap", "a format", "\"gue\"", problems, |t| match t {
-        "fou" => Ok(UdpKind::Fou),
+        "fou" | "auto" => Ok(UdpKind::Fou),
         "gue" => Ok(UdpKind::Gue),
-        _ => Err(format!("unknown format \"{t}\", known are fou and gue")),
+        _ => Err(format!("unknown format \"{t}\", known are fou, gue and auto")),
     });
     let port = |s: &mut Section<'_, '_>, key, problems: &mut Problems<'_>| {
         s.number(key, 1..=65_535, problems).map(|n| n as u16)
     };
     let (dport, sport, own) =
         (port(s, "encap_dport", problems), port(s, "encap_sport", problems), port(s, "encap_port", problems));
+    let learn = matches!(s.value("encap_rport").map(|v| v.get_ref()), Some(DeValue::String(t)) if t == "learn");
+    let rport = if learn { None } else { port(s, "encap_rport", problems) };
     let csum = s.boolean("encap_csum", problems);
     let Some((kind, span)) = kind else {
-        if dport.is_some() || sport.is_some() || own.is_some() || csum.is_some() {
+        if dport.is_some() || sport.is_some() || own.is_some() || rport.is_some() || learn || csum.is_some() {
             let span = s.value("encap_dport").map_or(0..0, |v| v.span());
             problems.add(span, format!("[{}] has UDP ports but no encap", s.name), "write encap = \"fou\" or \"gue\"");
         }
         return None;
     };
-    let Some(dport) = dport else {
+    let Some(dport) = dport.or(learn.then_some(0)) else {
         if s.value("encap_dport").is_none() {
             problems.add(span, format!("encap in [{}] has no port", s.name), "write encap_dport = 5555: the peer's");
         }
         return None;
     };
-    Some(UdpOptions { kind, sport: sport.unwrap_or(0), dport, port: own.unwrap_or(0), csum })
+    Some(UdpOptions {
+        sport: sport.unwrap_or(0),
+        port: own.unwrap_or(0),
+        rport: rport.unwrap_or(0),
+        learn,
+        csum,
+        ..UdpOptions::new(kind, dport)
+    })
 }
 
 fn mapping(s: &mut Section<'_, '_>, shape: Option<&Shape>, problems: &mut Problems<'_>) -> Option<SixRdOptions> {

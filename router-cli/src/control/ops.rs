@@ -11,11 +11,14 @@ use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
 use router_core::policy::RuleSpec;
 use router_core::port::{Medium, PortKind, TableId};
-use router_core::router::{LearnedMtu, Life, ProbeAnswer};
+use router_core::router::{LearnedMtu, Life, PathInfo, ProbeAnswer};
 use router_core::routing::BucketInfo;
-use router_core::spec::{HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelSpec};
+use router_core::spec::{
+    HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelOptions, TunnelSpec,
+};
 use router_core::translate::TranslatorSpec;
 use router_core::translate::nat64::{Nat64Stats, SessionInfo};
+use router_core::tunnel::Path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -579,6 +582,9 @@ pub struct TunnelInfo {
     /// What its keepalive says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub life: Option<Life>,
+    /// Which way its packets go, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathInfo>,
     /// Outer ICMP errors about its packets.
     #[serde(default)]
     pub errors: u64,
@@ -588,6 +594,17 @@ pub struct TunnelInfo {
 }
 
 impl TunnelInfo {
+    /// Bytes that it adds to a packet by the path in use.
+    pub fn overhead(&self) -> u32 {
+        match self.path.and_then(|p| p.path) {
+            Some(Path::Bare) => {
+                let options = TunnelOptions { udp: None, ..self.tunnel.options.clone() };
+                TunnelSpec { options, ..self.tunnel.clone() }.overhead()
+            }
+            _ => self.tunnel.overhead(),
+        }
+    }
+
     /// A tunnel with nothing known but what was written.
     pub fn of(tunnel: TunnelSpec) -> Self {
         TunnelInfo {
@@ -597,6 +614,7 @@ impl TunnelInfo {
             mtu: None,
             learned_mtu: None,
             life: None,
+            path: None,
             errors: 0,
             last_error: None,
         }

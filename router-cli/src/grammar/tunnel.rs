@@ -200,11 +200,15 @@ impl Draft {
                 let kind = match w.arg()? {
                     "fou" => UdpKind::Fou,
                     "gue" => UdpKind::Gue,
+                    "auto" => {
+                        o.auto.get_or_insert_default();
+                        UdpKind::Fou
+                    }
                     "none" => {
                         self.no_udp = true;
                         return Ok(());
                     }
-                    _ => return Err(w.invalid("Invalid encap type.", "say fou, gue or none")),
+                    _ => return Err(w.invalid("Invalid encap type.", "say fou, gue, auto or none")),
                 };
                 self.udp().kind = kind;
             }
@@ -222,6 +226,21 @@ impl Draft {
             "encap-port" => {
                 w.arg()?;
                 self.udp().port = w.current_number("encap-port", 1..=65_535)? as u16;
+            }
+            "encap-rport" => {
+                self.udp().rport = match w.arg()? {
+                    "any" => 0,
+                    "learn" => {
+                        self.udp().learn = true;
+                        0
+                    }
+                    _ => w.current_number("encap-rport", 1..=65_535)? as u16,
+                }
+            }
+            "encap-retry" => {
+                w.arg()?;
+                let retry = w.current_number("encap-retry", 1..=86_400)? as u32;
+                self.options.auto.get_or_insert_default().retry = retry;
             }
             "encap-csum" | "encap-csum6" => self.udp().csum = Some(true),
             "noencap-csum" | "noencap-csum6" => self.udp().csum = Some(false),
@@ -279,7 +298,7 @@ impl Draft {
     }
 
     fn udp(&mut self) -> &mut UdpOptions {
-        self.udp.get_or_insert(UdpOptions { kind: UdpKind::Gue, sport: 0, dport: 0, port: 0, csum: None })
+        self.udp.get_or_insert(UdpOptions::new(UdpKind::Gue, 0))
     }
 
     fn keeper(&mut self, target: IpAddr) -> &mut Keepalive {
@@ -344,10 +363,10 @@ impl Draft {
     fn options(&self, mode: TunnelMode) -> Result<TunnelOptions, Failure> {
         let mut o = self.options.clone();
         if let Some(u) = self.udp.filter(|_| !self.no_udp) {
-            if u.dport == 0 {
+            if u.dport == 0 && !u.learn {
                 return Err(lacks(
                     "Not enough information: \"encap-dport\" is required.",
-                    "say encap-dport PORT: the peer's",
+                    "say encap-dport PORT: the peer's, or encap-rport learn",
                 ));
             }
             o.udp = Some(u);

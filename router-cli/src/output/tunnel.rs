@@ -4,10 +4,10 @@ use super::out::{Out, Paint};
 use crate::control::TunnelInfo;
 use crate::grammar::{Options, table_name};
 use router_core::addr::Family;
-use router_core::router::MtuCause;
+use router_core::router::{MtuCause, PathInfo};
 use router_core::spec::TunnelSpec;
-use router_core::tunnel::FlowLabel;
 use router_core::tunnel::mode::{Between, Peer};
+use router_core::tunnel::{FlowLabel, Path};
 use std::io;
 
 /// All of them.
@@ -18,6 +18,9 @@ pub fn tunnels(out: &mut Out<'_>, list: &[TunnelInfo], o: &Options) -> io::Resul
         out.object(None)?;
         head(out, t, o)?;
         between(out, t)?;
+        if let Some(path) = &info.path {
+            way(out, t, path, o)?;
+        }
         if o.details {
             details(out, info)?;
         }
@@ -93,14 +96,22 @@ fn head(out: &mut Out<'_>, t: &TunnelSpec, o: &Options) -> io::Result<()> {
 /// What stands between the outer header and the packet.
 fn between(out: &mut Out<'_>, t: &TunnelSpec) -> io::Result<()> {
     if let Some(u) = &t.options.udp {
-        out.str("encap", " encap ", u.kind.name(), "", Paint::Plain)?;
+        let kind = if t.options.auto.is_some() { "auto" } else { u.kind.name() };
+        out.str("encap", " encap ", kind, "", Paint::Plain)?;
         match u.sport {
             0 => out.str("encap-sport", " encap-sport ", "auto", "", Paint::Plain)?,
             port => out.num("encap-sport", " encap-sport ", port, "")?,
         }
-        out.num("encap-dport", " encap-dport ", u.dport, "")?;
+        if u.dport != 0 {
+            out.num("encap-dport", " encap-dport ", u.dport, "")?;
+        }
         if u.port != 0 {
             out.num("encap-port", " encap-port ", u.port, "")?;
+        }
+        match u.rport {
+            _ if u.learn => out.str("encap-rport", " encap-rport ", "learn", "", Paint::Plain)?,
+            0 => {}
+            port => out.num("encap-rport", " encap-rport ", port, "")?,
         }
         match u.csum {
             Some(true) => out.truth("encap-csum", " encap-csum")?,
@@ -137,6 +148,35 @@ fn between(out: &mut Out<'_>, t: &TunnelSpec) -> io::Result<()> {
     Ok(())
 }
 
+/// Which way its packets go; with details, since when and why.
+fn way(out: &mut Out<'_>, t: &TunnelSpec, p: &PathInfo, o: &Options) -> io::Result<()> {
+    let kind = t.options.udp.map_or("udp", |u| u.kind.name());
+    if o.details {
+        out.newline()?;
+        out.text("   ")?;
+    }
+    match p.path {
+        None => out.str("path", " path ", "unknown", "", Paint::Down)?,
+        Some(Path::Bare) => out.str("path", " path ", t.mode.shape().name, "", Paint::Plain)?,
+        Some(Path::Udp(port)) => {
+            out.str("path", " path ", kind, "", Paint::Plain)?;
+            out.num("path_port", " port ", port, "")?;
+        }
+    }
+    if o.details {
+        out.num("path_age", " for ", p.age.as_secs(), " s")?;
+        let cause = serde_json::to_value(p.cause).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+        out.json_word("path_cause", cause)?;
+        out.text(format_args!(": {}", p.cause.text()))?;
+        out.num("path_changes", ", changed ", p.changes, " times")?;
+        if let Some(retry) = p.retry {
+            out.text(format_args!(", {} again in ", t.mode.shape().name))?;
+            out.num("path_retry", "", retry.as_secs(), " s")?;
+        }
+    }
+    Ok(())
+}
+
 /// What `-d` adds: a line on its size, one on who may come out, one on its life.
 fn details(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
     let t = &info.tunnel;
@@ -156,7 +196,7 @@ fn details(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
     if let Some(inner) = info.mtu {
         out.newline()?;
         out.num("inner_mtu", "    inner mtu ", inner, "")?;
-        out.num("overhead", ", ", t.overhead(), " bytes added")?;
+        out.num("overhead", ", ", info.overhead(), " bytes added")?;
         if let Some(l) = &info.learned_mtu {
             out.num("path_mtu", ", path mtu ", l.mtu, "")?;
             match l.cause {

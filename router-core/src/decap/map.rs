@@ -33,6 +33,14 @@ impl Key for [u128; 2] {
     }
 }
 
+impl Key for [u128; 3] {
+    #[inline]
+    fn word(&self) -> u64 {
+        let [a, b, c] = *self;
+        mix(mix([a, b].word()) ^ c as u64) ^ (c >> 64) as u64
+    }
+}
+
 /// A folded multiplication by an odd constant.
 #[inline]
 fn mix(v: u64) -> u64 {

@@ -4,9 +4,12 @@
 //! which a worker finds once per batch; within it a lookup by the outer addresses is one multiplication and, as a rule,
 //! one cache line. Copying the table is one reference count and a change copies a small part, however many tunnels
 //! there are.
+//!
+//! Tunnels in UDP are told apart by their ports, too: a NAT gives all that are behind it one address.
 
 mod map;
 
+use crate::headers::protocol;
 use crate::port::{PortId, TableId};
 use map::Map;
 use std::net::IpAddr;
@@ -23,6 +26,17 @@ pub struct DecapKey {
     pub local: IpAddr,
     /// Outer source: the peer.
     pub remote: IpAddr,
+    /// UDP only; zeros for all others.
+    pub ports: UdpPorts,
+}
+
+/// The ports of a tunnel's datagrams as they arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct UdpPorts {
+    /// The peer's, from which they come; 0: any.
+    pub remote: u16,
+    /// Ours.
+    pub local: u16,
 }
 
 /// The tunnels of a router by what their packets look like. Cheap to clone, also to change.
@@ -30,6 +44,8 @@ pub struct DecapKey {
 pub struct DecapTable {
     /// Sorted by table and mode.
     parts: Arc<[((TableId, u8), Peers)]>,
+    /// Those in UDP.
+    udp: Map<[u128; 3]>,
     seed: u64,
 }
 
@@ -43,7 +59,7 @@ impl Default for DecapTable {
 impl DecapTable {
     /// An empty table. Outer addresses come from outside: `seed` should differ from run to run.
     pub fn new(seed: u64) -> Self {
-        DecapTable { parts: Arc::default(), seed }
+        DecapTable { parts: Arc::default(), udp: Map::new(seed), seed }
     }
 
     /// The tunnels of one mode whose outer packets come through ports of one table.
@@ -52,19 +68,37 @@ impl DecapTable {
         self.place(proto, table).ok().and_then(|i| self.parts.get(i)).map(|(_, p)| p)
     }
 
-    /// The tunnel whose peer sent this.
+    /// The tunnel whose peer sent this. Not for UDP.
     #[inline]
     pub fn find(&self, proto: u8, table: TableId, local: IpAddr, remote: IpAddr) -> Option<PortId> {
         self.peers(proto, table)?.find(local, remote)
     }
 
+    /// The tunnel whose peer sent this datagram: first the one that is agreed to come from this very port.
+    pub fn find_udp(&self, table: TableId, local: IpAddr, remote: IpAddr, ports: UdpPorts) -> Option<PortId> {
+        let get =
+            |remote_port| self.udp.get(&udp_word(table, local, remote, UdpPorts { remote: remote_port, ..ports })?);
+        if self.udp.len() == 0 { None } else { get(ports.remote).or_else(|| get(0)) }
+    }
+
+    /// Whether any tunnel is in UDP.
+    pub fn has_udp(&self) -> bool {
+        self.udp.len() > 0
+    }
+
     /// The tunnel with exactly this key.
     pub fn get(&self, key: &DecapKey) -> Option<PortId> {
+        if key.proto == protocol::UDP {
+            return self.udp.get(&key.udp_word()?);
+        }
         self.find(key.proto, key.table, key.local, key.remote)
     }
 
     /// Adds or moves a tunnel.
     pub fn insert(&mut self, key: DecapKey, tunnel: PortId) {
+        if key.proto == protocol::UDP {
+            return key.udp_word().into_iter().for_each(|word| self.udp.set(word, tunnel));
+        }
         let place = self.place(key.proto, key.table).unwrap_or_else(|i| {
             let mut parts = self.parts.to_vec();
             parts.insert(i, ((key.table, key.proto), Peers::new(self.seed)));
@@ -78,6 +112,9 @@ impl DecapTable {
 
     /// Removes a tunnel.
     pub fn remove(&mut self, key: &DecapKey) {
+        if key.proto == protocol::UDP {
+            return key.udp_word().into_iter().for_each(|word| self.udp.set(word, PortId::NONE));
+        }
         let Ok(place) = self.place(key.proto, key.table) else { return };
         let Some((_, peers)) = Arc::make_mut(&mut self.parts).get_mut(place) else { return };
         peers.set(key.local, key.remote, PortId::NONE);
@@ -90,17 +127,33 @@ impl DecapTable {
 
     /// Number of tunnels.
     pub fn len(&self) -> usize {
-        self.parts.iter().map(|(_, p)| p.len()).sum()
+        self.parts.iter().map(|(_, p)| p.len()).sum::<usize>() + self.udp.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.parts.is_empty()
+        self.len() == 0
     }
 
     fn place(&self, proto: u8, table: TableId) -> Result<usize, usize> {
         self.parts.binary_search_by_key(&(table, proto), |(k, _)| *k)
     }
+}
+
+impl DecapKey {
+    fn udp_word(&self) -> Option<[u128; 3]> {
+        udp_word(self.table, self.local, self.remote, self.ports)
+    }
+}
+
+/// None for addresses of two families, which no packet has.
+fn udp_word(table: TableId, local: IpAddr, remote: IpAddr, ports: UdpPorts) -> Option<[u128; 3]> {
+    let bits = |a: IpAddr| match a {
+        IpAddr::V4(a) => a.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(a) => a.to_bits(),
+    };
+    let ports = u128::from(ports.remote) << 16 | u128::from(ports.local);
+    (local.is_ipv4() == remote.is_ipv4()).then(|| [bits(local), bits(remote), u128::from(table.0) << 32 | ports])
 }
 
 /// The tunnels of one mode and table by their outer addresses.
@@ -166,6 +219,7 @@ mod tests {
             table: TableId(table),
             local: local.parse().unwrap(),
             remote: remote.parse().unwrap(),
+            ports: UdpPorts::default(),
         };
         let keys = [
             key(41, 254, "192.0.2.1", "198.51.100.9"),
@@ -195,5 +249,42 @@ mod tests {
         let mixed = key(41, 254, "192.0.2.1", "2001:db8::1");
         t.insert(mixed, PortId(1));
         assert_eq!(t.get(&mixed), None);
+    }
+
+    /// Two peers behind one NAT, one that comes from anywhere, and another port of ours.
+    #[test]
+    fn datagrams_are_told_apart_by_their_ports() {
+        let (local, nat) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([198, 51, 100, 9]));
+        let key = |remote, own, table| DecapKey {
+            proto: protocol::UDP,
+            table: TableId(table),
+            local,
+            remote: nat,
+            ports: UdpPorts { remote, local: own },
+        };
+        let find = |t: &DecapTable, remote, own| t.find_udp(TableId::MAIN, local, nat, UdpPorts { remote, local: own });
+        let mut t = DecapTable::new(3);
+        for (i, k) in
+            [key(40_001, 3653, 254), key(40_002, 3653, 254), key(0, 3653, 254), key(0, 6080, 254)].iter().enumerate()
+        {
+            assert_eq!(t.get(k), None);
+            t.insert(*k, PortId(i as u32));
+        }
+        t.insert(key(40_003, 3653, 7), PortId(9));
+        assert_eq!(t.len(), 5);
+        for (remote, own, want) in [
+            (40_001, 3653, Some(0)),
+            (40_002, 3653, Some(1)),
+            (40_003, 3653, Some(2)),
+            (40_001, 6080, Some(3)),
+            (40_001, 6081, None),
+        ] {
+            assert_eq!(find(&t, remote, own), want.map(PortId), "{remote} to {own}");
+        }
+        assert_eq!(t.find(protocol::UDP, TableId::MAIN, local, nat), None);
+        t.remove(&key(0, 3653, 254));
+        assert_eq!((find(&t, 40_003, 3653), find(&t, 40_002, 3653)), (None, Some(PortId(1))));
+        let other = IpAddr::from([198, 51, 100, 10]);
+        assert_eq!(t.find_udp(TableId::MAIN, local, other, UdpPorts { remote: 40_001, local: 3653 }), None);
     }
 }

@@ -443,7 +443,11 @@ impl Teller<'_> {
         s.ttl = outer.as_ref().map_or(s.ttl, |o| o.ttl);
         s.steps.push(Step::Encap {
             tunnel: self.name(tunnel),
-            mode: words::mode(e.facts.mode, s.before.map(|p| p.family)).to_owned(),
+            mode: words::encap(
+                words::mode(e.facts.mode, s.before.map(|p| p.family)),
+                &e.facts.options,
+                self.router.tunnel(self.now, tunnel).and_then(|t| t.path),
+            ),
             local: e.facts.local,
             remote: outer.as_ref().map_or(e.facts.remote, |o| o.dst),
             added,

@@ -8,8 +8,8 @@ use crate::headers::protocol;
 use crate::icmp::{IcmpError, SourceRule};
 use crate::packet::{Fragment, Packet};
 use crate::port::{PortId, PortInfo, PortKind, TableId};
-use crate::router::MtuCause;
-use crate::spec::TunnelMode;
+use crate::router::{MtuCause, PathInfo};
+use crate::spec::{TunnelMode, TunnelOptions};
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::tunnel::IPV6_MIN_MTU;
@@ -143,4 +143,14 @@ impl Router {
             _ => format!("tunnel {name}: its carrier's {} less {added}", mtu + added),
         }
     }
+}
+
+/// A mode with what is around it: the UDP format and port in use, and why, where the tunnel has a choice.
+pub(super) fn encap(mode: &str, options: &TunnelOptions, path: Option<PathInfo>) -> String {
+    let udp = options.udp.map(|u| format!(" in {}, port {}", u.kind.name(), u.dport)).unwrap_or_default();
+    let auto = match path {
+        Some(p) if options.auto.is_some() => format!(", encap auto: {}", p.cause.text()),
+        _ => String::new(),
+    };
+    format!("{mode}{udp}{auto}")
 }

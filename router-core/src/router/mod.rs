@@ -16,7 +16,10 @@ mod vrfs;
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
-pub use tunnels::{LearnedMtu, Life, MtuCause, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec};
+pub use tunnels::{
+    LearnedMtu, Life, MtuCause, PathCause, PathInfo, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec,
+    tunnel_hears,
+};
 pub use vrfs::VrfError;
 
 use crate::addr::MacAddr;

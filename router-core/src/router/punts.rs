@@ -48,6 +48,7 @@ impl Router {
                 self.worker.counters().delivered.add(1);
                 out.pool.put(frame);
             }
+            PuntReason::TunnelPath(packet) => self.tunnel_path(now, frame, &packet, out),
             PuntReason::Translate { port, packet, depth } => {
                 self.translate_punt(now, frame, &packet, port, depth, out);
             }

@@ -8,6 +8,7 @@ use super::spec::UdpKind;
 use super::{gre, udp};
 use crate::addr::Family;
 use crate::checksum;
+use crate::decap::UdpPorts;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
 use crate::headers::{be16, protocol};
@@ -35,8 +36,10 @@ pub fn find<'t>(
     };
     let found = match (outer.proto, outer.family) {
         (protocol::UDP, _) => {
-            let port = be16(outer.transport(data), 2);
-            get(protocol::UDP, outer.src).filter(|(_, g)| g.udp.is_some_and(|u| u.listens() == port))
+            let datagram = outer.transport(data);
+            let ports = UdpPorts { remote: be16(datagram, 0), local: be16(datagram, 2) };
+            let id = tables.decap.find_udp(table, outer.dst, outer.src, ports);
+            id.and_then(|id| Some((id, tables.gates.get(id)?)))
         }
         // A 6in4 tunnel hears IPv4 from its peer, too, unless another tunnel is for that.
         (protocol::IPV4, Family::Inet) => get(protocol::IPV4, outer.src)
@@ -69,12 +72,32 @@ pub struct Opened {
 /// # Errors
 /// Why it is dropped.
 pub fn open(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, state: &TunnelState) -> Result<Opened, DropReason> {
-    let mut at = usize::from(outer.l4);
-    let mut proto = outer.proto;
-    let rest = |at: usize| data.get(at..outer.len as usize).unwrap_or(&[]);
-    if let Some(options) = &gate.udp {
-        let datagram = outer.transport(data);
-        if usize::from(be16(datagram, 4)) != datagram.len() {
+    let (at, family) = between(gate, outer.proto, outer.transport(data), state)?;
+    let at = usize::from(outer.l4) + at;
+    let inner = data.get(at..outer.len as usize).unwrap_or(&[]);
+    let least = if family == Family::Inet { super::IPV4_HEADER } else { super::IPV6_HEADER } as usize;
+    if inner.len() < least || Packet::sniff(inner) != Ok(family) {
+        return Err(DropReason::TunnelInnerMalformed);
+    }
+    let tclass = if family == Family::Inet { inner[1] } else { (inner[0] << 4) | (inner[1] >> 4) };
+    let ecn = inner_ecn(tclass, outer.tclass)?;
+    gate.check(outer.src, family, inner, now, state)?;
+    Ok(Opened { at, family, ecn })
+}
+
+/// What is inside, and where it begins in what the outer headers carry: `payload`, of protocol `proto`. Not its checksum.
+///
+/// # Errors
+/// Why it is dropped.
+pub(crate) fn between(
+    gate: &Gate,
+    mut proto: u8,
+    payload: &[u8],
+    state: &TunnelState,
+) -> Result<(usize, Family), DropReason> {
+    let mut at = 0;
+    if let Some(options) = gate.udp.as_ref().filter(|_| proto == protocol::UDP) {
+        if usize::from(be16(payload, 4)) != payload.len() {
             return Err(DropReason::TunnelHeader);
         }
         let inside = |body: &[u8]| match (gate.shape.between, body.first().map(|b| b >> 4)) {
@@ -84,13 +107,12 @@ pub fn open(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, state: &Tunn
             _ => None,
         };
         let kind: UdpKind = options.kind;
-        let (p, n) = udp::read(datagram, kind, inside)?;
-        (proto, at) = (p, at + n);
+        (proto, at) = udp::read(payload, kind, inside)?;
     }
     let family = match (gate.shape.between, proto) {
         (Between::Gre, protocol::GRE) => {
             let options = gate.gre.unwrap_or_default();
-            let (family, n) = gre::read(rest(at), &options, state)?;
+            let (family, n) = gre::read(payload.get(at..).unwrap_or(&[]), &options, state)?;
             at += n;
             family
         }
@@ -98,18 +120,7 @@ pub fn open(gate: &Gate, outer: &Packet, data: &[u8], now: Instant, state: &Tunn
         (Between::Nothing, protocol::IPV6) => Family::Inet6,
         _ => return Err(DropReason::TunnelFamily),
     };
-    let inner = rest(at);
-    let least = if family == Family::Inet { super::IPV4_HEADER } else { super::IPV6_HEADER } as usize;
-    if !gate.shape.carries.family(family) {
-        return Err(DropReason::TunnelFamily);
-    }
-    if inner.len() < least || Packet::sniff(inner) != Ok(family) {
-        return Err(DropReason::TunnelInnerMalformed);
-    }
-    let tclass = if family == Family::Inet { inner[1] } else { (inner[0] << 4) | (inner[1] >> 4) };
-    let ecn = inner_ecn(tclass, outer.tclass)?;
-    gate.check(outer.src, family, inner, now, state)?;
-    Ok(Opened { at, family, ecn })
+    if gate.shape.carries.family(family) { Ok((at, family)) } else { Err(DropReason::TunnelFamily) }
 }
 
 /// Takes everything before the packet inside off and combines the ECN marks. The frame then starts at the inner IP header.

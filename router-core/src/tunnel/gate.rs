@@ -2,6 +2,7 @@
 
 use super::derived::Derived;
 use super::mode::{Between, Shape};
+use super::path::{Arrivals, Path};
 use super::spec::{GreOptions, TunnelSpec, UdpOptions};
 use crate::addr::Family;
 use crate::drop_reason::DropReason;
@@ -22,6 +23,8 @@ pub struct TunnelState {
     seen: AtomicU64,
     /// When the next packet may come without being early, in nanoseconds (a virtual scheduling instant).
     due: AtomicU64,
+    /// The same for packets from nobody knows whom, about which the control side is asked.
+    strangers: AtomicU64,
 }
 
 impl PartialEq for TunnelState {
@@ -45,14 +48,23 @@ impl TunnelState {
         self.seen.fetch_update(Relaxed, Relaxed, next).is_ok()
     }
 
+    /// Whether the control side may be asked about another packet that came by an unknown path: 20 of them a second.
+    pub(crate) fn may_ask(&self, now: Instant) -> bool {
+        within(&self.strangers, now, 20)
+    }
+
     /// Whether another packet is within `rate` packets per second, with bursts of a tenth of a second.
     pub(super) fn within(&self, now: Instant, rate: u32) -> bool {
-        const BURST: u64 = 100_000_000;
-        let each = 1_000_000_000 / u64::from(rate.max(1));
-        let now = now.as_nanos();
-        let next = |due: u64| (due <= now + BURST.max(each)).then_some(due.max(now) + each);
-        self.due.fetch_update(Relaxed, Relaxed, next).is_ok()
+        within(&self.due, now, rate)
     }
+}
+
+fn within(due: &AtomicU64, now: Instant, rate: u32) -> bool {
+    const BURST: u64 = 100_000_000;
+    let each = 1_000_000_000 / u64::from(rate.max(1));
+    let now = now.as_nanos();
+    let next = |due: u64| (due <= now + BURST.max(each)).then_some(due.max(now) + each);
+    due.fetch_update(Relaxed, Relaxed, next).is_ok()
 }
 
 /// See the module. One for each tunnel, read by workers.
@@ -71,6 +83,8 @@ pub struct Gate {
     rate: Option<u32>,
     /// The control side waits for echo replies out of it, also when it counts as dead.
     pub keepalive: bool,
+    /// Where its packets may come several ways: by which they are taken.
+    pub arrivals: Option<Arrivals>,
     /// Its own forwarding object, whatever the routes say: for keepalives, and for what is said on its link.
     pub object: Option<ObjectId>,
     state: Arc<TunnelState>,
@@ -94,6 +108,7 @@ impl Gate {
             allowed: o.allowed.clone(),
             rate: o.rate,
             keepalive: awaits,
+            arrivals: None,
             object,
             state,
         }
@@ -101,10 +116,13 @@ impl Gate {
 
     /// What there is to check beside peer and family.
     pub fn checks(&self) -> Checks {
-        match (self.rate, self.allowed.is_empty()) {
-            (Some(_), _) => Checks::More,
-            (None, false) => Checks::Sources,
-            (None, true) => Checks::Nothing,
+        // While another path is in use, questions about the bare one are the control side's.
+        let looked_at = self.arrivals.as_ref().is_some_and(|a| a.current != Some(Path::Bare));
+        let counts = self.rate.is_some() || self.gre.is_some_and(|g| g.iseq);
+        match (looked_at || counts, self.allowed.is_empty()) {
+            (true, _) => Checks::More,
+            (false, false) => Checks::Sources,
+            (false, true) => Checks::Nothing,
         }
     }
 

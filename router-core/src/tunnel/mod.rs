@@ -9,6 +9,7 @@
 //! | [`gre`], [`udp`], [`limit`] | what may stand between the outer header and the packet inside |
 //! | [`derived`] | 6rd and 6to4: the peer is part of the inner address |
 //! | [`encapsulate`], [`decapsulate`] | a packet's way in and out |
+//! | [`path`] | bare or in UDP, where a tunnel may go both ways |
 //! | [`gate`] | what is checked of everything that comes out |
 //! | [`spec`] | a tunnel as written |
 
@@ -21,6 +22,7 @@ pub mod gre;
 pub mod limit;
 pub mod mode;
 pub mod outer;
+pub mod path;
 pub mod spec;
 pub mod udp;
 
@@ -28,6 +30,7 @@ pub use encapsulate::Encapsulate;
 pub use gate::{Gate, TunnelState};
 pub use mode::{Carries, Shape};
 pub use outer::{Inner, Outer, OuterV4, OuterV6};
+pub use path::Path;
 pub use spec::{FlowLabel, TunnelMode, TunnelOptions, TunnelSpec};
 
 /// The least MTU that an IPv6 link must offer (RFC 8200 5).

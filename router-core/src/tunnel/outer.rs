@@ -31,6 +31,12 @@ impl Inner {
         self.proto
     }
 
+    /// The same behind the router, which takes one from the hop limit.
+    #[inline(always)]
+    pub(crate) fn aged(self) -> Inner {
+        Inner { hop_limit: self.hop_limit.saturating_sub(1), ..self }
+    }
+
     /// Of the packet at the start of `packet`, as it is to be inside. None without a whole header.
     #[inline]
     pub fn of(family: Family, packet: &[u8]) -> Option<Inner> {
@@ -46,33 +52,50 @@ impl Inner {
 
 /// A hash of the flow of a packet inside, for the outer flow label (RFC 6438 3) and the UDP source port (RFC 8085 5.1.1):
 /// addresses, protocol, and ports where every packet of the flow has them; an IPv6 flow label stands for the ports.
-#[inline]
+#[inline(always)]
 pub fn entropy(family: Family, packet: &[u8]) -> u32 {
-    let (mut h, l4, proto) = match (family, packet.first_chunk::<40>(), packet.first_chunk::<20>()) {
-        (Family::Inet, _, Some(p)) => {
+    let h = match family {
+        Family::Inet => {
+            let Some(p) = packet.first_chunk::<20>() else { return 0 };
             let ends = u64::from_be_bytes([p[12], p[13], p[14], p[15], p[16], p[17], p[18], p[19]]);
             let fragment = [p[6] & 0x3f, p[7]] != [0, 0];
-            (mix(ends, u64::from(p[9])), (!fragment).then_some(usize::from(p[0] & 15) * 4), p[9])
+            let l4 = if fragment { &[] } else { packet.get(usize::from(p[0] & 15) * 4..).unwrap_or_default() };
+            mix(ends, ports(p[9], l4))
         }
-        (Family::Inet6, Some(p), _) => {
+        Family::Inet6 => {
+            let Some((p, l4)) = packet.split_first_chunk::<40>() else { return 0 };
             let word = |at: usize| p.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
-            let label = u64::from(u32::from_be_bytes([0, p[1] & 15, p[2], p[3]]));
-            let h = mix(mix(word(8) ^ word(24), word(16)), word(32) ^ label << 8 ^ u64::from(p[6]) << 40);
-            (h, (label == 0).then_some(V6), p[6])
+            let label = u32::from_be_bytes([0, p[1] & 15, p[2], p[3]]);
+            let flow = if label == 0 { ports(p[6], l4) } else { u64::from(p[6]) << 32 | u64::from(label) };
+            mix(mix(word(8), word(16)) ^ word(24), word(32) ^ flow.rotate_left(24))
         }
-        _ => return 0,
     };
-    if let Some(ports) = l4.and_then(|at| packet.get(at..at + 4))
-        && matches!(proto, protocol::TCP | protocol::UDP | protocol::SCTP | protocol::UDPLITE)
-    {
-        h = mix(h, u64::from(u32::from_be_bytes([ports[0], ports[1], ports[2], ports[3]])));
-    }
     (h ^ (h >> 32)) as u32
 }
 
-#[inline]
-fn mix(h: u64, v: u64) -> u64 {
-    let m = u128::from(h ^ v ^ 0x9e37_79b9_7f4a_7c15) * 0xd6e8_feb8_6659_fd93_u128;
+/// Protocol and ports in one word.
+#[inline(always)]
+fn ports(proto: u8, l4: &[u8]) -> u64 {
+    let ports = match l4.first_chunk::<4>() {
+        Some(ports) if HAS_PORTS[usize::from(proto)] => u32::from_be_bytes(*ports),
+        _ => 0,
+    };
+    u64::from(proto) << 32 | u64::from(ports)
+}
+
+static HAS_PORTS: [bool; 256] = {
+    let mut t = [false; 256];
+    t[protocol::TCP as usize] = true;
+    t[protocol::UDP as usize] = true;
+    t[protocol::SCTP as usize] = true;
+    t[protocol::UDPLITE as usize] = true;
+    t
+};
+
+/// Both words, neither of them as it is, multiplied and folded.
+#[inline(always)]
+fn mix(a: u64, b: u64) -> u64 {
+    let m = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd6e8_feb8_6659_fd93);
     (m >> 64) as u64 ^ m as u64
 }
 
@@ -92,7 +115,9 @@ impl Outer {
     pub fn of(facts: &EncapFacts) -> Option<Outer> {
         let shape = facts.mode.shape();
         let open = shape.peer == Peer::Configured && facts.remote.is_unspecified();
-        if open || facts.local.is_unspecified() {
+        // A port that is not known yet.
+        let nowhere = facts.options.udp.is_some_and(|u| u.dport == 0);
+        if open || nowhere || facts.local.is_unspecified() {
             return None;
         }
         let base = match shape.peer {
@@ -105,14 +130,18 @@ impl Outer {
         Some(match base {
             Base::V4(v4) if plain => Outer::V4(v4),
             Base::V6(v6) if plain => Outer::V6(v6),
-            base => Outer::Long(Arc::new(Long {
-                base,
-                shape,
-                gre: (shape.between == Between::Gre).then_some(options.gre),
-                udp: options.udp,
-                derived: options.sixrd.as_ref().map(Derived::new),
-                state: Arc::clone(&facts.state),
-            })),
+            base => Outer::Long(Arc::new(
+                Long {
+                    base,
+                    shape,
+                    gre: (shape.between == Between::Gre).then_some(options.gre),
+                    udp: options.udp,
+                    derived: options.sixrd.as_ref().map(Derived::new),
+                    state: Arc::clone(&facts.state),
+                    plain: None,
+                }
+                .ready(),
+            )),
         })
     }
 
@@ -123,6 +152,26 @@ impl Outer {
             Outer::V4(_) => Family::Inet,
             Outer::V6(_) => Family::Inet6,
             Outer::Long(l) => l.shape.outer,
+        }
+    }
+
+    /// Writes the header in front of a packet that brings no encapsulation limit: `to` is the room for it, with the packet
+    /// behind. None when that is too long, or nothing here says who the peer is.
+    pub fn write(&self, to: &mut [u8], inner: &Inner, ident: u16) -> Option<()> {
+        match self {
+            Outer::V4(o) => {
+                let total = u16::try_from(to.len()).ok()?;
+                o.write(to.first_chunk_mut()?, inner, total, ident);
+                Some(())
+            }
+            Outer::V6(o) => {
+                let label = o.label(inner.family, to.get(o.added()..)?);
+                o.write_with(to, inner, label, o.limit())
+            }
+            Outer::Long(l) => {
+                l.plain()?;
+                l.write(to, inner, Written { ident, limit: l.limit(), peer: None, rehearsal: false })
+            }
         }
     }
 
@@ -152,6 +201,31 @@ impl Base {
     }
 }
 
+/// A byte of an outer header that has bits of the packet inside, and others of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Field {
+    inherited: u8,
+    fixed: u8,
+}
+
+impl Field {
+    /// A TTL: this one, or the inner one.
+    fn ttl(ttl: Option<u8>) -> Field {
+        ttl.map_or(Field { inherited: 0xff, fixed: 0 }, |fixed| Field { inherited: 0, fixed })
+    }
+
+    /// A traffic class: see [`outer_tos`].
+    fn tos(tos: Option<u8>) -> Field {
+        let none = outer_tos(0, tos);
+        Field { inherited: outer_tos(0xff, tos) ^ none, fixed: none }
+    }
+
+    #[inline(always)]
+    fn of(self, inner: u8) -> u8 {
+        inner & self.inherited | self.fixed
+    }
+}
+
 /// An outer IPv4 header, ready made but for what differs from packet to packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OuterV4 {
@@ -159,8 +233,8 @@ pub struct OuterV4 {
     ends: u64,
     /// Sum of the 16-bit words that never differ.
     sum: u32,
-    ttl: Option<u8>,
-    tos: Option<u8>,
+    ttl: Field,
+    tos: Field,
     df: bool,
 }
 
@@ -173,8 +247,8 @@ impl OuterV4 {
         Some(OuterV4 {
             ends: u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()),
             sum: 0x4500 + flags + halves(src) + halves(dst),
-            ttl: facts.ttl,
-            tos: facts.tos,
+            ttl: Field::ttl(facts.ttl),
+            tos: Field::tos(facts.tos),
             df: facts.df,
         })
     }
@@ -189,9 +263,9 @@ impl OuterV4 {
     /// (RFC 6864 4).
     #[inline]
     pub fn write(&self, to: &mut [u8; V4], inner: &Inner, total_len: u16, ident: u16) {
-        let tos = u32::from(outer_tos(inner.tclass, self.tos));
+        let tos = u32::from(self.tos.of(inner.tclass));
         let (ident, flags) = if self.df { (0, 0x4000) } else { (u32::from(ident), 0) };
-        let ttl_proto = u32::from(self.ttl.unwrap_or(inner.hop_limit)) << 8 | u32::from(inner.proto);
+        let ttl_proto = u32::from(self.ttl.of(inner.hop_limit)) << 8 | u32::from(inner.proto);
         let sum = self.sum + tos + u32::from(total_len) + ident + ttl_proto;
         let sum = (sum & 0xffff) + (sum >> 16);
         let check = !(sum + (sum >> 16)) as u16;
@@ -208,8 +282,8 @@ impl OuterV4 {
 pub struct OuterV6 {
     /// Both addresses as they stand in the header.
     ends: [u8; 32],
-    hop: Option<u8>,
-    tclass: Option<u8>,
+    hop: Field,
+    tclass: Field,
     label: FlowLabel,
     limit: Option<u8>,
 }
@@ -223,7 +297,8 @@ impl OuterV6 {
         ends[16..].copy_from_slice(&dst.octets());
         let options = &facts.options;
         let limit = options.encaplimit.filter(|_| options.has_limit(Family::Inet6));
-        Some(OuterV6 { ends, hop: facts.ttl, tclass: facts.tos, label: options.flowlabel, limit })
+        let (hop, tclass) = (Field::ttl(facts.ttl), Field::tos(facts.tos));
+        Some(OuterV6 { ends, hop, tclass, label: options.flowlabel, limit })
     }
 
     /// Bytes added.
@@ -244,7 +319,7 @@ impl OuterV6 {
     }
 
     /// The flow label for `packet`, the packet inside.
-    #[inline]
+    #[inline(always)]
     pub fn label(&self, family: Family, packet: &[u8]) -> u32 {
         match self.label {
             FlowLabel::Auto => entropy(family, packet) & 0xf_ffff,
@@ -258,11 +333,11 @@ impl OuterV6 {
     }
 
     /// Writes the fixed header. `next` is what follows, `payload_len` its length.
-    #[inline]
+    #[inline(always)]
     pub fn write(&self, to: &mut [u8; V6], inner: &Inner, label: u32, next: u8, payload_len: u16) {
-        let tclass = u32::from(outer_tos(inner.tclass, self.tclass));
+        let tclass = u32::from(self.tclass.of(inner.tclass));
         let first = 6 << 28 | tclass << 20 | label;
-        let hop = self.hop.unwrap_or(inner.hop_limit);
+        let hop = self.hop.of(inner.hop_limit);
         let second = u32::from(payload_len) << 16 | u32::from(next) << 8 | u32::from(hop);
         to[..8].copy_from_slice(&(u64::from(first) << 32 | u64::from(second)).to_be_bytes());
         to[8..].copy_from_slice(&self.ends);
@@ -293,9 +368,23 @@ pub struct Long {
     udp: Option<UdpOptions>,
     pub(super) derived: Option<Derived>,
     state: Arc<TunnelState>,
+    /// See [`Long::plain`].
+    plain: Option<u32>,
 }
 
 impl Long {
+    /// With what follows from the rest.
+    fn ready(self) -> Self {
+        let same = self.derived.is_none() && self.gre.is_none_or(|g| !g.oseq);
+        Long { plain: same.then_some(self.added() as u32), ..self }
+    }
+
+    /// Bytes added, where one packet's header says nothing about another's and the packet inside does not name the peer.
+    #[inline]
+    pub fn plain(&self) -> Option<u32> {
+        self.plain
+    }
+
     /// Bytes added.
     pub fn added(&self) -> usize {
         let base = match self.base {

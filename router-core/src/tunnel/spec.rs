@@ -138,6 +138,9 @@ pub struct TunnelOptions {
     /// The same payload in UDP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub udp: Option<UdpOptions>,
+    /// The bare protocol where it passes, `udp` where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<AutoOptions>,
     /// 6rd's and 6to4's mapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sixrd: Option<SixRdOptions>,
@@ -171,6 +174,7 @@ impl TunnelOptions {
         take(&mut self.flowlabel, &said.flowlabel);
         take(&mut self.gre, &said.gre);
         take(&mut self.udp, &said.udp);
+        take(&mut self.auto, &said.auto);
         take(&mut self.sixrd, &said.sixrd);
         take(&mut self.rate, &said.rate);
         take(&mut self.keepalive, &said.keepalive);
@@ -260,15 +264,41 @@ pub struct UdpOptions {
     /// Our port, to which the peer sends; 0: the same as the peer's.
     #[serde(default)]
     pub port: u16,
+    /// The port from which the peer's datagrams come: others are not the peer's. 0: any, because Linux and RFC 8085 5.1.1
+    /// give each inner flow a port of its own. Two peers behind one NAT are told apart by it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rport: u16,
+    /// The peer's port is the one from which it is heard, once it has answered there: a NAT chose it, and may choose
+    /// another. `dport` is the first, if it is known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learn: bool,
     /// Whether a checksum is sent. None: over IPv6 only, where it must be (RFC 8200 8.1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csum: Option<bool>,
 }
 
 impl UdpOptions {
+    /// To this port of the peer, the rest by default.
+    pub fn new(kind: UdpKind, dport: u16) -> Self {
+        UdpOptions { kind, sport: 0, dport, port: 0, rport: 0, learn: false, csum: None }
+    }
+
     /// The port on which packets arrive.
     pub fn listens(&self) -> u16 {
         if self.port != 0 { self.port } else { self.dport }
+    }
+}
+
+/// When the bare protocol is preferred to UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AutoOptions {
+    /// Seconds until it is tried again after it was found not to pass; longer each time that it fails again.
+    pub retry: u32,
+}
+
+impl Default for AutoOptions {
+    fn default() -> Self {
+        AutoOptions { retry: 300 }
     }
 }
 

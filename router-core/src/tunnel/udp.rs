@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn options(kind: UdpKind, sport: u16) -> UdpOptions {
-        UdpOptions { kind, sport, dport: 5555, port: 0, csum: None }
+        UdpOptions { sport, ..UdpOptions::new(kind, 5555) }
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl<O: Observer> Worker<O> {
         }
         let kind = match why {
             PuntReason::Arp | PuntReason::Ndp { .. } => LimitKind::Neighbor,
-            PuntReason::EchoReply(_) | PuntReason::IcmpError(_) => LimitKind::Icmp,
+            PuntReason::EchoReply(_) | PuntReason::TunnelPath(_) | PuntReason::IcmpError(_) => LimitKind::Icmp,
             PuntReason::Resolve { .. } | PuntReason::Reassemble(_) | PuntReason::Translate { .. } => LimitKind::Other,
         };
         let port = frame.meta.port;

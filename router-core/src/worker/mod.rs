@@ -127,6 +127,8 @@ pub(crate) enum PuntReason {
     IcmpError(Packet),
     /// An echo reply out of a tunnel whose peer is asked whether it lives.
     EchoReply(Packet),
+    /// An outer packet by a path of its tunnel that is not the one in use.
+    TunnelPath(Packet),
     /// A packet about which the translator behind `port` must be asked first; `depth` as in [`Job`].
     Translate { port: PortId, packet: Packet, depth: u8 },
 }
@@ -480,7 +482,7 @@ impl<O: Observer> Worker<O> {
                 PuntReason::Resolve { port, neighbor } => Punted::Resolve { port, neighbor },
                 PuntReason::Reassemble(_) => Punted::Reassemble,
                 PuntReason::IcmpError(_) => Punted::IcmpError,
-                PuntReason::EchoReply(_) => Punted::EchoReply,
+                PuntReason::EchoReply(_) | PuntReason::TunnelPath(_) => Punted::EchoReply,
                 PuntReason::Translate { port, .. } => Punted::Translate(port),
             })
         });

@@ -131,7 +131,10 @@ fn tables() -> Arc<Tables> {
         let (local, remote) = ("192.0.2.1".parse().unwrap(), remote.parse().unwrap());
         let spec = TunnelSpec::new(name, TunnelMode::SixInFour, local, remote);
         gates.set(tunnel, Some(Arc::new(Gate::new(&spec, Arc::default(), None, false))));
-        decap.insert(DecapKey { proto: protocol::IPV6, table: TableId::MAIN, local, remote }, tunnel);
+        decap.insert(
+            DecapKey { proto: protocol::IPV6, table: TableId::MAIN, local, remote, ports: Default::default() },
+            tunnel,
+        );
     }
     let routing = RoutingTables {
         fibs: [(TableId::MAIN, Arc::new(fib)), (TABLE, Arc::new(apart))].into_iter().collect::<FibSet>(),

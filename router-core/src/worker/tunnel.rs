@@ -10,8 +10,9 @@ use crate::observe::{Cause, Observer, Stage};
 use crate::offload::complete_checksum;
 use crate::packet::Packet;
 use crate::port::PortCaps;
+use crate::tunnel::path::{self, Arrival, Path};
 use crate::tunnel::{TunnelState, decapsulate, gre, udp};
-use crate::worker::{Job, Start, Step, Worker};
+use crate::worker::{Job, PuntReason, Start, Step, Worker};
 
 impl<O: Observer> Worker<O> {
     /// Whether a packet for the router is a tunnel's matter, although its protocol alone does not say so, or is none
@@ -58,6 +59,13 @@ impl<O: Observer> Worker<O> {
             }
             return;
         }
+        let arrival = gate.arrivals.as_ref().map_or(Arrival::Used, |a| a.judge(Path::of(packet, frame.data())));
+        if arrival == Arrival::Unknown {
+            return match O::REHEARSAL || !gate.state().may_ask(step.now) {
+                true => self.discard(step, frame, DropReason::TunnelUnknownPeer),
+                false => self.punt(step, frame, PuntReason::TunnelPath(*packet)),
+            };
+        }
         // GRE's checksum is over everything behind it: one that is left to the device, GRE's own (Linux does so) or that of
         // the packet inside, must be there first.
         if frame.meta.csum.is_some()
@@ -70,10 +78,19 @@ impl<O: Observer> Worker<O> {
         let state = if O::REHEARSAL { &own } else { gate.state() };
         let opened = match decapsulate::open(gate, packet, frame.data(), step.now, state) {
             Ok(opened) => opened,
+            // A NAT may have given one peer's port to another.
+            Err(DropReason::TunnelInnerSource)
+                if gate.udp.is_some_and(|u| u.learn) && !O::REHEARSAL && gate.state().may_ask(step.now) =>
+            {
+                return self.punt(step, frame, PuntReason::TunnelPath(*packet));
+            }
             Err(reason) => return self.discard(step, frame, reason),
         };
-        if gate.udp.is_some() && frame.meta.csum.is_none() && !udp_sum_ok(packet, &frame) {
+        if packet.proto == protocol::UDP && frame.meta.csum.is_none() && !udp_sum_ok(packet, &frame) {
             return self.discard(step, frame, DropReason::TunnelChecksum);
+        }
+        if arrival == Arrival::Other && is_echo(opened.family, frame.data().get(opened.at..).unwrap_or_default()) {
+            return self.punt(step, frame, PuntReason::TunnelPath(*packet));
         }
         decapsulate::take_off(&mut frame, &opened);
         frame.meta.port = tunnel;
@@ -102,6 +119,10 @@ impl<O: Observer> Worker<O> {
         frame.meta.port == encap.tunnel
             && step.tables.gates.get(encap.tunnel).is_none_or(|g| g.derived.is_none_or(|d| !d.is_relay()))
     }
+}
+
+fn is_echo(family: Family, inner: &[u8]) -> bool {
+    Packet::parse(family, inner).is_ok_and(|p| path::echo_request(&p, inner).is_some())
 }
 
 fn udp_sum_ok(packet: &Packet, frame: &Frame) -> bool {

@@ -9,13 +9,74 @@ use crate::port::{Medium, PortCaps, PortInfo, PortKind};
 use crate::router::Router;
 use crate::settings::Settings;
 use crate::spec::{HopSpec, NeighSpec, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
-use crate::tunnel::mode;
+use crate::tunnel::spec::{GreOptions, UdpKind, UdpOptions};
+use crate::tunnel::{TunnelOptions, gre, limit, mode, udp};
 use std::sync::{LazyLock, OnceLock};
 
 const IN: PortId = PortId(1);
 const MAC: [u8; 6] = [2, 0, 0, 0, 0xff, 1];
 
-/// A router with a tunnel of each mode to a peer of its own, `.(10 + i)`. Behind tunnel `i`: 2001:db8:(10+i)::/48 and
+/// The tunnels: one of each mode, then those with something between. The last ones are the general path's.
+static SPECS: LazyLock<Vec<TunnelSpec>> = LazyLock::new(|| {
+    use TunnelMode::*;
+    let udp = |kind, csum| {
+        move |o: &mut TunnelOptions| {
+            o.udp = Some(UdpOptions { kind, sport: 0, dport: 5555, port: 0, rport: 0, learn: false, csum })
+        }
+    };
+    let keyed = |o: &mut TunnelOptions| (o.gre.ikey, o.gre.okey) = (Some(7), Some(8));
+    let limited = |o: &mut TunnelOptions| o.encaplimit = Some(3);
+    type Change<'c> = &'c dyn Fn(&mut TunnelOptions);
+    let more: [(TunnelMode, Change<'_>); MORE + GENERAL] = [
+        (Gre, &keyed),
+        (GreSix, &keyed),
+        (Gre, &|o| (o.gre.icsum, o.gre.ocsum) = (true, true)),
+        (SixInFour, &udp(UdpKind::Fou, None)),
+        (AnyInFour, &udp(UdpKind::Gue, Some(true))),
+        (FourInSix, &udp(UdpKind::Gue, None)),
+        (AnyInSix, &udp(UdpKind::Fou, Some(false))),
+        (Gre, &udp(UdpKind::Fou, None)),
+        (GreSix, &udp(UdpKind::Gue, None)),
+        (AnyInSix, &limited),
+        (GreSix, &limited),
+        (Gre, &|o| (o.gre.iseq, o.gre.oseq) = (true, true)),
+        (SixInFour, &|o| o.rate = Some(1000)),
+    ];
+    let plain = mode::ALL.iter().map(|s| s.mode).filter(|m| m.shape().peer == mode::Peer::Configured);
+    let all = plain.map(|mode| (mode, None)).chain(more.into_iter().map(|(mode, change)| (mode, Some(change))));
+    all.enumerate()
+        .map(|(i, (mode, change))| {
+            let n = 10 + i;
+            let (local, remote) = match mode.shape().outer {
+                crate::addr::Family::Inet => ("192.0.2.1".to_owned(), format!("198.51.100.{n}")),
+                crate::addr::Family::Inet6 => ("2001:db8::1".to_owned(), format!("2001:db8:1::{n}")),
+            };
+            let mut spec = TunnelSpec::new(&format!("t{i}"), mode, local.parse().unwrap(), remote.parse().unwrap());
+            if i % 2 == 1 {
+                spec.options.allowed = ["2001:db8::/32", "203.0.0.0/16"]
+                    .map(|n| n.parse::<ipnet::IpNet>().unwrap())
+                    .into_iter()
+                    .filter(|n| mode.shape().carries.family(crate::addr::Family::of_net(n)))
+                    .collect();
+            }
+            spec.ttl_inherit = i % 3 == 0;
+            spec.tos = (i % 4 == 3).then_some(0x50);
+            if let Some(change) = change {
+                change(&mut spec.options);
+            }
+            spec
+        })
+        .collect()
+});
+
+/// Tunnels with something between, and those that the fast path leaves alone.
+const MORE: usize = 11;
+const GENERAL: usize = 2;
+
+/// Those of both paths.
+static COUNT: LazyLock<usize> = LazyLock::new(|| SPECS.len() - GENERAL);
+
+/// A router with these tunnels, each to a peer of its own, `.(10 + i)`. Behind tunnel `i`: 2001:db8:(10+i)::/48 and
 /// 203.0.(10+i).0/24. Every other one has more to check.
 fn tables() -> Arc<Tables> {
     static TABLES: OnceLock<Arc<Tables>> = OnceLock::new();
@@ -59,25 +120,10 @@ fn tables() -> Arc<Tables> {
         for (port, addr) in [(1, "192.0.2.2"), (1, "2001:db8::2"), (2, "198.51.100.2"), (2, "2001:db8:1::2")] {
             neighbor(&mut router, port, addr);
         }
-        let peers: Vec<TunnelMode> =
-            mode::ALL.iter().map(|s| s.mode).filter(|m| m.shape().peer == mode::Peer::Configured).collect();
-        for (i, mode) in peers.iter().enumerate() {
+        for (i, spec) in SPECS.iter().enumerate() {
             let n = 10 + i;
-            let (local, remote) = match mode.shape().outer {
-                crate::addr::Family::Inet => ("192.0.2.1".to_owned(), format!("198.51.100.{n}")),
-                crate::addr::Family::Inet6 => ("2001:db8::1".to_owned(), format!("2001:db8:1::{n}")),
-            };
-            neighbor(&mut router, 2, &remote);
-            let mut spec = TunnelSpec::new(&format!("t{i}"), *mode, local.parse().unwrap(), remote.parse().unwrap());
-            if i % 2 == 1 {
-                spec.options.allowed = ["2001:db8::/32", "203.0.0.0/16"]
-                    .map(|n| n.parse::<ipnet::IpNet>().unwrap())
-                    .into_iter()
-                    .filter(|n| mode.shape().carries.family(crate::addr::Family::of_net(n)))
-                    .collect();
-            }
-            spec.ttl_inherit = i % 3 == 0;
-            router.add_tunnel(end, spec, Vec::new()).unwrap();
+            neighbor(&mut router, 2, &spec.remote.to_string());
+            router.add_tunnel(end, spec.clone(), Vec::new()).unwrap();
             for dst in [format!("2001:db8:{n}::/48"), format!("203.0.{n}.0/24")] {
                 let mut route = RouteSpec::new(dst.parse().unwrap());
                 route.hops.push(HopSpec { dev: Some(format!("t{i}")), ..HopSpec::default() });
@@ -88,8 +134,6 @@ fn tables() -> Arc<Tables> {
         router.tables()
     }))
 }
-
-static COUNT: LazyLock<usize> = LazyLock::new(|| mode::ALL.iter().filter(|s| s.peer == mode::Peer::Configured).count());
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -122,7 +166,7 @@ type Sent = Vec<(usize, Vec<u8>)>;
 
 fn run(packets: &[Vec<u8>], fast: bool) -> (Sent, Totals, Vec<crate::counters::PortTotals>) {
     let (now, tables) = (Instant::from_millis(900_000), tables());
-    let counters = Arc::new(WorkerCounters::new(32));
+    let counters = Arc::new(WorkerCounters::new(48));
     let mut worker = Worker::new(Arc::clone(&counters), 7);
     let mut out = Outbox::new(32, FramePool::new(16, 2048));
     let mut frames: Vec<Frame> = packets.iter().map(|p| Frame::from_slice(p)).collect();
@@ -144,7 +188,7 @@ fn run(packets: &[Vec<u8>], fast: bool) -> (Sent, Totals, Vec<crate::counters::P
     }
     let totals = Totals::sum([&*counters]);
     totals.check().unwrap();
-    let ports = (0..16).map(|p| crate::counters::PortTotals::sum(PortId(p), [&*counters])).collect();
+    let ports = (0..40).map(|p| crate::counters::PortTotals::sum(PortId(p), [&*counters])).collect();
     (sent, totals, ports)
 }
 
@@ -171,28 +215,45 @@ fn through(
     };
     let src = if v6 { "2001:db8:77::7" } else { "203.0.77.7" };
     let inner = packet(src, &inner_dst, next, ttl, marks[0], &payload);
-    let shape = mode::ALL[tunnel % *COUNT];
-    let n = 10 + tunnel % *COUNT;
-    match (out_of, shape.outer) {
-        (false, _) => inner,
-        (true, crate::addr::Family::Inet) => {
-            packet(&format!("198.51.100.{n}"), "192.0.2.1", if v6 { 41 } else { 4 }, 9, marks[1], &inner)
-        }
-        (true, crate::addr::Family::Inet6) => {
-            packet(&format!("2001:db8:1::{n}"), "2001:db8::1", if v6 { 41 } else { 4 }, 9, marks[1], &inner)
-        }
+    if out_of { carried(&SPECS[tunnel % *COUNT], v6, marks[1], &inner) } else { inner }
+}
+
+/// A packet as the peer of a tunnel sends it.
+fn carried(spec: &TunnelSpec, v6: bool, mark: u8, inner: &[u8]) -> Vec<u8> {
+    let (shape, options) = (spec.mode.shape(), &spec.options);
+    let family = if v6 { crate::addr::Family::Inet6 } else { crate::addr::Family::Inet };
+    let mut proto = shape.protocol(family);
+    let mut payload = inner.to_vec();
+    if shape.between == mode::Between::Gre {
+        let peer = GreOptions { okey: options.gre.ikey, ocsum: options.gre.icsum, ..options.gre };
+        payload.splice(0..0, vec![0; peer.sent_len() as usize]);
+        gre::write(&mut payload, &peer, family, 0).unwrap();
     }
+    if options.encaplimit.is_some() {
+        payload.splice(0..0, limit::header(proto, 3));
+        proto = 60;
+    }
+    if let Some(u) = &options.udp {
+        payload.splice(0..0, vec![0; u.kind.added() as usize]);
+        udp::write(&mut payload, u, proto, 77).unwrap();
+        proto = 17;
+    }
+    let mut packet = packet(&spec.remote.to_string(), &spec.local.to_string(), proto, 9, mark, &payload);
+    if options.udp.is_some_and(|u| u.csum.unwrap_or(shape.outer == crate::addr::Family::Inet6)) {
+        udp::fill_checksum(&mut packet, shape.header() as usize, shape.outer);
+    }
+    packet
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(6000))]
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(12_000))]
 
     #[test]
     fn tunnels_are_the_same_on_both_paths(
-        tunnel in 0usize..9,
+        tunnel in 0usize..8 + MORE,
         v6: bool,
         out_of: bool,
-        dst in 0usize..12,
+        dst in 0usize..2 + 8 + MORE,
         ttl in 0u8..4,
         marks: [u8; 2],
         payload in 0usize..1500,
@@ -219,7 +280,7 @@ proptest::proptest! {
     #[test]
     fn batches_out_of_tunnels_are_the_same_on_both_paths(
         packets in proptest::collection::vec(
-            (0usize..9, proptest::prelude::any::<bool>(), 0u8..8, 0usize..12, proptest::prelude::any::<u8>()), 1..24),
+            (0usize..8 + MORE, proptest::prelude::any::<bool>(), 0u8..8, 0usize..2 + 8 + MORE, proptest::prelude::any::<u8>()), 1..24),
     ) {
         let frames: Vec<Vec<u8>> = packets
             .into_iter()
@@ -256,7 +317,22 @@ fn the_fast_path_is_taken() {
         ("6in4 in", inner6("2001:db8:10::7"), true),
         ("4in6 in", inner4("203.0.11.7"), true),
         ("6in6 in", inner6("2001:db8:12::7"), true),
-        ("gre in", inner4("203.0.16.7"), false),
+        ("gre in", inner4("203.0.16.7"), true),
+        ("gre with key out", carried(&SPECS[8], false, 0, &inner4("198.51.100.2")), true),
+        ("gre6 with key out", carried(&SPECS[9], true, 0, &inner6("2001:db8:1::2")), true),
+        ("gre with checksum out", carried(&SPECS[10], true, 0, &inner6("2001:db8:1::2")), true),
+        ("fou in", inner6("2001:db8:21::7"), true),
+        ("fou out", carried(&SPECS[11], true, 0, &inner6("2001:db8:1::2")), true),
+        ("gue out", carried(&SPECS[12], false, 0, &inner4("198.51.100.2")), true),
+        ("gue over IPv6 in", inner4("203.0.23.7"), true),
+        ("gue over IPv6 out", carried(&SPECS[13], false, 0, &inner4("198.51.100.2")), true),
+        ("gre in fou out", carried(&SPECS[15], false, 0, &inner4("198.51.100.2")), true),
+        ("with an encapsulation limit in", inner4("203.0.27.7"), true),
+        ("with an encapsulation limit out", carried(&SPECS[17], true, 0, &inner6("2001:db8:1::2")), false),
+        ("sequence numbers in", inner4("203.0.29.7"), false),
+        ("sequence numbers out", carried(&SPECS[19], true, 0, &inner6("2001:db8:1::2")), false),
+        ("a rate, in", inner6("2001:db8:30::7"), true),
+        ("a rate, out", carried(&SPECS[20], true, 0, &inner6("2001:db8:1::2")), false),
         ("6in4 out", packet("198.51.100.10", "192.0.2.1", 41, 9, 0, &inner6("2001:db8:1::2")), true),
         ("6in6 out", packet("2001:db8:1::12", "2001:db8::1", 41, 9, 0, &inner6("2001:db8:1::2")), true),
         ("4in4 out", packet("198.51.100.14", "192.0.2.1", 4, 9, 0, &inner4("198.51.100.2")), true),

@@ -9,4 +9,6 @@ mod plain;
 mod redirects;
 mod rig;
 mod tunnel_modes;
+mod tunnel_paths;
+mod tunnel_udp;
 mod tunnels;

@@ -25,7 +25,7 @@ fn modes() -> Vec<TunnelSpec> {
     };
     let udp = |mode, kind| {
         let mut spec = plain(mode);
-        spec.options.udp = Some(UdpOptions { kind, sport: 0, dport: 5555, port: 0, csum: None });
+        spec.options.udp = Some(UdpOptions::new(kind, 5555));
         spec
     };
     let mut keyed = plain(Gre);

@@ -30,6 +30,10 @@ use std::os::fd::BorrowedFd;
 /// Most frames in one batch.
 pub const BATCH: usize = 256;
 
+/// Bytes at which a batch ends: as many as 256 frames of the usual size have. TCP super-frames are up to 64 KiB each; a batch
+/// of 256 of them would be in no cache any more when it is sent, and its sender would wait for the last one.
+pub const BATCH_BYTES: usize = 384 << 10;
+
 /// Something that happened to a port beside frames. None of them is fatal to the router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PortEvent {
@@ -98,6 +102,8 @@ impl SendError {
 pub struct RecvReport {
     /// Frames taken and lost ([`RecvError::Malformed`]): received, and dropped as offload_malformed.
     pub malformed: u64,
+    /// The batch ended at [`BATCH_BYTES`]: more may wait.
+    pub heavy: bool,
     /// What happened to the port; nothing more was received after it.
     pub event: Option<PortEvent>,
 }
@@ -142,12 +148,20 @@ pub trait Receive {
     /// Receives one frame into `frame` (empty, headroom in front), without waiting. False: none is there.
     fn recv(&mut self, frame: &mut Frame) -> Result<bool, RecvError>;
 
-    /// Receives up to `max` frames from `pool` and appends them to `batch`, without waiting.
+    /// Receives up to `max` frames from `pool`, or [`BATCH_BYTES`], and appends them to `batch`, without waiting.
     fn recv_batch(&mut self, max: usize, pool: &mut FramePool, batch: &mut Vec<Frame>, report: &mut RecvReport) {
+        let mut bytes = 0;
         for _ in 0..max {
             let Some(mut frame) = take_frame(pool) else { return };
             match self.recv(&mut frame) {
-                Ok(true) => batch.push(frame),
+                Ok(true) => {
+                    bytes += frame.len();
+                    batch.push(frame);
+                    if bytes >= BATCH_BYTES {
+                        report.heavy = true;
+                        return;
+                    }
+                }
                 Ok(false) => return pool.put(frame),
                 Err(e) => {
                     pool.put(frame);

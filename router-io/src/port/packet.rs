@@ -8,7 +8,9 @@
 
 use super::error::{NET_RAW, PortError};
 use super::vnet;
-use super::{BATCH, Port, PortEvent, Receive, RecvError, RecvReport, SendError, SendReport, Transmit, take_frame};
+use super::{
+    BATCH, BATCH_BYTES, Port, PortEvent, Receive, RecvError, RecvReport, SendError, SendReport, Transmit, take_frame,
+};
 use crate::sys::bpf::tunnel::MARK;
 use crate::sys::bpf::{Link, Program, Way};
 use crate::sys::device::Device;
@@ -28,6 +30,11 @@ pub(super) const TPID_8021Q: u16 = 0x8100;
 
 /// The socket is asked for an error after so many looks into an empty ring.
 const EMPTY_LOOKS: u32 = 32;
+
+/// The fewest frames that a call for frames of the usual size asks for.
+const LEAST: usize = 32;
+/// The fewest in any case.
+const FEW: usize = 4;
 
 /// One socket on a device.
 #[derive(Debug)]
@@ -142,7 +149,7 @@ impl PacketQueue {
     fn new(fd: OwnedFd, ifindex: u32, receives: bool, ring: Option<RxRing>) -> Self {
         let (rx, tx) = (mmsg::Receiver::new(BATCH), mmsg::Sender::new(BATCH));
         let lent = Vec::with_capacity(BATCH);
-        PacketQueue { fd, ifindex, receives, ring, tunnels: None, rx, tx, lent, want: 32, empty: 0 }
+        PacketQueue { fd, ifindex, receives, ring, tunnels: None, rx, tx, lent, want: LEAST, empty: 0 }
     }
 
     /// One recvmmsg into `frames`: how many datagrams came.
@@ -252,11 +259,13 @@ impl PacketQueue {
     }
 
     fn recv_ring(&mut self, max: usize, pool: &mut FramePool, batch: &mut Vec<Frame>, report: &mut RecvReport) {
-        let before = batch.len();
-        while batch.len() - before < max {
+        let (before, mut bytes) = (batch.len(), 0);
+        while batch.len() - before < max && !report.heavy {
             let Some(mut frame) = take_frame(pool) else { break };
             match self.recv_slot(&mut frame) {
                 Some(Ok(true)) => {
+                    bytes += frame.len();
+                    report.heavy = bytes >= BATCH_BYTES;
                     batch.push(frame);
                     continue;
                 }
@@ -298,8 +307,8 @@ impl Receive for PacketQueue {
         if self.ring.is_some() {
             return self.recv_ring(max, pool, batch, report);
         }
-        let end = batch.len() + max;
-        while batch.len() < end {
+        let (end, mut bytes) = (batch.len() + max, 0);
+        while batch.len() < end && !report.heavy {
             let want = self.want.min(end - batch.len()).min(BATCH);
             while self.lent.len() < want {
                 let Some(frame) = take_frame(pool) else { break };
@@ -309,7 +318,9 @@ impl Receive for PacketQueue {
             let asked = lent.len().min(want);
             let outcome = self.receive(&mut lent[..asked]);
             let got = *outcome.as_ref().unwrap_or(&0);
+            let before = bytes;
             for (i, mut frame) in lent.drain(..got).enumerate() {
+                bytes += frame.len();
                 match finish(&mut frame, &self.rx.get(i)) {
                     Ok(true) => batch.push(frame),
                     Ok(false) => pool.put(frame),
@@ -321,10 +332,16 @@ impl Receive for PacketQueue {
             }
             self.lent = lent;
             match outcome {
-                Ok(n) if n == asked && n > 0 => self.want = (self.want * 2).min(BATCH),
                 Ok(n) => {
-                    self.want = (n * 2).clamp(32, BATCH);
-                    break;
+                    let all = n == asked && n > 0;
+                    let fit = BATCH_BYTES * n.max(1) / (bytes - before).max(1);
+                    let more = if all { self.want * 2 } else { (n * 2).max(LEAST) };
+                    // Few super-frames are as many bytes as they shall be; a call cannot be told, so it is asked for fewer.
+                    self.want = more.min(BATCH).min(fit.max(FEW));
+                    report.heavy = bytes >= BATCH_BYTES;
+                    if !all {
+                        break;
+                    }
                 }
                 Err(RecvError::Malformed) => {
                     report.malformed += 1;

@@ -212,6 +212,7 @@ fn tunnel() -> Node {
         key("interval", Value::Text("MILLISECONDS".into()), "how often it is asked"),
         key("retries", Value::Number, "unanswered questions until the tunnel is down"),
         key("hold", Value::Number, "answers until it is up again"),
+        key("encap-rport", Value::Text("any | learn | 1..65535".into()), "the port from which the peer sends"),
         key("encap-port", Value::Text("1..65535".into()), "both UDP ports"),
         flag("encap-csum", "UDP checksums"),
         flag("noencap-csum", "no UDP checksums"),

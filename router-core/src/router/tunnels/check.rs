@@ -2,7 +2,7 @@
 
 use super::Keys;
 use crate::addr::Family;
-use crate::decap::DecapKey;
+use crate::decap::{DecapKey, UdpPorts};
 use crate::headers::protocol;
 use crate::port::PortId;
 use crate::router::{PortError, Router};
@@ -34,6 +34,11 @@ pub enum TunnelError {
     /// Another tunnel has both ends alike: packets could not be told apart (RFC 4213 3.6).
     #[error("tunnel \"{0}\" has the same local and remote address already")]
     SameEnds(String),
+    /// The same for tunnels in UDP: ports could tell them apart.
+    #[error(
+        "tunnel \"{0}\" has the same ends and UDP ports already; another encap-port, or the peer's encap-rport, tells them apart"
+    )]
+    SamePorts(String),
     /// The MTU is out of range.
     #[error("tunnel MTU {mtu} is out of range: {least}{} to {most} bytes", if *.least == 1280 { " (RFC 8200 5)" } else { "" })]
     Mtu {
@@ -79,6 +84,17 @@ pub fn check_tunnel_spec(spec: &TunnelSpec) -> Result<(), TunnelError> {
     }
 }
 
+/// The outer protocols by which a tunnel's packets are found, with the ports of UDP. A port that is learned is not among
+/// them: it has a key of its own once it is known.
+pub fn tunnel_hears(spec: &TunnelSpec) -> impl Iterator<Item = (u8, UdpPorts)> {
+    let auto = spec.options.auto.is_some();
+    let none = auto || spec.options.udp.is_none();
+    let bare = spec.mode.shape().hears.iter().filter(move |_| none).map(|p| (*p, UdpPorts::default()));
+    let udp = spec.options.udp.filter(|u| !u.learn);
+    let ports = udp.map(|u| UdpPorts { remote: if auto { u.dport } else { u.rport }, local: u.listens() });
+    bare.chain(ports.map(|ports| (protocol::UDP, ports)))
+}
+
 impl Router {
     /// Checks a tunnel, and says by what its packets are found. `own` is the tunnel itself, when it is there already.
     pub(super) fn check_tunnel(&self, spec: &TunnelSpec, own: Option<PortId>) -> Result<Keys, TunnelError> {
@@ -90,20 +106,15 @@ impl Router {
             return Err(TunnelError::Device(dev.clone()));
         }
         let table = spec.underlay_table.unwrap_or_default();
-        let udp = [protocol::UDP];
         // Without both ends nobody is the peer yet.
         let open = spec.local.is_unspecified() || shape.peer == Peer::Configured && spec.remote.is_unspecified();
-        let hears = match &spec.options.udp {
-            _ if open => &[],
-            Some(_) => &udp[..],
-            None => shape.hears,
-        };
         let mut keys = Keys::new();
-        for proto in hears {
-            let key = DecapKey { proto: *proto, table, local: spec.local, remote: spec.remote };
+        for (proto, ports) in tunnel_hears(spec).filter(|_| !open) {
+            let key = DecapKey { proto, table, local: spec.local, remote: spec.remote, ports };
             if let Some(other) = self.decap.get(&key).filter(|other| Some(*other) != own) {
                 let name = self.ports.get(other).map_or_else(String::new, |p| p.name.clone());
-                return Err(TunnelError::SameEnds(name));
+                let same = if proto == protocol::UDP { TunnelError::SamePorts } else { TunnelError::SameEnds };
+                return Err(same(name));
             }
             keys.push(key);
         }
@@ -160,10 +171,30 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
     for net in &o.allowed {
         refuse(!shape.carries.family(Family::of_net(net)), "this family in allowed")?;
     }
-    if let Some(u) = &o.udp
-        && u.dport == 0
-    {
-        return Err(TunnelError::Value("encap needs the peer's UDP port"));
+    if let Some(u) = &o.udp {
+        if u.dport == 0 && !u.learn {
+            return Err(TunnelError::Value("encap needs the peer's UDP port"));
+        }
+        if u.learn && u.listens() == 0 {
+            return Err(TunnelError::Value("a tunnel that learns the peer's port needs one of its own: encap-port"));
+        }
+        if u.learn && u.rport != 0 {
+            return Err(TunnelError::Value("the peer's port is either known or learned"));
+        }
+    }
+    if (o.auto.is_some() || o.udp.is_some_and(|u| u.learn)) && o.keepalive.is_none() {
+        return Err(TunnelError::Value(
+            "a tunnel that finds its own way needs a keepalive to an address of the peer's: answers tell what passes",
+        ));
+    }
+    if let Some(auto) = &o.auto {
+        refuse(o.encaplimit.is_some(), "encaplimit together with encap auto")?;
+        if o.udp.is_none() {
+            return Err(TunnelError::Value("encap auto needs UDP ports"));
+        }
+        if !(1..=86_400).contains(&auto.retry) {
+            return Err(TunnelError::Value("the bare protocol is tried again after 1 to 86400 seconds"));
+        }
     }
     if o.rate == Some(0) {
         return Err(TunnelError::Value("a rate is at least one packet per second"));

@@ -3,7 +3,7 @@
 
 use super::mtu::MtuCause;
 use crate::addr::Family;
-use crate::decap::DecapKey;
+use crate::decap::{DecapKey, UdpPorts};
 use crate::headers::{be16, protocol};
 use crate::icmp::{IcmpError, Offender, UnreachableV4, UnreachableV6};
 use crate::packet::Packet;
@@ -118,7 +118,12 @@ impl Router {
 
     /// The tunnel that sent a quoted packet.
     fn quoted_tunnel(&self, table: TableId, q: &Quoted<'_>) -> Option<PortId> {
-        let get = |proto, remote| self.decap.get(&DecapKey { proto, table, local: q.local, remote });
+        if q.proto == protocol::UDP {
+            return self.tunnels.that_sent(table, q.local, q.remote, (be16(q.rest, 0), be16(q.rest, 2)));
+        }
+        let get = |proto, remote| {
+            self.decap.get(&DecapKey { proto, table, local: q.local, remote, ports: UdpPorts::default() })
+        };
         let found = get(q.proto, q.remote).or_else(|| match q.proto {
             // A 6in4 tunnel sends protocol 4, too; a 6rd tunnel sends to anybody.
             protocol::IPV4 if q.outer == Family::Inet => get(protocol::IPV6, q.remote),
@@ -132,7 +137,7 @@ impl Router {
     fn quoted_inner<'q>(&self, id: PortId, q: &Quoted<'q>) -> &'q [u8] {
         let Some(t) = self.tunnels.all.get(&id) else { return &[] };
         let (shape, o) = (t.spec.mode.shape(), &t.spec.options);
-        let udp = o.udp.map_or(0, |u| u.kind.added() as usize);
+        let udp = o.udp.filter(|_| q.proto == protocol::UDP).map_or(0, |u| u.kind.added() as usize);
         let gre = if shape.between == Between::Gre { o.gre.sent_len() as usize } else { 0 };
         let inner = q.rest.get(udp + gre..).unwrap_or(&[]);
         let whole = match inner.first().map(|b| b >> 4) {

@@ -2,6 +2,7 @@
 //! answer loses its carrier like a cable that is pulled: its routes give way to those with the next metric.
 
 use super::Tunnels;
+use super::paths::PathCause;
 use crate::checksum;
 use crate::headers::{be16, ipv4, protocol};
 use crate::journal::Happened;
@@ -46,6 +47,14 @@ pub(super) struct Keeper {
     life: Life,
 }
 
+/// See [`Keeper::ask`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Goes,
+    Dies,
+    Turns,
+}
+
 impl Keeper {
     pub(super) fn new(now: Instant, options: Keepalive, seed: u64, id: PortId) -> Self {
         let ident = (seed >> 23) as u16 ^ id.0 as u16;
@@ -57,8 +66,19 @@ impl Keeper {
         self.life
     }
 
-    /// A question is due: judges the last one. Says whether the tunnel has just died.
-    fn ask(&mut self, now: Instant) -> bool {
+    /// Whether the last question was in vain.
+    pub(super) fn misses(&self) -> bool {
+        self.missed > 0
+    }
+
+    /// The tunnel takes another path: what went before says nothing about it.
+    pub(super) fn moved(&mut self, now: Instant) {
+        (self.answered, self.missed, self.next) = (true, 0, now);
+    }
+
+    /// A question is due: judges the last one. Says whether the tunnel has just died, or would have without another path
+    /// that is answered.
+    fn ask(&mut self, now: Instant, spare: bool) -> Verdict {
         if !self.answered {
             self.missed = self.missed.saturating_add(1);
             self.good = 0;
@@ -67,12 +87,15 @@ impl Keeper {
         (self.answered, self.sent_at) = (false, now);
         self.life.asked += 1;
         self.next = now + Duration::from_millis(u64::from(self.options.interval));
-        let dies = self.life.alive && self.missed >= self.options.retries;
-        if dies {
-            self.life.alive = false;
-            self.life.deaths += 1;
+        match self.life.alive && self.missed >= self.options.retries {
+            true if spare => Verdict::Turns,
+            true => {
+                self.life.alive = false;
+                self.life.deaths += 1;
+                Verdict::Dies
+            }
+            false => Verdict::Goes,
         }
-        dies
     }
 
     /// An answer came. Says whether the tunnel has just come back to life.
@@ -104,17 +127,25 @@ impl Router {
     /// Asks all peers whose time has come.
     pub(in crate::router) fn poll_tunnels(&mut self, now: Instant, out: &mut Outbox) {
         while let Some(id) = self.tunnels.due(now) {
-            let Some(keeper) = self.tunnels.all.get_mut(&id).and_then(|t| t.keeper.as_mut()) else { continue };
-            let died = keeper.ask(now);
+            let Some(t) = self.tunnels.all.get_mut(&id) else { continue };
+            let spare = t.paths.as_ref().and_then(|p| p.spare(now));
+            let Some(keeper) = &mut t.keeper else { continue };
+            let verdict = keeper.ask(now, spare.is_some());
             let (ident, seq, target) = (keeper.ident, keeper.seq, keeper.options.target);
             self.tunnels.asking.insert((keeper.next, id));
-            if died {
+            if let (Verdict::Turns, Some(spare)) = (verdict, spare) {
+                self.take_path(now, id, spare, PathCause::Unanswered, out);
+                continue;
+            }
+            if verdict == Verdict::Dies {
                 // The port is there: the tunnel is.
                 let _ = self.set_link(now, id, None, Some(false), out);
                 self.note_tunnel(now, id, Happened::Changed);
             }
             self.ask_peer(now, id, target, ident, seq, out);
+            self.seek_paths(now, id, out);
         }
+        self.poll_paths(now, out);
     }
 
     /// Sends an echo request into a tunnel.
@@ -215,7 +246,7 @@ mod tests {
         // Answered: a while, then not, once by a stranger, then again.
         for (i, answered) in [true, true, false, false, false, true, false, true, true, true].into_iter().enumerate() {
             now = k.next;
-            if k.ask(now) {
+            if k.ask(now, false) == Verdict::Dies {
                 deaths.push(i);
             }
             assert!(!k.hear(now, k.ident ^ 1, k.seq) && !k.hear(now, k.ident, k.seq.wrapping_add(1)));

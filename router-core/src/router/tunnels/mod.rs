@@ -4,11 +4,13 @@ mod check;
 mod icmp;
 mod keepalive;
 mod mtu;
+mod paths;
 mod probe;
 
-pub use check::{TunnelError, check_tunnel_spec};
+pub use check::{TunnelError, check_tunnel_spec, tunnel_hears};
 pub use keepalive::Life;
 pub use mtu::{LearnedMtu, MtuCause};
+pub use paths::{PathCause, PathInfo};
 pub use probe::ProbeAnswer;
 
 use crate::addr::Family;
@@ -26,12 +28,13 @@ use arrayvec::ArrayVec;
 use ipnet::IpNet;
 use keepalive::Keeper;
 use mtu::Learned;
+use paths::Paths;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 /// By what a tunnel's packets are recognised: one outer protocol, or two.
-pub(super) type Keys = ArrayVec<DecapKey, 2>;
+pub(super) type Keys = ArrayVec<DecapKey, 3>;
 
 /// A tunnel as the control side keeps it.
 pub(super) struct Tunnel {
@@ -45,6 +48,10 @@ pub(super) struct Tunnel {
     told_carried: bool,
     state: Arc<TunnelState>,
     keeper: Option<Keeper>,
+    /// Where it may take one of several ways.
+    paths: Option<Paths>,
+    /// The UDP port to which it sends, as followers of errors know it.
+    sends: Option<u16>,
     probes: Option<probe::Probes>,
     /// Outer ICMP errors that were about its packets and told of a failure, and the last of them.
     errors: u64,
@@ -67,6 +74,12 @@ pub(super) struct Tunnels {
     followers: BTreeMap<String, BTreeSet<PortId>>,
     /// Ports that are followed and have changed.
     moved_ports: BTreeSet<String>,
+    /// Those in UDP by what they send: both ends and the peer's port.
+    senders: BTreeSet<(IpAddr, IpAddr, u16, PortId)>,
+    /// Those whose peer's port is learned, by what they have in common: table, ends, and our port.
+    learners: BTreeSet<((TableId, IpAddr, IpAddr, u16), PortId)>,
+    /// When paths are tried.
+    trying: BTreeSet<(Instant, PortId)>,
 }
 
 impl Tunnels {
@@ -86,7 +99,11 @@ impl Tunnels {
         if let Some(k) = &tunnel.keeper {
             self.asking.insert((k.next, id));
         }
+        if let Some(at) = tunnel.paths.as_ref().and_then(|p| p.next) {
+            self.trying.insert((at, id));
+        }
         self.all.insert(id, tunnel);
+        self.reindex_sender(id);
         self.dirty.insert(id);
     }
 
@@ -98,6 +115,12 @@ impl Tunnels {
         }
         if let Some(k) = &tunnel.keeper {
             self.asking.remove(&(k.next, id));
+        }
+        if let Some(dport) = tunnel.sends {
+            self.senders.remove(&(tunnel.spec.local, tunnel.spec.remote, dport, id));
+        }
+        if let Some(at) = tunnel.paths.as_ref().and_then(|p| p.next) {
+            self.trying.remove(&(at, id));
         }
         for (name, list) in
             [(&tunnel.spec.dev, &mut self.by_dev), (&tunnel.spec.options.local_dev, &mut self.followers)]
@@ -112,6 +135,30 @@ impl Tunnels {
             }
         }
         Some(tunnel)
+    }
+
+    /// Errors about what a tunnel sends now find it.
+    fn reindex_sender(&mut self, id: PortId) {
+        let Some(t) = self.all.get_mut(&id) else { return };
+        let (local, remote) = (t.spec.local, t.spec.remote);
+        let sends = t.options().udp.map(|u| u.dport);
+        if let Some(old) = std::mem::replace(&mut t.sends, sends) {
+            self.senders.remove(&(local, remote, old, id));
+        }
+        if let Some(new) = sends {
+            self.senders.insert((local, remote, new, id));
+        }
+    }
+
+    /// The tunnel that sent a datagram between these ends from the first of these ports to the second.
+    fn that_sent(&self, table: TableId, local: IpAddr, remote: IpAddr, (sport, dport): (u16, u16)) -> Option<PortId> {
+        let range = (local, remote, dport, PortId(0))..=(local, remote, dport, PortId::NONE);
+        let sends = |id: &PortId| {
+            let Some(t) = self.all.get(id) else { return false };
+            let fixed = t.options().udp.map_or(0, |u| u.sport);
+            (fixed == 0 || fixed == sport) && t.spec.underlay_table.unwrap_or_default() == table
+        };
+        self.senders.range(range).map(|(.., id)| *id).find(sends)
     }
 
     /// A port of this name came, changed or went.
@@ -148,6 +195,8 @@ pub struct TunnelInfo {
     pub carried: bool,
     /// What the keepalive says; None without one.
     pub life: Option<Life>,
+    /// Which way its packets go, where there are several.
+    pub path: Option<PathInfo>,
     /// Outer ICMP errors about its packets, and how long ago the last came, from whom, its type and code.
     pub errors: u64,
     /// See `errors`.
@@ -191,6 +240,7 @@ impl Router {
     pub fn change_tunnel(&mut self, now: Instant, spec: TunnelSpec) -> Result<(), TunnelError> {
         let id = self.tunnel_by_name(&spec.name)?;
         let keys = self.check_tunnel(&spec, Some(id))?;
+        self.index_paths(id, false);
         let Some(old) = self.tunnels.remove(id) else { return Err(TunnelError::Device(spec.name)) };
         old.keys.iter().for_each(|k| self.decap.remove(k));
         // The link-local address carries the outer one (RFC 4213 3.7).
@@ -218,14 +268,16 @@ impl Router {
     /// Puts a checked tunnel into force.
     fn set_tunnel(&mut self, now: Instant, id: PortId, spec: TunnelSpec, keys: Keys, old: Option<Tunnel>) {
         keys.iter().for_each(|k| self.decap.insert(*k, id));
-        let same_ends = |o: &Tunnel| (o.spec.local, o.spec.remote) == (spec.local, spec.remote);
-        let (learned, state, keeper, told_carried, errors, last_error) = match old {
+        let (learned, state, keeper, paths, told_carried, errors, last_error) = match old {
             Some(o) => {
-                let learned = o.learned.clone().filter(|_| same_ends(&o));
+                let same_ends = (o.spec.local, o.spec.remote) == (spec.local, spec.remote);
+                let learned = o.learned.clone().filter(|_| same_ends);
                 let keeper = o.keeper.filter(|_| o.spec.options.keepalive == spec.options.keepalive);
-                (learned, o.state, keeper, o.told_carried, o.errors, o.last_error)
+                let like = |o: &TunnelSpec| (o.options.udp, o.options.auto, o.options.keepalive);
+                let paths = o.paths.filter(|_| same_ends && like(&o.spec) == like(&spec));
+                (learned, o.state, keeper, paths, o.told_carried, o.errors, o.last_error)
             }
-            None => (None, Arc::default(), None, false, 0, None),
+            None => (None, Arc::default(), None, None, false, 0, None),
         };
         let keeper = match (keeper, spec.options.keepalive) {
             (Some(k), Some(_)) => Some(k),
@@ -233,9 +285,27 @@ impl Router {
             (_, None) => None,
         };
         let probes = None;
-        let tunnel =
-            Tunnel { spec, keys, learned, facts: None, told_carried, state, keeper, probes, errors, last_error };
+        let paths = match paths {
+            Some(p) => Some(p),
+            None => Paths::of(now, &spec, self.seed, id),
+        };
+        let sends = None;
+        let tunnel = Tunnel {
+            spec,
+            keys,
+            learned,
+            facts: None,
+            told_carried,
+            state,
+            keeper,
+            paths,
+            sends,
+            probes,
+            errors,
+            last_error,
+        };
         self.tunnels.insert(id, tunnel);
+        self.index_paths(id, true);
         self.changed = true;
     }
 
@@ -244,7 +314,9 @@ impl Router {
         let Some(t) = self.tunnels.all.get(&id) else { return };
         let object = self.routing.tunnel_object(id);
         let awaits = t.keeper.is_some() || t.probes.is_some();
-        let gate = Gate::new(&t.spec, Arc::clone(&t.state), object, awaits);
+        let arrivals = t.paths.as_ref().map(Paths::arrivals);
+        let mut gate = Gate::new(&t.spec, Arc::clone(&t.state), object, awaits);
+        gate.arrivals = arrivals;
         self.ports.set_checks(id, gate.checks());
         self.gates.set(id, Some(Arc::new(gate)));
         self.changed = true;
@@ -254,6 +326,7 @@ impl Router {
     pub fn del_tunnel(&mut self, now: Instant, name: &str, out: &mut Outbox) -> Result<(), TunnelError> {
         let id = self.tunnel_by_name(name)?;
         self.note_tunnel(now, id, Happened::Removed);
+        self.index_paths(id, false);
         if let Some(t) = self.tunnels.remove(id) {
             t.keys.iter().for_each(|k| self.decap.remove(k));
         }
@@ -296,6 +369,7 @@ impl Router {
             learned_mtu: t.learned.as_ref().map(|l| l.info(now)),
             carried: self.routing.tunnel_carrier(id).is_some(),
             life: t.keeper.as_ref().map(Keeper::life),
+            path: t.paths.as_ref().map(|p| p.info(now)),
             errors: t.errors,
             last_error: t.last_error.map(|(when, from, kind, code)| (now.saturating_since(when), from, kind, code)),
         }

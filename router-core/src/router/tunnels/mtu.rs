@@ -6,6 +6,7 @@ use crate::object::{Encap, Object, ObjectId};
 use crate::port::PortId;
 use crate::router::Router;
 use crate::routing::EncapFacts;
+use crate::spec::TunnelSpec;
 use crate::time::{Duration, Instant};
 use crate::tunnel::DEFAULT_TTL;
 use serde::{Deserialize, Serialize};
@@ -112,7 +113,10 @@ impl Router {
         let Some(t) = self.tunnels.all.get_mut(&id) else { return };
         let carried = std::mem::replace(&mut t.told_carried, carrier.is_some());
         let mut news = carried != carrier.is_some();
-        let spec = &t.spec;
+        let spec = match &t.paths {
+            Some(_) => &TunnelSpec { options: t.options(), ..t.spec.clone() },
+            None => &t.spec,
+        };
         let shape = spec.mode.shape();
         let (overhead, least) = (spec.overhead(), shape.least_mtu());
         let outer = path.unwrap_or(1500);
@@ -208,6 +212,6 @@ impl Router {
     /// When tunnels want to be looked at next.
     pub(in crate::router) fn tunnel_deadline(&self) -> Option<Instant> {
         let first = |set: &std::collections::BTreeSet<(Instant, PortId)>| set.first().map(|(at, _)| *at);
-        first(&self.tunnels.expiry).into_iter().chain(first(&self.tunnels.asking)).min()
+        [&self.tunnels.expiry, &self.tunnels.asking, &self.tunnels.trying].into_iter().filter_map(first).min()
     }
 }

@@ -52,6 +52,35 @@ fn maybe_syn(family: Family, data: &[u8]) -> bool {
     }
 }
 
+/// What the first byte about what a packet carries tells of a lane's packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// Nothing that matters here: most of all.
+    Other,
+    /// TCP, whose flags say whether it is a SYN.
+    Tcp,
+    /// An extension header: a limit of tunnels, or TCP, may be behind it.
+    Extended,
+}
+
+/// See [`Carried`].
+#[inline(always)]
+pub(super) fn carried(family: Family, lane: &Lane, frame: &Frame) -> Carried {
+    let kind = usize::from(lane.l2) + if family == Family::Inet { 9 } else { 6 };
+    match frame.data().get(kind).map(|k| MAY_BE_TCP[usize::from(*k)]) {
+        Some(0) => Carried::Other,
+        Some(1) => Carried::Tcp,
+        Some(_) if family == Family::Inet => Carried::Other,
+        _ => Carried::Extended,
+    }
+}
+
+/// Whether a lane's packet may be a TCP SYN.
+#[inline(never)]
+pub(super) fn may_be_syn(lane: &Lane, frame: &Frame) -> bool {
+    lane.family.is_some_and(|family| maybe_syn(family, packet(lane, frame)))
+}
+
 /// The packet of a lane, from its IP header on.
 #[inline(always)]
 fn packet<'f>(lane: &Lane, frame: &'f Frame) -> &'f [u8] {
@@ -70,7 +99,7 @@ pub(super) fn clamps(
     lane: &Lane,
     frame: &Frame,
 ) -> u16 {
-    match lane.family.is_some_and(|f| maybe_syn(f, packet(lane, frame))) {
+    match may_be_syn(lane, frame) {
         true => most(tables, ingress, port, limits, lane, frame).unwrap_or(UNCLAMPED),
         false => UNCLAMPED,
     }

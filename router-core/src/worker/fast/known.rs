@@ -1,11 +1,13 @@
 //! Peers of a batch whose tunnel is known: packets of one tunnel often come together, and only the first of them is searched
 //! for. The others are seen as the packet inside from the first pass on, without a lookup of their own for what is outside.
+//! Where more tunnels than that meet in a batch, at least our own end is known: then the search alone is left, and the
+//! searches of a batch go on side by side.
 
-use crate::addr::Family;
-use crate::decap::Peers;
+use super::outers::{BARE, GRE, UDP, kind_of};
+use crate::decap::{Peers, UdpPorts};
 use crate::fib::{Fib, Lookup};
 use crate::headers::protocol;
-use crate::object::{Object, ObjectId};
+use crate::object::Object;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::tables::Tables;
 use crate::tunnel::Gate;
@@ -20,25 +22,35 @@ pub(super) struct Found<'t> {
     pub tunnel: PortId,
     /// In which what is inside is looked up.
     pub table: TableId,
-    /// Which sources may be inside; None: all.
-    pub sources: Option<&'t Gate>,
+    /// Where sources are checked, or something stands between the outer header and the packet inside.
+    pub gate: Option<&'t Gate>,
 }
 
 impl<'t> Found<'t> {
-    /// None for a tunnel that is down, or with more to check than what is done here.
+    /// None for a tunnel that is down, or with more to check than what is done here. `plain` is what
+    /// [`crate::tables::PortTable::plain_tunnel`] says of it, `proto` the outer protocol.
     #[inline]
-    pub(super) fn of(tables: &'t Tables, tunnel: PortId) -> Option<Found<'t>> {
-        let (table, sources) = tables.ports.plain_tunnel(tunnel)?;
-        let sources = if sources { Some(&**tables.gates.get(tunnel)?) } else { None };
-        Some(Found { tunnel, table, sources })
+    pub(super) fn of(tables: &'t Tables, tunnel: PortId, plain: Option<(TableId, bool)>, proto: u8) -> Option<Self> {
+        let (table, sources) = plain?;
+        let between = kind_of(proto) != BARE;
+        let gate = match sources || between {
+            true => Some(&**tables.gates.get(tunnel)?),
+            false => None,
+        };
+        // A tunnel that finds its way is judged by more than its ends, where it came another way than bare.
+        if between && gate.is_some_and(|g| g.arrivals.is_some()) {
+            return None;
+        }
+        Some(Found { tunnel, table, gate })
     }
 }
 
-#[derive(Clone, Copy)]
 struct Place<'t, K> {
     ends: K,
     /// Outer protocol; 0: nobody yet.
     proto: u8,
+    /// As [`ports_of`] says.
+    ports: u32,
     found: Option<Found<'t>>,
 }
 
@@ -48,72 +60,162 @@ pub(super) struct Known<'t> {
     fib: Option<&'t Fib>,
     six: Option<&'t Peers>,
     four: Option<&'t Peers>,
+    gre: Option<&'t Peers>,
+    /// In which outer destinations are looked up.
+    table: TableId,
     v4: [Place<'t, u64>; PLACES],
     v6: [Place<'t, [u8; 32]>; PLACES],
+    /// An address of ours to which tunnel packets came.
+    ours4: Option<[u8; 4]>,
+    ours6: Option<[u8; 16]>,
 }
 
 impl<'t> Known<'t> {
-    /// For the packets of this port. None where none of them comes out of a tunnel on the fast path.
+    /// For the packets of this port.
     #[cold]
-    pub(super) fn new(port: &PortInfo, tables: &'t Tables) -> Option<Self> {
+    pub(super) fn new(port: &PortInfo, tables: &'t Tables) -> Self {
         let of = |proto| tables.decap.peers(proto, port.table);
-        let (six, four) = (of(protocol::IPV6), of(protocol::IPV4));
-        // Whether a packet is for us may be for rules to say.
-        let by_rules = tables.policy.as_ref().is_some_and(|p| !p.own_first());
-        if six.is_none() && four.is_none() || by_rules || tables.settings.max_tunnel_nesting == 0 {
-            return None;
+        Known {
+            tables,
+            fib: tables.routing.fibs.get(port.table).map(|f| &**f),
+            six: of(protocol::IPV6),
+            four: of(protocol::IPV4),
+            gre: of(protocol::GRE),
+            table: port.table,
+            v4: std::array::from_fn(|_| Place { ends: 0, proto: 0, ports: 0, found: None }),
+            v6: std::array::from_fn(|_| Place { ends: [0; 32], proto: 0, ports: 0, found: None }),
+            ours4: None,
+            ours6: None,
         }
-        let fib = tables.routing.fibs.get(port.table).map(|f| &**f);
-        let (v4, v6) = (Place { ends: 0, proto: 0, found: None }, Place { ends: [0; 32], proto: 0, found: None });
-        Some(Known { tables, fib, six, four, v4: [v4; PLACES], v6: [v6; PLACES] })
     }
 
-    /// The tunnel of a packet with this outer header, if it is kept here.
+    /// The tunnels whose packets have this outer protocol. Not those in UDP, which ports tell apart.
     #[inline]
-    pub(super) fn four(&mut self, h: &[u8; 20]) -> Option<Found<'t>> {
+    fn peers(&self, proto: u8) -> Option<&'t Peers> {
+        match proto {
+            protocol::IPV6 => self.six,
+            protocol::IPV4 => self.four,
+            protocol::GRE => self.gre,
+            _ => None,
+        }
+    }
+
+    /// The tunnel whose packets have this outer header; `ports` as [`ports_of`] says.
+    #[inline]
+    pub(super) fn find_four(&self, h: &[u8; 20], ports: u32) -> Option<PortId> {
         let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
-        let at = usize::from(h[15]) % PLACES;
-        let place = &self.v4[at];
-        if place.ends == ends && place.proto == h[9] {
-            return place.found;
+        if h[9] == protocol::UDP {
+            return self.find_udp(ends_four(ends), ports);
         }
-        if place.proto != 0 {
-            return None;
-        }
-        let found = self.search(Family::Inet, h[9], ends, &[0; 32]);
-        self.v4[at] = Place { ends, proto: h[9], found };
-        found
+        self.peers(h[9])?.find_v4(ends)
     }
 
     /// The same for IPv6.
     #[inline]
-    pub(super) fn six(&mut self, h: &[u8; 40]) -> Option<Found<'t>> {
+    pub(super) fn find_six(&self, h: &[u8; 40], ports: u32) -> Option<PortId> {
+        let ends = ends_six(h.last_chunk::<32>()?)?;
+        if h[6] == protocol::UDP {
+            return self.find_udp(ends, ports);
+        }
+        self.peers(h[6])?.find(ends.1, ends.0)
+    }
+
+    #[inline(never)]
+    fn find_udp(&self, (remote, local): (IpAddr, IpAddr), ports: u32) -> Option<PortId> {
+        let ports = UdpPorts { remote: (ports >> 16) as u16, local: ports as u16 };
+        self.tables.decap.find_udp(self.table, local, remote, ports)
+    }
+
+    /// Whether an outer destination is known to be ours.
+    #[inline]
+    pub(super) fn is_ours_four(&self, dst: [u8; 4]) -> bool {
+        self.ours4 == Some(dst)
+    }
+
+    /// The same for IPv6.
+    #[inline]
+    pub(super) fn is_ours_six(&self, dst: &[u8]) -> bool {
+        self.ours6.as_ref().is_some_and(|ours| ours == dst)
+    }
+
+    /// The tunnel of a packet with this outer header, if it is kept here; `ports` as [`ports_of`] says.
+    #[inline(always)]
+    pub(super) fn four(&mut self, h: &[u8; 20], ports: u32) -> Option<&Found<'t>> {
+        let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
+        let at = usize::from(h[15]) % PLACES;
+        if self.v4[at].proto == 0 {
+            let found = self.search4(h, ports);
+            self.v4[at] = Place { ends, proto: h[9], ports, found };
+        }
+        let place = &self.v4[at];
+        let same = place.ends == ends && place.proto == h[9] && place.ports == ports;
+        if same { place.found.as_ref() } else { None }
+    }
+
+    /// The same for IPv6.
+    #[inline(always)]
+    pub(super) fn six(&mut self, h: &[u8; 40], ports: u32) -> Option<&Found<'t>> {
         let ends = h.last_chunk::<32>()?;
         let at = usize::from(ends[15]) % PLACES;
+        if self.v6[at].proto == 0 {
+            let found = self.search6(h, ports);
+            self.v6[at] = Place { ends: *ends, proto: h[6], ports, found };
+        }
         let place = &self.v6[at];
-        if place.ends == *ends && place.proto == h[6] {
-            return place.found;
-        }
-        if place.proto != 0 {
-            return None;
-        }
-        let found = self.search(Family::Inet6, h[6], 0, ends);
-        self.v6[at] = Place { ends: *ends, proto: h[6], found };
-        found
+        let same = place.ends == *ends && place.proto == h[6] && place.ports == ports;
+        if same { place.found.as_ref() } else { None }
     }
 
     #[cold]
-    fn search(&self, family: Family, proto: u8, v4: u64, v6: &[u8; 32]) -> Option<Found<'t>> {
-        let peers = if proto == protocol::IPV6 { self.six } else { self.four }?;
-        let (id, tunnel): (ObjectId, _) = match family {
-            Family::Inet => (self.fib?.lookup4(Ipv4Addr::from_bits(v4 as u32)), peers.find_v4(v4)),
-            Family::Inet6 => {
-                let (src, dst) = (v6.first_chunk::<16>()?, v6.last_chunk::<16>()?);
-                let (remote, local) = (Ipv6Addr::from(*src), Ipv6Addr::from(*dst));
-                (self.fib?.lookup6(local), peers.find(IpAddr::V6(local), IpAddr::V6(remote)))
-            }
-        };
+    fn search4(&mut self, h: &[u8; 20], ports: u32) -> Option<Found<'t>> {
+        let dst = [h[16], h[17], h[18], h[19]];
+        let id = self.fib?.lookup4(Ipv4Addr::from(dst));
         matches!(self.tables.routing.objects.get(id)?, Object::Local).then_some(())?;
-        Found::of(self.tables, tunnel?)
+        self.ours4 = Some(dst);
+        self.found(h[9], self.find_four(h, ports)?)
     }
+
+    #[cold]
+    fn search6(&mut self, h: &[u8; 40], ports: u32) -> Option<Found<'t>> {
+        let dst = h.last_chunk::<16>()?;
+        let id = self.fib?.lookup6(Ipv6Addr::from(*dst));
+        matches!(self.tables.routing.objects.get(id)?, Object::Local).then_some(())?;
+        self.ours6 = Some(*dst);
+        self.found(h[6], self.find_six(h, ports)?)
+    }
+
+    fn found(&self, proto: u8, tunnel: PortId) -> Option<Found<'t>> {
+        Found::of(self.tables, tunnel, self.tables.ports.plain_tunnel(tunnel), proto)
+    }
+}
+
+/// Source port and destination port of a datagram, in this order; 0 for everything else.
+#[inline(always)]
+pub(super) fn ports_of(proto: u8, payload: &[u8]) -> u32 {
+    if proto != protocol::UDP {
+        return 0;
+    }
+    payload.first_chunk().map_or(0, |p| u32::from_be_bytes(*p))
+}
+
+/// Source and destination.
+fn ends_four(ends: u64) -> (IpAddr, IpAddr) {
+    (Ipv4Addr::from_bits((ends >> 32) as u32).into(), Ipv4Addr::from_bits(ends as u32).into())
+}
+
+fn ends_six(ends: &[u8; 32]) -> Option<(IpAddr, IpAddr)> {
+    let (src, dst) = (ends.first_chunk::<16>()?, ends.last_chunk::<16>()?);
+    Some((Ipv6Addr::from(*src).into(), Ipv6Addr::from(*dst).into()))
+}
+
+/// Which kinds of outer packets may come out of tunnels here: bits of [`BARE`], [`GRE`], [`UDP`].
+pub(super) fn wanted(port: &PortInfo, tables: &Tables) -> u8 {
+    // Whether a packet is for us may be for rules to say, and an address may not be ours for certain yet.
+    let by_rules = tables.policy.as_ref().is_some_and(|p| !p.own_first());
+    if tables.decap.is_empty() || by_rules || tables.settings.max_tunnel_nesting == 0 || tables.ports.any_tentative() {
+        return 0;
+    }
+    let has = |proto, kind| if tables.decap.peers(proto, port.table).is_some() { kind } else { 0 };
+    let udp = if tables.decap.has_udp() { UDP } else { 0 };
+    has(protocol::IPV6, BARE) | has(protocol::IPV4, BARE) | has(protocol::GRE, GRE) | udp
 }

@@ -24,6 +24,7 @@
 
 mod guard;
 mod known;
+mod outers;
 mod rules;
 mod send;
 mod survey;
@@ -78,6 +79,10 @@ pub(super) struct Passes {
     /// Packets that may come out of a tunnel in IPv4, and in IPv6.
     tunneled4: Vec<u16>,
     tunneled6: Vec<u16>,
+    /// Packets to our end of a tunnel that this batch has shown, in IPv4 and in IPv6, which come out of another one, or of
+    /// none. Their lanes say for now where the outer packet is.
+    ours4: Vec<u16>,
+    ours6: Vec<u16>,
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
     /// The tables of those tunnels, and whether sources are checked; None: the general path knows what to do.
@@ -102,6 +107,8 @@ impl Passes {
             ids6: vec![ObjectId::NO_ROUTE; 2 * MAX_BATCH],
             tunneled4: Vec::with_capacity(MAX_BATCH),
             tunneled6: Vec::with_capacity(MAX_BATCH),
+            ours4: Vec::with_capacity(MAX_BATCH),
+            ours6: Vec::with_capacity(MAX_BATCH),
             peers: Vec::with_capacity(MAX_BATCH),
             inner: Vec::with_capacity(MAX_BATCH),
             elsewhere: Vec::with_capacity(MAX_BATCH),
@@ -131,11 +138,6 @@ impl Passes {
         let fib = tables.routing.fibs.get(port.table).map(|f| &**f);
         let outers4 = self.v4.len();
         self.look_up_from(0, None, fib);
-        if tables.policy.as_ref().is_some_and(|p| !p.own_first()) {
-            // Whether a packet is for us is for the rules to say.
-            self.tunneled4.clear();
-            self.tunneled6.clear();
-        }
         if !self.tunneled4.is_empty() {
             self.leave_in_four(batch, port, tables);
         }

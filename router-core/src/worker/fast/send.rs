@@ -1,7 +1,7 @@
 //! Third pass: what every packet's object says, and the edits.
 
-use super::guard::{UNCLAMPED, clamp, clamps, enters, passes_out};
-use super::tunnel::{mark, overhead, wrap};
+use super::guard::{Carried, UNCLAMPED, carried, clamp, clamps, enters, may_be_syn, passes_out};
+use super::tunnel::{limited, mark, overhead, wrap};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::age;
@@ -35,7 +35,7 @@ pub(in crate::worker) struct Sent {
 }
 
 /// What picks members of groups.
-struct Flows {
+struct Flows<'t> {
     seed: u64,
     /// This worker's, of what several write in parts of their own: a resilient group's stamps, counters of rules.
     part: usize,
@@ -45,6 +45,21 @@ struct Flows {
     clamps: bool,
     /// The largest segment size that the packet just looked at may tell; [`UNCLAMPED`] for all but some SYNs.
     mss: u16,
+    /// Some tunnel judges or clamps by its own wish.
+    tunnels: bool,
+    /// How many tunnels one packet may go through.
+    nesting: u8,
+    /// What carries the last tunnel, and with it mostly the next ones.
+    carrier: Option<Carrier<'t>>,
+}
+
+/// An adjacency that carries tunnels.
+#[derive(Clone, Copy)]
+struct Carrier<'t> {
+    id: ObjectId,
+    hop: &'t Forward,
+    /// Of its port, which is up.
+    flags: PortFlags,
 }
 
 /// Where a packet goes.
@@ -67,10 +82,13 @@ impl<O: Observer> Worker<O> {
     ) {
         let clamps = flags.has(PortFlags::CLAMP);
         let (part, tick) = (self.part(), activity::tick(now));
-        let mut flows = Flows { seed: self.flow_seed, part, tick, clamps, mss: UNCLAMPED };
+        let (tunnels, nesting) = (tables.guards.tunnels, tables.settings.max_tunnel_nesting);
+        let seed = self.flow_seed;
+        let mut flows = Flows { seed, part, tick, clamps, mss: UNCLAMPED, tunnels, nesting, carrier: None };
         let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
+        let (mut into, mut out_of) = (Through::new(true), Through::new(false));
         let far = tables.routing.objects.places() > NEAR;
         // In a register: read back from memory it would be waited for, packet by packet.
         let mut last_ident = *ident;
@@ -92,17 +110,20 @@ impl<O: Observer> Worker<O> {
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
                 let (port, len) = match (target, lane.family) {
                     (Some(Target { hop, encap: None }), Some(family)) => {
-                        leave_tunnel(frame, lane, counters);
+                        if lane.tunnel != PortId::NONE {
+                            out_of.count(counters, lane.tunnel, u64::from(lane.carried));
+                            frame.meta.port = lane.tunnel;
+                        }
                         (hop.port, rewrite(frame, lane, family, hop))
                     }
                     (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
-                        leave_tunnel(frame, lane, counters);
+                        if lane.tunnel != PortId::NONE {
+                            out_of.count(counters, lane.tunnel, u64::from(lane.carried));
+                            leave_tunnel(frame, lane);
+                        }
                         last_ident = last_ident.wrapping_add(1);
                         hop.touch();
-                        if let Some(c) = counters.port(encap.tunnel) {
-                            c.tx_packets.add(1);
-                            c.tx_bytes.add(u64::from(lane.len));
-                        }
+                        into.count(counters, encap.tunnel, u64::from(lane.len));
                         (hop.port, wrap(frame, lane, family, encap, hop, last_ident))
                     }
                     _ => (PortId::NONE, 0),
@@ -118,6 +139,8 @@ impl<O: Observer> Worker<O> {
             }
             first += GROUP;
         }
+        into.flush(counters);
+        out_of.flush(counters);
         *ident = last_ident;
         passes.all = Sent { port: together, packets: passes.egress.len() as u64, bytes };
     }
@@ -203,7 +226,7 @@ fn target<'t>(
     id: ObjectId,
     ingress: PortId,
     tables: &'t Tables,
-    flows: &mut Flows,
+    flows: &mut Flows<'t>,
     queues: usize,
 ) -> Option<Target<'t>> {
     let objects = &tables.routing.objects;
@@ -214,57 +237,93 @@ fn target<'t>(
     if let Object::Group(group) = object {
         object = objects.get(member(frame, lane, group, flows)?)?;
     }
-    let (hop, encap, mss) = match object {
-        Object::Forward(hop) => (hop, None, hop.mss),
+    let (hop, mss) = match object {
+        Object::Forward(hop) => (hop, hop.mss),
         Object::Glean(glean) if glean.mtu == 0 || lane.len <= glean.mtu => {
-            (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, None, glean.mss)
+            (tables.routing.adjacencies.get(glean.port, &destination(passes, lane)?)?, glean.mss)
         }
-        // Back into the tunnel that it came out of: that is refused.
-        Object::Encap(encap) if [ingress, lane.tunnel].contains(&encap.tunnel) => return None,
-        Object::Encap(encap) => {
-            // How many tunnels the packet has been through here.
-            let depth = u8::from(lane.tunnel != PortId::NONE);
-            match objects.get(encap.carrier)? {
-                Object::Forward(hop) if lane.len <= encap.mtu && depth < tables.settings.max_tunnel_nesting => {
-                    (hop, Some(encap), encap.mss)
-                }
-                _ => return None,
-            }
-        }
+        Object::Encap(encap) => return into(encap, lane, frame, ingress, tables, flows, queues),
         _ => return None,
     };
     // Back by the port it came in: the sender may have to be told of a better way.
-    if hop.port == ingress && encap.is_none() && lane.tunnel == PortId::NONE && tables.settings.icmp.redirects {
+    if hop.port == ingress && lane.tunnel == PortId::NONE && tables.settings.icmp.redirects {
         return None;
     }
-    let overhead = match encap {
-        Some(encap) => overhead(encap, lane, frame)?,
-        None => 0,
-    };
     let flags = tables.ports.flags_if_up(hop.port)?;
-    let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
+    let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len();
     // A port's MTU may be one more than the longest packet (Linux's loopback).
-    let fits = lane.len + overhead <= hop.mtu && (encap.is_none() || lane.len + overhead <= u32::from(u16::MAX));
-    if !(room && fits && hop.port.index() < queues) {
+    if !(room && lane.len <= hop.mtu && hop.port.index() < queues) {
+        return None;
+    }
+    // Last, because it counts. Of what comes out of tunnels, most wish for nothing but a look at SYNs.
+    let plain = flags.is_empty() && !flows.clamps && mss == 0;
+    let looks = || {
+        lane.tunnel != PortId::NONE
+            && lane.family.is_none_or(|f| carried(f, lane, frame) != Carried::Other)
+            && may_be_syn(lane, frame)
+    };
+    if (!plain || looks()) && !guarded(lane, frame, (hop, None, mss), ingress, tables, flows, flags) {
+        return None;
+    }
+    Some(Target { hop, encap: None })
+}
+
+/// The same for a packet that enters a tunnel.
+#[inline(always)]
+fn into<'t>(
+    encap: &'t Encap,
+    lane: &Lane,
+    frame: &Frame,
+    ingress: PortId,
+    tables: &'t Tables,
+    flows: &mut Flows<'t>,
+    queues: usize,
+) -> Option<Target<'t>> {
+    let family = lane.family?;
+    // Back into the tunnel that it came out of: that is refused. So is one tunnel more than a packet may go through.
+    if encap.tunnel == ingress || lane.tunnel != PortId::NONE && (lane.tunnel == encap.tunnel || flows.nesting < 2) {
+        return None;
+    }
+    let carrier = match flows.carrier {
+        Some(carrier) if carrier.id == encap.carrier => carrier,
+        _ => {
+            let Object::Forward(hop) = tables.routing.objects.get(encap.carrier)? else { return None };
+            let flags =
+                tables.ports.flags_if_up(hop.port).filter(|_| hop.port.index() < queues && flows.nesting > 0)?;
+            *flows.carrier.insert(Carrier { id: encap.carrier, hop, flags })
+        }
+    };
+    let (hop, overhead) = (carrier.hop, overhead(encap, family)?);
+    let len = lane.len + overhead;
+    let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
+    if !(room && lane.len <= encap.mtu && len <= hop.mtu.min(u32::from(u16::MAX))) {
+        return None;
+    }
+    let what = carried(family, lane, frame);
+    // It may bring a limit of its own.
+    if what == Carried::Extended && limited(lane, frame) {
         return None;
     }
     // Last, because it counts.
-    let plain = encap.is_none() && flags.is_empty() && !flows.clamps && lane.tunnel == PortId::NONE && mss == 0;
-    if !plain && !guarded(lane, frame, (hop, encap, mss), ingress, tables, flows, flags) {
+    let plain = carrier.flags.is_empty() && !flows.clamps && encap.mss == 0 && !flows.tunnels;
+    if (!plain || what != Carried::Other && may_be_syn(lane, frame))
+        && !guarded(lane, frame, (hop, Some(encap), encap.mss), ingress, tables, flows, carrier.flags)
+    {
         return None;
     }
-    Some(Target { hop, encap })
+    Some(Target { hop, encap: Some(encap) })
 }
 
 /// What guards of the ways out say to a packet that [`target`] would send: whether it may go, and in `flows` the segment
 /// size that it may tell.
+#[inline(never)]
 fn guarded(
     lane: &Lane,
     frame: &Frame,
     (hop, encap, mss): (&Forward, Option<&Encap>, u16),
     ingress: PortId,
     tables: &Tables,
-    flows: &mut Flows,
+    flows: &mut Flows<'_>,
     flags: PortFlags,
 ) -> bool {
     let (passes, port, mtu) = match encap {
@@ -303,7 +362,7 @@ fn steer<'t>(lane: &Lane, frame: &Frame, first: &'t Object, tables: &'t Tables) 
 }
 
 /// The member of a group that the packet's flow has.
-fn member(frame: &Frame, lane: &Lane, group: &Group, flows: &Flows) -> Option<ObjectId> {
+fn member(frame: &Frame, lane: &Lane, group: &Group, flows: &Flows<'_>) -> Option<ObjectId> {
     let l2 = usize::from(lane.l2);
     let data = frame.data().get(l2..l2 + lane.len as usize)?;
     let packet = Packet::parse(lane.family?, data).ok()?;
@@ -322,18 +381,49 @@ fn destination(passes: &Passes, lane: &Lane) -> Option<IpAddr> {
     }
 }
 
-/// For a packet out of a tunnel: combines the ECN marks and counts it in. The outer header goes with the link header.
-#[inline]
-fn leave_tunnel(frame: &mut Frame, lane: &Lane, counters: &WorkerCounters) {
-    if lane.tunnel == PortId::NONE {
-        return;
+/// Packets that went through a tunnel one behind the other, which are counted together.
+struct Through {
+    tunnel: PortId,
+    packets: u64,
+    bytes: u64,
+    /// Into it.
+    into: bool,
+}
+
+impl Through {
+    fn new(into: bool) -> Self {
+        Through { tunnel: PortId::NONE, packets: 0, bytes: 0, into }
     }
-    mark(frame, lane);
+
+    #[inline(always)]
+    fn count(&mut self, counters: &WorkerCounters, tunnel: PortId, bytes: u64) {
+        if self.tunnel != tunnel {
+            self.flush(counters);
+            self.tunnel = tunnel;
+        }
+        self.packets += 1;
+        self.bytes += bytes;
+    }
+
+    #[inline(always)]
+    fn flush(&mut self, counters: &WorkerCounters) {
+        if let Some(c) = counters.port(self.tunnel) {
+            let (packets, bytes) = if self.into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
+            packets.add(self.packets);
+            bytes.add(self.bytes);
+        }
+        (self.packets, self.bytes) = (0, 0);
+    }
+}
+
+/// For a packet out of a tunnel that goes into another one: combines the ECN marks. The outer header goes with the link
+/// header.
+#[inline(never)]
+fn leave_tunnel(frame: &mut Frame, lane: &Lane) {
+    if let Some(packet) = frame.data_mut().get_mut(usize::from(lane.l2)..) {
+        mark(packet, lane);
+    }
     frame.meta.port = lane.tunnel;
-    if let Some(c) = counters.port(lane.tunnel) {
-        c.rx_packets.add(1);
-        c.rx_bytes.add(u64::from(lane.carried));
-    }
 }
 
 /// Takes one from the TTL, which the survey has seen to be above one, and exchanges what is in front for the link header.
@@ -346,6 +436,9 @@ fn rewrite(frame: &mut Frame, lane: &Lane, family: Family, hop: &Forward) -> usi
     let len = data.len();
     if let Some((head, packet)) = data.split_at_mut_checked(link) {
         hop.rewrite.write(family, head);
+        if lane.tunnel != PortId::NONE {
+            mark(packet, lane);
+        }
         let _ = age(family, packet);
     }
     len

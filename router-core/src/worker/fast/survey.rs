@@ -1,6 +1,6 @@
 //! First pass: which packets of a batch are plain, and where to.
 
-use super::known::Known;
+use super::outers::Outers;
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::frame::Frame;
@@ -14,12 +14,14 @@ const ETHERNET: usize = 14;
 impl Passes {
     /// Sorts a batch into lanes and lists destinations.
     pub(super) fn survey(&mut self, port: &PortInfo, batch: &[Frame], tables: &Tables) {
-        let known = &mut Outers { port, tables, known: None };
+        let known = &mut Outers::new(port, tables);
         self.lanes.clear();
         self.v4.clear();
         self.v6.clear();
         self.tunneled4.clear();
         self.tunneled6.clear();
+        self.ours4.clear();
+        self.ours6.clear();
         // A tagged port's frames are unusual: the tag sits beside or inside the bytes. So are those of raw IP sockets,
         // which are for us whatever their destination.
         let plain = port.up && port.vlan.is_none() && port.kind != PortKind::RawIp;
@@ -28,82 +30,61 @@ impl Passes {
                 let [a, b, c, d, e, f] = mac.0;
                 let mac = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
                 for (i, frame) in batch.iter().enumerate() {
-                    let lane = match frame.data().split_first_chunk::<ETHERNET>() {
+                    match frame.data().split_first_chunk::<ETHERNET>() {
                         Some((link, packet)) if !frame.meta.is_special() && u64_le(link) << 16 == mac << 16 => {
                             match [link[12], link[13]] {
                                 [0x08, 0x00] => self.lane_v4(i, ETHERNET, packet, known),
                                 [0x86, 0xdd] => self.lane_v6(i, ETHERNET, packet, known),
-                                _ => Lane::GENERAL,
+                                _ => self.lanes.push(Lane::GENERAL),
                             }
                         }
-                        _ => Lane::GENERAL,
-                    };
-                    self.lanes.push(lane);
+                        _ => self.lanes.push(Lane::GENERAL),
+                    }
                 }
             }
             (true, Medium::Ip, _) => {
                 for (i, frame) in batch.iter().enumerate() {
                     let data = frame.data();
-                    let lane = match data.first().map(|b| b >> 4) {
-                        _ if frame.meta.is_special() => Lane::GENERAL,
+                    match data.first().map(|b| b >> 4) {
+                        _ if frame.meta.is_special() => self.lanes.push(Lane::GENERAL),
                         Some(4) => self.lane_v4(i, 0, data, known),
                         Some(6) => self.lane_v6(i, 0, data, known),
-                        _ => Lane::GENERAL,
-                    };
-                    self.lanes.push(lane);
+                        _ => self.lanes.push(Lane::GENERAL),
+                    }
                 }
             }
             _ => self.lanes.resize(batch.len(), Lane::GENERAL),
         }
+        if !(self.ours4.is_empty() && self.ours6.is_empty()) {
+            self.leave_ours(batch, known);
+        }
     }
 
+    // Each lane is written where it belongs at once: handed back, it would go over the stack field by field, and be waited
+    // for when it is read from there in wider pieces.
     #[inline(always)]
-    fn lane_v4(&mut self, i: usize, l2: usize, data: &[u8], known: &mut Outers<'_>) -> Lane {
-        let Some(h) = plain_v4(data) else { return Lane::GENERAL };
-        // A fragment of a tunnel packet has to wait for the others, and the lookup says whether it is for us.
-        if matches!(h[9], protocol::IPV6 | protocol::IPV4) && [h[6] & 0x3f, h[7]] == [0, 0] {
-            if let Some(lane) = self.leave_known_four(l2, h, data, known) {
-                return lane;
-            }
-            self.tunneled4.push(i as u16);
+    fn lane_v4(&mut self, i: usize, l2: usize, data: &[u8], known: &mut Outers<'_>) {
+        let Some(h) = plain_v4(data) else { return self.lanes.push(Lane::GENERAL) };
+        if known.may_hold(h[9]) && self.leave_four(i, l2, h, data, known) {
+            return;
         }
         let at = self.v4.len() as u16;
         self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
         let len = u32::from(u16::from_be_bytes([h[2], h[3]]));
-        Lane { family: Some(Family::Inet), second: 0, at, l2: l2 as u16, carried: 0, len, tunnel: PortId::NONE }
+        let family = Some(Family::Inet);
+        self.lanes.push(Lane { family, second: 0, at, l2: l2 as u16, carried: 0, len, tunnel: PortId::NONE });
     }
 
     #[inline(always)]
-    fn lane_v6(&mut self, i: usize, l2: usize, data: &[u8], known: &mut Outers<'_>) -> Lane {
-        let Some((len, dst)) = plain_v6(data) else { return Lane::GENERAL };
-        if matches!(data.get(6), Some(&(protocol::IPV6 | protocol::IPV4))) {
-            if let Some(lane) = self.leave_known_six(l2, len, data, known) {
-                return lane;
-            }
-            self.tunneled6.push(i as u16);
+    fn lane_v6(&mut self, i: usize, l2: usize, data: &[u8], known: &mut Outers<'_>) {
+        let Some((len, dst)) = plain_v6(data) else { return self.lanes.push(Lane::GENERAL) };
+        if data.get(6).is_some_and(|next| known.may_hold(*next)) && self.leave_six(i, l2, len, data, known) {
+            return;
         }
         let at = self.v6.len() as u16;
         self.v6.push(dst);
-        Lane { family: Some(Family::Inet6), second: 0, at, l2: l2 as u16, carried: 0, len, tunnel: PortId::NONE }
-    }
-}
-
-/// The tunnels whose packets this batch has shown, worked out when the first packet asks.
-pub(super) struct Outers<'t> {
-    port: &'t PortInfo,
-    tables: &'t Tables,
-    known: Option<Option<Known<'t>>>,
-}
-
-impl<'t> Outers<'t> {
-    #[inline]
-    pub(super) fn known(&mut self) -> Option<&mut Known<'t>> {
-        self.known.get_or_insert_with(|| Known::new(self.port, self.tables)).as_mut()
-    }
-
-    #[inline]
-    pub(super) fn port(&self) -> &'t PortInfo {
-        self.port
+        let family = Some(Family::Inet6);
+        self.lanes.push(Lane { family, second: 0, at, l2: l2 as u16, carried: 0, len, tunnel: PortId::NONE });
     }
 }
 

@@ -1,10 +1,11 @@
 //! Tunnels on the fast path: packets that come out of one, and the outer header of those that enter one.
 //!
-//! Both sides know bare outer IPv4 and IPv6 headers; whatever has more between (GRE, UDP, an encapsulation limit) takes the
-//! general path, and so does a tunnel that has more to check than its peer.
+//! Both sides know outer IPv4 and IPv6 headers, bare or with GRE or UDP between. Sequence numbers, rates, encapsulation limits of
+//! packets that bring one, and peers that the packet inside names take the general path.
 
-use super::known::Found;
-use super::survey::{Outers, plain_v4, plain_v6};
+use super::known::{Found, Known, ports_of};
+use super::outers::Outers;
+use super::survey::{plain_v4, plain_v6};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::{self, age};
@@ -13,114 +14,156 @@ use crate::headers::protocol;
 use crate::object::{Encap, Forward, Object, ObjectId};
 use crate::port::{PortId, PortInfo};
 use crate::tables::Tables;
+use crate::tunnel::decapsulate::between;
 use crate::tunnel::ecn::inner_ecn;
-use crate::tunnel::{IPV4_HEADER, IPV6_HEADER, Inner, Outer, limit};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use crate::tunnel::{Gate, IPV4_HEADER, IPV6_HEADER, Inner, Outer, limit, udp};
+use std::net::{IpAddr, Ipv4Addr};
 
 const V4: usize = IPV4_HEADER as usize;
 const V6: usize = IPV6_HEADER as usize;
 
 impl Passes {
+    /// A packet that may come out of a tunnel in IPv4. True: its lane has been added, as that of the packet inside, or, where
+    /// the packet is surely for us, as one that is seen to at the end of the pass ([`Passes::leave_ours`]). False: it is
+    /// listed where that is needed ([`Passes::leave_in_four`]), and has no lane yet.
+    #[inline(never)]
+    pub(super) fn leave_four(
+        &mut self,
+        i: usize,
+        l2: usize,
+        h: &[u8; V4],
+        data: &[u8],
+        outers: &mut Outers<'_>,
+    ) -> bool {
+        let len = usize::from(u16::from_be_bytes([h[2], h[3]]));
+        let Some(packet) = data.get(..len) else { return false };
+        // A fragment has to wait for the others.
+        if [h[6] & 0x3f, h[7]] != [0, 0] || !outers.is_for_tunnels(h[9], packet.get(V4..)) {
+            return false;
+        }
+        let port = outers.port;
+        let known = outers.known();
+        if let Some(found) = known.four(h, ports_of(h[9], packet.get(V4..).unwrap_or_default())) {
+            if let Some(lane) = self.leave(found, Family::Inet, h[9], h[1], l2, packet, port) {
+                self.lanes.push(lane);
+                return true;
+            }
+        } else if known.is_ours_four([h[16], h[17], h[18], h[19]]) {
+            self.ours4.push(i as u16);
+            self.lanes.push(Lane { l2: l2 as u16, len: len as u32, ..Lane::GENERAL });
+            return true;
+        }
+        self.tunneled4.push(i as u16);
+        false
+    }
+
+    /// The same for tunnels in IPv6.
+    #[inline(never)]
+    pub(super) fn leave_six(&mut self, i: usize, l2: usize, len: u32, data: &[u8], outers: &mut Outers<'_>) -> bool {
+        let Some(packet) = data.get(..len as usize) else { return false };
+        let Some(h) = packet.first_chunk::<V6>() else { return false };
+        if !outers.is_for_tunnels(h[6], packet.get(V6..)) {
+            return false;
+        }
+        let port = outers.port;
+        let known = outers.known();
+        if let Some(found) = known.six(h, ports_of(h[6], packet.get(V6..).unwrap_or_default())) {
+            if let Some(lane) = self.leave(found, Family::Inet6, h[6], (h[0] << 4) | (h[1] >> 4), l2, packet, port) {
+                self.lanes.push(lane);
+                return true;
+            }
+        } else if known.is_ours_six(&h[24..]) {
+            self.ours6.push(i as u16);
+            self.lanes.push(Lane { l2: l2 as u16, len, ..Lane::GENERAL });
+            return true;
+        }
+        self.tunneled6.push(i as u16);
+        false
+    }
+
+    /// Gives the packets to our known ends that do come out of a tunnel the lane of the packet inside; the others stay the
+    /// general path's.
+    #[inline(never)]
+    pub(super) fn leave_ours(&mut self, batch: &[Frame], outers: &mut Outers<'_>) {
+        let (port, tables) = (outers.port, outers.tables);
+        let known = &*outers.known();
+        let (ours4, ours6) = (std::mem::take(&mut self.ours4), std::mem::take(&mut self.ours6));
+        self.search::<V4>(&ours4, batch, |_, h, payload| known.find_four(h, ports_of(h[9], payload)));
+        self.open(&ours4, batch, port, tables, Family::Inet);
+        self.search::<V6>(&ours6, batch, |_, h, payload| known.find_six(h, ports_of(h[6], payload)));
+        self.open(&ours6, batch, port, tables, Family::Inet6);
+        (self.ours4, self.ours6) = (ours4, ours6);
+    }
+
     /// Of the packets that may come out of a tunnel in IPv4, gives those that do the lane of the packet inside, and lists
     /// its destination. The frames are not touched yet.
+    #[inline(never)]
     pub(super) fn leave_in_four(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
-        let six = tables.decap.peers(protocol::IPV6, port.table);
-        let four = tables.decap.peers(protocol::IPV4, port.table);
-        if six.is_none() && four.is_none() || tables.settings.max_tunnel_nesting == 0 {
-            return;
-        }
-        self.peers.clear();
-        // First who sent them: a short pass, so that many searches are under way at once. Packets of one tunnel often come
-        // together.
-        let (mut last, mut known) = ((0, 0), None);
-        for i in &self.tunneled4 {
-            let tunnel = self.lanes.get(usize::from(*i)).and_then(|lane| {
-                is_local(&self.ids4, lane, tables)?;
-                let h = outer_header::<V4>(batch.get(usize::from(*i))?, lane)?;
-                let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
-                if (ends, h[9]) != last {
-                    let peers = if h[9] == protocol::IPV6 { six } else { four };
-                    (last, known) = ((ends, h[9]), peers.and_then(|p| p.find_v4(ends)));
-                }
-                known
-            });
-            self.peers.push(tunnel.unwrap_or(PortId::NONE));
-        }
-        let list = std::mem::take(&mut self.tunneled4);
-        self.open(&list, batch, port, tables, |lane, data| {
-            let (h, carried) = data.split_first_chunk::<V4>()?;
-            let inner = if h[9] == protocol::IPV6 { Family::Inet6 } else { Family::Inet };
-            Some((h[1], inner, lane.l2 + V4 as u16, carried))
+        let known = Known::new(port, tables);
+        let (list, ids) = (std::mem::take(&mut self.tunneled4), std::mem::take(&mut self.ids4));
+        self.search::<V4>(&list, batch, |lane, h, payload| {
+            is_local(&ids, lane, tables)?;
+            known.find_four(h, ports_of(h[9], payload))
         });
+        self.ids4 = ids;
+        self.open(&list, batch, port, tables, Family::Inet);
         self.tunneled4 = list;
     }
 
     /// The same for tunnels in IPv6.
+    #[inline(never)]
     pub(super) fn leave_in_six(&mut self, batch: &[Frame], port: &PortInfo, tables: &Tables) {
-        let six = tables.decap.peers(protocol::IPV6, port.table);
-        let four = tables.decap.peers(protocol::IPV4, port.table);
-        if six.is_none() && four.is_none() || tables.settings.max_tunnel_nesting == 0 {
-            return;
-        }
-        self.peers.clear();
-        let (mut last, mut known) = (([0; 32], 0), None);
-        for i in &self.tunneled6 {
-            let tunnel = self.lanes.get(usize::from(*i)).and_then(|lane| {
-                is_local(&self.ids6, lane, tables)?;
-                let h = outer_header::<V6>(batch.get(usize::from(*i))?, lane)?;
-                let ends = h.last_chunk::<32>()?;
-                if (ends, h[6]) != (&last.0, last.1) {
-                    let peers = if h[6] == protocol::IPV6 { six } else { four };
-                    let (src, dst) = (ends.first_chunk::<16>()?, ends.last_chunk::<16>()?);
-                    let (remote, local) = (IpAddr::V6(Ipv6Addr::from(*src)), IpAddr::V6(Ipv6Addr::from(*dst)));
-                    (last, known) = ((*ends, h[6]), peers.and_then(|p| p.find(local, remote)));
-                }
-                known
-            });
-            self.peers.push(tunnel.unwrap_or(PortId::NONE));
-        }
-        let list = std::mem::take(&mut self.tunneled6);
-        self.open(&list, batch, port, tables, |lane, data| {
-            let (h, carried) = data.split_first_chunk::<V6>()?;
-            let inner = if h[6] == protocol::IPV6 { Family::Inet6 } else { Family::Inet };
-            Some(((h[0] << 4) | (h[1] >> 4), inner, lane.l2 + V6 as u16, carried))
+        let known = Known::new(port, tables);
+        let (list, ids) = (std::mem::take(&mut self.tunneled6), std::mem::take(&mut self.ids6));
+        self.search::<V6>(&list, batch, |lane, h, payload| {
+            is_local(&ids, lane, tables)?;
+            known.find_six(h, ports_of(h[6], payload))
         });
+        self.ids6 = ids;
+        self.open(&list, batch, port, tables, Family::Inet6);
         self.tunneled6 = list;
     }
 
-    /// Gives the packets of `list` whose tunnel is known the lane of what is inside. `strip` says of an outer packet: its
-    /// traffic class, the family inside, the bytes before that, and what is carried.
-    #[inline]
-    fn open(
+    /// Who sent the packets of `list`, which have outer headers of `N` bytes: a short pass, so that many searches are under
+    /// way at once.
+    #[inline(always)]
+    fn search<const N: usize>(
         &mut self,
         list: &[u16],
         batch: &[Frame],
-        port: &PortInfo,
-        tables: &Tables,
-        strip: impl for<'p> Fn(&Lane, &'p [u8]) -> Option<(u8, Family, u16, &'p [u8])>,
+        find: impl Fn(&Lane, &[u8; N], &[u8]) -> Option<PortId>,
     ) {
+        self.peers.clear();
+        for i in list {
+            let i = usize::from(*i);
+            let found = self.lanes.get(i).and_then(|lane| {
+                let (h, payload) = batch.get(i)?.data().get(usize::from(lane.l2)..)?.split_first_chunk()?;
+                find(lane, h, payload)
+            });
+            self.peers.push(found.unwrap_or(PortId::NONE));
+        }
+    }
+
+    /// Gives the packets of `list` whose tunnel has been found the lane of what is inside.
+    #[inline]
+    fn open(&mut self, list: &[u16], batch: &[Frame], port: &PortInfo, tables: &Tables, outside: Family) {
         // As short a pass: of many tunnels, each is a miss.
         self.inner.clear();
         self.inner.extend(self.peers.iter().map(|tunnel| tables.ports.plain_tunnel(*tunnel)));
         let (peers, inner) = (std::mem::take(&mut self.peers), std::mem::take(&mut self.inner));
         for ((i, tunnel), plain) in list.iter().zip(&peers).zip(&inner) {
-            let Some((table, sources)) = *plain else { continue };
-            let Some(lane) = self.lanes.get(usize::from(*i)) else { continue };
-            let Some(data) = batch.get(usize::from(*i)).map(Frame::data) else { continue };
-            let Some(packet) = data.get(usize::from(lane.l2)..usize::from(lane.l2) + lane.len as usize) else {
-                continue;
+            let i = usize::from(*i);
+            let (Some(lane), Some(frame)) = (self.lanes.get(i), batch.get(i)) else { continue };
+            let l2 = usize::from(lane.l2);
+            let Some(packet) = frame.data().get(l2..l2 + lane.len as usize) else { continue };
+            let Some(h) = packet.first_chunk::<V4>() else { continue };
+            let (proto, outer) = match outside {
+                Family::Inet => (h[9], h[1]),
+                Family::Inet6 => (h[6], (h[0] << 4) | (h[1] >> 4)),
             };
-            let Some((outer, family, l2, carried)) = strip(lane, packet) else { continue };
-            let sources = match sources {
-                true => match tables.gates.get(*tunnel) {
-                    Some(gate) => Some(&**gate),
-                    None => continue,
-                },
-                false => None,
-            };
-            let found = Found { tunnel: *tunnel, table, sources };
-            if let Some(inside) = self.inside(family, outer, l2, carried, found, port)
-                && let Some(lane) = self.lanes.get_mut(usize::from(*i))
+            let Some(found) = Found::of(tables, *tunnel, *plain, proto) else { continue };
+            if let Some(inside) = self.leave(&found, outside, proto, outer, l2, packet, port)
+                && let Some(lane) = self.lanes.get_mut(i)
             {
                 *lane = inside;
             }
@@ -128,8 +171,31 @@ impl Passes {
         (self.peers, self.inner) = (peers, inner);
     }
 
-    /// The lane of a packet inside, which is listed then, as far as the fast path knows it. `outer`: the traffic class
-    /// outside; `l2`: bytes in front of it in the frame.
+    /// The lane of the packet inside one of this tunnel. `outer`: the traffic class outside; `l2`: bytes in front of the
+    /// outer packet in the frame.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn leave(
+        &mut self,
+        found: &Found<'_>,
+        outside: Family,
+        proto: u8,
+        outer: u8,
+        l2: usize,
+        packet: &[u8],
+        port: &PortInfo,
+    ) -> Option<Lane> {
+        let header = if outside == Family::Inet { V4 } else { V6 };
+        let (at, family) = match proto {
+            protocol::IPV6 => (header, Family::Inet6),
+            protocol::IPV4 => (header, Family::Inet),
+            _ => behind(found.gate?, outside, proto, packet)?,
+        };
+        self.inside(family, outer, (l2 + at) as u16, packet.get(at..)?, found, port)
+    }
+
+    /// The lane of a packet inside, which is listed then, as far as the fast path knows it. `l2`: bytes in front of it in
+    /// the frame.
     #[inline(always)]
     fn inside(
         &mut self,
@@ -137,7 +203,7 @@ impl Passes {
         outer: u8,
         l2: u16,
         carried: &[u8],
-        found: Found<'_>,
+        found: &Found<'_>,
         port: &PortInfo,
     ) -> Option<Lane> {
         let (second, len, at) = match family {
@@ -145,7 +211,7 @@ impl Passes {
                 let (len, dst) = plain_v6(carried)?;
                 let tclass = (carried[0] << 4) | (carried[1] >> 4);
                 let ecn = inner_ecn(tclass, outer).ok()?;
-                if let Some(gate) = found.sources {
+                if let Some(gate) = found.gate {
                     let source: [u8; 16] = carried.get(8..24)?.try_into().ok()?;
                     gate.admits(&IpAddr::V6(source.into())).then_some(())?;
                 }
@@ -155,7 +221,7 @@ impl Passes {
             Family::Inet => {
                 let h = plain_v4(carried)?;
                 let ecn = inner_ecn(h[1], outer).ok()?;
-                if let Some(gate) = found.sources {
+                if let Some(gate) = found.gate {
                     gate.admits(&IpAddr::V4(Ipv4Addr::new(h[12], h[13], h[14], h[15]))).then_some(())?;
                 }
                 self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
@@ -169,37 +235,23 @@ impl Passes {
         let carried = carried.len() as u16;
         Some(Lane { family: Some(family), second, at, l2, carried, len, tunnel: found.tunnel })
     }
+}
 
-    /// The lane of the packet inside one with this outer header, if its tunnel is known already.
-    #[inline(never)]
-    pub(super) fn leave_known_four(
-        &mut self,
-        l2: usize,
-        h: &[u8; V4],
-        data: &[u8],
-        outers: &mut Outers<'_>,
-    ) -> Option<Lane> {
-        let found = outers.known()?.four(h)?;
-        let carried = data.get(V4..usize::from(u16::from_be_bytes([h[2], h[3]])))?;
-        let family = if h[9] == protocol::IPV6 { Family::Inet6 } else { Family::Inet };
-        self.inside(family, h[1], (l2 + V4) as u16, carried, found, outers.port())
+/// Where the packet inside begins, and its family, for a tunnel with something between.
+#[inline(never)]
+fn behind(gate: &Gate, outside: Family, proto: u8, packet: &[u8]) -> Option<(usize, Family)> {
+    let header = if outside == Family::Inet { V4 } else { V6 };
+    let payload = packet.get(header..)?;
+    let (at, family) = between(gate, proto, payload, gate.state()).ok()?;
+    if proto == protocol::UDP && !udp::has_no_checksum(payload) {
+        let addrs = match outside {
+            Family::Inet => packet.get(12..20)?,
+            Family::Inet6 => packet.get(8..40)?,
+        };
+        let pseudo = checksum::Sum::of(addrs).word(u16::from(protocol::UDP)).long(payload.len() as u32);
+        checksum::verify_with(pseudo, payload).then_some(())?;
     }
-
-    /// The same for tunnels in IPv6.
-    #[inline(never)]
-    pub(super) fn leave_known_six(
-        &mut self,
-        l2: usize,
-        len: u32,
-        data: &[u8],
-        outers: &mut Outers<'_>,
-    ) -> Option<Lane> {
-        let h = data.first_chunk::<V6>()?;
-        let found = outers.known()?.six(h)?;
-        let carried = data.get(V6..len as usize)?;
-        let family = if h[6] == protocol::IPV6 { Family::Inet6 } else { Family::Inet };
-        self.inside(family, (h[0] << 4) | (h[1] >> 4), (l2 + V6) as u16, carried, found, outers.port())
-    }
+    Some((header + at, family))
 }
 
 /// Whether a packet is for the router.
@@ -209,28 +261,21 @@ fn is_local(ids: &[ObjectId], lane: &Lane, tables: &Tables) -> Option<()> {
     matches!(tables.routing.objects.get(*id)?, Object::Local).then_some(())
 }
 
-#[inline]
-fn outer_header<'f, const N: usize>(frame: &'f Frame, lane: &Lane) -> Option<&'f [u8; N]> {
-    frame.data().get(usize::from(lane.l2)..)?.first_chunk()
-}
-
-/// Bytes that a tunnel adds whose outer header can be put on here. None: it, or this packet, takes the general path.
-#[inline]
-pub(super) fn overhead(encap: &Encap, lane: &Lane, frame: &Frame) -> Option<u32> {
-    let family = lane.family?;
-    if !encap.carries.family(family) || lane.tunnel == encap.tunnel {
-        return None;
-    }
-    match &encap.outer {
-        Some(Outer::V4(_)) if family == Family::Inet || !limited(lane, frame) => Some(IPV4_HEADER),
-        Some(Outer::V6(o)) if o.is_bare() && (family == Family::Inet || !limited(lane, frame)) => Some(IPV6_HEADER),
-        _ => None,
-    }
+/// Bytes that a tunnel adds whose outer header can be put on here. None: it takes the general path.
+#[inline(always)]
+pub(super) fn overhead(encap: &Encap, family: Family) -> Option<u32> {
+    let added = match &encap.outer {
+        Some(Outer::V4(_)) => IPV4_HEADER,
+        Some(Outer::V6(o)) => o.added() as u32,
+        Some(Outer::Long(l)) => l.plain()?,
+        None => return None,
+    };
+    encap.carries.family(family).then_some(added)
 }
 
 /// Whether an IPv6 packet may carry an encapsulation limit.
-#[inline]
-fn limited(lane: &Lane, frame: &Frame) -> bool {
+#[inline(never)]
+pub(super) fn limited(lane: &Lane, frame: &Frame) -> bool {
     frame.data().get(usize::from(lane.l2)..).is_none_or(limit::possible)
 }
 
@@ -240,42 +285,68 @@ fn limited(lane: &Lane, frame: &Frame) -> bool {
 #[inline]
 pub(super) fn wrap(frame: &mut Frame, lane: &Lane, family: Family, encap: &Encap, hop: &Forward, ident: u16) -> usize {
     let link = hop.rewrite.len();
+    let (l2, len) = (usize::from(lane.l2), lane.len as usize);
     match &encap.outer {
         Some(Outer::V4(outer)) => {
-            let front = link + V4;
-            let Some(data) = frame.exchange_front(usize::from(lane.l2), front, lane.len as usize) else { return 0 };
-            let len = data.len();
-            if let Some((head, packet)) = data.split_at_mut_checked(front) {
-                let _ = age(family, packet);
-                if let (Some(inner), Some(to)) = (Inner::of(family, packet), head.last_chunk_mut()) {
+            let Some(data) = frame.exchange_front(l2, link + V4, len) else { return 0 };
+            let sent = data.len();
+            if let Some((head, packet)) = data.split_at_mut_checked(link + V4)
+                && let Some(inner) = take_in(family, packet)
+            {
+                if let Some(to) = head.last_chunk_mut() {
                     outer.write(to, &inner, (lane.len + IPV4_HEADER) as u16, ident);
                 }
                 hop.rewrite.write(Family::Inet, head);
             }
-            len
+            sent
         }
-        Some(Outer::V6(outer)) => {
-            let front = link + V6;
-            let Some(data) = frame.exchange_front(usize::from(lane.l2), front, lane.len as usize) else { return 0 };
-            let len = data.len();
-            if let Some((head, packet)) = data.split_at_mut_checked(front) {
-                let _ = age(family, packet);
-                if let (Some(inner), Some(to)) = (Inner::of(family, packet), head.last_chunk_mut()) {
-                    outer.write(to, &inner, outer.label(family, packet), inner.protocol(), lane.len as u16);
+        Some(Outer::V6(outer)) if outer.is_bare() => {
+            let Some(data) = frame.exchange_front(l2, link + V6, len) else { return 0 };
+            let sent = data.len();
+            if let Some((head, packet)) = data.split_at_mut_checked(link + V6) {
+                // Before the packet is edited: what was just written byte by byte would be waited for.
+                let label = outer.label(family, packet);
+                if let Some(inner) = take_in(family, packet)
+                    && let Some(to) = head.last_chunk_mut()
+                {
+                    outer.write(to, &inner, label, inner.protocol(), lane.len as u16);
                 }
                 hop.rewrite.write(Family::Inet6, head);
             }
-            len
+            sent
         }
-        _ => 0,
+        Some(outer) => wrap_long(frame, lane, family, outer, hop, ident),
+        None => 0,
     }
 }
 
+/// The same where more than a bare header is put in front.
+#[inline(never)]
+fn wrap_long(frame: &mut Frame, lane: &Lane, family: Family, outer: &Outer, hop: &Forward, ident: u16) -> usize {
+    let (link, added) = (hop.rewrite.len(), outer.added());
+    let Some(data) = frame.exchange_front(usize::from(lane.l2), link + added, lane.len as usize) else { return 0 };
+    let sent = data.len();
+    if let Some(inner) = data.get_mut(link + added..).and_then(|packet| take_in(family, packet))
+        && let Some((head, to)) = data.split_at_mut_checked(link)
+    {
+        outer.write(to, &inner, ident);
+        hop.rewrite.write(outer.family(), head);
+    }
+    sent
+}
+
+/// Takes one from the TTL of a packet that goes into a tunnel; what its outer header has from it.
+#[inline(always)]
+fn take_in(family: Family, packet: &mut [u8]) -> Option<Inner> {
+    let inner = Inner::of(family, packet)?;
+    let _ = age(family, packet);
+    Some(inner.aged())
+}
+
 /// Writes the second byte of an inner header, in which the ECN marks of both headers are combined.
-#[inline]
-pub(super) fn mark(frame: &mut Frame, lane: &Lane) {
-    let Some(header) = frame.data_mut().get_mut(usize::from(lane.l2)..) else { return };
-    let Some(h) = header.first_chunk_mut::<V4>() else { return };
+#[inline(always)]
+pub(super) fn mark(packet: &mut [u8], lane: &Lane) {
+    let Some(h) = packet.first_chunk_mut::<V4>() else { return };
     if lane.family == Some(Family::Inet) && h[1] != lane.second {
         let old = u16::from_be_bytes([h[10], h[11]]);
         let check =

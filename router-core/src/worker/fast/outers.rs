@@ -1,0 +1,68 @@
+//! What the first pass needs to know of tunnels: which outer protocols may be theirs, and those of this batch.
+
+use super::known::{Known, wanted};
+use crate::headers::protocol;
+use crate::port::PortInfo;
+use crate::tables::Tables;
+
+/// A bare IP header outside.
+pub(super) const BARE: u8 = 1;
+/// GRE.
+pub(super) const GRE: u8 = 2;
+/// UDP, perhaps on its way to a tunnel's port.
+pub(super) const UDP: u8 = 4;
+
+/// By outer protocol: how tunnels with it are made; 0: it is none of theirs.
+static KINDS: [u8; 256] = {
+    let mut t = [0; 256];
+    t[protocol::IPV6 as usize] = BARE;
+    t[protocol::IPV4 as usize] = BARE;
+    t[protocol::GRE as usize] = GRE;
+    t[protocol::UDP as usize] = UDP;
+    t
+};
+
+/// How a tunnel with this outer protocol is made.
+#[inline(always)]
+pub(super) fn kind_of(proto: u8) -> u8 {
+    KINDS[usize::from(proto)]
+}
+
+/// The tunnels whose packets this batch has shown, worked out when the first packet asks.
+pub(super) struct Outers<'t> {
+    pub port: &'t PortInfo,
+    pub tables: &'t Tables,
+    /// Which kinds of tunnels there are here.
+    wanted: u8,
+    known: Option<Known<'t>>,
+}
+
+impl<'t> Outers<'t> {
+    #[inline]
+    pub(super) fn new(port: &'t PortInfo, tables: &'t Tables) -> Self {
+        let wanted = if tables.decap.is_empty() { 0 } else { wanted(port, tables) };
+        Outers { port, tables, wanted, known: None }
+    }
+
+    /// Whether a packet with this outer protocol may come out of a tunnel.
+    #[inline(always)]
+    pub(super) fn may_hold(&self, proto: u8) -> bool {
+        kind_of(proto) & self.wanted != 0
+    }
+
+    /// Whether what is behind an outer header may be a tunnel's, if it is a datagram.
+    #[inline(always)]
+    pub(super) fn is_for_tunnels(&self, proto: u8, payload: Option<&[u8]>) -> bool {
+        proto != protocol::UDP || payload.is_some_and(|p| self.is_tunnel_port(p))
+    }
+
+    #[inline(never)]
+    fn is_tunnel_port(&self, datagram: &[u8]) -> bool {
+        datagram.get(2..4).is_some_and(|port| self.tables.gates.has_port(u16::from_be_bytes([port[0], port[1]])))
+    }
+
+    #[inline]
+    pub(super) fn known(&mut self) -> &mut Known<'t> {
+        self.known.get_or_insert_with(|| Known::new(self.port, self.tables))
+    }
+}
