@@ -107,7 +107,7 @@ fn problems_have_place_and_remedy() {
         (
             "[port.lan0]\naddress = [\"192.0.2.1/33\"]\n",
             &[
-                "1:7: [port.lan0] has no kind; write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, udp, memory, pcap)",
+                "1:7: [port.lan0] has no kind; write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, udp, wireguard, memory, pcap)",
                 "2:12: address in [port.lan0]: \"192.0.2.1/33\": prefix length must be 0 to 32; write address = [\"192.0.2.1/24\", \"2001:db8::1/64\"]",
             ],
         ),
