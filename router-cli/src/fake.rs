@@ -110,6 +110,7 @@ impl State {
             tentative: Vec::new(),
             duplicates: Vec::new(),
             outer: None,
+            wireguard: None,
             totals: Default::default(),
         });
     }

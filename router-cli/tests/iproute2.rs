@@ -450,7 +450,7 @@ fn same_words_same_output_from_a_running_router() {
     let dir = tempfile::tempdir().unwrap();
     let (file, socket) = (dir.path().join("r.toml"), dir.path().join("s"));
     // The kernel of the recorded answers was asked when duplicate address detection was over.
-    let mut config = String::from("[neighbor]\ndad_transmits = 0\n\n[port.lo]\nkind = \"loopback\"\n");
+    let mut config = String::from("[neighbor]\ndad_transmits = 0\nmld = false\n\n[port.lo]\nkind = \"loopback\"\n");
     for (i, name) in ["lan0", "wan0", "fresh0"].iter().enumerate() {
         config.push_str(&format!(
             "[port.{name}]\nkind = \"memory\"\nmac = \"02:00:00:00:00:0{}\"\nlink_local = false\n",

@@ -87,6 +87,8 @@ pub enum PortKind {
     RawIp,
     /// UDP sockets over the host's own stack: carries tunnels in UDP.
     Udp,
+    /// WireGuard over a UDP socket of the host.
+    Wireguard,
     /// Channels inside this process.
     Memory,
     /// A capture file in, a capture file out.
@@ -125,6 +127,7 @@ impl fmt::Display for PortKind {
             PortKind::Datalink => "datalink",
             PortKind::RawIp => "rawip",
             PortKind::Udp => "udp",
+            PortKind::Wireguard => "wireguard",
             PortKind::Memory => "memory",
             PortKind::Pcap => "pcap",
             PortKind::Tunnel => "tunnel",

@@ -255,6 +255,7 @@ mod tests {
     }
 
     /// A browser's handshake, and a page over it.
+    /// Proves rfc3053-5-security.
     #[test]
     fn pages_over_tls() {
         use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};

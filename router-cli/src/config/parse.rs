@@ -271,6 +271,7 @@ const KINDS: &[(&str, PortKind)] = &[
     ("datalink", PortKind::Datalink),
     ("rawip", PortKind::RawIp),
     ("udp", PortKind::Udp),
+    ("wireguard", PortKind::Wireguard),
     ("memory", PortKind::Memory),
     ("pcap", PortKind::Pcap),
     ("loopback", PortKind::Loopback),
@@ -290,7 +291,8 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
             })
         });
         if kind.is_none() && s.value("kind").is_none() {
-            let remedy = "write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, udp, memory, pcap)";
+            let remedy =
+                "write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, udp, wireguard, memory, pcap)";
             problems.add(span.clone(), format!("[port.{name}] has no kind"), remedy);
         }
         let mut p = PortPlan::new(name, kind.map_or(PortKind::Packet, |(k, _)| k));
@@ -315,6 +317,7 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         p.host_address = s.interface_addrs("host_address", problems);
         p.local = s.addr("local", "\"198.51.100.7\"", problems).map(|(a, _)| a);
         p.listen = listen(name, &mut s, problems);
+        p.wireguard = super::wireguard::wireguard(p.kind, &span, &mut s, problems);
         for (text, span) in s.texts("proxy", "[\"192.0.2.128/25\", \"2001:db8:1::8000/113\"]", problems) {
             match parse_prefix(&text) {
                 Ok(net) => plan.settings.neighbor.proxy.push(Proxy { port: name.to_owned(), net }),

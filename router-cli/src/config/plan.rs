@@ -10,6 +10,7 @@ use router_core::port::{PortKind, TableId};
 use router_core::settings::Settings;
 use router_core::spec::{NeighSpec, NextHopSpec, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
+use router_io::port::wireguard::spec::WireguardConfig;
 use router_io::port::xdp::XdpOptions;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -144,6 +145,8 @@ pub struct PortPlan {
     pub input: Option<PathBuf>,
     /// `pcap`: file to write.
     pub output: Option<PathBuf>,
+    /// `wireguard`: its keys and peers.
+    pub wireguard: WireguardConfig,
 }
 
 impl PortPlan {
@@ -171,6 +174,7 @@ impl PortPlan {
             listen: Vec::new(),
             input: None,
             output: None,
+            wireguard: WireguardConfig::default(),
         }
     }
 }

@@ -85,6 +85,7 @@ fn is_ethernet(kind: PortKind) -> bool {
             | PortKind::Tap
             | PortKind::RawIp
             | PortKind::Udp
+            | PortKind::Wireguard
             | PortKind::Memory
             | PortKind::Pcap
             | PortKind::Tunnel

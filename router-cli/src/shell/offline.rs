@@ -141,6 +141,7 @@ fn port_info(plan: &PortPlan) -> PortInfo {
         PortKind::Tun
         | PortKind::RawIp
         | PortKind::Udp
+        | PortKind::Wireguard
         | PortKind::Tunnel
         | PortKind::Translator
         | PortKind::Loopback => Medium::Ip,

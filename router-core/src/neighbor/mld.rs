@@ -417,7 +417,8 @@ mod tests {
             m
         };
         let general = body([0x27, 0x10], "::", 28);
-        let rows: Vec<(Vec<u8>, Option<(Option<&str>, u64, bool)>)> = vec![
+        type Row<'a> = (Vec<u8>, Option<(Option<&'a str>, u64, bool)>);
+        let rows: Vec<Row<'_>> = vec![
             (query_packet("fe80::9", 1, alert, &general), Some((None, 10_000, false))),
             (query_packet("fe80::9", 1, alert, &body([0x27, 0x10], "::", 24)), Some((None, 10_000, true))),
             (query_packet("fe80::9", 1, alert, &body([3, 0xe8], "ff02::2", 28)), Some((Some("ff02::2"), 1000, false))),

@@ -218,6 +218,9 @@ pub struct GreOptions {
     /// Checksums are sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ocsum: bool,
+    /// GRE keepalives of the peer are sent back.
+    #[serde(default, rename = "gre_keepalive_answer", skip_serializing_if = "std::ops::Not::not")]
+    pub answer: bool,
 }
 
 impl GreOptions {
@@ -323,10 +326,10 @@ pub struct SixRdOptions {
     pub br: Option<Ipv4Addr>,
 }
 
-/// Asks the peer whether it lives: ICMP echo through the tunnel.
+/// Asks the peer whether it lives: ICMP echo through the tunnel, or GRE keepalives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keepalive {
-    /// Whom to ask: an address behind the tunnel.
+    /// Whom to ask: an address behind the tunnel. Of no meaning for GRE keepalives, which the peer itself sends back.
     pub target: IpAddr,
     /// Milliseconds between two questions.
     pub interval: u32,
@@ -334,4 +337,17 @@ pub struct Keepalive {
     pub retries: u8,
     /// So many answers in a row: it lives again.
     pub hold: u8,
+    /// By GRE keepalives instead of ICMP echo.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gre: bool,
+    /// Questions of growing size find out how much fits, without ICMP errors of the network (RFC 8899).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probe_mtu: bool,
+}
+
+impl Keepalive {
+    /// Asks `target` every second, with three chances and three answers to come back.
+    pub fn new(target: IpAddr) -> Self {
+        Keepalive { target, interval: 1000, retries: 3, hold: 3, gre: false, probe_mtu: false }
+    }
 }

@@ -11,7 +11,7 @@ use crate::offload::complete_checksum;
 use crate::packet::Packet;
 use crate::port::{PortCaps, PortKind};
 use crate::tunnel::path::{self, Arrival, Path};
-use crate::tunnel::{TunnelState, decapsulate, gre, udp};
+use crate::tunnel::{TunnelState, decapsulate, gre, gre_keepalive, udp};
 use crate::worker::{Job, PuntReason, Start, Step, Worker};
 
 impl<O: Observer> Worker<O> {
@@ -83,6 +83,23 @@ impl<O: Observer> Worker<O> {
         }
         let own = TunnelState::default();
         let state = if O::REHEARSAL { &own } else { gate.state() };
+        if packet.proto == protocol::GRE {
+            if gre_keepalive::is_answer(gate, packet, frame.data()) {
+                frame.meta.port = tunnel;
+                return self.punt(step, frame, PuntReason::EchoReply(*packet));
+            }
+            // Goes back as it is, by the underlay's routes: never to anybody but the peer.
+            if let Some(found) = gre_keepalive::find_question(gate, packet, frame.data(), step.now, state) {
+                let at = match found {
+                    Ok(at) => at,
+                    Err(reason) => return self.discard(step, frame, reason),
+                };
+                frame.pull_front(at);
+                frame.meta.ttl_taken = false;
+                self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
+                return self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Lookup(table)) });
+            }
+        }
         let opened = match decapsulate::open(gate, packet, frame.data(), step.now, state) {
             Ok(opened) => opened,
             // A NAT may have given one peer's port to another.

@@ -72,8 +72,8 @@ fn groups_are_reported_and_told_to_who_asks() {
         crate::rig::frame_of(HOST, MacAddr::for_ipv6_multicast("ff02::1".parse().expect("group")), &q)
     };
     assert!(rig.frame(LAN, &query("fe80::9", 1)).is_empty(), "not at once");
-    let own = Some(ip("fe80::1"));
-    let is: Vec<_> = groups.iter().map(|g| (2, *g, own.expect("address"))).collect();
+    let own = ip("fe80::1");
+    let is: Vec<_> = groups.iter().map(|g| (2, *g, own)).collect();
     assert_eq!(reports(&rig.pass(Duration::from_secs(1))), is);
     for (src, hop_limit) in [("2001:db8::9", 1), ("fe80::9", 255)] {
         rig.frame(LAN, &query(src, hop_limit));

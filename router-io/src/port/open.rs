@@ -3,6 +3,7 @@
 use super::error::PortError;
 use super::packet::PacketOptions;
 use super::pcap::{PcapPort, Timeline};
+use super::wireguard::{self, spec::WireguardConfig};
 use super::xdp::memory::Memories;
 use super::xdp::{self, XdpOptions};
 use super::{Port, datalink, memory, packet, rawip, tun, udp};
@@ -62,6 +63,8 @@ pub struct PortConfig {
     pub output: Option<PathBuf>,
     /// `memory`, and `pcap` without input: what its frames look like.
     pub medium: Medium,
+    /// `wireguard`: keys and peers.
+    pub wireguard: WireguardConfig,
 }
 
 impl PortConfig {
@@ -87,6 +90,7 @@ impl PortConfig {
             input: None,
             output: None,
             medium: Medium::Ethernet,
+            wireguard: WireguardConfig::default(),
         }
     }
 
@@ -125,6 +129,8 @@ pub struct OpenedPort {
     pub device: Option<String>,
     /// `pcap`: when its next frame is due.
     pub timeline: Option<Timeline>,
+    /// `wireguard`: what tells of its peers, and changes them.
+    pub wireguard: Option<wireguard::Handle>,
     /// What is undone when the port is closed.
     pub guards: Vec<Guard>,
 }
@@ -158,6 +164,7 @@ impl OpenedPort {
             device_index: None,
             device: None,
             timeline: None,
+            wireguard: None,
             guards: Vec::new(),
         }
     }
@@ -328,6 +335,11 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             }
             let (queue, timeline) = PcapPort::open(name, input, output, config.medium, clock.clone())?;
             Ok(OpenedPort { timeline: Some(timeline), ..OpenedPort::from_queues(vec![Box::new(queue)]) })
+        }
+        PortKind::Wireguard => {
+            let mtu = config.mtu.unwrap_or(wireguard::DEFAULT_MTU);
+            let (queues, handle) = wireguard::open(name, &config.wireguard, mtu, workers)?;
+            Ok(OpenedPort { mtu, wireguard: Some(handle), ..OpenedPort::from_queues(queues) })
         }
         // By itself a memory port has nobody at its other end; programs attach one end of `memory::pair`.
         PortKind::Memory => {

@@ -25,6 +25,8 @@ fn document(text: &str) -> Vec<u8> {
 const CREATE: &str = "<tunnel action=\"create\" type=\"v6v4\" proxy=\"no\">\r\n <client>\r\n  <address type=\"ipv4\">192.0.2.2</address>\r\n  \
     <keepalive interval=\"5\">\r\n    <address type=\"ipv6\">::</address>\r\n  </keepalive>\r\n </client>\r\n</tunnel>\r\n";
 
+/// Proves rfc5572-4.4.1-version, rfc5572-4.4.2-anonymous, rfc5572-4.4.3-length, rfc5572-4.4.3-create, rfc5572-4.4.3-accept, rfc5572-4.5.1-v6v4,
+/// rfc5572-4.6-keepalive, rfc3053-2.3-request, rfc3053-2.4-same.
 #[test]
 fn anonymous() {
     run(async {
@@ -61,6 +63,7 @@ fn anonymous() {
     });
 }
 
+/// Proves rfc5572-4.4.2-plain, rfc5572-4.7.2-prefix, rfc5572-2.3-mobility, rfc5572-b-codes, rfc3053-2.3-authenticate, rfc3053-2.4-prefix.
 #[test]
 fn plain_with_a_prefix() {
     run(async {
@@ -87,6 +90,7 @@ fn plain_with_a_prefix() {
     });
 }
 
+/// Proves rfc5572-4.4.1-unsupported, rfc5572-4.4.2-again, rfc5572-8-limits.
 #[test]
 fn refusals() {
     run(async {
@@ -116,6 +120,7 @@ fn pieces(name: &str) -> Option<Vec<u8>> {
     recording(&format!("tsp/{name}-client.bin"))
 }
 
+/// Proves rfc5572-4.4.1-tcp.
 #[test]
 fn recorded_over_tcp() {
     run(async {
@@ -149,6 +154,7 @@ fn datagrams(bytes: &[u8]) -> Vec<&[u8]> {
     out
 }
 
+/// Proves rfc5572-4.4.1-udp, rfc5572-4.4.1-repeat, rfc5572-2.2-any.
 #[test]
 fn recorded_over_udp() {
     run(async {
@@ -253,6 +259,8 @@ fn in_udp_behind_a_nat() {
 }
 
 /// Over UDP the proof is acknowledged by an empty message before success is said.
+///
+/// Proves rfc5572-4.4.2-digest.
 #[test]
 fn digest_over_udp() {
     run(async {
@@ -280,6 +288,28 @@ fn digest_over_udp() {
         assert_eq!(say(&mut t, &b, b"").await.0, "200 Success\r\n");
         assert!(say(&mut t, &b, &document(CREATE)).await.0.contains("200 Success"));
         assert_eq!(b.web.service.store.tunnels_of("joe").unwrap().len(), 1);
+    });
+}
+
+/// Who does not come back loses its tunnel, and what it was given.
+///
+/// Proves rfc3053-2.5-lifetime, rfc5572-4.7.1-lifetime.
+#[test]
+fn a_lease_ends() {
+    run(async {
+        let b = Bench::with(|p| p.anonymous_lease = std::time::Duration::from_secs(1));
+        let mut t = Talk::new(peer(), false);
+        say(&mut t, &b, b"VERSION=2.0.2\r\nAUTHENTICATE ANONYMOUS\r\n").await;
+        let (reply, _) = say(&mut t, &b, &document(CREATE)).await;
+        assert!(reply.contains("lifetime=\"1\""), "{reply}");
+        assert_eq!(b.tunnels().len(), 1);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !b.tunnels().is_empty() {
+            assert!(std::time::Instant::now() < deadline);
+            b.web.service.tidy(true);
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        assert!(b.web.service.store.tunnels_of(ANONYMOUS).unwrap().is_empty());
     });
 }
 

@@ -34,6 +34,14 @@ pub enum TunnelError {
     /// Another tunnel has both ends alike: packets could not be told apart (RFC 4213 3.6).
     #[error("tunnel \"{0}\" has the same local and remote address already")]
     SameEnds(String),
+    /// Another GRE tunnel has both ends and the received key alike (RFC 2890 2.1).
+    #[error("tunnel \"{name}\" has the same local and remote address and {} already: give each its own key", key_text(*key))]
+    SameKey {
+        /// The other tunnel.
+        name: String,
+        /// The key that both are to receive.
+        key: Option<u32>,
+    },
     /// The same for tunnels in UDP: ports could tell them apart.
     #[error(
         "tunnel \"{0}\" has the same ends and UDP ports already; another encap-port, or the peer's encap-rport, tells them apart"
@@ -71,6 +79,10 @@ pub enum TunnelError {
     /// An option's value is out of range.
     #[error("{0}")]
     Value(&'static str),
+}
+
+fn key_text(key: Option<u32>) -> String {
+    key.map_or_else(|| "no key".to_owned(), |k| format!("the key {k}"))
 }
 
 /// What can be said of a tunnel without knowing the others.
@@ -126,15 +138,26 @@ impl Router {
         let mut keys = Keys::new();
         for (proto, ports) in tunnel_hears(spec).filter(|_| !open) {
             let key = DecapKey { proto, table, local: spec.local, remote: spec.remote, ports };
-            if let Some(other) = self.decap.get(&key).filter(|other| Some(*other) != own) {
-                let name = self.ports.get(other).map_or_else(String::new, |p| p.name.clone());
+            let name = |id| self.ports.get(id).map_or_else(String::new, |p| p.name.clone());
+            if by_key(&key) {
+                let ikey = spec.options.gre.ikey;
+                let other = self.tunnels.siblings(&key).and_then(|s| s.get(&ikey)).filter(|other| Some(**other) != own);
+                if let Some(other) = other {
+                    return Err(TunnelError::SameKey { name: name(*other), key: ikey });
+                }
+            } else if let Some(other) = self.decap.get(&key).filter(|other| Some(*other) != own) {
                 let same = if proto == protocol::UDP { TunnelError::SamePorts } else { TunnelError::SameEnds };
-                return Err(same(name));
+                return Err(same(name(other)));
             }
             keys.push(key);
         }
         Ok(keys)
     }
+}
+
+/// Whether tunnels that are found by this may share their ends, if their keys differ. In UDP the ports are all that tells.
+pub(super) fn by_key(key: &DecapKey) -> bool {
+    key.proto == protocol::GRE
 }
 
 fn check_ends(spec: &TunnelSpec) -> Result<(), TunnelError> {
@@ -180,7 +203,12 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
     };
     refuse(o.encaplimit.is_some() && shape.outer == Family::Inet, "encaplimit")?;
     refuse(o.flowlabel != Default::default() && shape.outer == Family::Inet, "flowlabel")?;
-    refuse(o.gre != GreOptions::default() && shape.between != Between::Gre, "a key, sequence number or checksum")?;
+    refuse(
+        o.gre != GreOptions::default() && shape.between != Between::Gre,
+        "a GRE key, sequence number, checksum or keepalive",
+    )?;
+    refuse(o.keepalive.is_some_and(|k| k.gre) && shape.between != Between::Gre, "a GRE keepalive")?;
+    refuse(o.keepalive.is_some_and(|k| k.gre) && o.udp.is_some(), "a GRE keepalive in UDP")?;
     refuse(o.udp.is_some() && shape.peer == Peer::Derived, "encap")?;
     refuse(o.sixrd.is_some() && shape.peer == Peer::Configured, "a 6rd prefix")?;
     for net in &o.allowed {
@@ -197,7 +225,7 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
             return Err(TunnelError::Value("the peer's port is either known or learned"));
         }
     }
-    if (o.auto.is_some() || o.udp.is_some_and(|u| u.learn)) && o.keepalive.is_none() {
+    if (o.auto.is_some() || o.udp.is_some_and(|u| u.learn)) && o.keepalive.is_none_or(|k| k.gre) {
         return Err(TunnelError::Value(
             "a tunnel that finds its own way needs a keepalive to an address of the peer's: answers tell what passes",
         ));
@@ -228,7 +256,12 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
                 "a keepalive asks every 0.1 to 3600 seconds, and gives up after one question at least",
             ));
         }
-        refuse(!shape.carries.family(Family::of(&k.target)), "a keepalive to this family")?;
+        refuse(!k.gre && !shape.carries.family(Family::of(&k.target)), "a keepalive to this family")?;
+        if k.probe_mtu && (k.gre || spec.nopmtudisc || shape.peer == Peer::Derived) {
+            return Err(TunnelError::Value(
+                "probing the MTU asks by ICMP echo with DF set: a keepalive with a target, without nopmtudisc, between two configured ends",
+            ));
+        }
     }
     match (spec.mode, &o.sixrd) {
         (TunnelMode::SixToFour, _) if !o.allow_6to4 => Err(TunnelError::SixToFour),

@@ -1,6 +1,7 @@
 //! How much fits into a tunnel: from its carrier, from what the network said, from the configuration.
 
-use super::Tunnels;
+use super::search::SearchPhase;
+use super::{Tunnel, Tunnels};
 use crate::journal::Happened;
 use crate::object::{Encap, Object, ObjectId};
 use crate::port::{PortId, PortKind};
@@ -29,6 +30,8 @@ pub enum MtuCause {
     Host,
     /// Probes that got through, and others that did not (RFC 8899).
     Probe,
+    /// The tunnel's own search, which is here now (RFC 8899).
+    Search(SearchPhase),
 }
 
 /// A path MTU that the network told.
@@ -56,6 +59,18 @@ impl Learned {
     pub(super) fn info(&self, now: Instant) -> LearnedMtu {
         let (age, left) = (now.saturating_since(self.since), self.until.saturating_since(now));
         LearnedMtu { mtu: self.mtu, age, left, cause: self.cause }
+    }
+}
+
+impl Tunnel {
+    /// What is known about the path: what the search has found, unless somebody has said less.
+    pub(super) fn learned_mtu(&self, now: Instant) -> Option<LearnedMtu> {
+        let told = self.learned.as_ref().map(|l| l.info(now));
+        let found = self.search.as_ref().map(|s| s.info(now));
+        match (told, found) {
+            (Some(told), Some(found)) => Some(if told.mtu < found.mtu { told } else { found }),
+            (told, found) => found.or(told),
+        }
     }
 }
 
@@ -123,6 +138,20 @@ impl Router {
         let (overhead, least) = (spec.overhead(), shape.least_mtu());
         let outer = path.unwrap_or(1500);
         let outer = t.learned.as_ref().map_or(outer, |l| l.mtu.min(outer));
+        // What the search may find at most; until it does, what it has found.
+        let outer = match &mut t.search {
+            Some(search) => {
+                let most = outer.saturating_sub(overhead).min(spec.mtu.unwrap_or(u32::MAX));
+                let due = search.next;
+                search.bound(now, (least, most, overhead));
+                if search.next != due {
+                    self.tunnels.searching.remove(&(due, id));
+                    self.tunnels.searching.insert((search.next, id));
+                }
+                outer.min(search.size() + overhead)
+            }
+            None => outer,
+        };
         // RFC 4213 3.2.2: below 1300 the outer packet may be fragmented, so that the tunnel still carries 1280.
         let fits = outer >= least + overhead;
         let dynamic = outer.saturating_sub(overhead).max(least);
@@ -221,6 +250,7 @@ impl Router {
     /// When tunnels want to be looked at next.
     pub(in crate::router) fn tunnel_deadline(&self) -> Option<Instant> {
         let first = |set: &std::collections::BTreeSet<(Instant, PortId)>| set.first().map(|(at, _)| *at);
-        [&self.tunnels.expiry, &self.tunnels.asking, &self.tunnels.trying].into_iter().filter_map(first).min()
+        let t = &self.tunnels;
+        [&t.expiry, &t.asking, &t.searching, &t.trying].into_iter().filter_map(first).min()
     }
 }
