@@ -251,3 +251,40 @@ sandbox_test! {
         bed.finish().unwrap();
     }
 }
+
+sandbox_test! {
+    fn a_broker_s_tunnel_finds_its_way_in_udp() {
+        use testbeds::desk::eventually;
+        let mut bed = internet().unwrap();
+        let eat = "add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c ip protocol 41 drop";
+        let Some((good, text)) = testbeds::lab::tools::run(bed.host("isp"), "nft", &[eat]) else { return };
+        assert!(good, "{text}");
+        // The server as before, but for UDP.
+        drop(bed.take("s"));
+        let auto = "udp_port = 3653\nudp_dev = \"out\"\nencap_auto = true\nudp_keepalive = \"200ms\"\n[port.out]\nkind = \"udp\"\nlisten = [3653]\n";
+        let toml = server_config(bed.dir()).extra(auto).to_toml();
+        bed.restart("s", &toml).unwrap();
+        let file = account(&bed, "alice").unwrap();
+        bed.router(Dut::Duet, &site_config("a").port_of("udp", "out", &[], "listen = [3653]\n")).unwrap();
+        let line = format!("tunnel add up broker http://203.0.113.1:8080 user alice key-file {} prefix 48 lan lan", file.display());
+        bed.duet("a").duet(&line).unwrap();
+        let prefix = bed.duet("a").json("-j broker joined").unwrap()[0]["prefixes"][0].as_str().unwrap().to_owned();
+        let net = prefix.trim_end_matches("/48");
+        bed.end("la", &[&format!("{net}2/64")], &[&format!("default via {net}1")]).unwrap();
+        let dev = bed.duet("s").json("-j broker tunnel show").unwrap()[0]["dev"].as_str().unwrap().to_owned();
+        let path = |bed: &Bed, want: &str| {
+            for (r, t) in [("a", "up"), ("s", dev.as_str())] {
+                eventually(&format!("{r} sends by {want}"), || {
+                    let json = bed.duet(r).json(&format!("-j -d tunnel show {t}")).unwrap();
+                    (json[0]["path"] == want && json[0]["state"] == "alive").then_some(())
+                });
+            }
+            let pair = Pair::new(bed.host("la"), bed.host("srv"), &format!("{net}2"), "2001:db8:5::2");
+            pair.wait_reachable(PATIENCE).unwrap();
+            pair.tcp().unwrap();
+            pair.swapped().tcp().unwrap();
+        };
+        path(&bed, "fou");
+        bed.finish().unwrap();
+    }
+}

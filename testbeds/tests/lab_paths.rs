@@ -107,6 +107,8 @@ sandbox_test! {
         assert!(text.contains("inner mtu 1472, 28 bytes added"), "{text}");
         let why = bed.duet("r1").duet("explain 2001:db8:b::1 from 2001:db8:a::1 iif left").unwrap();
         assert!(why.contains("in fou, port 6080, encap auto: "), "{why}");
+        let check = bed.duet("r1").duet("tunnel check site").unwrap();
+        assert!(check.contains("6in4: not answered") && check.contains("fou port 6080: passes there and back"), "{check}");
         bed.finish().unwrap();
     }
 }

@@ -177,7 +177,8 @@ fn all_talk(bed: &Bed, leases: &[Lease; 2]) {
 }
 
 sandbox_test! {
-    fn two_clients_behind_one_nat() {
+    /// Proves rfc5572-4.5.2-v6udpv4.
+    fn tsp_clients_behind_one_nat() {
         let Some(mut bed) = internet().unwrap() else { return };
         let mut leases = Vec::new();
         for (n, user) in [(1, "alice"), (2, "bob")] {

@@ -76,6 +76,10 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
                 })?,
             };
             c.router_mut().await_probes(&p.name).map_err(errors::tunnel)?;
+            if p.count == 0 {
+                let (router, now, out) = c.router_parts();
+                router.ask_paths(now, &p.name, out).map_err(errors::tunnel)?;
+            }
             let mut asked = Vec::new();
             for _ in 0..p.count.min(100) {
                 let (router, now, out) = c.router_parts();

@@ -84,6 +84,16 @@ impl Plumb {
         modes
     }
 
+    /// The UDP port of the server's to which the client of a tunnel may send.
+    pub fn server_port(&self, mode: Mode) -> Option<u16> {
+        self.plan.udp_port.filter(|_| self.asks(mode))
+    }
+
+    /// Whether the client is asked whether it is there.
+    fn asks(&self, mode: Mode) -> bool {
+        mode == Mode::SixInUdp || mode == Mode::SixInFour && self.plan.encap_auto
+    }
+
     /// The server's end.
     pub fn server(&self, mode: Mode) -> Option<IpAddr> {
         match mode {
@@ -137,6 +147,7 @@ impl Plumb {
         // Another port of the same address: the line stays, and is told where to go.
         if let Some((name, (addr, _))) = line.current.clone()
             && addr == endpoint
+            && t.mode == Mode::SixInUdp
         {
             let spec = tunnel_spec(&self.line(t, &name, end)?)?;
             let options = Box::new(spec.options);
@@ -162,7 +173,7 @@ impl Plumb {
         ops.push(Op::TunnelAdd(Box::new(spec)));
         let own = IpNet::from(IpAddr::V6(t.server_inner()));
         // A client in UDP is asked whether it is there, from the tunnel's own address.
-        let dev = if t.mode == Mode::SixInUdp { name.clone() } else { "lo".into() };
+        let dev = if self.asks(t.mode) { name.clone() } else { "lo".into() };
         ops.push(Op::AddrReplace(AddrSpec { dev, addr: own }));
         for net in t.sources() {
             ops.push(route(Op::RouteReplace, &format!("{net} dev {name}"))?);
@@ -195,6 +206,14 @@ impl Plumb {
                     text += &format!(" encap-dport {port}");
                 }
             }
+            (Mode::SixInFour, Some(own)) if self.plan.encap_auto => {
+                let ms = self.plan.udp_keepalive.as_millis();
+                text += &format!(" mode 6in4 encap auto encap-port {own} encap-sport {own} encap-rport learn");
+                text += &format!(" keepalive {} interval {ms}", t.client_inner());
+                if let Some(dev) = &self.plan.udp_dev {
+                    text += &format!(" encap-dev {dev}");
+                }
+            }
             (mode, _) => text += &format!(" mode {}", mode.name()),
         }
         let udp_dev = self.plan.udp_dev.as_ref().filter(|_| t.mode == Mode::SixInUdp);
@@ -216,7 +235,8 @@ impl Plumb {
         };
         let now: BTreeMap<&str, u16> = list
             .iter()
-            .filter_map(|t| match t.path?.path? {
+            .filter(|t| t.tunnel.options.auto.is_none())
+            .filter_map(|t| match t.path.as_ref()?.path? {
                 Path::Udp(port) => Some((t.tunnel.name.as_str(), port)),
                 Path::Bare => None,
             })

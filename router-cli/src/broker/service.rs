@@ -468,6 +468,8 @@ impl Service {
     pub fn update(&self, origin: Origin, id: u32, addr: IpAddr, port: Option<u16>) -> Result<Moved> {
         let _turn = self.turn();
         let t = self.store.tunnel(id)?.ok_or(BrokerError::NoTunnel)?;
+        // Who does not say a port has none to say: the data plane learns it.
+        let port = if t.endpoint == Some(addr) { port.or(t.port) } else { port };
         if t.endpoint == Some(addr) && t.port == port {
             if origin.from.is_some() && !self.idle.take(id, Instant::now()) {
                 return Err(BrokerError::TooOften);
@@ -630,7 +632,7 @@ impl Service {
             name: t.name.clone(),
             mode: t.mode.name().into(),
             server,
-            server_port: self.plan.udp_port.filter(|_| t.mode == Mode::SixInUdp),
+            server_port: self.plumb.server_port(t.mode),
             endpoint: t.endpoint,
             endpoint_port: t.port,
             server_inner: net(t.server_inner()),

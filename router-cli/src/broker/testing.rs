@@ -30,6 +30,7 @@ pub fn plan(dir: &std::path::Path) -> BrokerPlan {
         dev: None,
         udp_port: None,
         udp_dev: None,
+        encap_auto: false,
         udp_keepalive: Duration::from_secs(20),
         links: "2001:db8:7::/48".parse().unwrap(),
         prefixes: vec!["2001:db8:7000::/36".parse().unwrap()],

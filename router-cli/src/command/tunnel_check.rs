@@ -6,6 +6,7 @@ use crate::control::{Answer, Op, TunnelProbe};
 use crate::grammar::Failure;
 use crate::output::{Out, Paint};
 use router_core::router::ProbeAnswer;
+use router_core::tunnel::Path;
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub(crate) struct Found {
     pub mtu: (u32, Option<u32>),
     /// Traffic classes asked with and answered with.
     pub marks: Vec<(u8, Option<u8>)>,
+    /// By which protocols the tunnel could go, and whether the path lets them through; empty where there is no choice.
+    pub protocols: Vec<(String, Option<Duration>)>,
 }
 
 type Call<'c> = dyn FnMut(Op) -> Result<Answer, Failure> + 'c;
@@ -69,7 +72,9 @@ pub(crate) fn run(name: &str, target: Option<IpAddr>, call: &mut Call<'_>) -> Re
         }
     }
     let reached = Round { sent: ROUND, received: small.len() as u16, rtt: times(&small) };
-    let mut found = Found { name: name.to_owned(), target, reached, mtu: (mtu, None), marks: Vec::new() };
+    let mut found =
+        Found { name: name.to_owned(), target, reached, mtu: (mtu, None), marks: Vec::new(), protocols: Vec::new() };
+    found.protocols = protocols(name, call)?;
     if small.is_empty() {
         return Ok(found);
     }
@@ -88,6 +93,22 @@ pub(crate) fn run(name: &str, target: Option<IpAddr>, call: &mut Call<'_>) -> Re
         found.marks.push((tclass, answers.first().map(|a| a.tclass)));
     }
     Ok(found)
+}
+
+/// What became of the questions by each way that the tunnel could go: they were asked when it was made ready.
+fn protocols(name: &str, call: &mut Call<'_>) -> Result<Vec<(String, Option<Duration>)>, Failure> {
+    let Answer::Tunnels(list) = call(Op::TunnelShow(Some(name.to_owned())))? else { return Err(unexpected()) };
+    let Some(info) = list.first() else { return Ok(Vec::new()) };
+    let kind = info.tunnel.options.udp.map_or("udp", |u| u.kind.name());
+    let results = info.path.as_ref().map(|p| p.passes.as_slice()).unwrap_or_default();
+    let named = results.iter().map(|r| {
+        let name = match r.path {
+            Path::Bare => info.tunnel.mode.shape().name.to_owned(),
+            Path::Udp(port) => format!("{kind} port {port}"),
+        };
+        (name, r.rtt_us.map(|us| Duration::from_micros(u64::from(us))))
+    });
+    Ok(named.collect())
 }
 
 /// The largest size between one that fits and one that does not.
@@ -141,6 +162,20 @@ pub(crate) fn print(out: &mut Out<'_>, f: &Found) -> io::Result<()> {
         let ms = |d: Duration| format!("{:.3}", d.as_secs_f64() * 1000.0);
         out.str("rtt_min", ", rtt min ", ms(least), "", Paint::Plain)?;
         out.str("rtt_avg", " avg ", ms(mean), " ms", Paint::Plain)?;
+    }
+    for (name, rtt) in &f.protocols {
+        out.newline()?;
+        out.object(Some(name))?;
+        out.str("protocol", "    ", name, "", Paint::Plain)?;
+        match rtt {
+            Some(rtt) => {
+                let ms = format!("{:.3}", rtt.as_secs_f64() * 1000.0);
+                out.str("result", ": ", "passes there and back", "", Paint::Up)?;
+                out.str("rtt", ", rtt ", ms, " ms", Paint::Plain)?;
+            }
+            None => out.str("result", ": ", "not answered", "", Paint::Down)?,
+        }
+        out.end_object()?;
     }
     if r.received > 0 {
         out.newline()?;

@@ -32,6 +32,8 @@ pub struct BrokerPlan {
     pub udp_port: Option<u16>,
     /// Carry tunnels in UDP through this port instead.
     pub udp_dev: Option<String>,
+    /// 6in4 tunnels are heard, and answered, in UDP, too: the path decides.
+    pub encap_auto: bool,
     /// How often the clients of tunnels in UDP are asked whether they are there.
     pub udp_keepalive: Duration,
     /// /64s of the tunnels themselves.
@@ -181,8 +183,9 @@ pub(super) fn broker(value: &Value<'_>, problems: &mut Problems<'_>) -> Option<B
         let message = "[broker] has a udp_port, but no endpoint";
         problems.add(value.span(), message, "write endpoint = \"203.0.113.1\": tunnels in UDP are over IPv4");
     }
-    if udp_dev.is_some() && udp_port.is_none() {
-        let message = "[broker] has udp_dev, but no udp_port";
+    let encap_auto = s.boolean("encap_auto", problems).unwrap_or(false);
+    if (udp_dev.is_some() || encap_auto) && udp_port.is_none() {
+        let message = "[broker] has udp_dev or encap_auto, but no udp_port";
         problems.add(value.span(), message, "write udp_port = 3653: TSP's");
     }
     if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&udp_keepalive) {
@@ -234,6 +237,7 @@ pub(super) fn broker(value: &Value<'_>, problems: &mut Problems<'_>) -> Option<B
         dev,
         udp_port,
         udp_dev,
+        encap_auto,
         udp_keepalive,
         links,
         prefixes,

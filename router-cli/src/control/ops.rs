@@ -600,7 +600,7 @@ pub struct TunnelInfo {
 impl TunnelInfo {
     /// Bytes that it adds to a packet by the path in use.
     pub fn overhead(&self) -> u32 {
-        match self.path.and_then(|p| p.path) {
+        match self.path.as_ref().and_then(|p| p.path) {
             Some(Path::Bare) => {
                 let options = TunnelOptions { udp: None, ..self.tunnel.options.clone() };
                 TunnelSpec { options, ..self.tunnel.clone() }.overhead()

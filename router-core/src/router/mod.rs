@@ -17,7 +17,7 @@ pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
 pub use tunnels::{
-    LearnedMtu, Life, MtuCause, PathCause, PathInfo, ProbeAnswer, SearchPhase, TunnelError, TunnelInfo,
+    LearnedMtu, Life, MtuCause, PathCause, PathInfo, PathResult, ProbeAnswer, SearchPhase, TunnelError, TunnelInfo,
     check_tunnel_spec, tunnel_hears,
 };
 pub use vrfs::VrfError;

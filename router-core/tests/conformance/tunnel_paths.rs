@@ -249,6 +249,8 @@ fn a_stranger_behind_the_same_nat() {
     let mut rigs = behind_a_nat(false);
     run(&mut rigs, Duration::from_secs(8), &mut nat(ports));
     let before = dropped(&rigs[0], "tunnel_unknown_peer");
+    let changes = |rig: &Rig| rig.router.tunnel_named(rig.now, "t1").and_then(|t| t.path).map(|p| p.changes);
+    let first = changes(&rigs[0]);
     let forged = crate::tunnel_udp::datagram((NAT, 50_000), 6080, &from_client(1));
     let mut asked = Vec::new();
     for _ in 0..100 {
@@ -274,6 +276,7 @@ fn a_stranger_behind_the_same_nat() {
     settle(&mut rigs, flying, &mut nat(ports), &mut Vec::new());
     run(&mut rigs, Duration::from_secs(5), &mut nat(ports));
     assert_eq!(state(&rigs[0], "t1").0, Some(Path::Udp(40_001)));
+    assert_eq!(changes(&rigs[0]), first, "not even for a moment");
     assert!(crosses(&mut rigs, 1, &from_client(1), &mut nat(ports)));
     // Answers to questions that were never asked.
     inner[55] ^= 1;

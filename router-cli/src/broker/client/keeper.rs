@@ -53,6 +53,8 @@ pub(crate) struct Keeper {
 /// Milliseconds between two questions to the server through the tunnel: NATs forget bindings of UDP and of what they do not
 /// know after 30 seconds at the earliest (RFC 4787 4.3 has two minutes).
 const KEEPALIVE: u32 = 10_000;
+/// The same where it tells whether the path lets protocol 41 through.
+const KEEPALIVE_AUTO: u32 = 3_000;
 
 impl Keeper {
     /// Starts the thread, with the tunnels of the configuration.
@@ -265,9 +267,17 @@ impl Keeper {
                 if let Some(dev) = &j.spec.dev {
                     text += &format!(" dev {dev}");
                 }
+                // The path decides, if the broker is ready for both, and this router has a way for UDP.
+                let mut interval = KEEPALIVE;
+                if let (Some(port), "6in4") = (lease.server_port, lease.mode.as_str())
+                    && let Some(way) = self.way_for_udp(j)
+                {
+                    text += &format!(" encap auto encap-dport {port} encap-port {port} encap-sport {port}{way}");
+                    interval = KEEPALIVE_AUTO;
+                }
                 // The first question opens the way in through a NAT, the others keep it open; without answers the routes
                 // give way to others.
-                text += &format!(" keepalive {} interval {KEEPALIVE} retries 3 hold 1", lease.server_inner.addr());
+                text += &format!(" keepalive {} interval {interval} retries 3 hold 1", lease.server_inner.addr());
                 let mut ops = vec![Op::TunnelAdd(Box::new(tunnel_spec(&text)?))];
                 ops.push(Op::AddrReplace(AddrSpec { dev: name.clone(), addr: lease.client_inner }));
                 let mut line = |text: String| -> Result<(), WireError> {
@@ -296,6 +306,18 @@ impl Keeper {
         j.local = Some(local);
         j.lease = Some(lease);
         Ok(())
+    }
+
+    /// Words on how UDP leaves: as all else does, or by a `udp` port. None: not at all, because `dev` is for other protocols.
+    fn way_for_udp(&self, j: &Joined) -> Option<String> {
+        let Some(dev) = &j.spec.dev else { return Some(String::new()) };
+        let Ok(Answer::Links(links)) = self.router.call(Op::LinkShow(LinkSelect::default())) else { return None };
+        let over_host = links.iter().any(|l| l.name == *dev && l.kind.over_host());
+        match links.iter().find(|l| l.kind == PortKind::Udp) {
+            Some(udp) if over_host => Some(format!(" encap-dev {}", udp.name)),
+            _ if over_host => None,
+            _ => Some(String::new()),
+        }
     }
 
     fn take_down(&self, j: &Joined) {

@@ -225,7 +225,7 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
             return Err(TunnelError::Value("the peer's port is either known or learned"));
         }
     }
-    if (o.auto.is_some() || o.udp.is_some_and(|u| u.learn)) && o.keepalive.is_none() {
+    if (o.auto.is_some() || o.udp.is_some_and(|u| u.learn)) && o.keepalive.is_none_or(|k| k.gre) {
         return Err(TunnelError::Value(
             "a tunnel that finds its own way needs a keepalive to an address of the peer's: answers tell what passes",
         ));

@@ -222,6 +222,10 @@ impl Router {
         data: &[u8],
         out: &mut Outbox,
     ) {
+        if packet.proto != protocol::GRE {
+            // An answer about the path in use itself.
+            self.path_reply(now, id, None, packet, packet.transport(data), out);
+        }
         let Some(tunnel) = self.tunnels.all.get_mut(&id) else { return };
         if packet.proto == protocol::GRE {
             let seq = gre_keepalive::number(packet, data);

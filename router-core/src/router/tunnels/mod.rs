@@ -12,7 +12,7 @@ mod siblings;
 pub use check::{TunnelError, check_tunnel_spec, tunnel_hears};
 pub use keepalive::Life;
 pub use mtu::{LearnedMtu, MtuCause};
-pub use paths::{PathCause, PathInfo};
+pub use paths::{PathCause, PathInfo, PathResult};
 pub use probe::ProbeAnswer;
 pub use search::SearchPhase;
 

@@ -67,7 +67,7 @@ impl PathCause {
 }
 
 /// The path of a tunnel as shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathInfo {
     /// By which is sent; None: the peer's port is not known yet.
     pub path: Option<Path>,
@@ -80,6 +80,19 @@ pub struct PathInfo {
     /// When the bare protocol is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Duration>,
+    /// What became of the last question by each path.
+    #[serde(default)]
+    pub passes: Vec<PathResult>,
+}
+
+/// What became of a question by a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathResult {
+    /// By which it was asked.
+    pub path: Path,
+    /// How long the answer took, in microseconds; None: there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u32>,
 }
 
 /// Why a question was asked.
@@ -132,6 +145,8 @@ pub(super) struct Paths {
     pub(super) next: Option<Instant>,
     /// The other path that was answered last, and when.
     spare: Option<(Path, Instant)>,
+    /// What became of the last question by each path.
+    results: ArrayVec<PathResult, MOST>,
     /// Somebody answered by this path; it is taken unless the peer is still where it was.
     rival: Option<Path>,
 }
@@ -166,6 +181,7 @@ impl Paths {
             good: 0,
             next: None,
             spare: None,
+            results: ArrayVec::new(),
             rival: None,
         })
     }
@@ -176,7 +192,14 @@ impl Paths {
             _ => None,
         };
         let age = now.saturating_since(self.since);
-        PathInfo { path: self.current, age, cause: self.cause, changes: self.changes, retry }
+        PathInfo {
+            path: self.current,
+            age,
+            cause: self.cause,
+            changes: self.changes,
+            retry,
+            passes: self.results.to_vec(),
+        }
     }
 
     pub(super) fn arrivals(&self) -> Arrivals {
@@ -216,13 +239,21 @@ impl Paths {
         self.secret = mix(self.secret ^ now.as_nanos());
         let (seq, token) = (self.asked, self.secret);
         self.questions.push(Question { path, why, seq, token, sent: now });
+        self.results.retain(|r| r.path != path);
+        if self.results.is_full() {
+            self.results.remove(0);
+        }
+        self.results.push(PathResult { path, rtt_us: None });
         Some((seq, token))
     }
 
     /// The question that this answers.
-    fn answered(&mut self, path: Path, seq: u16, token: u64) -> Option<Question> {
+    fn answered(&mut self, now: Instant, path: Path, seq: u16, token: u64) -> Option<Question> {
         let at = self.questions.iter().position(|q| q.path == path && q.seq == seq && q.token == token)?;
-        Some(self.questions.remove(at))
+        let question = self.questions.remove(at);
+        let rtt = u32::try_from(now.saturating_since(question.sent).as_micros()).unwrap_or(u32::MAX);
+        self.results.iter_mut().filter(|r| r.path == path).for_each(|r| r.rtt_us = Some(rtt));
+        Some(question)
     }
 
     /// Other paths that may work, most wanted first.
@@ -376,15 +407,7 @@ impl Router {
                 true
             }
             (Some(false), Some(p)) => {
-                let token = body.get(16..24).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
-                let Some(t) = self.tunnels.all.get_mut(&id) else { return false };
-                if t.spec.options.keepalive.is_none_or(|k| k.target != p.src) {
-                    return false;
-                }
-                let question = t.paths.as_mut().and_then(|paths| paths.answered(path, be16(body, 6), token));
-                if let Some(question) = question {
-                    self.path_answered(now, id, question, out);
-                }
+                self.path_reply(now, id, Some(path), p, body, out);
                 true
             }
             _ => {
@@ -394,6 +417,38 @@ impl Router {
                 false
             }
         }
+    }
+
+    /// An echo reply came out of a tunnel by this path; None: by the one in use.
+    pub(super) fn path_reply(
+        &mut self,
+        now: Instant,
+        id: PortId,
+        path: Option<Path>,
+        packet: &Packet,
+        body: &[u8],
+        out: &mut Outbox,
+    ) {
+        let Some(t) = self.tunnels.all.get_mut(&id) else { return };
+        let (Some(paths), Some(keepalive)) = (&mut t.paths, t.spec.options.keepalive) else { return };
+        let token = body.get(16..24).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let path = path.or(paths.current);
+        if keepalive.target == packet.src
+            && let Some(question) = path.and_then(|path| paths.answered(now, path, be16(body, 6), token))
+        {
+            self.path_answered(now, id, question, out);
+        }
+    }
+
+    /// Asks by every path of a tunnel that has several, for [`PathInfo::passes`] to tell what became of it.
+    pub fn ask_paths(&mut self, now: Instant, name: &str, out: &mut Outbox) -> Result<(), super::TunnelError> {
+        let id = self.tunnel_by_name(name)?;
+        let Some(paths) = self.tunnels.all.get_mut(&id).and_then(|t| t.paths.as_mut()) else { return Ok(()) };
+        paths.results.clear();
+        for path in paths.heard.clone() {
+            self.ask_path(now, id, path, Why::Still, out);
+        }
+        Ok(())
     }
 
     /// The tunnel that a packet belongs to, and what is inside: of several that a port may belong to, the one that has the
@@ -488,8 +543,11 @@ impl Router {
                     self.take_path(now, id, q.path, PathCause::PassesAgain, out);
                 }
             }
-            // Taken at once by a tunnel that counts as dead, else when all questions have been in vain.
-            Why::Spare if !keeper.life().alive => self.take_path(now, id, q.path, PathCause::Unanswered, out),
+            // Taken at once by a tunnel that counts as dead or has never been answered, else when all questions have been in
+            // vain.
+            Why::Spare if !keeper.life().alive || keeper.life().answered == 0 => {
+                self.take_path(now, id, q.path, PathCause::Unanswered, out)
+            }
             Why::Spare => paths.spare = Some((q.path, now)),
             Why::Still => {}
             // A path that is configured, or the first that is found.
