@@ -402,7 +402,24 @@ fn buckets(c: &Control, select: &BucketSelect) -> Result {
     let fits = |b: &BucketInfo| {
         select.index.is_none_or(|i| i == b.index) && select.nhid.is_none_or(|n| n == b.nhid) && leaves_by(b.nhid)
     };
-    Ok(Answer::Buckets(routing.buckets(select.id, now).filter(fits).collect()))
+    let found: Vec<BucketInfo> = routing.buckets(select.id, now).filter(fits).collect();
+    // `get` asks for one bucket, and wants to know why it is not there.
+    if let (true, Some(id), Some(_)) = (found.is_empty(), select.id, select.index) {
+        let refuse = |line: &str, hint: String| Err(WireError::new("not_found", line, hint));
+        match routing.next_hop_by_id(id) {
+            None => {}
+            Some(NextHopSpec { resilient: Some(_), .. }) => {
+                let last = routing.buckets(Some(id), now).count().saturating_sub(1);
+                return refuse("Error: Bucket index out of bounds.", format!("group {id} has buckets 0 to {last}"));
+            }
+            Some(NextHopSpec { kind: NextHopKind::Group(_), .. }) => {
+                let hint = "only groups of `type resilient` have buckets that can be shown".to_owned();
+                return refuse("Error: Nexthop group not of type resilient.", hint);
+            }
+            Some(_) => return refuse("Error: Not a nexthop group.", "\"nexthop show groups\" lists them".into()),
+        }
+    }
+    Ok(Answer::Buckets(found))
 }
 
 fn flush_next_hops(c: &mut Control, select: &NextHopSelect) -> Result {

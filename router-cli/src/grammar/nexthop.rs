@@ -133,7 +133,7 @@ fn parse_resilient(w: &mut Words<'_>) -> Result<ResilientSpec, Failure> {
     let mut spec = ResilientSpec::default();
     while let Some(word) = w.peek() {
         match word {
-            "buckets" => spec.buckets = Some(value(w, "buckets", 1..=u64::from(u16::MAX))? as u16),
+            "buckets" => spec.buckets = Some(value(w, "buckets", 0..=u64::from(u16::MAX))? as u16),
             "idle_timer" => spec.idle_timer = Some(value(w, "idle timer", 0..=LONGEST)? as u32),
             "unbalanced_timer" => spec.unbalanced_timer = Some(value(w, "unbalanced timer", 0..=LONGEST)? as u32),
             _ => break,

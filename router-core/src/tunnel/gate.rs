@@ -36,6 +36,13 @@ impl PartialEq for TunnelState {
 impl Eq for TunnelState {}
 
 impl TunnelState {
+    /// As if no packet had come yet.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        self.sent.store(0, Relaxed);
+        [&self.seen, &self.due, &self.strangers].into_iter().for_each(|a| a.store(0, Relaxed));
+    }
+
     /// The next sequence number to send; 0 for a tunnel without.
     pub(super) fn next_seq(&self, on: bool) -> u32 {
         if on { self.sent.fetch_add(1, Relaxed) } else { 0 }

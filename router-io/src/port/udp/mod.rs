@@ -498,13 +498,13 @@ impl Receive for UdpQueue {
                     }
                     self.cut(end, pool, batch);
                 }
-                Err(e) => match e.raw_os_error().unwrap_or(libc::EIO) {
-                    errno @ (libc::EBADF | libc::ENOTSOCK | libc::EINVAL) => {
+                // Not EAGAIN, or an ICMP error that the host's stack notes on the socket: that concerns an earlier packet.
+                Err(e) => {
+                    let errno = e.raw_os_error().unwrap_or(libc::EIO);
+                    if matches!(errno, libc::EBADF | libc::ENOTSOCK | libc::EINVAL) {
                         report.event = Some(PortEvent::Broken(errno));
                     }
-                    // EAGAIN, or an ICMP error that the host's stack notes on the socket: it concerns an earlier packet.
-                    _ => {}
-                },
+                }
             }
         }
         lent.drain(..).for_each(|f| pool.put(f));
