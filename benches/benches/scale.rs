@@ -1,8 +1,9 @@
 //! What grows: 1,000 routing tables, millions of routes, 100,000 tunnels, two workers.
 //!
 //! `cargo bench --bench scale`; `-- --test` runs everything once, shortly. Other words select parts: `tables`, `routes`,
-//! `tunnels`, `workers`.
+//! `tunnels`, `adding`, `workers`.
 
+use arc_swap::ArcSwap;
 use benches::bed::{Bed, Packets, Via, route};
 use benches::forwarding::{self, Path};
 use benches::lookups::{self, Compiled};
@@ -11,16 +12,19 @@ use benches::pattern::Pattern;
 use benches::report::Report;
 use benches::table::{self, Random, Table};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use router_core::counters::WorkerCounters;
 use router_core::fib::Lookup;
 use router_core::object::ObjectId;
 use router_core::port::TableId;
-use router_core::worker::MAX_BATCH;
+use router_core::worker::{MAX_BATCH, Worker};
 use router_io::counting_alloc::CountingAlloc;
 use router_io::machine::{pin, thread_time};
+use router_io::worker::Published;
 use serde_json::json;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Barrier;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
 
 #[global_allocator]
 static ALLOC: CountingAlloc = CountingAlloc::new();
@@ -48,6 +52,9 @@ fn main() {
         for n in if quick { [1, 100, 1_000] } else { [1, 10_000, 100_000] } {
             tunnels(&mut report, plan, n);
         }
+    }
+    if wanted("adding") {
+        adding(&mut report, plan, if quick { 100 } else { 10_000 });
     }
     if wanted("workers") {
         workers(&mut report, plan, quick);
@@ -152,6 +159,103 @@ fn tunnels(report: &mut Report, plan: Plan, n: u32) {
         more["ns_per_packet"] = json!(done.packet);
         report.row(&what(way), clocks, "clocks per packet", more);
     }
+}
+
+/// What the control thread does while a worker forwards.
+#[derive(Clone, Copy)]
+enum Meanwhile {
+    /// Nothing: the other processor is idle.
+    Nothing,
+    /// Arithmetic, on the other processor: what two busy processors cost each other here.
+    Arithmetic,
+    /// Adds so many tunnels per second, each with a route, in force before the next is made; None: as many as it can.
+    Adds(Option<u32>),
+}
+
+/// Tunnels that are added while packets go into others: what both come to, one worker and one control thread with a processor
+/// each. There are `n` tunnels before.
+fn adding(report: &mut Report, plan: Plan, n: u32) {
+    let peer = |i: u32| Ipv4Addr::from_bits(0x1400_0000 + i);
+    let behind = |i: u32| Ipv6Addr::from_bits((0x2400_0000_0000 + u128::from(i)) << 80);
+    let mut bed = Bed::new().expect("bed");
+    bed.route(&route("20.0.0.0/8".parse().expect("prefix"), 1, Via::Own)).expect("route");
+    let mut made = 0;
+    let mut add = |bed: &mut Bed| {
+        bed.add_tunnel(format!("t{}", made + 1), peer(made)).expect("tunnel");
+        let mut to = route(IpNet::V6(Ipv6Net::new_assert(behind(made), 48)), 1, Via::Tunnel);
+        to.hops[0].dev = Some(format!("t{}", made + 1));
+        bed.route(&to).expect("route");
+        bed.commit();
+        made += 1;
+    };
+    (0..n).for_each(|_| add(&mut bed));
+    let mut r = Random(35);
+    let into: Vec<_> =
+        (0..1 << 16).map(|_| IpAddr::V6((behind(r.below(n as usize) as u32).to_bits() | 7).into())).collect();
+    let packets = Packets::udp(&into);
+    let now = bed.now;
+    let published = Arc::new(ArcSwap::new(bed.router.tables()));
+    for (what, meanwhile) in [
+        ("the other processor idle", Meanwhile::Nothing),
+        ("the other processor busy with arithmetic", Meanwhile::Arithmetic),
+        ("1,000 tunnels added per second", Meanwhile::Adds(Some(1_000))),
+        ("as many tunnels added as can be", Meanwhile::Adds(None)),
+    ] {
+        let (done, together) = (AtomicBool::new(false), Barrier::new(2));
+        let (forwarded, rate) = std::thread::scope(|s| {
+            let worker = s.spawn(|| {
+                pin(0);
+                // Room for all that may be added meanwhile, as the control side makes it.
+                let worker = Worker::new(Arc::new(WorkerCounters::new(1 << 19)), 1);
+                let mut source = Published::new(Arc::clone(&published));
+                together.wait();
+                let forwarded = forwarding::measure_from(
+                    worker,
+                    &mut source,
+                    Published::refresh,
+                    now,
+                    &packets,
+                    MAX_BATCH,
+                    plan,
+                    || 0,
+                );
+                done.store(true, Ordering::Relaxed);
+                forwarded.expect("forwarded").packet
+            });
+            pin(1);
+            together.wait();
+            let start = Instant::now();
+            let (mut added, mut sum) = (0u32, 1u64);
+            while !done.load(Ordering::Relaxed) {
+                match meanwhile {
+                    Meanwhile::Nothing => std::thread::sleep(Duration::from_millis(1)),
+                    Meanwhile::Arithmetic => {
+                        sum = (0..10_000u64).fold(sum, |s, i| std::hint::black_box(s.wrapping_mul(i | 1) ^ i))
+                    }
+                    Meanwhile::Adds(Some(rate))
+                        if start.elapsed().as_secs_f64() * f64::from(rate) < f64::from(added) =>
+                    {
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                    Meanwhile::Adds(_) => {
+                        add(&mut bed);
+                        published.store(bed.router.tables());
+                        added += 1;
+                    }
+                }
+            }
+            let rate = f64::from(added) / start.elapsed().as_secs_f64();
+            (worker.join().expect("worker"), rate)
+        });
+        let clocks = forwarded.map(|ns| report.machine.clocks(ns).unwrap_or_default());
+        let unit = format!(
+            "clocks per packet; {:.1} million per second, {rate:.0} tunnels added per second",
+            1e3 / forwarded.median
+        );
+        let more = json!({ "tunnels_before": n, "added_per_second": rate, "ns_per_packet": forwarded });
+        report.row(&format!("{n} tunnels, encapsulate, {what}"), clocks, &unit, more);
+    }
+    pin(0);
 }
 
 /// As many routes as the Internet may have some day.

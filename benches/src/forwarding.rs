@@ -8,7 +8,7 @@ use router_core::frame::{Frame, FramePool};
 use router_core::observe::Observer;
 use router_core::port::PortId;
 use router_core::tables::Tables;
-use router_core::worker::{Fixed, MAX_BATCH, Outbox, Worker};
+use router_core::worker::{Fixed, MAX_BATCH, Outbox, TableSource, Worker};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -148,7 +148,7 @@ pub fn measure_on(
 /// # Errors
 /// As [`measure`].
 pub fn measure_by<O: Observer>(
-    mut worker: Worker<O>,
+    worker: Worker<O>,
     tables: &Arc<Tables>,
     now: router_core::time::Instant,
     packets: &Packets,
@@ -156,8 +156,25 @@ pub fn measure_by<O: Observer>(
     plan: Plan,
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
+    measure_from(worker, &mut Fixed(Arc::clone(tables)), |_| {}, now, packets, batch, plan, allocations)
+}
+
+/// As [`measure_by`] with tables that may change meanwhile: `refresh` is called before each batch, and its time counts.
+///
+/// # Errors
+/// As [`measure`].
+#[allow(clippy::too_many_arguments)]
+pub fn measure_from<O: Observer, S: TableSource>(
+    mut worker: Worker<O>,
+    source: &mut S,
+    mut refresh: impl FnMut(&mut S),
+    now: router_core::time::Instant,
+    packets: &Packets,
+    batch: usize,
+    plan: Plan,
+    allocations: impl Fn() -> u64,
+) -> Result<Forwarded, Void> {
     let size = batch.clamp(1, MAX_BATCH);
-    let mut source = Fixed(Arc::clone(tables));
     let counters = Arc::clone(worker.counters());
     let mut out = Outbox::new(8, FramePool::new(BUFFERS, 2048));
     (0..8).for_each(|port| out.make_room(PortId(port)));
@@ -192,7 +209,8 @@ pub fn measure_by<O: Observer>(
         let before = allocations();
         let start = Instant::now();
         for batch in batches {
-            worker.process(now, &mut source, PortId(1), batch, &mut out);
+            refresh(source);
+            worker.process(now, source, PortId(1), batch, &mut out);
             // All of them go out of one port.
             for queue in out.tx.iter_mut().filter(|q| !q.is_empty()) {
                 std::mem::swap(batch, queue);

@@ -110,6 +110,7 @@ impl State {
             tentative: Vec::new(),
             duplicates: Vec::new(),
             outer: None,
+            wireguard: None,
             totals: Default::default(),
         });
     }
@@ -211,6 +212,7 @@ impl State {
                 t.remote = c.remote.unwrap_or(t.remote);
                 t.local = c.local.unwrap_or(t.local);
                 t.ttl = c.ttl.or(t.ttl);
+                t.options.merge(&c.options);
                 Ok(Answer::Done)
             }
             Op::TunnelDelete(name) => {

@@ -230,7 +230,9 @@ fn replay(plan: &Plan) -> Result<(), Failure> {
 }
 
 fn log_to_stderr(args: &RunArgs) -> Result<(), Failure> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&args.log).map_err(|e| {
+    // WireGuard's library calls every peer that is away an error; whoever wants to read that names it.
+    let wanted = format!("defguard_boringtun=off,{}", args.log);
+    let filter = tracing_subscriber::EnvFilter::try_new(wanted).map_err(|e| {
         Failure::with_hint(exit::USAGE, format!("--log {}: {e}", args.log), "say info, debug or info,router_io=debug")
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

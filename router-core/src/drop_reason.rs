@@ -95,6 +95,20 @@ reasons! {
     TunnelNoPeer, "tunnel_no_peer", "The inner destination names no peer that can be one (RFC 5969 7, RFC 3964 5).";
     TunnelLoop, "tunnel_loop", "The inner address names this router as its own peer: a loop (RFC 6324 2).";
     TunnelFragment, "tunnel_fragment", "A fragmented outer packet; tunnels here do not reassemble.";
+    // WireGuard
+    WireguardMalformed, "wireguard_malformed", "A datagram at a WireGuard socket that is none of its four messages.";
+    WireguardMac, "wireguard_mac", "A WireGuard handshake that was not made for our public key: its first MAC is wrong.";
+    WireguardUnknown, "wireguard_unknown", "A WireGuard handshake by a key that is no peer's, or a message of a session that is not there.";
+    WireguardHandshake, "wireguard_handshake", "A WireGuard handshake that does not decrypt, is out of place, or is older than one seen.";
+    WireguardCookie, "wireguard_cookie", "Under load: a WireGuard handshake that was answered with a cookie instead.";
+    WireguardRate, "wireguard_rate", "More WireGuard handshakes from one source than are looked at while under load.";
+    WireguardDecrypt, "wireguard_decrypt", "A WireGuard data message that does not decrypt.";
+    WireguardReplay, "wireguard_replay", "A WireGuard data message whose counter was seen before, or is too old to tell.";
+    WireguardSource, "wireguard_source", "The inner source address is none of those allowed to the WireGuard peer that sent it.";
+    WireguardBacklog, "wireguard_backlog", "Workers do not take decrypted packets fast enough.";
+    WireguardNoPeer, "wireguard_no_peer", "The destination is none of those allowed to any WireGuard peer.";
+    WireguardNoEndpoint, "wireguard_no_endpoint", "Where the WireGuard peer is, is not known yet.";
+    WireguardNoSession, "wireguard_no_session", "Waited for a WireGuard handshake that did not come, behind too many others or too long.";
     // translation
     TranslateSource, "translate_source", "The source address has no counterpart in the other family (RFC 7915, RFC 6052, RFC 7757).";
     TranslateDestination, "translate_destination", "The destination address has no counterpart in the other family (RFC 7915, RFC 6052, RFC 7757).";

@@ -72,6 +72,8 @@ pub struct Meta {
     pub passed_in: bool,
     /// The filter of the port that it is about to leave by has let it pass.
     pub passed_out: bool,
+    /// It is to find out whether it fits: the MTU in force of the tunnel that it enters does not hold for it.
+    pub beyond_mtu: bool,
     /// Set for rules to look at ([`crate::policy`]); 0: that of the port through which it came.
     pub mark: u32,
 }

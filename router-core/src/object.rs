@@ -25,8 +25,10 @@ impl ObjectId {
     pub const NO_ROUTE: ObjectId = ObjectId(0);
 }
 
-/// A forwarding object.
+/// A forwarding object. Each lies in one cache line, wherever it is in a list: with many tunnels or next hops, most packets find
+/// theirs in no cache.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub enum Object {
     /// Drop for this reason (no route, blackhole, unreachable, prohibit, unusable next hop).
     Discard(DropReason),
@@ -53,6 +55,8 @@ pub enum Object {
     /// Look the destination up in another table: a route through the device of a VRF.
     Table(TableId),
 }
+
+const _: () = assert!(size_of::<Option<Object>>() == 64);
 
 /// See [`Object::Sources`]: what the source of a packet decides, after its destination did (longest destination first, then
 /// longest source).

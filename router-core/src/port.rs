@@ -85,6 +85,10 @@ pub enum PortKind {
     Datalink,
     /// Raw IP sockets over the host's own stack: carries tunnels.
     RawIp,
+    /// UDP sockets over the host's own stack: carries tunnels in UDP.
+    Udp,
+    /// WireGuard over a UDP socket of the host.
+    Wireguard,
     /// Channels inside this process.
     Memory,
     /// A capture file in, a capture file out.
@@ -100,6 +104,12 @@ pub enum PortKind {
 }
 
 impl PortKind {
+    /// Whether what comes in is for us, whatever its destination: the host's stack took it for one of its addresses.
+    #[inline]
+    pub fn over_host(self) -> bool {
+        matches!(self, PortKind::RawIp | PortKind::Udp)
+    }
+
     /// Whether the port makes its device itself, which the host's stack sees from the other side.
     pub fn makes_device(self) -> bool {
         matches!(self, PortKind::Tun | PortKind::Tap)
@@ -116,6 +126,8 @@ impl fmt::Display for PortKind {
             PortKind::Auto => "auto",
             PortKind::Datalink => "datalink",
             PortKind::RawIp => "rawip",
+            PortKind::Udp => "udp",
+            PortKind::Wireguard => "wireguard",
             PortKind::Memory => "memory",
             PortKind::Pcap => "pcap",
             PortKind::Tunnel => "tunnel",

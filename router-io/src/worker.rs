@@ -361,6 +361,17 @@ impl Worker {
                 p.rx_dropped.add(report.malformed);
             }
         }
+        for (reason, n) in report.dropped {
+            self.counters.received.add(n);
+            (0..n).for_each(|_| self.counters.count_drop(reason));
+            if let Some(p) = self.counters.port(id) {
+                p.rx_packets.add(n);
+                p.rx_dropped.add(n);
+            }
+        }
+        for lost in report.undone {
+            self.counters.tx_failed(id, lost.bytes, lost.reason);
+        }
         if let Some(event) = report.event {
             if event.ends_queue() {
                 self.mute(id);

@@ -45,6 +45,22 @@ fn memory(pid: u32, key: &str) -> u64 {
     line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
+/// Sends datagrams and pings until it is told that the work beside it is done; none may be lost. Says how many it sent.
+fn flow(done: &AtomicBool, pairs: &[Pair<'_>], beside: &str) -> usize {
+    let mut sent = 0;
+    while !done.load(Ordering::Relaxed) {
+        for pair in pairs {
+            let x = UdpExchange { timeout: Duration::from_secs(10), ..UdpExchange::new(pair.addr_b, 400, 200) };
+            let r = pair.a.udp_exchange(pair.b, &x).unwrap();
+            assert!(r.all_right(&x), "datagrams were lost while {beside}: {r:?}");
+            let r = pair.a.ping(&Ping::new(pair.addr_b).count(20).timeout(Duration::from_secs(10))).unwrap();
+            assert!(r.all_answered(), "pings were lost while {beside}: {r:?}");
+            sent += 220;
+        }
+    }
+    sent
+}
+
 sandbox_test! {
     fn loaded_while_traffic_flows() {
         let mut bed = Bed::row(PROGRAM, &["a", "r", "b"], &[]).unwrap();
@@ -72,20 +88,7 @@ sandbox_test! {
             };
             let done = AtomicBool::new(false);
             let (taken, flows) = std::thread::scope(|scope| {
-                let flowing = scope.spawn(|| {
-                    let mut sent = 0;
-                    while !done.load(Ordering::Relaxed) {
-                        for pair in pairs {
-                            let x = UdpExchange { timeout: Duration::from_secs(10), ..UdpExchange::new(pair.addr_b, 400, 200) };
-                            let r = a.udp_exchange(b, &x).unwrap();
-                            assert!(r.all_right(&x), "datagrams were lost while {file} was loaded: {r:?}");
-                            let r = a.ping(&Ping::new(pair.addr_b).count(20).timeout(Duration::from_secs(10))).unwrap();
-                            assert!(r.all_answered(), "pings were lost while {file} was loaded: {r:?}");
-                            sent += 220;
-                        }
-                    }
-                    sent
-                });
+                let flowing = scope.spawn(|| flow(&done, &pairs, &format!("{file} was loaded")));
                 let start = Instant::now();
                 let outcome = r.ask(&["-batch", "-"], text.as_bytes());
                 let taken = start.elapsed();
@@ -104,18 +107,7 @@ sandbox_test! {
         let full = memory(r.pid(), "VmRSS");
         let done = AtomicBool::new(false);
         let flows = std::thread::scope(|scope| {
-            let flowing = scope.spawn(|| {
-                let mut sent = 0;
-                while !done.load(Ordering::Relaxed) {
-                    for pair in pairs {
-                        let x = UdpExchange { timeout: Duration::from_secs(10), ..UdpExchange::new(pair.addr_b, 400, 200) };
-                        let r = a.udp_exchange(b, &x).unwrap();
-                        assert!(r.all_right(&x), "datagrams were lost while the tables were shown: {r:?}");
-                        sent += 200;
-                    }
-                }
-                sent
-            });
+            let flowing = scope.spawn(|| flow(&done, &pairs, "the tables were shown"));
             let lines = ["route show table all | count", "show ip route | count", "route show | match 203.0.113. | count", "-6 route show | json | count"];
             let words: Vec<&str> = std::iter::once("shell").chain(lines.iter().flat_map(|l| ["-c", l])).collect();
             let said = r.ask(&words, b"").unwrap();

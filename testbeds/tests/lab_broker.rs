@@ -97,6 +97,7 @@ fn has(program: &str) -> bool {
 }
 
 sandbox_test! {
+    /// Proves rfc3053-2.1-broker.
     fn two_sites_a_server_and_a_change_of_address() {
         let mut bed = internet().unwrap();
         let la = join(&mut bed, "a", "la", "alice").unwrap();

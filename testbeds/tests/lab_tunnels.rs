@@ -312,3 +312,53 @@ sandbox_test! {
         bed.finish().unwrap();
     }
 }
+
+sandbox_test! {
+    fn a_path_whose_errors_are_filtered_is_probed() {
+        // A link of 1400 bytes, and a network that tells nobody.
+        let keepalive = |target: &str| format!("keepalive = {{ target = \"{target}\", interval = \"500ms\", probe_mtu = true }}");
+        let [one, two] = ["2001:db8:ff::1", "2001:db8:ff::2"];
+        let more = [
+            format!("address = [\"{one}/64\"]\n{}", keepalive(two)).leak() as &str,
+            format!("address = [\"{two}/64\"]\n{}", keepalive(one)).leak() as &str,
+        ];
+        let case = Case { more, ..Case::new("6in4", false, SIX, 20) };
+        let mut bed = Bed::row(PROGRAM, &["a", "r1", "isp", "r2", "b"], &[1500, 1500, 1400, 1500]).unwrap();
+        bed.ready().unwrap();
+        let rules = "add table ip t; add chain ip t o { type filter hook output priority 0; }; \
+                     add rule ip t o icmp type destination-unreachable drop";
+        let Some((good, text)) = testbeds::lab::tools::run(bed.host("isp"), "nft", &[rules]) else { return };
+        assert!(good, "nft: {text}");
+        bed.end("a", &["2001:db8:a::1/64"], &["::/0 via 2001:db8:a::2"]).unwrap();
+        bed.end("b", &["2001:db8:b::1/64"], &["::/0 via 2001:db8:b::2"]).unwrap();
+        case.middle(&mut bed).unwrap();
+        bed.router(Duet, &case.router(true)).unwrap();
+        bed.router(Duet, &case.router(false)).unwrap();
+        // Both ends search by themselves; until they know more, what nearly every path carries.
+        let pair = Pair::new(bed.host("a"), bed.host("b"), "2001:db8:a::1", "2001:db8:b::1");
+        pair.wait_reachable(std::time::Duration::from_secs(5)).unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        for router in ["r1", "r2"] {
+            loop {
+                let json = bed.duet(router).json("-j -d tunnel show site").unwrap();
+                if json[0]["path_mtu_search"] == "search complete" {
+                    assert_eq!((&json[0]["inner_mtu"], &json[0]["path_mtu"]), (&1380.into(), &1400.into()), "{json}");
+                    break;
+                }
+                assert!(std::time::Instant::now() < deadline, "{json}");
+                std::thread::park_timeout(std::time::Duration::from_millis(100));
+            }
+        }
+        let text = bed.duet("r1").duet("-d tunnel show site").unwrap();
+        assert!(text.contains("path mtu 1400 probed (search complete), "), "{text}");
+        let why = bed.duet("r1").duet("explain 2001:db8:b::1 from 2001:db8:a::1 iif left len 1450").unwrap();
+        assert!(why.contains("path MTU 1400 to 203.0.113.2 probed ") && why.contains("RFC 8899"), "{why}");
+        // The hosts hear of it from the tunnel's ends, and nothing vanishes.
+        pair.discovers_mtu(1380, 0).unwrap();
+        pair.swapped().discovers_mtu(1380, 0).unwrap();
+        pair.every_size().unwrap();
+        pair.udp().unwrap();
+        pair.tcp().unwrap();
+        bed.finish().unwrap();
+    }
+}

@@ -256,6 +256,7 @@ sandbox_test! {
 }
 
 sandbox_test! {
+    /// Proves rfc7676-5.1-checksum.
     fn modes_over_ipv6() {
         run(OVER_SIX, true).unwrap();
     }
@@ -327,6 +328,171 @@ sandbox_test! {
             let pair = Pair::new(bed.host("a"), bed.host("b"), &a, &b);
             everything(&bed, &format!("{mode} in {kind}"), pair, overhead).unwrap();
         }
+        bed.finish().unwrap();
+    }
+}
+
+sandbox_test! {
+    fn our_udp_port_and_its_fou_and_gue() {
+        // The same over our host's own stack: a UDP socket there, a raw one for what comes back.
+        let Some((mut bed, mut guest)) = bed(3, false).unwrap() else { return };
+        bed.net.addr("r1", "right", "198.51.100.2/24").unwrap();
+        // A guest's device knows no super-frames of datagrams.
+        bed.net.plain_device("net", "right").unwrap();
+        bed.ready().unwrap();
+        bed.net.route("r1", "default via 198.51.100.1").unwrap();
+        let cases = [
+            ("6in4", "fou", 5541, "ipproto 41", "sit", true, [28, 20]),
+            ("4in4", "fou", 5504, "ipproto 4", "ipip", false, [28, 20]),
+            ("gre", "gue", 6080, "gue", "gre", true, [36, 24]),
+        ];
+        let mut c = RouterConfig::new("r1")
+            .port("left", &["2001:db8:a::ffff/64", "192.0.2.126/25"])
+            .port_of("udp", "out", &[], "listen = [5541, 5504, 6080]\n")
+            .port_of("rawip", "wan", &[], "");
+        for (i, (mode, kind, port, listen, theirs, six, _)) in (1..).zip(cases) {
+            let [local, remote] = outer(i, false);
+            let ends = format!("mode = \"{mode}\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n");
+            let ([a, b], length) = (inner(i, six), if six { 128 } else { 32 });
+            c = c
+                .extra(&format!("[tunnel.t{i}]\n{ends}dev = \"out\"\nencap = \"{kind}\"\nencap_dport = {port}\n"))
+                .extra(&format!("[tunnel.back{i}]\n{ends}dev = \"wan\"\n"))
+                .route(&format!("{b}/{length} dev t{i}"));
+            guest
+                .run_all([
+                    &*format!("ip fou add port {port} {listen}"),
+                    &format!("ip link add t{i} type {theirs} local {remote} remote {local} ttl 64 tos inherit"),
+                    &format!("ip link set t{i} up"),
+                    &format!("ip route add {a}/{length} dev t{i}"),
+                ])
+                .unwrap();
+        }
+        bed.router(Dut::Duet, &c).unwrap();
+        for (i, (mode, kind, .., six, overhead)) in (1..).zip(cases) {
+            let [a, b] = inner(i, six);
+            let pair = Pair::new(bed.host("a"), bed.host("b"), &a, &b);
+            println!("=== {mode} in {kind}, by a udp port");
+            pair.wait_reachable(std::time::Duration::from_secs(5)).unwrap();
+            // One packet teaches the host's stack, the next one makes the stack tell us.
+            pair.discovers_mtu(NARROW - overhead[0], 2).unwrap();
+            pair.swapped().discovers_mtu(NARROW - overhead[1], 2).unwrap();
+            pair.every_size().unwrap();
+            pair.udp().unwrap();
+            pair.tcp().unwrap();
+            pair.swapped().tcp().unwrap();
+            marks(&bed, pair).unwrap();
+        }
+        bed.finish().unwrap();
+    }
+}
+
+/// Several GRE tunnels between the same two ends, told apart by their keys alone (RFC 2890 2.1).
+fn keys(six_outside: bool) -> Result {
+    // With the bytes that each adds to a bare GRE header.
+    const KEYS: [(&str, &str, u32); 4] = [
+        ("key = 1", "key 1", 4),
+        ("key = 4294967295\nseq = true", "key 4294967295 seq", 8),
+        // Ours out is theirs in.
+        ("ikey = 7\nokey = 8", "ikey 8 okey 7", 4),
+        ("", "", 0),
+    ];
+    let Some((mut bed, mut guest)) = bed(KEYS.len(), six_outside)? else { return Ok(()) };
+    let [local, remote] = outer(1, six_outside);
+    let (mode, kind) = if six_outside { ("gre6", "ip6gre") } else { ("gre", "gre") };
+    let more = if six_outside { "tclass inherit encaplimit none" } else { "ttl 64 tos inherit" };
+    let (mut tunnels, mut routes) = (String::new(), Vec::new());
+    for (i, (ours, theirs, _)) in (1..).zip(KEYS) {
+        let ([a6, b6], [a4, b4]) = (inner(i, true), inner(i, false));
+        tunnels += &format!("[tunnel.t{i}]\nmode = \"{mode}\"\nlocal = \"{local}\"\nremote = \"{remote}\"\n{ours}\n");
+        guest.run_all([
+            &*format!("ip link add t{i} type {kind} local {remote} remote {local} {more} {theirs}"),
+            &format!("ip link set t{i} up"),
+            &format!("ip route add {a6}/128 dev t{i}"),
+            &format!("ip route add {a4}/32 dev t{i}"),
+        ])?;
+        routes.extend([format!("{b6}/128 dev t{i}"), format!("{b4}/32 dev t{i}")]);
+    }
+    bed.router(Dut::Duet, &ours(six_outside, &tunnels, &routes))?;
+    for (i, (.., more)) in (1..).zip(KEYS) {
+        let overhead = more + if six_outside { 44 } else { 24 };
+        for six in [true, false] {
+            let [a, b] = inner(i, six);
+            let pair = Pair::new(bed.host("a"), bed.host("b"), &a, &b);
+            pair.wait_reachable(std::time::Duration::from_secs(5))?;
+            // An error of the narrow link quotes the key: it is about this tunnel and no other.
+            pair.discovers_mtu(NARROW - overhead, 1)?;
+            pair.swapped().discovers_mtu(NARROW - overhead, 2)?;
+            pair.every_size()?;
+            pair.udp()?;
+            pair.tcp()?;
+            pair.swapped().tcp()?;
+        }
+        // Each tunnel has carried its own, in both directions.
+        let t = bed.stats("r1")?.port(&format!("t{i}"));
+        assert!(t.rx_packets > 100 && t.tx_packets > 100, "t{i}: {t:?}");
+    }
+    // The same key once more, by command: refused, and whose it is.
+    let type_ = if six_outside { "ip6gre" } else { "gre" };
+    let words = format!("link add again type {type_} local {local} remote {remote} key 1");
+    let again = bed.duet("r1").ask(&words.split(' ').collect::<Vec<_>>(), b"")?;
+    assert_eq!(again.code, 2, "{again:?}");
+    assert!(format!("{again:?}").contains("the key 1 already: give each its own key"), "{again:?}");
+    bed.duet("r1").duet(&words.replace("key 1", "key 99"))?;
+    let text = bed.duet("r1").duet("tunnel show again")?;
+    assert!(text.contains("key 99"), "{text}");
+    bed.finish()
+}
+
+sandbox_test! {
+    fn gre_tunnels_between_the_same_ends_over_ipv4() {
+        keys(false).unwrap();
+    }
+}
+
+sandbox_test! {
+    fn gre_tunnels_between_the_same_ends_over_ipv6() {
+        keys(true).unwrap();
+    }
+}
+
+sandbox_test! {
+    fn its_kernel_sends_our_gre_keepalives_back() {
+        let Some((mut bed, mut guest)) = bed(1, false).unwrap() else { return };
+        let ([local, remote], [a, b]) = (outer(1, false), inner(1, false));
+        guest
+            .run_all([
+                &*format!("ip link add t1 type gre local {remote} remote {local} ttl 64 key 3"),
+                "ip link set t1 up",
+                // To a kernel, a packet from its own address that comes in is a martian unless it is told otherwise.
+                "echo 1 > /proc/sys/net/ipv4/conf/t1/accept_local",
+                "echo 0 > /proc/sys/net/ipv4/conf/t1/rp_filter",
+                &format!("ip route add {a}/32 dev t1"),
+            ])
+            .unwrap();
+        let tunnel = format!(
+            "[tunnel.t1]\nmode = \"gre\"\nlocal = \"{local}\"\nremote = \"{remote}\"\nkey = 3\n\
+             keepalive = {{ kind = \"gre\", interval = \"200ms\", retries = 3, hold = 2 }}\n"
+        );
+        let routes = [format!("{b}/32 dev t1"), format!("unreachable {b}/32 metric 9000")];
+        bed.router(Dut::Duet, &ours(false, &tunnel, &routes)).unwrap();
+        let state = |want: &str| {
+            testbeds::desk::eventually(&format!("the tunnel is {want}"), || {
+                let json = bed.duet("r1").json("-j -d tunnel show t1").unwrap();
+                (json[0]["state"] == want && json[0]["keepalive"] == "gre" && json[0]["asked"].as_u64() > Some(3)).then_some(())
+            });
+        };
+        state("alive");
+        let json = bed.duet("r1").json("-j -d tunnel show t1").unwrap();
+        assert!(json[0]["answered"].as_u64() > Some(1), "{json}");
+        let pair = Pair::new(bed.host("a"), bed.host("b"), &a, &b);
+        pair.wait_reachable(std::time::Duration::from_secs(5)).unwrap();
+        guest.run("ip link set t1 down").unwrap();
+        state("dead");
+        let got = bed.duet("r1").ask(&["route", "get", &b], b"").unwrap();
+        assert!(got.code != 0, "the unreachable route took over: {got:?}");
+        guest.run_all(["ip link set t1 up", &format!("ip route add {a}/32 dev t1")]).unwrap();
+        state("alive");
+        pair.wait_reachable(std::time::Duration::from_secs(5)).unwrap();
         bed.finish().unwrap();
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn tunnel(e: TunnelError) -> WireError {
         TunnelError::Port(PortError::Exists(_)) => WireError::exists(e.to_string()),
         TunnelError::Port(p) => port(p),
         TunnelError::Device(name) => WireError::no_device(&name),
-        TunnelError::SameEnds(_) => WireError::exists(e.to_string()),
+        TunnelError::SameEnds(_) | TunnelError::SameKey { .. } => WireError::exists(e.to_string()),
         other => invalid(other),
     }
 }

@@ -40,6 +40,10 @@ pub(crate) fn change(c: &mut Control, wanted: Change) -> Result<(), WireError> {
             let addrs = c.router().ports().get(id).map(|p| p.addrs.clone()).unwrap_or_default();
             addrs.iter().try_for_each(|a| c.router_mut().del_addr(id, *a)).map_err(errors::port)
         }
+        Change::WireguardPeers(name, config) => {
+            let id = port_id(c, &name)?;
+            c.set_wireguard_peers(id, *config).map_err(|e| errors::control(e.into()))
+        }
         Change::PortRemove(name) => {
             let id = port_id(c, &name)?;
             c.remove_port(id).map_err(errors::control)
@@ -102,9 +106,12 @@ pub(super) fn port_config(plan: &PortPlan) -> PortConfig {
         xdp,
         host_address,
         local,
+        listen,
         input,
         output,
+        mut wireguard,
     } = plan.clone();
+    wireguard.local = local;
     let mut addrs = address;
     if let LinkLocal::Address(a) = link_local {
         let net = IpNet::V6(Ipv6Net::new_assert(a, 64));
@@ -126,8 +133,10 @@ pub(super) fn port_config(plan: &PortPlan) -> PortConfig {
         xdp,
         host_addrs: host_address,
         local,
+        listen,
         input,
         output,
+        wireguard,
         ..PortConfig::new(name, kind)
     }
 }

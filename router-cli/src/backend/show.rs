@@ -5,7 +5,7 @@ use crate::control::{
     WireError,
 };
 use router_core::neighbor::Neighbor;
-use router_core::port::{PortInfo, TableId};
+use router_core::port::{PortInfo, PortKind, TableId};
 use router_core::time::Instant;
 use router_io::runtime::Control;
 
@@ -44,7 +44,9 @@ pub(super) fn links(c: &Control, select: &LinkSelect) -> Vec<LinkInfo> {
         .filter(|p| select.kind.as_ref().is_none_or(|k| *k == p.kind.to_string()))
         .map(|p| {
             let outer = c.router().tunnel_spec(p.id).map(|spec| (spec.local, spec.remote));
-            LinkInfo { outer, ..link(c, p) }
+            let open = c.open_ports().find(|(id, _)| p.kind == PortKind::Wireguard && *id == p.id);
+            let wireguard = open.and_then(|(_, o)| Some(Box::new(o.wireguard.as_ref()?.status())));
+            LinkInfo { outer, wireguard, ..link(c, p) }
         })
         .filter(|l| select.master.is_none() || l.master == select.master)
         .collect();
@@ -71,6 +73,7 @@ pub(super) fn link(c: &Control, p: &PortInfo) -> LinkInfo {
         tentative: p.addrs.iter().map(|n| n.addr()).filter(|a| c.router().ports().is_tentative(p.id, a)).collect(),
         duplicates: c.router().duplicates(p.id).to_vec(),
         outer: None,
+        wireguard: None,
         totals: c.port_totals(p.id),
     }
 }

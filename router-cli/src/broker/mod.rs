@@ -30,6 +30,8 @@ use crate::config::{BrokerPlan, Plan};
 use crate::control::{Backend, BrokerOp, WireError};
 use client::Keeper;
 use http::Web;
+use router_core::port::PortKind;
+use router_io::port::udp::signals;
 use service::Service;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -78,6 +80,8 @@ pub(crate) struct Doors {
     tls: Option<TlsAcceptor>,
     tsp_tcp: Vec<TcpListener>,
     tsp_udp: Vec<UdpSocket>,
+    /// Addresses whose UDP port is a `udp` port of the router.
+    tsp_shared: Vec<SocketAddr>,
     keeper: Vec<(String, crate::config::JoinPlan)>,
 }
 
@@ -89,6 +93,7 @@ pub(crate) fn open(plan: &Plan) -> Result<Doors, StartError> {
         tls: None,
         tsp_tcp: Vec::new(),
         tsp_udp: Vec::new(),
+        tsp_shared: Vec::new(),
         keeper: plan.joins.iter().map(|(n, j)| (n.clone(), j.clone())).collect(),
     };
     let Some(b) = &plan.broker else { return Ok(doors) };
@@ -110,7 +115,14 @@ pub(crate) fn open(plan: &Plan) -> Result<Doors, StartError> {
     };
     doors.http = b.listen.iter().map(tcp).collect::<Result<_, _>>()?;
     doors.tsp_tcp = b.tsp.iter().map(tcp).collect::<Result<_, _>>()?;
-    doors.tsp_udp = b.tsp.iter().map(udp).collect::<Result<_, _>>()?;
+    let shared = |addr: &SocketAddr| {
+        let has = |local: Option<std::net::IpAddr>| local.is_none_or(|l| l == addr.ip() || addr.ip().is_unspecified());
+        plan.ports.values().any(|p| p.kind == PortKind::Udp && p.listen.contains(&addr.port()) && has(p.local))
+    };
+    (doors.tsp_shared, doors.tsp_udp) = {
+        let (shared, own): (Vec<SocketAddr>, Vec<SocketAddr>) = b.tsp.iter().partition(|a| shared(a));
+        (shared, own.iter().map(udp).collect::<Result<_, _>>()?)
+    };
     doors.tls = b.tls.as_ref().map(|(cert, key)| acceptor(cert, key)).transpose()?;
     Ok(doors)
 }
@@ -133,13 +145,16 @@ pub(crate) struct Broker {
     runtime: Option<Runtime>,
     service: Option<Arc<Service>>,
     keeper: Arc<Keeper>,
+    _claims: Vec<signals::Claimed>,
 }
 
 impl Broker {
     /// Starts its threads, which have the rights that the calling thread has now.
     pub fn start(doors: Doors, router: Arc<dyn Backend>) -> Result<Broker, StartError> {
         let keeper = Keeper::start(Arc::clone(&router), doors.keeper)?;
-        let Some(plan) = doors.plan else { return Ok(Broker { runtime: None, service: None, keeper }) };
+        let Some(plan) = doors.plan else {
+            return Ok(Broker { runtime: None, service: None, keeper, _claims: Vec::new() });
+        };
         let service = Arc::new(Service::start(plan, router)?);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -161,6 +176,13 @@ impl Broker {
         for socket in doors.tsp_udp {
             runtime.spawn(tsp::serve_udp(tokio::net::UdpSocket::from_std(socket)?, Arc::clone(&desk)));
         }
+        let mut claims = Vec::new();
+        for addr in doors.tsp_shared {
+            // A flood fills the queue and no more.
+            let (to, signals) = tokio::sync::mpsc::channel(256);
+            claims.push(signals::claim(addr, move |signal| drop(to.try_send(signal))));
+            runtime.spawn(tsp::serve_signals(signals, Arc::clone(&desk)));
+        }
         let tidied = Arc::clone(&service);
         runtime.spawn(async move {
             let mut clock = tokio::time::interval(Duration::from_secs(1));
@@ -172,7 +194,7 @@ impl Broker {
             }
         });
         drop(_inside);
-        Ok(Broker { runtime: Some(runtime), service: Some(service), keeper })
+        Ok(Broker { runtime: Some(runtime), service: Some(service), keeper, _claims: claims })
     }
 
     /// Who answers the operator's requests.
@@ -233,6 +255,7 @@ mod tests {
     }
 
     /// A browser's handshake, and a page over it.
+    /// Proves rfc3053-5-security.
     #[test]
     fn pages_over_tls() {
         use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};

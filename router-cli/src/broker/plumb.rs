@@ -6,11 +6,12 @@
 
 use super::model::{Mode, Tunnel};
 use crate::config::BrokerPlan;
-use crate::control::{AddrSpec, Answer, Backend, Op, TunnelInfo, WireError};
+use crate::control::{AddrSpec, Answer, Backend, Op, TunnelChange, TunnelInfo, WireError};
 use crate::grammar::{Command, TunnelCommand, parse_command, parse_route_line};
 use ipnet::{IpNet, Ipv6Net};
 use router_core::counters::PortTotals;
 use router_core::spec::TunnelSpec;
+use router_core::tunnel::Path;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,6 +78,9 @@ impl Plumb {
         if self.plan.endpoint.is_some() {
             modes.push(Mode::SixInFour);
         }
+        if self.plan.endpoint.is_some() && self.plan.udp_port.is_some() {
+            modes.push(Mode::SixInUdp);
+        }
         modes
     }
 
@@ -130,23 +134,26 @@ impl Plumb {
         if line.current.as_ref().is_some_and(|(_, at)| *at == end) {
             return Ok(());
         }
+        // Another port of the same address: the line stays, and is told where to go.
+        if let Some((name, (addr, _))) = line.current.clone()
+            && addr == endpoint
+        {
+            let spec = tunnel_spec(&self.line(t, &name, end)?)?;
+            let options = Box::new(spec.options);
+            self.router.call(Op::TunnelChange(Box::new(TunnelChange {
+                name: name.clone(),
+                options,
+                ..TunnelChange::default()
+            })))?;
+            line.current = Some((name, end));
+            return Ok(());
+        }
         let names = [format!("tb{}", t.id), format!("tb{}b", t.id)];
         let name = match &line.current {
             Some((used, _)) if *used == names[0] => names[1].clone(),
             _ => names[0].clone(),
         };
-        let Some(local) = self.server(t.mode) else {
-            return Err(WireError::new("invalid", format!("no endpoint for {} tunnels", t.mode.name()), ""));
-        };
-        let mut text = format!("tunnel add {name} mode {} remote {endpoint} local {local}", t.mode.name());
-        if let Some(dev) = &self.plan.dev {
-            text += &format!(" dev {dev}");
-        }
-        // Nothing comes out of it but what was delegated (RFC 4213 3.6, BCP 38).
-        for net in t.sources() {
-            text += &format!(" allowed {net}");
-        }
-        let spec = tunnel_spec(&text)?;
+        let spec = tunnel_spec(&self.line(t, &name, end)?)?;
         let mut ops = Vec::new();
         // Two changes in quick succession: the port before the last one is still there.
         if let Some((old, _)) = line.old.take() {
@@ -154,7 +161,9 @@ impl Plumb {
         }
         ops.push(Op::TunnelAdd(Box::new(spec)));
         let own = IpNet::from(IpAddr::V6(t.server_inner()));
-        ops.push(Op::AddrReplace(AddrSpec { dev: "lo".into(), addr: own }));
+        // A client in UDP is asked whether it is there, from the tunnel's own address.
+        let dev = if t.mode == Mode::SixInUdp { name.clone() } else { "lo".into() };
+        ops.push(Op::AddrReplace(AddrSpec { dev, addr: own }));
         for net in t.sources() {
             ops.push(route(Op::RouteReplace, &format!("{net} dev {name}"))?);
         }
@@ -167,6 +176,61 @@ impl Plumb {
         line.old = line.current.take().map(|(old, _)| (old, Instant::now() + self.plan.overlap));
         line.current = Some((name, end));
         Ok(())
+    }
+
+    /// The command that makes a tunnel.
+    fn line(&self, t: &Tunnel, name: &str, (endpoint, port): (IpAddr, u16)) -> Result<String, WireError> {
+        let Some(local) = self.server(t.mode) else {
+            return Err(WireError::new("invalid", format!("no endpoint for {} tunnels", t.mode.name()), ""));
+        };
+        let mut text = format!("tunnel add {name} remote {endpoint} local {local}");
+        match (t.mode, self.plan.udp_port) {
+            (Mode::SixInUdp, Some(own)) => {
+                // RFC 5572: the IPv6 packet follows the UDP header at once. The client's port is the one from which it
+                // answers: a NAT may give it another one.
+                let ms = self.plan.udp_keepalive.as_millis();
+                text += &format!(" mode 6in4 encap fou encap-port {own} encap-sport {own} encap-rport learn");
+                text += &format!(" keepalive {} interval {ms}", t.client_inner());
+                if port != 0 {
+                    text += &format!(" encap-dport {port}");
+                }
+            }
+            (mode, _) => text += &format!(" mode {}", mode.name()),
+        }
+        let udp_dev = self.plan.udp_dev.as_ref().filter(|_| t.mode == Mode::SixInUdp);
+        if let Some(dev) = udp_dev.or(self.plan.dev.as_ref()) {
+            text += &format!(" dev {dev}");
+        }
+        // Nothing comes out of it but what was delegated (RFC 4213 3.6, BCP 38).
+        for net in t.sources() {
+            text += &format!(" allowed {net}");
+        }
+        Ok(text)
+    }
+
+    /// Tunnels in UDP whose client has moved to another port since: what the data plane has found.
+    pub fn moved_ports(&self) -> Vec<(u32, u16)> {
+        let list = match self.router.call(Op::TunnelShow(None)) {
+            Ok(Answer::Tunnels(list)) => list,
+            _ => return Vec::new(),
+        };
+        let now: BTreeMap<&str, u16> = list
+            .iter()
+            .filter_map(|t| match t.path?.path? {
+                Path::Udp(port) => Some((t.tunnel.name.as_str(), port)),
+                Path::Bare => None,
+            })
+            .collect();
+        let mut moved = Vec::new();
+        for (id, line) in self.lines().iter_mut() {
+            if let Some((name, (_, port))) = &mut line.current
+                && let Some(is) = now.get(name.as_str()).filter(|is| *is != port)
+            {
+                *port = *is;
+                moved.push((*id, *is));
+            }
+        }
+        moved
     }
 
     /// Takes a tunnel out of the router.

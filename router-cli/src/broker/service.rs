@@ -558,6 +558,11 @@ impl Service {
         if !minutely {
             return;
         }
+        for (id, port) in self.plumb.moved_ports() {
+            if let Err(e) = self.store.change_tunnel(id, |t| t.port = Some(port)) {
+                tracing::warn!(tunnel = id, "cannot note the port of a client: {e}");
+            }
+        }
         let time = now();
         let received: BTreeMap<u32, u64> =
             self.plumb.all_totals().into_iter().map(|(id, t)| (id, t.rx_packets)).collect();
@@ -625,7 +630,7 @@ impl Service {
             name: t.name.clone(),
             mode: t.mode.name().into(),
             server,
-            server_port: None,
+            server_port: self.plan.udp_port.filter(|_| t.mode == Mode::SixInUdp),
             endpoint: t.endpoint,
             endpoint_port: t.port,
             server_inner: net(t.server_inner()),

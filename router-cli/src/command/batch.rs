@@ -22,8 +22,7 @@ pub fn run_batch_file(session: &mut Session<'_>, path: &str) -> Result<(), Failu
         return Batch::new(session, path).run(&mut BufReader::new(io::stdin()), true);
     }
     let file = File::open(path).map_err(|e| {
-        let why = e.to_string();
-        let why = why.split(" (os error").next().unwrap_or_default();
+        let why = crate::control::plain(&e);
         Failure::new(exit::USAGE, format!("Cannot open file \"{path}\" for reading: {why}"))
     })?;
     Batch::new(session, path).run(&mut BufReader::with_capacity(1 << 20, file), false)

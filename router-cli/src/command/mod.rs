@@ -25,6 +25,7 @@ use crate::grammar::{
     exit, usage,
 };
 use crate::output::{self, NextHops, Out, OutState};
+use router_core::port::PortKind;
 use router_core::spec::{RouteInfo, proto};
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -373,10 +374,19 @@ impl<'a> Session<'a> {
             TunnelCommand::Delete(name) => self.done(Op::TunnelDelete(name)),
             TunnelCommand::Check(name, target) => self.check_tunnel(&name, target),
             TunnelCommand::Show(name) => match self.call(Op::TunnelShow(name.clone()))? {
-                Answer::Tunnels(list) => match name {
-                    Some(name) if list.is_empty() => Err(Failure::no_device(&name)),
-                    _ => self.print(|out, o| output::tunnels(out, &list, o)),
-                },
+                Answer::Tunnels(list) => {
+                    let kind = Some(PortKind::Wireguard.to_string());
+                    let ports = match name.is_some() && !list.is_empty() {
+                        true => Vec::new(),
+                        false => self.links(LinkSelect { kind, ..LinkSelect::default() })?,
+                    };
+                    let ports: Vec<_> =
+                        ports.into_iter().filter(|p| name.as_ref().is_none_or(|n| *n == p.name)).collect();
+                    match name {
+                        Some(name) if list.is_empty() && ports.is_empty() => Err(Failure::no_device(&name)),
+                        _ => self.print(|out, o| output::tunnels(out, &list, &ports, o)),
+                    }
+                }
                 _ => Err(unexpected()),
             },
         }

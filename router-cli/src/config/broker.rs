@@ -28,6 +28,12 @@ pub struct BrokerPlan {
     pub endpoint6: Option<Ipv6Addr>,
     /// Carry outer packets through this port.
     pub dev: Option<String>,
+    /// The UDP port of tunnels in UDP, if there are any: TSP's, so that clients behind a NAT need one binding only.
+    pub udp_port: Option<u16>,
+    /// Carry tunnels in UDP through this port instead.
+    pub udp_dev: Option<String>,
+    /// How often the clients of tunnels in UDP are asked whether they are there.
+    pub udp_keepalive: Duration,
     /// /64s of the tunnels themselves.
     pub links: Ipv6Net,
     /// Pools of /48s.
@@ -168,6 +174,21 @@ pub(super) fn broker(value: &Value<'_>, problems: &mut Problems<'_>) -> Option<B
         }
     }
     let dev = s.text("dev", "\"wan0\"", problems);
+    let udp_port = s.number("udp_port", 1..=65_535, problems).map(|n| n as u16);
+    let udp_dev = s.text("udp_dev", "\"out\"", problems);
+    let udp_keepalive = s.duration("udp_keepalive", problems).unwrap_or(Duration::from_secs(20));
+    if udp_port.is_some() && endpoint.is_none() {
+        let message = "[broker] has a udp_port, but no endpoint";
+        problems.add(value.span(), message, "write endpoint = \"203.0.113.1\": tunnels in UDP are over IPv4");
+    }
+    if udp_dev.is_some() && udp_port.is_none() {
+        let message = "[broker] has udp_dev, but no udp_port";
+        problems.add(value.span(), message, "write udp_port = 3653: TSP's");
+    }
+    if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&udp_keepalive) {
+        let message = "udp_keepalive in [broker] is no time from 0.1 to 3600 seconds";
+        problems.add(value.span(), message, "write udp_keepalive = \"20s\": less than a NAT keeps a binding");
+    }
     let hours = |h: u64| Duration::from_secs(h * 3600);
     let lease = s.duration("lease", problems).unwrap_or(hours(24 * 90));
     let anonymous_lease = s.duration("anonymous_lease", problems).unwrap_or(hours(24));
@@ -211,6 +232,9 @@ pub(super) fn broker(value: &Value<'_>, problems: &mut Problems<'_>) -> Option<B
         endpoint,
         endpoint6,
         dev,
+        udp_port,
+        udp_dev,
+        udp_keepalive,
         links,
         prefixes,
         subnets,

@@ -5,8 +5,10 @@ use super::plan::Plan;
 use super::problem::{Problems, nearest};
 use ipnet::IpNet;
 use router_core::addr::Family;
+use router_core::headers::protocol;
 use router_core::port::PortKind;
 use router_core::spec::{HopSpec, NextHopKind, NextHopSpec, RouteSpec};
+use router_core::tunnel::mode::Between;
 use router_io::port::xdp::XdpOptions;
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -80,11 +82,16 @@ fn ports(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
         if !p.kind.makes_device() && !p.host_address.is_empty() {
             wrong(format!("of kind {} has host_address", p.kind), "it belongs to kind = \"tun\" or \"tap\"");
         }
-        if p.kind != PortKind::RawIp && p.local.is_some() {
+        if !p.kind.over_host() && p.kind != PortKind::Wireguard && p.local.is_some() {
             wrong(
                 format!("of kind {} has local", p.kind),
-                "it belongs to kind = \"rawip\"; a port's own addresses are in address",
+                "it belongs to kind = \"rawip\", \"udp\" or \"wireguard\"; a port's own addresses are in address",
             );
+        }
+        match (p.kind == PortKind::Udp, p.listen.is_empty()) {
+            (true, true) => wrong("of kind udp listens nowhere".into(), "write listen = [6080]: its UDP ports"),
+            (false, false) => wrong(format!("of kind {} has listen", p.kind), "it belongs to kind = \"udp\""),
+            _ => {}
         }
         let v6 = p.address.iter().any(|a| Family::of_net(a) == Family::Inet6);
         if v6 && p.mtu.is_some_and(|m| m < 1280) {
@@ -203,11 +210,23 @@ fn references(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
         let o = &t.spec.options;
         // Tunnels are told apart by their outer protocol and their ends, in UDP by their ports, too.
         let follows = (&o.local_dev, &o.remote_name);
-        let same = router_core::router::tunnel_hears(&t.spec)
-            .filter_map(|p| ends.insert((p, t.spec.local, t.spec.remote, follows, t.spec.underlay_table), name));
-        if let Some(other) = same.last() {
-            let message = format!("[tunnel.{name}] has the same ends as [tunnel.{other}]");
-            problems.add(span, message, "packets could not be told apart: change local or remote");
+        // And GRE by its key, too (RFC 2890 2.1).
+        let gre = t.spec.mode.shape().between == Between::Gre;
+        let same = router_core::router::tunnel_hears(&t.spec).filter_map(|p| {
+            let key = (p.0 == protocol::GRE).then_some(o.gre.ikey);
+            let other = ends.insert((p, t.spec.local, t.spec.remote, follows, t.spec.underlay_table, key), name);
+            other.map(|o| (o, key))
+        });
+        if let Some((other, key)) = same.last() {
+            let and = match key {
+                Some(Some(key)) => format!(" and the key {key}"),
+                Some(None) => " and no key".to_owned(),
+                None => String::new(),
+            };
+            let message = format!("[tunnel.{name}] has the same ends{and} as [tunnel.{other}]");
+            let change =
+                if gre { "change local or remote, or give each its own key" } else { "change local or remote" };
+            problems.add(span, message, format!("packets could not be told apart: {change}"));
         }
     }
 }

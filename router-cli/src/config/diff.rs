@@ -12,6 +12,7 @@ use router_core::port::TableId;
 use router_core::settings::Settings;
 use router_core::spec::{HopSpec, NeighSpec, NextHopKind, NextHopSpec, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
+use router_io::port::wireguard::spec::WireguardConfig;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A change of the running router.
@@ -23,6 +24,8 @@ pub enum Change {
     PortAdd(Box<PortPlan>),
     /// Close a port.
     PortRemove(String),
+    /// Give a WireGuard port other peers.
+    WireguardPeers(String, Box<WireguardConfig>),
     /// Give an existing tunnel these parameters.
     TunnelSet(Box<TunnelSpec>),
     /// Add a translator.
@@ -225,6 +228,10 @@ impl<'p> Diff<'p> {
                     if was.up != is.up || was.mtu != is.mtu || was.vrf != is.vrf || was.mark != is.mark {
                         let undo = vec![Change::Op(Op::LinkSet(set(is, was)))];
                         self.step(Change::Op(Op::LinkSet(set(was, is))), undo, format!("port {name}: link"));
+                    }
+                    if was.wireguard != is.wireguard {
+                        let peers = |p: &PortPlan| Change::WireguardPeers(name.clone(), Box::new(p.wireguard.clone()));
+                        self.step(peers(is), vec![peers(was)], format!("port {name}: peers"));
                     }
                 }
                 other => {
@@ -513,7 +520,8 @@ fn same_but_for_addresses_and_link(a: &PortPlan, b: &PortPlan) -> bool {
     // A link-local address or an MTU taken from the device can only be had by opening it again.
     let normal = |p: &PortPlan| {
         let table = if p.vrf.is_some() { TableId::MAIN } else { p.table };
-        PortPlan { address: Vec::new(), mtu: None, up: true, vrf: None, mark: 0, table, ..p.clone() }
+        let wireguard = WireguardConfig { peers: Vec::new(), ..p.wireguard.clone() };
+        PortPlan { address: Vec::new(), mtu: None, up: true, vrf: None, mark: 0, table, wireguard, ..p.clone() }
     };
     normal(a) == normal(b) && a.mtu.is_some() == b.mtu.is_some()
 }

@@ -100,7 +100,7 @@ pub(super) fn guard(
         let message = format!("[port.{name}]: the loopback has no filter_out, urpf or mss");
         problems.add(span.clone(), message, "its filter_in is for what is delivered to the router itself");
     }
-    if kind == PortKind::RawIp && g.urpf.is_some() {
+    if kind.over_host() && g.urpf.is_some() {
         let message = format!("[port.{name}]: sources are checked where packets come in from a link or tunnel");
         problems.add(span.clone(), message, "write urpf in the section of the tunnel");
     }

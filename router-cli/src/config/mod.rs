@@ -17,6 +17,7 @@ mod reader;
 mod translate;
 pub(crate) mod tunnel;
 mod vrf;
+mod wireguard;
 
 pub use broker::{BrokerPlan, JoinPlan, PoolPlan};
 pub use diff::{Change, Step, Target, apply, diff};

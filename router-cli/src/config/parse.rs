@@ -4,7 +4,7 @@ use super::check;
 use super::lines::parse_line;
 use super::plan::{LinkLocal, Plan, PortPlan, RouterPlan};
 use super::problem::{Problem, Problems, nearest};
-use super::reader::{Section, Value, texts};
+use super::reader::{Section, Value, texts, whole};
 use crate::control::Access;
 use crate::grammar::{parse_neigh_line, parse_nexthop_line, parse_route_line, table_from_name, table_name, value};
 use ipnet::IpNet;
@@ -270,6 +270,8 @@ const KINDS: &[(&str, PortKind)] = &[
     ("auto", PortKind::Auto),
     ("datalink", PortKind::Datalink),
     ("rawip", PortKind::RawIp),
+    ("udp", PortKind::Udp),
+    ("wireguard", PortKind::Wireguard),
     ("memory", PortKind::Memory),
     ("pcap", PortKind::Pcap),
     ("loopback", PortKind::Loopback),
@@ -289,7 +291,8 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
             })
         });
         if kind.is_none() && s.value("kind").is_none() {
-            let remedy = "write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, memory, pcap)";
+            let remedy =
+                "write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, udp, wireguard, memory, pcap)";
             problems.add(span.clone(), format!("[port.{name}] has no kind"), remedy);
         }
         let mut p = PortPlan::new(name, kind.map_or(PortKind::Packet, |(k, _)| k));
@@ -313,6 +316,8 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         p.xdp = xdp(&mut s, problems);
         p.host_address = s.interface_addrs("host_address", problems);
         p.local = s.addr("local", "\"198.51.100.7\"", problems).map(|(a, _)| a);
+        p.listen = listen(name, &mut s, problems);
+        p.wireguard = super::wireguard::wireguard(p.kind, &span, &mut s, problems);
         for (text, span) in s.texts("proxy", "[\"192.0.2.128/25\", \"2001:db8:1::8000/113\"]", problems) {
             match parse_prefix(&text) {
                 Ok(net) => plan.settings.neighbor.proxy.push(Proxy { port: name.to_owned(), net }),
@@ -330,6 +335,24 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         p.output = s.text("output", "\"out.pcap\"", problems).map(Into::into);
         s.finish(problems);
         plan.ports.insert(name.to_owned(), p);
+    }
+}
+
+fn listen(name: &str, s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Vec<u16> {
+    let Some(value) = s.value("listen") else { return Vec::new() };
+    let items = match value.get_ref() {
+        DeValue::Array(items) => items.iter().map(|i| whole(i.get_ref())).collect(),
+        other => vec![whole(other)],
+    };
+    let ports: Option<Vec<u16>> =
+        items.into_iter().map(|n| n.and_then(|n| u16::try_from(n).ok()).filter(|n| *n != 0)).collect();
+    match ports {
+        Some(ports) if (1..=16).contains(&ports.len()) => ports,
+        _ => {
+            let message = format!("listen in [port.{name}] is no list of 1 to 16 UDP ports");
+            problems.add(value.span(), message, "write listen = [6080]");
+            Vec::new()
+        }
     }
 }
 

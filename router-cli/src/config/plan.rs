@@ -10,6 +10,7 @@ use router_core::port::{PortKind, TableId};
 use router_core::settings::Settings;
 use router_core::spec::{NeighSpec, NextHopSpec, RouteSpec, TunnelSpec};
 use router_core::translate::TranslatorSpec;
+use router_io::port::wireguard::spec::WireguardConfig;
 use router_io::port::xdp::XdpOptions;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -136,12 +137,16 @@ pub struct PortPlan {
     pub xdp: XdpOptions,
     /// Addresses of the host's side of a TUN device.
     pub host_address: Vec<IpNet>,
-    /// `rawip`: only packets to this address of the host.
+    /// `rawip`, `udp`: only packets to this address of the host.
     pub local: Option<IpAddr>,
+    /// `udp`: its UDP ports.
+    pub listen: Vec<u16>,
     /// `pcap`: file to read.
     pub input: Option<PathBuf>,
     /// `pcap`: file to write.
     pub output: Option<PathBuf>,
+    /// `wireguard`: its keys and peers.
+    pub wireguard: WireguardConfig,
 }
 
 impl PortPlan {
@@ -166,8 +171,10 @@ impl PortPlan {
             xdp: XdpOptions::default(),
             host_address: Vec::new(),
             local: None,
+            listen: Vec::new(),
             input: None,
             output: None,
+            wireguard: WireguardConfig::default(),
         }
     }
 }

@@ -32,7 +32,7 @@ impl fmt::Display for Problem {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {}", path.display(), crate::control::plain(source))]
     Read {
         /// The file.
         path: PathBuf,

@@ -107,7 +107,7 @@ fn problems_have_place_and_remedy() {
         (
             "[port.lan0]\naddress = [\"192.0.2.1/33\"]\n",
             &[
-                "1:7: [port.lan0] has no kind; write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, memory, pcap)",
+                "1:7: [port.lan0] has no kind; write kind = \"packet\" (or auto, xdp, tun, tap, datalink, rawip, udp, wireguard, memory, pcap)",
                 "2:12: address in [port.lan0]: \"192.0.2.1/33\": prefix length must be 0 to 32; write address = [\"192.0.2.1/24\", \"2001:db8::1/64\"]",
             ],
         ),
@@ -390,5 +390,43 @@ fn vrfs_and_rules() {
     ] {
         let problems = format!("{:?}", read(&TWINS.replace(from, to)).unwrap_err());
         assert!(problems.contains(why) || problems.replace('\\', "").contains(why), "{to}: {problems}");
+    }
+}
+
+#[test]
+fn gre_tunnels_are_told_apart_by_their_keys() {
+    let gre = |name: &str, more: &str| {
+        format!("[tunnel.{name}]\nmode = \"gre\"\nlocal = \"198.51.100.7\"\nremote = \"203.0.113.5\"\n{more}\n")
+    };
+    let good = [gre("a", "key = 1"), gre("b", "ikey = 2\nokey = 1"), gre("c", "")].concat();
+    assert_eq!(read(&good).unwrap().tunnels.len(), 3);
+    for (one, two, want) in [("key = 1", "ikey = 1\nokey = 9", "and the key 1 as"), ("", "okey = 3", "and no key as")] {
+        let problems = read(&[gre("a", one), gre("b", two)].concat()).unwrap_err();
+        assert!(problems.iter().any(|p| p.message.contains(want)), "{problems:?}");
+    }
+}
+
+#[test]
+fn keepalives_ask_by_echo_or_gre_and_may_search_for_the_mtu() {
+    let tunnel = |mode: &str, more: &str| {
+        format!("[tunnel.t]\nmode = \"{mode}\"\nlocal = \"198.51.100.7\"\nremote = \"203.0.113.5\"\n{more}\n")
+    };
+    let of = |mode: &str, more: &str| read(&tunnel(mode, more)).unwrap().tunnels["t"].spec.options.clone();
+    let short = of("gre", "keepalive = \"gre\"\nkeepalive_answer = true");
+    assert!(short.keepalive.unwrap().gre && short.gre.answer && !short.keepalive.unwrap().probe_mtu);
+    let long = of("gre", "keepalive = { kind = \"gre\", interval = \"500ms\", retries = 5 }").keepalive.unwrap();
+    assert_eq!((long.gre, long.interval, long.retries, long.hold), (true, 500, 5, 3));
+    let probing = of("6in4", "keepalive = { target = \"2001:db8::1\", probe_mtu = true }").keepalive.unwrap();
+    assert!(!probing.gre && probing.probe_mtu);
+    for (mode, more) in [
+        ("6in4", "keepalive = \"gre\""),
+        ("6in4", "keepalive_answer = true"),
+        ("gre", "keepalive = { kind = \"gre\", probe_mtu = true }"),
+        ("gre", "keepalive = { kind = \"gre\", target = \"192.0.2.1\" }"),
+        ("gre", "keepalive = { interval = \"1s\" }"),
+        ("gre", "keepalive = { kind = \"bfd\" }"),
+        ("6in4", "pmtudisc = false\nkeepalive = { target = \"2001:db8::1\", probe_mtu = true }"),
+    ] {
+        assert!(read(&tunnel(mode, more)).is_err(), "{mode} {more}");
     }
 }

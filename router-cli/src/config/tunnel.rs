@@ -173,10 +173,14 @@ fn options(s: &mut Section<'_, '_>, shape: Option<&Shape>, problems: &mut Proble
     (o.gre.iseq, o.gre.oseq) = (seq || both(s, "iseq", problems), seq || both(s, "oseq", problems));
     (o.gre.icsum, o.gre.ocsum) = (csum || both(s, "icsum", problems), csum || both(s, "ocsum", problems));
     (o.udp, o.auto) = udp(s, problems);
+    o.encap_dev = s.text("encap_dev", "\"out\"", problems);
     o.sixrd = mapping(s, shape, problems);
     o.allow_6to4 = both(s, "allow_6to4", problems);
     if let Some(value) = s.value("keepalive") {
         o.keepalive = keepalive(&s.name, value, problems);
+    }
+    if let Some(answer) = s.boolean("keepalive_answer", problems) {
+        o.gre.answer = answer;
     }
     o
 }
@@ -274,9 +278,26 @@ fn mapping(s: &mut Section<'_, '_>, shape: Option<&Shape>, problems: &mut Proble
 }
 
 fn keepalive(section: &str, value: &Value<'_>, problems: &mut Problems<'_>) -> Option<Keepalive> {
+    const GRE: &str = "gre";
+    let by_peer = |gre: bool| Keepalive { gre, ..Keepalive::new(Ipv4Addr::UNSPECIFIED.into()) };
+    // The short form, with the defaults.
+    if value.get_ref().as_str() == Some(GRE) {
+        return Some(by_peer(true));
+    }
     let mut s = Section::of(&format!("{section}.keepalive"), value, problems)?;
+    let kind = s.parsed("kind", "\"echo\" or \"gre\"", "\"gre\"", problems, |t| match t {
+        "echo" => Ok(false),
+        GRE => Ok(true),
+        _ => Err(format!("\"{t}\" is neither \"echo\" nor \"gre\"")),
+    });
+    let gre = kind.is_some_and(|(gre, _)| gre);
+    let probe_mtu = s.boolean("probe_mtu", problems).unwrap_or(false);
     let target = s.addr("target", "\"2001:db8:ffff::1\"", problems);
-    if s.value("target").is_none() {
+    if gre && s.value("target").is_some() {
+        let message = format!("keepalive in [{section}]: the peer itself sends GRE keepalives back");
+        problems.add(value.span(), message, "leave target out");
+    }
+    if s.value("target").is_none() && !gre {
         let message = format!("keepalive in [{section}] asks nobody");
         problems.add(value.span(), message, "write keepalive = { target = \"ADDRESS\" }: one behind the tunnel");
     }
@@ -284,5 +305,6 @@ fn keepalive(section: &str, value: &Value<'_>, problems: &mut Problems<'_>) -> O
     let retries = s.number("retries", 1..=100, problems).map_or(3, |n| n as u8);
     let hold = s.number("hold", 1..=100, problems).map_or(3, |n| n as u8);
     s.finish(problems);
-    target.map(|(target, _)| Keepalive { target, interval, retries, hold })
+    let target = target.map(|(target, _)| target).or(gre.then_some(Ipv4Addr::UNSPECIFIED.into()));
+    target.map(|target| Keepalive { target, interval, retries, hold, gre, probe_mtu })
 }

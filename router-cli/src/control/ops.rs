@@ -19,6 +19,7 @@ use router_core::spec::{
 use router_core::translate::TranslatorSpec;
 use router_core::translate::nat64::{Nat64Stats, SessionInfo};
 use router_core::tunnel::Path;
+use router_io::port::wireguard::spec::Status;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -511,6 +512,9 @@ pub struct LinkInfo {
     /// Outer addresses, if it is a tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outer: Option<(IpAddr, IpAddr)>,
+    /// What a WireGuard port knows of its peers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wireguard: Option<Box<Status>>,
     /// Counters.
     #[serde(default)]
     pub totals: PortTotals,

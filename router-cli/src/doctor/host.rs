@@ -84,6 +84,8 @@ fn is_ethernet(kind: PortKind) -> bool {
         PortKind::Tun
             | PortKind::Tap
             | PortKind::RawIp
+            | PortKind::Udp
+            | PortKind::Wireguard
             | PortKind::Memory
             | PortKind::Pcap
             | PortKind::Tunnel

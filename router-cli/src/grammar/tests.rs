@@ -243,6 +243,12 @@ fn other_objects() {
         ("link add t type ipip remote 203.0.113.5 local 198.51.100.7 encap fou encap-dport 5", "4in4", 28),
         ("tunnel add t mode 6rd local 198.51.100.7 6rd-prefix 2001:db8::/32", "6rd", 20),
         ("tunnel add t mode 6to4 local 198.51.100.7 allow-6to4", "6to4", 20),
+        (
+            "tunnel add t mode gre remote 203.0.113.5 local 198.51.100.7 key 5 keepalive gre interval 500 keepalive-answer",
+            "gre",
+            28,
+        ),
+        ("tunnel add t mode sit remote 203.0.113.5 local 198.51.100.7 keepalive 2001:db8::1 probe-mtu", "6in4", 20),
         ("tunnel add t mode sit remote tunnel.example.net local-dev eth0 allowed 2001:db8::/48 rate 9", "6in4", 20),
     ] {
         let t = match parse(line) {
@@ -256,6 +262,8 @@ fn other_objects() {
         ("tunnel add t mode sit remote 203.0.113.5 local 2001:db8::1", "needs IPv4"),
         ("tunnel add t mode sit remote 203.0.113.5 local 198.51.100.7 key 5", "not for a 6in4"),
         ("tunnel add t mode gre remote 203.0.113.5 local 198.51.100.7 encap fou", "encap-dport"),
+        ("tunnel add t mode sit remote 203.0.113.5 local 198.51.100.7 keepalive gre", "not for a 6in4"),
+        ("tunnel add t mode gre remote 203.0.113.5 local 198.51.100.7 probe-mtu", "keepalive"),
     ] {
         let e = parse(line).unwrap_err();
         assert!(e.line.contains(what), "{line}: {}", e.line);

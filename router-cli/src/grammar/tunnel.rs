@@ -237,6 +237,7 @@ impl Draft {
                     _ => w.current_number("encap-rport", 1..=65_535)? as u16,
                 }
             }
+            "encap-dev" => o.encap_dev = Some(w.dev()?),
             "encap-retry" => {
                 w.arg()?;
                 let retry = w.current_number("encap-retry", 1..=86_400)? as u32;
@@ -274,9 +275,16 @@ impl Draft {
                 o.rate = Some(w.current_number("rate", 1..=u64::from(u32::MAX))? as u32);
             }
             "keepalive" => {
-                let target = w.addr()?;
-                self.keeper(target).target = target;
+                let word = w.arg()?;
+                if word == "gre" {
+                    self.keeper(Ipv4Addr::UNSPECIFIED.into()).gre = true;
+                } else {
+                    let target = w.current_addr(None)?;
+                    self.keeper(target).target = target;
+                }
             }
+            "probe-mtu" => self.keeper(Ipv4Addr::UNSPECIFIED.into()).probe_mtu = true,
+            "keepalive-answer" => o.gre.answer = true,
             "interval" => {
                 w.arg()?;
                 let ms = w.current_number("interval", 100..=3_600_000)? as u32;
@@ -302,7 +310,7 @@ impl Draft {
     }
 
     fn keeper(&mut self, target: IpAddr) -> &mut Keepalive {
-        self.keepalive.get_or_insert(Keepalive { target, interval: 1000, retries: 3, hold: 3 })
+        self.keepalive.get_or_insert(Keepalive::new(target))
     }
 
     fn mtu(&mut self, w: &mut Words<'_>) -> Result<(), Failure> {
@@ -372,10 +380,10 @@ impl Draft {
             o.udp = Some(u);
         }
         if let Some(k) = self.keepalive {
-            if k.target.is_unspecified() {
+            if k.target.is_unspecified() && !k.gre {
                 return Err(lacks(
                     "Not enough information: \"keepalive\" is required.",
-                    "say keepalive ADDRESS: whom to ask",
+                    "say keepalive ADDRESS: whom to ask; or keepalive gre",
                 ));
             }
             o.keepalive = Some(k);

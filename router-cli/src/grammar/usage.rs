@@ -88,7 +88,7 @@ Usage: duet link show [ PORT ] [ up ] [ type KIND ] [ master VRF ]
                             nomaster | mark NUMBER } ...
        duet link add NAME type vrf table NUMBER
        duet link del NAME
-KIND := { tun | packet | datalink | rawip | memory | pcap | tunnel | loopback }";
+KIND := { tun | packet | datalink | rawip | udp | memory | pcap | tunnel | loopback }";
 
 const ADDR: &str = "\
 Usage: duet address { add | change | replace | del } ADDRESS/LENGTH dev PORT
@@ -104,11 +104,12 @@ Usage: duet tunnel { add | change | del | show } [ NAME ]
        [ encaplimit { 0..255 | none } ] [ flowlabel { auto | inherit | 00000..fffff } ]
        [ [i|o]key NUMBER ] [ [i|o]seq ] [ [i|o]csum ]
        [ encap { fou | gue | auto | none } encap-dport PORT [ encap-sport { PORT | auto } ]
-         [ encap-port PORT ] [ encap-rport { any | learn | PORT } ] [ encap-retry SECONDS ]
+         [ encap-port PORT ] [ encap-rport { any | learn | PORT } ] [ encap-retry SECONDS ] [ encap-dev PORT ]
          [ [no]encap-csum ] ]
        [ 6rd-prefix PREFIX [ 6rd-relay_prefix PREFIX ] [ 6rd-br ADDRESS ] ] [ allow-6to4 ]
        [ allowed PREFIX ] ... [ rate PACKETS-PER-SECOND ]
-       [ keepalive ADDRESS [ interval MILLISECONDS ] [ retries N ] [ hold N ] ]
+       [ keepalive { ADDRESS [ probe-mtu ] | gre } [ interval MILLISECONDS ] [ retries N ] [ hold N ] ]
+       [ keepalive-answer ]
        duet tunnel add NAME broker URL user USER key-file FILE
        [ prefix { 48 | 64 | none } ] [ lan PORT ] [ dev PORT ] [ local ADDRESS ] [ nodefault ]
        duet tunnel check NAME [ ADDRESS ]

@@ -154,7 +154,11 @@ fn details(out: &mut Out<'_>, l: &LinkInfo) -> io::Result<()> {
     if let Some(vlan) = l.vlan {
         out.num("vlan", "vlan ", vlan, " ")?;
     }
-    out.str("table", "table ", table_name(l.table), " ", Paint::Plain)
+    out.str("table", "table ", table_name(l.table), " ", Paint::Plain)?;
+    match &l.wireguard {
+        Some(status) => super::wireguard::peers(out, status),
+        None => Ok(()),
+    }
 }
 
 pub(super) fn brief_name(out: &mut Out<'_>, l: &LinkInfo) -> io::Result<()> {

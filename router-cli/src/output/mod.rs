@@ -14,6 +14,7 @@ mod stats;
 mod translate;
 mod tree;
 mod tunnel;
+mod wireguard;
 
 pub use addr::addrs;
 pub use explain::explain;

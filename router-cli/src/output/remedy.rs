@@ -97,6 +97,35 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
             "A tunnel's peer is routed through the tunnel itself, or more tunnels are stacked than max_tunnel_nesting allows."
         }
         "tunnel_fragment" => "Lower the tunnel's mtu at the other end, or enable path MTU discovery there.",
+        "wireguard_malformed" => {
+            "Something else is sent to the WireGuard port, or somebody scans: usual in small numbers."
+        }
+        "wireguard_mac" => {
+            "A peer has another public key for this port: \"duet tunnel show PORT\" prints the right one."
+        }
+        "wireguard_unknown" => {
+            "Add the peer's public key to the port's peers; a few are usual after a restart, until peers agree on new sessions."
+        }
+        "wireguard_handshake" => {
+            "Compare the preshared keys of both ends; repeated ones may be an attack or a peer's wrong clock."
+        }
+        "wireguard_cookie" | "wireguard_rate" => {
+            "Many handshakes at once: after a restart of a large server, or a flood. Honest peers come back."
+        }
+        "wireguard_decrypt" | "wireguard_replay" => {
+            "Damaged, repeated or forged datagrams: usual in small numbers where paths duplicate packets."
+        }
+        "wireguard_source" => {
+            "The peer sends from an address that is not in its allowed_ips: add it, or mend the peer."
+        }
+        "wireguard_no_peer" => {
+            "Add the destination to the allowed_ips of the peer behind which it is, or mend the route."
+        }
+        "wireguard_no_endpoint" => "Give the peer an endpoint, or let it speak first (persistent_keepalive there).",
+        "wireguard_no_session" => {
+            "The peer does not answer handshakes: compare keys and endpoint; \"duet tunnel show PORT\"."
+        }
+        "wireguard_backlog" => "Workers are overloaded: \"duet stats\"; more of them, or less traffic.",
         "translate_source" | "translate_destination" => {
             "Look at the translator's prefix and address map: this address lies outside both."
         }

@@ -1,17 +1,18 @@
 //! Tunnels, as `ip tunnel` prints them.
 
 use super::out::{Out, Paint};
-use crate::control::TunnelInfo;
+use crate::control::{LinkInfo, TunnelInfo};
 use crate::grammar::{Options, table_name};
 use router_core::addr::Family;
+use router_core::counters::PortTotals;
 use router_core::router::{MtuCause, PathInfo};
 use router_core::spec::TunnelSpec;
 use router_core::tunnel::mode::{Between, Peer};
 use router_core::tunnel::{FlowLabel, Path};
 use std::io;
 
-/// All of them.
-pub fn tunnels(out: &mut Out<'_>, list: &[TunnelInfo], o: &Options) -> io::Result<()> {
+/// All of them, and WireGuard ports behind.
+pub fn tunnels(out: &mut Out<'_>, list: &[TunnelInfo], ports: &[LinkInfo], o: &Options) -> io::Result<()> {
     out.begin()?;
     for info in list {
         let t = &info.tunnel;
@@ -25,7 +26,17 @@ pub fn tunnels(out: &mut Out<'_>, list: &[TunnelInfo], o: &Options) -> io::Resul
             details(out, info)?;
         }
         if o.stats > 0 {
-            counters(out, info)?;
+            counters(out, &info.totals)?;
+        }
+        out.text("\n")?;
+        out.end_object()?;
+    }
+    for port in ports {
+        let Some(status) = &port.wireguard else { continue };
+        out.object(None)?;
+        super::wireguard::interface(out, port, status)?;
+        if o.stats > 0 {
+            counters(out, &port.totals)?;
         }
         out.text("\n")?;
         out.end_object()?;
@@ -113,6 +124,9 @@ fn between(out: &mut Out<'_>, t: &TunnelSpec) -> io::Result<()> {
             0 => {}
             port => out.num("encap-rport", " encap-rport ", port, "")?,
         }
+        if let Some(dev) = &t.options.encap_dev {
+            out.str("encap-dev", " encap-dev ", dev, "", Paint::Name)?;
+        }
         match u.csum {
             Some(true) => out.truth("encap-csum", " encap-csum")?,
             Some(false) => out.truth("noencap-csum", " noencap-csum")?,
@@ -139,6 +153,7 @@ fn between(out: &mut Out<'_>, t: &TunnelSpec) -> io::Result<()> {
         (g.icsum, "icsum", "  Checksum in received packet is required."),
         (g.oseq, "oseq", "  Sequence packets on output."),
         (g.ocsum, "ocsum", "  Checksum output packets."),
+        (g.answer, "keepalive_answer", "  Keepalives are sent back."),
     ] {
         if on {
             out.newline()?;
@@ -203,6 +218,10 @@ fn details(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
                 MtuCause::Icmp(from) => out.str("path_mtu_from", " from ", from, "", Paint::addr(&from))?,
                 MtuCause::Host => out.str("path_mtu_from", " from ", "the host's stack", "", Paint::Plain)?,
                 MtuCause::Probe => out.str("path_mtu_from", " from ", "probing", "", Paint::Plain)?,
+                MtuCause::Search(phase) => {
+                    out.str("path_mtu_from", " ", "probed", "", Paint::Plain)?;
+                    out.str("path_mtu_search", " (", phase.name(), ")", Paint::Plain)?;
+                }
             }
             out.num("path_mtu_age", ", ", l.age.as_secs(), " s ago")?;
             out.num("path_mtu_left", ", kept ", l.left.as_secs(), " s")?;
@@ -222,7 +241,10 @@ fn details(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
     }
     if let (Some(k), Some(life)) = (&o.keepalive, &info.life) {
         out.newline()?;
-        out.str("keepalive", "    keepalive ", k.target, "", Paint::addr(&k.target))?;
+        match k.gre {
+            true => out.str("keepalive", "    keepalive ", "gre", "", Paint::Plain)?,
+            false => out.str("keepalive", "    keepalive ", k.target, "", Paint::addr(&k.target))?,
+        }
         let (word, paint) = if life.alive { ("alive", Paint::Up) } else { ("dead", Paint::Down) };
         out.str("state", " ", word, "", paint)?;
         out.num("answered", ", ", life.answered, "")?;
@@ -243,8 +265,7 @@ fn details(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
     Ok(())
 }
 
-fn counters(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
-    let c = &info.totals;
+fn counters(out: &mut Out<'_>, c: &PortTotals) -> io::Result<()> {
     out.newline()?;
     out.text("RX: Packets    Bytes        Errors CsumErrs OutOfSeq Mcasts")?;
     out.newline()?;

@@ -134,11 +134,17 @@ fn port_info(plan: &PortPlan) -> PortInfo {
     if let LinkLocal::Address(a) = plan.link_local {
         addrs.extend(IpNet::new(a.into(), 64));
     }
-    if let (PortKind::RawIp, Some(local)) = (plan.kind, plan.local) {
+    if let (PortKind::RawIp | PortKind::Udp, Some(local)) = (plan.kind, plan.local) {
         addrs.push(IpNet::from(local));
     }
     let medium = match plan.kind {
-        PortKind::Tun | PortKind::RawIp | PortKind::Tunnel | PortKind::Translator | PortKind::Loopback => Medium::Ip,
+        PortKind::Tun
+        | PortKind::RawIp
+        | PortKind::Udp
+        | PortKind::Wireguard
+        | PortKind::Tunnel
+        | PortKind::Translator
+        | PortKind::Loopback => Medium::Ip,
         _ => Medium::Ethernet,
     };
     PortInfo {

@@ -7,16 +7,18 @@
 //!
 //! Tunnels in UDP are told apart by their ports, too: a NAT gives all that are behind it one address.
 
+mod keyed;
 mod map;
 
 use crate::headers::protocol;
 use crate::port::{PortId, TableId};
+use keyed::Keyed;
 use map::Map;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a tunnel packet is recognised by. Only the configured peer's packets match (RFC 4213 3.6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DecapKey {
     /// Outer protocol that names the mode: 41 for 6in4 (whose tunnels also hear protocol 4).
     pub proto: u8,
@@ -31,7 +33,7 @@ pub struct DecapKey {
 }
 
 /// The ports of a tunnel's datagrams as they arrive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UdpPorts {
     /// The peer's, from which they come; 0: any.
     pub remote: u16,
@@ -44,6 +46,8 @@ pub struct UdpPorts {
 pub struct DecapTable {
     /// Sorted by table and mode.
     parts: Arc<[((TableId, u8), Peers)]>,
+    /// GRE tunnels with a key.
+    keyed: Keyed,
     /// Those in UDP.
     udp: Map<[u128; 3]>,
     seed: u64,
@@ -59,7 +63,7 @@ impl Default for DecapTable {
 impl DecapTable {
     /// An empty table. Outer addresses come from outside: `seed` should differ from run to run.
     pub fn new(seed: u64) -> Self {
-        DecapTable { parts: Arc::default(), udp: Map::new(seed), seed }
+        DecapTable { parts: Arc::default(), keyed: Keyed::new(seed), udp: Map::new(seed), seed }
     }
 
     /// The tunnels of one mode whose outer packets come through ports of one table.
@@ -72,6 +76,17 @@ impl DecapTable {
     #[inline]
     pub fn find(&self, proto: u8, table: TableId, local: IpAddr, remote: IpAddr) -> Option<PortId> {
         self.peers(proto, table)?.find(local, remote)
+    }
+
+    /// The GRE tunnel with this key whose peer sent this.
+    #[inline]
+    pub fn find_keyed(&self, table: TableId, local: IpAddr, remote: IpAddr, key: u32) -> Option<PortId> {
+        self.keyed.find(table, local, remote, key)
+    }
+
+    /// Sets the GRE tunnel that has this key between these ends, or removes it with [`PortId::NONE`].
+    pub fn set_keyed(&mut self, ends: &DecapKey, key: u32, tunnel: PortId) {
+        self.keyed.set(ends.table, ends.local, ends.remote, key, tunnel);
     }
 
     /// The tunnel whose peer sent this datagram: first the one that is agreed to come from this very port.

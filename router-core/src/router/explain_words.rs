@@ -121,10 +121,17 @@ impl Router {
         match (t.spec.mtu, t.learned_mtu) {
             (Some(fixed), _) if fixed == mtu => format!("tunnel {name}: configured"),
             (_, Some(l)) if l.mtu.saturating_sub(added).max(least) == mtu => {
+                if let MtuCause::Search(phase) = l.cause {
+                    let (state, age) = (phase.name(), l.age.as_secs());
+                    return format!(
+                        "tunnel {name}: path MTU {} to {} probed {age} s ago ({state}, RFC 8899), less {added}",
+                        l.mtu, t.spec.remote
+                    );
+                }
                 let by = match l.cause {
                     MtuCause::Icmp(from) => format!("an ICMP error from {from}"),
                     MtuCause::Host => "the host's stack".to_owned(),
-                    MtuCause::Probe => "probing".to_owned(),
+                    MtuCause::Probe | MtuCause::Search(_) => "probing".to_owned(),
                 };
                 format!(
                     "tunnel {name}: path MTU {} to {} learned from {by} {} s ago, kept {} s more, less {added}",

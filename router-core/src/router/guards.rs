@@ -141,7 +141,7 @@ impl Router {
         if port == LOOPBACK && (spec.filter_out.is_some() || spec.urpf.is_some() || spec.mss.is_some()) {
             return unfit("the loopback has only filter_in, for what is delivered to the router");
         }
-        if spec.urpf.is_some() && matches!(kind, Some(PortKind::RawIp | PortKind::Translator)) {
+        if spec.urpf.is_some() && matches!(kind, Some(PortKind::RawIp | PortKind::Udp | PortKind::Translator)) {
             return unfit("sources are checked where packets come in from a link or tunnel");
         }
         match spec.is_empty() {

@@ -17,8 +17,8 @@ pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
 pub use tunnels::{
-    LearnedMtu, Life, MtuCause, PathCause, PathInfo, ProbeAnswer, TunnelError, TunnelInfo, check_tunnel_spec,
-    tunnel_hears,
+    LearnedMtu, Life, MtuCause, PathCause, PathInfo, ProbeAnswer, SearchPhase, TunnelError, TunnelInfo,
+    check_tunnel_spec, tunnel_hears,
 };
 pub use vrfs::VrfError;
 

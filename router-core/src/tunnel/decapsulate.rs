@@ -47,6 +47,13 @@ pub fn find<'t>(
         // Configured peers come before those that anybody may be.
         (protocol::IPV6, Family::Inet) => get(protocol::IPV6, outer.src)
             .or_else(|| get(protocol::IPV6, Ipv4Addr::UNSPECIFIED.into()).filter(|(_, g)| g.derived.is_some())),
+        // RFC 2890 2.1: the key tells tunnels between the same ends apart. One that nobody has is a matter of whichever there is.
+        (protocol::GRE, _) => gre::key(outer.transport(data))
+            .and_then(|key| {
+                let id = tables.decap.find_keyed(table, outer.dst, outer.src, key)?;
+                Some((id, tables.gates.get(id)?))
+            })
+            .or_else(|| get(protocol::GRE, outer.src)),
         (proto, _) => get(proto, outer.src),
     };
     found.ok_or(DropReason::TunnelUnknownPeer)

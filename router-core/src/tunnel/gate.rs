@@ -36,6 +36,13 @@ impl PartialEq for TunnelState {
 impl Eq for TunnelState {}
 
 impl TunnelState {
+    /// As if no packet had come yet.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        self.sent.store(0, Relaxed);
+        [&self.seen, &self.due, &self.strangers].into_iter().for_each(|a| a.store(0, Relaxed));
+    }
+
     /// The next sequence number to send; 0 for a tunnel without.
     pub(super) fn next_seq(&self, on: bool) -> u32 {
         if on { self.sent.fetch_add(1, Relaxed) } else { 0 }
@@ -83,6 +90,8 @@ pub struct Gate {
     rate: Option<u32>,
     /// The control side waits for echo replies out of it, also when it counts as dead.
     pub keepalive: bool,
+    /// Answers to GRE keepalives are awaited, too.
+    pub(super) gre_asks: bool,
     /// Where its packets may come several ways: by which they are taken.
     pub arrivals: Option<Arrivals>,
     /// Its own forwarding object, whatever the routes say: for keepalives, and for what is said on its link.
@@ -108,6 +117,7 @@ impl Gate {
             allowed: o.allowed.clone(),
             rate: o.rate,
             keepalive: awaits,
+            gre_asks: o.keepalive.is_some_and(|k| k.gre),
             arrivals: None,
             object,
             state,
@@ -152,10 +162,15 @@ impl Gate {
         if !self.admits(&source) {
             return Err(DropReason::TunnelInnerSource);
         }
-        match self.rate {
-            Some(rate) if !state.within(now, rate) => Err(DropReason::TunnelRate),
-            _ => Ok(()),
+        match self.is_within_rate(now, state) {
+            true => Ok(()),
+            false => Err(DropReason::TunnelRate),
         }
+    }
+
+    /// Whether the peer's rate allows another packet, which is counted then.
+    pub(super) fn is_within_rate(&self, now: Instant, state: &TunnelState) -> bool {
+        self.rate.is_none_or(|rate| state.within(now, rate))
     }
 }
 

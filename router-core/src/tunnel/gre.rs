@@ -98,6 +98,46 @@ pub fn read(data: &[u8], options: &GreOptions, state: &TunnelState) -> Result<(F
     Ok((family, at))
 }
 
+/// The key of a received header.
+pub fn key(data: &[u8]) -> Option<u32> {
+    let flags = *data.first()?;
+    if flags & KEY == 0 {
+        return None;
+    }
+    let at = if flags & CHECKSUM != 0 { 8 } else { 4 };
+    Some(u32::from_be_bytes(data.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Whether a header has exactly this key; one that is cut has none.
+fn has_key(data: &[u8], expected: Option<u32>) -> bool {
+    data.first().is_some_and(|flags| (flags & KEY != 0) == expected.is_some()) && key(data) == expected
+}
+
+/// What is inside by a header that has the tunnel's key and nothing that is refused, and where; nothing is remembered.
+pub(super) fn peek(data: &[u8], options: &GreOptions) -> Option<(Family, usize)> {
+    let &[flags, version, ..] = data.first_chunk::<4>()?;
+    let family = match be16(data, 2) {
+        IPV4 => Family::Inet,
+        IPV6 => Family::Inet6,
+        _ => return None,
+    };
+    let fields = [CHECKSUM, KEY, SEQUENCE].into_iter().filter(|bit| flags & bit != 0).count();
+    (flags & REFUSED == 0 && version == 0 && has_key(data, options.ikey)).then_some((family, 4 + 4 * fields))
+}
+
+/// A header that says that nothing follows: protocol type 0.
+pub(super) fn nothing(key: Option<u32>) -> Vec<u8> {
+    let mut v = vec![if key.is_some() { KEY } else { 0 }, 0, 0, 0];
+    v.extend(key.into_iter().flat_map(u32::to_be_bytes));
+    v
+}
+
+/// Whether `data` is such a header with this key, and nothing that is refused.
+pub(super) fn is_nothing(data: &[u8], expected: Option<u32>) -> bool {
+    let Some(&[flags, version, kind @ ..]) = data.first_chunk::<4>() else { return false };
+    flags & REFUSED == 0 && version == 0 && kind == [0, 0] && has_key(data, expected)
+}
+
 /// Whether a packet is GRE with a checksum.
 pub(crate) fn has_checksum(outer: &Packet, data: &[u8]) -> bool {
     outer.proto == protocol::GRE && outer.transport(data).first().is_some_and(|flags| flags & CHECKSUM != 0)
@@ -115,10 +155,10 @@ mod tests {
     }
 
     fn all(key: Option<u32>, seq: bool, csum: bool) -> GreOptions {
-        GreOptions { ikey: key, okey: key, iseq: seq, oseq: seq, icsum: csum, ocsum: csum }
+        GreOptions { ikey: key, okey: key, iseq: seq, oseq: seq, icsum: csum, ocsum: csum, answer: false }
     }
 
-    /// RFC 2784 2.1, RFC 2890 2.
+    /// Proves rfc2784-2.3-type, rfc2784-2.4-checksum, rfc2890-2-header.
     #[test]
     fn every_combination_of_fields_is_read_back() {
         for bits in 0..8u8 {
@@ -129,7 +169,7 @@ mod tests {
         }
     }
 
-    /// RFC 2784 2.1 and 2.3, RFC 2890 2.1.
+    /// Proves rfc2784-2.1-verify, rfc2784-2.2-reserved, rfc2784-2.2.1-version, rfc2784-2.3-unknown, rfc2890-2.1-mismatch, rfc7676-4-other.
     #[test]
     fn what_does_not_fit_is_refused() {
         use DropReason::*;
@@ -157,7 +197,9 @@ mod tests {
         assert_eq!(read(&[], &plain, &state), Err(TunnelHeader));
     }
 
-    /// RFC 2890 2.2: out of order is dropped, also around the end of the number space.
+    /// Out of order is dropped, also around the end of the number space.
+    ///
+    /// Proves rfc2890-2.2-order, rfc2890-2.2-wrap.
     #[test]
     fn sequence_numbers_only_grow() {
         let (o, state) = (all(None, true, false), TunnelState::default());

@@ -9,6 +9,7 @@
 //! | [`gre`], [`udp`], [`limit`] | what may stand between the outer header and the packet inside |
 //! | [`derived`] | 6rd and 6to4: the peer is part of the inner address |
 //! | [`encapsulate`], [`decapsulate`] | a packet's way in and out |
+//! | [`gre_keepalive`] | questions that carry their own answer |
 //! | [`path`] | bare or in UDP, where a tunnel may go both ways |
 //! | [`gate`] | what is checked of everything that comes out |
 //! | [`spec`] | a tunnel as written |
@@ -19,6 +20,7 @@ pub mod ecn;
 pub mod encapsulate;
 pub mod gate;
 pub mod gre;
+pub mod gre_keepalive;
 pub mod limit;
 pub mod mode;
 pub mod outer;

@@ -104,8 +104,9 @@ fn mix(a: u64, b: u64) -> u64 {
 pub enum Outer {
     /// A bare IPv4 header.
     V4(OuterV4),
-    /// A bare IPv6 header, with an encapsulation limit if one is configured.
-    V6(OuterV6),
+    /// A bare IPv6 header, with an encapsulation limit if one is configured. Not in place: with it, no forwarding object would
+    /// fit into a cache line.
+    V6(Arc<OuterV6>),
     /// With something between, or a peer that the packet inside names.
     Long(Arc<Long>),
 }
@@ -129,7 +130,7 @@ impl Outer {
         let plain = shape.between == Between::Nothing && shape.peer == Peer::Configured && options.udp.is_none();
         Some(match base {
             Base::V4(v4) if plain => Outer::V4(v4),
-            Base::V6(v6) if plain => Outer::V6(v6),
+            Base::V6(v6) if plain => Outer::V6(Arc::new(v6)),
             base => Outer::Long(Arc::new(
                 Long {
                     base,

@@ -141,6 +141,9 @@ pub struct TunnelOptions {
     /// The bare protocol where it passes, `udp` where it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto: Option<AutoOptions>,
+    /// What is in UDP leaves by this port; None: by `dev` like all else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encap_dev: Option<String>,
     /// 6rd's and 6to4's mapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sixrd: Option<SixRdOptions>,
@@ -175,6 +178,7 @@ impl TunnelOptions {
         take(&mut self.gre, &said.gre);
         take(&mut self.udp, &said.udp);
         take(&mut self.auto, &said.auto);
+        take(&mut self.encap_dev, &said.encap_dev);
         take(&mut self.sixrd, &said.sixrd);
         take(&mut self.rate, &said.rate);
         take(&mut self.keepalive, &said.keepalive);
@@ -214,6 +218,9 @@ pub struct GreOptions {
     /// Checksums are sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ocsum: bool,
+    /// GRE keepalives of the peer are sent back.
+    #[serde(default, rename = "gre_keepalive_answer", skip_serializing_if = "std::ops::Not::not")]
+    pub answer: bool,
 }
 
 impl GreOptions {
@@ -283,6 +290,11 @@ impl UdpOptions {
         UdpOptions { kind, sport: 0, dport, port: 0, rport: 0, learn: false, csum: None }
     }
 
+    /// The port on which packets arrive, for options whose peer's port may have been replaced by the one in use.
+    pub(crate) fn listens_as(&self, written: Option<UdpOptions>) -> u16 {
+        written.unwrap_or(*self).listens()
+    }
+
     /// The port on which packets arrive.
     pub fn listens(&self) -> u16 {
         if self.port != 0 { self.port } else { self.dport }
@@ -314,10 +326,10 @@ pub struct SixRdOptions {
     pub br: Option<Ipv4Addr>,
 }
 
-/// Asks the peer whether it lives: ICMP echo through the tunnel.
+/// Asks the peer whether it lives: ICMP echo through the tunnel, or GRE keepalives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keepalive {
-    /// Whom to ask: an address behind the tunnel.
+    /// Whom to ask: an address behind the tunnel. Of no meaning for GRE keepalives, which the peer itself sends back.
     pub target: IpAddr,
     /// Milliseconds between two questions.
     pub interval: u32,
@@ -325,4 +337,17 @@ pub struct Keepalive {
     pub retries: u8,
     /// So many answers in a row: it lives again.
     pub hold: u8,
+    /// By GRE keepalives instead of ICMP echo.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gre: bool,
+    /// Questions of growing size find out how much fits, without ICMP errors of the network (RFC 8899).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probe_mtu: bool,
+}
+
+impl Keepalive {
+    /// Asks `target` every second, with three chances and three answers to come back.
+    pub fn new(target: IpAddr) -> Self {
+        Keepalive { target, interval: 1000, retries: 3, hold: 3, gre: false, probe_mtu: false }
+    }
 }

@@ -166,7 +166,7 @@ impl<O: Observer> Worker<O> {
             return Ok(());
         }
         self.note(&job.frame, || Stage::Addresses);
-        if info.kind == PortKind::RawIp {
+        if info.kind.over_host() {
             // The host's stack took it for one of its own addresses, which need not be ours.
             self.deliver(step, job, packet);
             return Ok(());

@@ -185,6 +185,7 @@ impl<O: Observer> Worker<O> {
                             // From here on it is a packet of ours: nobody outside is told about its fate.
                             j.frame.meta.port = PortId::NONE;
                             j.frame.meta.passed_out = false;
+                            j.frame.meta.beyond_mtu = false;
                             j.depth += 1;
                             (job, packet, id) = (j, p, next);
                         }
@@ -265,6 +266,10 @@ impl<O: Observer> Worker<O> {
         let cx = Context { now: step.now, tables: step.tables, next, rehearsal: O::REHEARSAL, ident: self.ident };
         let verdict = match forwarder.decide(&cx, &packet, job.frame.data()) {
             Verdict::Consult { port, mtu } if job.frame.meta.admitted => Verdict::Again { port, mtu },
+            // A question to find out what fits into a tunnel; what carries the tunnel decides for itself.
+            Verdict::TooBig { .. } if job.frame.meta.beyond_mtu && next != ObjectId::NO_ROUTE => {
+                Verdict::Continue(next)
+            }
             other => other,
         };
         self.note(&job.frame, || Seen::Decided { by: forwarder.name(), verdict });

@@ -9,9 +9,9 @@ use crate::object::Encap;
 use crate::observe::{Cause, Observer, Stage};
 use crate::offload::complete_checksum;
 use crate::packet::Packet;
-use crate::port::PortCaps;
+use crate::port::{PortCaps, PortKind};
 use crate::tunnel::path::{self, Arrival, Path};
-use crate::tunnel::{TunnelState, decapsulate, gre, udp};
+use crate::tunnel::{TunnelState, decapsulate, gre, gre_keepalive, udp};
 use crate::worker::{Job, PuntReason, Start, Step, Worker};
 
 impl<O: Observer> Worker<O> {
@@ -20,7 +20,9 @@ impl<O: Observer> Worker<O> {
     pub(super) fn classify_tunnel(&self, step: &Step<'_>, frame: &Frame, packet: &Packet, verdict: Local) -> Local {
         match verdict {
             Local::Drop(DropReason::NoLocalService)
-                if packet.proto == protocol::UDP && decapsulate::is_tunnel_port(step.tables, packet, frame.data()) =>
+                if packet.proto == protocol::UDP
+                    && (self.is_over_udp(step, frame)
+                        || decapsulate::is_tunnel_port(step.tables, packet, frame.data())) =>
             {
                 Local::Tunnel
             }
@@ -34,6 +36,11 @@ impl<O: Observer> Worker<O> {
             }
             other => other,
         }
+    }
+
+    /// Whether a packet came by a port that carries tunnels in UDP and nothing else.
+    fn is_over_udp(&self, step: &Step<'_>, frame: &Frame) -> bool {
+        step.tables.ports.get(frame.meta.port).is_some_and(|p| p.kind == PortKind::Udp)
     }
 
     /// A packet for the router that a tunnel's peer may have sent.
@@ -76,6 +83,23 @@ impl<O: Observer> Worker<O> {
         }
         let own = TunnelState::default();
         let state = if O::REHEARSAL { &own } else { gate.state() };
+        if packet.proto == protocol::GRE {
+            if gre_keepalive::is_answer(gate, packet, frame.data()) {
+                frame.meta.port = tunnel;
+                return self.punt(step, frame, PuntReason::EchoReply(*packet));
+            }
+            // Goes back as it is, by the underlay's routes: never to anybody but the peer.
+            if let Some(found) = gre_keepalive::find_question(gate, packet, frame.data(), step.now, state) {
+                let at = match found {
+                    Ok(at) => at,
+                    Err(reason) => return self.discard(step, frame, reason),
+                };
+                frame.pull_front(at);
+                frame.meta.ttl_taken = false;
+                self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
+                return self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Lookup(table)) });
+            }
+        }
         let opened = match decapsulate::open(gate, packet, frame.data(), step.now, state) {
             Ok(opened) => opened,
             // A NAT may have given one peer's port to another.

@@ -11,7 +11,8 @@ use crate::settings::Settings;
 use crate::spec::{HopSpec, NeighSpec, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
 use crate::tunnel::spec::{GreOptions, UdpKind, UdpOptions};
 use crate::tunnel::{TunnelOptions, gre, limit, mode, udp};
-use std::sync::{LazyLock, OnceLock};
+use std::cell::OnceCell;
+use std::sync::LazyLock;
 
 const IN: PortId = PortId(1);
 const MAC: [u8; 6] = [2, 0, 0, 0, 0xff, 1];
@@ -79,8 +80,9 @@ static COUNT: LazyLock<usize> = LazyLock::new(|| SPECS.len() - GENERAL);
 /// A router with these tunnels, each to a peer of its own, `.(10 + i)`. Behind tunnel `i`: 2001:db8:(10+i)::/48 and
 /// 203.0.(10+i).0/24. Every other one has more to check.
 fn tables() -> Arc<Tables> {
-    static TABLES: OnceLock<Arc<Tables>> = OnceLock::new();
-    Arc::clone(TABLES.get_or_init(|| {
+    // Those of one thread: sequence numbers are in them.
+    thread_local!(static TABLES: OnceCell<Arc<Tables>> = const { OnceCell::new() });
+    let make = || {
         let now = Instant::from_millis(100_000);
         let mut router = Router::new(Settings::default(), 7, Arc::new(WorkerCounters::new(32)));
         let mut out = Outbox::new(32, FramePool::new(16, 2048));
@@ -132,7 +134,8 @@ fn tables() -> Arc<Tables> {
         }
         while router.commit(end, &mut |_| {}) {}
         router.tables()
-    }))
+    };
+    TABLES.with(|t| Arc::clone(t.get_or_init(make)))
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -166,6 +169,7 @@ type Sent = Vec<(usize, Vec<u8>)>;
 
 fn run(packets: &[Vec<u8>], fast: bool) -> (Sent, Totals, Vec<crate::counters::PortTotals>) {
     let (now, tables) = (Instant::from_millis(900_000), tables());
+    (0..48).filter_map(|p| tables.gates.get(PortId(p))).for_each(|g| g.state().forget());
     let counters = Arc::new(WorkerCounters::new(48));
     let mut worker = Worker::new(Arc::clone(&counters), 7);
     let mut out = Outbox::new(32, FramePool::new(16, 2048));

@@ -178,6 +178,8 @@ fn parse(p: &[u8]) -> Packet {
 }
 
 /// Proves rfc2473-3.1-encapsulation, rfc2003-3.1-header; RFC 7676 3: every mode there and back, bytes compared.
+///
+/// Proves rfc2784-3.1-forward, rfc2784-4-protocol, rfc7676-3-type, rfc7676-5-next-header.
 #[test]
 fn every_mode_carries_packets_there_and_back() {
     for spec in modes() {
@@ -507,6 +509,8 @@ fn rfc2473_4_1_1_encapsulation_limits() {
 
 /// Proves rfc2473-7.1-mtu; RFC 4213 3.2 and 3.4: an error about an outer packet reaches the sender of the inner one at once when
 /// the quote tells who that is, and with the next packet when it does not. Quotes as short as IP header and eight bytes.
+///
+/// Proves rfc7676-5.2-mtu, rfc8899-4.6.1-validation.
 #[test]
 fn outer_errors_are_told_inside() {
     for spec in modes() {
@@ -608,7 +612,7 @@ fn a_dead_tunnel_gives_way() {
     for mut spec in modes() {
         let v4 = carries_v4(&spec) && !carries_v6(&spec);
         let (own, target) = if v4 { ("10.9.9.1/30", "10.9.9.2") } else { ("2001:db8:ff::1/64", "2001:db8:ff::2") };
-        spec.options.keepalive = Some(Keepalive { target: ip(target), interval: 1000, retries: 3, hold: 2 });
+        spec.options.keepalive = Some(Keepalive { hold: 2, ..Keepalive::new(ip(target)) });
         let mut rig = Rig::new(Settings::default());
         rig.neighbor(WAN, PEER4, GATEWAY);
         rig.neighbor(WAN, PEER6, GATEWAY);

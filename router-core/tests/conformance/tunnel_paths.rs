@@ -40,7 +40,7 @@ fn tunnel(name: &str, ends: [&str; 2], udp: UdpOptions, auto: bool, target: &str
     let mut spec = TunnelSpec::new(name, TunnelMode::SixInFour, ip(ends[0]), ip(ends[1]));
     spec.options.udp = Some(udp);
     spec.options.auto = auto.then_some(AutoOptions { retry: 5 });
-    spec.options.keepalive = Some(Keepalive { target: ip(target), interval: 500, retries: 3, hold: 2 });
+    spec.options.keepalive = Some(Keepalive { interval: 500, hold: 2, ..Keepalive::new(ip(target)) });
     spec
 }
 

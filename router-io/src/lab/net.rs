@@ -144,6 +144,17 @@ impl Net {
         self.change(host, dev, |netlink, index| netlink.set_mtu(index, mtu))
     }
 
+    /// A device as plain as the oldest: the kernel computes checksums and cuts super-frames before it sends by it. For
+    /// receivers that know nothing of either.
+    pub fn plain_device(&self, host: &str, dev: &str) -> Result<(), LabError> {
+        let host = self.host(host)?;
+        let device = host.run(|| {
+            let device = crate::sys::device::Device::new(dev)?;
+            device.set_feature(crate::sys::device::Feature::TX_CHECKSUM, 0)
+        });
+        device.map_err(|source| LabError::System { what: format!("host {}: offloads of {dev}", host.name()), source })
+    }
+
     /// Sets a device up or down. The other end of its link loses or gains the carrier.
     pub fn set_up(&self, host: &str, dev: &str, up: bool) -> Result<(), LabError> {
         self.change(host, dev, |netlink, index| netlink.set_up(index, up))

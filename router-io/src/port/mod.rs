@@ -13,7 +13,9 @@ pub mod pcap;
 pub mod pcap_file;
 pub mod rawip;
 pub mod tun;
+pub mod udp;
 pub mod vnet;
+pub mod wireguard;
 pub mod xdp;
 
 #[cfg(test)]
@@ -106,6 +108,10 @@ pub struct RecvReport {
     pub heavy: bool,
     /// What happened to the port; nothing more was received after it.
     pub event: Option<PortEvent>,
+    /// Frames taken and lost for other reasons, and how many: by ports that look into what they receive.
+    pub dropped: Vec<(DropReason, u64)>,
+    /// Frames that were taken for sending earlier, and then could not be sent.
+    pub undone: Vec<Refused>,
 }
 
 /// A frame that was not sent.

@@ -3,9 +3,10 @@
 use super::error::PortError;
 use super::packet::PacketOptions;
 use super::pcap::{PcapPort, Timeline};
+use super::wireguard::{self, spec::WireguardConfig};
 use super::xdp::memory::Memories;
 use super::xdp::{self, XdpOptions};
-use super::{Port, datalink, memory, packet, rawip, tun};
+use super::{Port, datalink, memory, packet, rawip, tun, udp};
 use crate::clock::VirtualClock;
 use crate::netlink::{KernelBlock, Netlink, NetlinkError};
 use crate::sys::device::Device;
@@ -52,14 +53,18 @@ pub struct PortConfig {
     pub xdp: XdpOptions,
     /// `tun`, `tap`: addresses of the host's side of the device.
     pub host_addrs: Vec<IpNet>,
-    /// `rawip`: only packets to this address of the host.
+    /// `rawip`, `udp`: only packets to this address of the host.
     pub local: Option<IpAddr>,
+    /// `udp`: its UDP ports.
+    pub listen: Vec<u16>,
     /// `pcap`: file to read, if any.
     pub input: Option<PathBuf>,
     /// `pcap`: file to write, if any.
     pub output: Option<PathBuf>,
     /// `memory`, and `pcap` without input: what its frames look like.
     pub medium: Medium,
+    /// `wireguard`: keys and peers.
+    pub wireguard: WireguardConfig,
 }
 
 impl PortConfig {
@@ -81,9 +86,11 @@ impl PortConfig {
             xdp: XdpOptions::default(),
             host_addrs: Vec::new(),
             local: None,
+            listen: Vec::new(),
             input: None,
             output: None,
             medium: Medium::Ethernet,
+            wireguard: WireguardConfig::default(),
         }
     }
 
@@ -122,6 +129,8 @@ pub struct OpenedPort {
     pub device: Option<String>,
     /// `pcap`: when its next frame is due.
     pub timeline: Option<Timeline>,
+    /// `wireguard`: what tells of its peers, and changes them.
+    pub wireguard: Option<wireguard::Handle>,
     /// What is undone when the port is closed.
     pub guards: Vec<Guard>,
 }
@@ -155,6 +164,7 @@ impl OpenedPort {
             device_index: None,
             device: None,
             timeline: None,
+            wireguard: None,
             guards: Vec::new(),
         }
     }
@@ -311,6 +321,13 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             let mtu = queues.first().map_or(DEFAULT_MTU, rawip::RawIpQueue::mtu);
             Ok(OpenedPort { mtu, ..OpenedPort::from_queues(boxed(queues)) })
         }
+        PortKind::Udp => {
+            let listen = config.listen.clone();
+            let config = udp::UdpConfig { local: config.local, device: config.device.clone(), listen };
+            let queues = udp::open(name, &config, workers)?;
+            let mtu = queues.first().map_or(DEFAULT_MTU, udp::UdpQueue::mtu);
+            Ok(OpenedPort { mtu, ..OpenedPort::from_queues(boxed(queues)) })
+        }
         PortKind::Pcap => {
             let (input, output) = (config.input.as_deref(), config.output.as_deref());
             if input.is_none() && output.is_none() {
@@ -318,6 +335,11 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             }
             let (queue, timeline) = PcapPort::open(name, input, output, config.medium, clock.clone())?;
             Ok(OpenedPort { timeline: Some(timeline), ..OpenedPort::from_queues(vec![Box::new(queue)]) })
+        }
+        PortKind::Wireguard => {
+            let mtu = config.mtu.unwrap_or(wireguard::DEFAULT_MTU);
+            let (queues, handle) = wireguard::open(name, &config.wireguard, mtu, workers)?;
+            Ok(OpenedPort { mtu, wireguard: Some(handle), ..OpenedPort::from_queues(queues) })
         }
         // By itself a memory port has nobody at its other end; programs attach one end of `memory::pair`.
         PortKind::Memory => {

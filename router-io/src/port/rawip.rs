@@ -27,6 +27,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// IPv6 inside, IPv4 inside, GRE.
 const PROTOCOLS: [u8; 3] = [41, 4, 47];
+/// Errors about what was sent. The host's stack refuses IPv4 packets that are too long for their path by itself; of whole
+/// IPv6 packets it looks at the device's MTU only, so the router must hear "packet too big" with its own ears.
+const ICMPV6: u8 = 58;
+/// ICMP6_FILTER (RFC 3542 3.2).
+const ICMP6_FILTER: i32 = 1;
 const BUFFER: usize = 8 << 20;
 
 /// What to open.
@@ -81,7 +86,8 @@ pub fn open(port: &str, config: &RawIpConfig, queues: usize) -> Result<Vec<RawIp
                 let epoll =
                     epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| failed("make an epoll", e.into()))?;
                 for domain in [v4.then_some(Domain::IPV4), v6.then_some(Domain::IPV6)].into_iter().flatten() {
-                    for proto in PROTOCOLS {
+                    let errors = (domain == Domain::IPV6).then_some(ICMPV6);
+                    for proto in PROTOCOLS.into_iter().chain(errors) {
                         let s = receiver(domain, proto, config).map_err(|e| failed("open a raw IP socket", e))?;
                         let data = epoll::EventData::new_u64(receivers.len() as u64);
                         epoll::add(&epoll, &s, data, epoll::EventFlags::IN)
@@ -136,6 +142,12 @@ fn receiver(domain: Domain, proto: u8, config: &RawIpConfig) -> io::Result<Socke
         for option in [libc::IPV6_RECVPKTINFO, libc::IPV6_RECVHOPLIMIT, libc::IPV6_RECVTCLASS] {
             opt::set(s.as_fd(), libc::IPPROTO_IPV6, option, &1i32)?;
         }
+    }
+    if proto == ICMPV6 {
+        // Errors only: a bit that is set blocks its type. Unreachable, too big, time exceeded, parameter problem.
+        let mut blocked = [u32::MAX; 8];
+        blocked[0] &= !0b1_1110;
+        opt::set(s.as_fd(), libc::IPPROTO_ICMPV6, ICMP6_FILTER, &blocked)?;
     }
     if let Some(local) = config.local {
         s.bind(&SockAddr::from(SocketAddr::new(local, 0)))?;

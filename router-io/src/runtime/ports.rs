@@ -6,6 +6,7 @@ use crate::port::PortError;
 use crate::port::memory::{self, MemoryPort};
 use crate::port::open::{Guard, OpenedPort, PortConfig};
 use crate::port::pcap::Timeline;
+use crate::port::wireguard::{self, spec::WireguardConfig};
 use crate::worker::News;
 use ipnet::IpNet;
 use router_core::port::{PortCaps, PortId, PortInfo, PortKind};
@@ -33,6 +34,8 @@ pub struct OpenPort {
     /// The host's index of the device, while it exists.
     pub(super) device_index: Option<u32>,
     pub(super) timeline: Option<Timeline>,
+    /// `wireguard`: what tells of its peers, and changes them.
+    pub wireguard: Option<wireguard::Handle>,
     pub(super) guards: Vec<Guard>,
 }
 
@@ -74,8 +77,8 @@ impl Control {
     pub fn attach_port(&mut self, config: PortConfig, opened: OpenedPort) -> Result<PortId, ControlError> {
         let now = self.clock.now();
         let mut addrs = config.addrs.clone();
-        // A raw IP port has the host's address that it was told: what comes in is addressed to it.
-        if let (PortKind::RawIp, Some(local)) = (config.kind, config.local)
+        // A port over the host's stack has the host's address that it was told: what comes in is addressed to it.
+        if let (PortKind::RawIp | PortKind::Udp, Some(local)) = (config.kind, config.local)
             && addrs.iter().all(|a| a.addr() != local)
         {
             addrs.push(IpNet::from(local));
@@ -126,6 +129,17 @@ impl Control {
         Ok(())
     }
 
+    /// Gives a WireGuard port the peers of another configuration; sessions with those that stay go on.
+    pub fn set_wireguard_peers(&mut self, id: PortId, wanted: WireguardConfig) -> Result<(), PortError> {
+        let Some((port, handle)) = self.ports.get_mut(&id).and_then(|p| Some((&mut p.config, p.wireguard.clone()?)))
+        else {
+            return Ok(());
+        };
+        handle.set_peers(&port.name, &wanted)?;
+        port.wireguard = wanted;
+        Ok(())
+    }
+
     /// Ports with a device or file behind them.
     pub fn open_ports(&self) -> impl Iterator<Item = (PortId, &OpenPort)> {
         self.ports.iter().map(|(id, p)| (*id, p))
@@ -133,14 +147,14 @@ impl Control {
 
     /// Distributes the queues over the workers, in place of the port's former ones if it had any.
     pub(super) fn put_into_service(&mut self, id: PortId, config: PortConfig, opened: OpenedPort) {
-        let OpenedPort { queues, device_index, timeline, guards, .. } = opened;
+        let OpenedPort { queues, device_index, timeline, wireguard, guards, .. } = opened;
         for (worker, queue) in self.workers.iter().zip(queues) {
             // May wait for the worker to catch up; workers never wait for us.
             let _ = worker.news.send(News::AddQueue(id, queue));
             worker.wake.ring();
         }
         let missed = self.ports.get(&id).map_or(0, |p| p.missed);
-        self.ports.insert(id, OpenPort { config, missed, device_index, timeline, guards });
+        self.ports.insert(id, OpenPort { config, missed, device_index, timeline, wireguard, guards });
     }
 
     fn close_port(&mut self, id: PortId) {

@@ -99,7 +99,9 @@ pub fn needed(kind: PortKind) -> &'static [Privilege] {
         PortKind::RawIp => &[Privilege::NetRaw],
         PortKind::Tun | PortKind::Tap => &[Privilege::NetAdmin],
         PortKind::Memory
+        | PortKind::Wireguard
         | PortKind::Pcap
+        | PortKind::Udp
         | PortKind::Tunnel
         | PortKind::Translator
         | PortKind::Loopback

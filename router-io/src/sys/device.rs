@@ -17,6 +17,8 @@ impl Feature {
     pub const GRO: Feature = Feature { get: 0x2b, set: 0x2c };
     /// TCP segmentation offload, all kinds: the device takes super-segments for sending.
     pub const TSO: Feature = Feature { get: 0x1e, set: 0x1f };
+    /// Checksums that the device computes when it sends; with it goes the cutting of super-frames.
+    pub const TX_CHECKSUM: Feature = Feature { get: 0x16, set: 0x17 };
     /// The flag word that holds, among others, LRO.
     pub const FLAGS: Feature = Feature { get: 0x25, set: 0x26 };
 }

@@ -14,6 +14,8 @@ pub unsafe trait Plain: Copy {}
 unsafe impl Plain for libc::c_int {}
 // SAFETY: integers are plain.
 unsafe impl Plain for u32 {}
+// SAFETY: an array of integers.
+unsafe impl Plain for [u32; 8] {}
 // SAFETY: a C struct of integers.
 unsafe impl Plain for libc::packet_mreq {}
 // SAFETY: a C struct of integers.

@@ -119,6 +119,8 @@ pub struct Net {
     now: Instant,
     nodes: Vec<Node>,
     peers: BTreeMap<End, End>,
+    /// Links that swallow longer IP packets, in both directions.
+    narrow: BTreeMap<End, u32>,
     flight: BinaryHeap<Reverse<Arrival>>,
     order: u64,
     delay: Duration,
@@ -130,6 +132,7 @@ impl Default for Net {
             now: Instant::from_millis(1),
             nodes: Vec::new(),
             peers: BTreeMap::new(),
+            narrow: BTreeMap::new(),
             flight: BinaryHeap::new(),
             order: 0,
             delay: Duration::from_micros(50),
@@ -217,6 +220,12 @@ impl Net {
         if let Some(b) = self.peers.remove(&a) {
             self.peers.remove(&b);
         }
+    }
+
+    /// From now on the link at `a` swallows, in both directions and without telling anybody, what is longer than `mtu` bytes of IP.
+    pub fn narrow(&mut self, a: End, mtu: u32) {
+        let b = self.peers.get(&a).copied();
+        self.narrow.extend([a].into_iter().chain(b).map(|end| (end, mtu)));
     }
 
     /// Runs a command on a router and makes it visible.
@@ -310,7 +319,9 @@ impl Net {
             Node::Host(h) => sent.extend(h.drain().into_iter().map(|b| (0, b))),
         }
         for (port, bytes) in sent {
-            if let Some(to) = self.peers.get(&End { node, port }).copied() {
+            let end = End { node, port };
+            let fits = self.narrow.get(&end).is_none_or(|mtu| bytes.len() <= 14 + *mtu as usize);
+            if let Some(to) = self.peers.get(&end).copied().filter(|_| fits) {
                 self.inject(to, bytes);
             }
         }

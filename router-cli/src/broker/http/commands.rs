@@ -32,6 +32,17 @@ pub fn recipes(t: &LeaseInfo, url: &str) -> Vec<Recipe> {
             t.prefixes.first().map_or_else(|| " prefix 0".into(), |p| format!(" prefix {} lan lan0", p.prefix_len()))
         ),
     };
+    if let (Some(port), "6inudp4") = (t.server_port, t.mode.as_str()) {
+        // Any port of one's own will do: the NAT chooses another.
+        let text = format!(
+            "duet tunnel add {dev} mode 6in4 local YOUR_IPV4_ADDRESS remote {server} encap fou encap-dport {port} \
+             encap-rport {port} encap-port 3653 encap-sport 3653 keepalive {gateway} interval 15000\n\
+             duet addr add {client} dev {dev}\nduet route add ::/0 dev {dev}\n"
+        );
+        let note =
+            "YOUR_IPV4_ADDRESS is that of your own device, behind the NAT. The keepalive holds the NAT's binding.";
+        return vec![Recipe { system: "Duet", note, text }];
+    }
     if t.mode != "6in4" {
         return vec![duet];
     }

@@ -75,6 +75,7 @@ fn updates_as_clients_send_them() {
     });
 }
 
+/// Proves rfc3053-5-security.
 #[test]
 fn words_that_clients_know() {
     run(async {

@@ -14,4 +14,4 @@ mod tests;
 mod wire;
 mod xml;
 
-pub use serve::{Desk, serve_tcp, serve_udp};
+pub use serve::{Desk, serve_signals, serve_tcp, serve_udp};

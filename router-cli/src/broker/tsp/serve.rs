@@ -4,13 +4,14 @@ use super::session::{Next, Talk};
 use super::wire::{HEADER, split};
 use crate::broker::http::Web;
 use crate::broker::limit::{Buckets, peer};
+use router_io::port::udp::signals::Signal;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 
 /// Connections at once.
 const CONNECTIONS: usize = 256;
@@ -97,6 +98,24 @@ impl Desk {
         }
         // The client's own number and time stamp come back: so it knows which message is answered.
         (!answer.is_empty()).then(|| [header.as_slice(), &answer].concat())
+    }
+}
+
+/// The same for those that a `udp` port of the router hands over, because tunnels have the same port.
+pub async fn serve_signals(mut signals: mpsc::Receiver<Signal>, desk: Arc<Desk>) {
+    let busy = Arc::new(Semaphore::new(64));
+    while let Some(signal) = signals.recv().await {
+        if signal.bytes.len() < HEADER || !desk.rate.take(peer(signal.from.ip()), Instant::now()) {
+            continue;
+        }
+        let Ok(permit) = Arc::clone(&busy).try_acquire_owned() else { continue };
+        let desk = Arc::clone(&desk);
+        tokio::spawn(async move {
+            if let Some(answer) = desk.datagram(signal.from, &signal.bytes).await {
+                let _ = signal.answer(&answer);
+            }
+            drop(permit);
+        });
     }
 }
 

@@ -257,6 +257,7 @@ impl Talk {
             _ => return,
         };
         let (origin, peer, made) = (self.origin(), self.peer, self.made.take());
+        let from = Client { peer, udp: self.udp };
         match wanted.action {
             // The client says that it is done: over TCP it closes now.
             Action::Accept => {}
@@ -267,7 +268,7 @@ impl Talk {
             }
             Action::Delete => {
                 let gone = web.light(move |s| {
-                    let t = existing(s, account.as_deref(), peer.ip())?.ok_or(BrokerError::NoTunnel)?;
+                    let t = existing(s, account.as_deref(), from)?.ok_or(BrokerError::NoTunnel)?;
                     s.delete(origin, t.id)
                 });
                 let line = match gone.await {
@@ -279,11 +280,11 @@ impl Talk {
             Action::Info | Action::Create => {
                 let create = wanted.action == Action::Create;
                 let result = web.heavy(move |s| {
-                    let found = existing(s, account.as_deref(), peer.ip())?;
+                    let found = existing(s, account.as_deref(), from)?;
                     let (t, new) = match (found, create) {
                         (Some(t), false) => (t, false),
                         (None, false) => return Err(BrokerError::NoTunnel),
-                        (found, true) => give(s, origin, account.as_deref(), &wanted, peer, found)?,
+                        (found, true) => give(s, origin, account.as_deref(), &wanted, from, found)?,
                     };
                     Ok((describe(s, &t, &wanted), new.then_some(t.id)))
                 });
@@ -302,8 +303,16 @@ impl Talk {
     }
 }
 
+/// Where a client is.
+#[derive(Clone, Copy)]
+struct Client {
+    peer: SocketAddr,
+    /// It speaks over UDP, and its port is that of its tunnel.
+    udp: bool,
+}
+
 /// The tunnel that this client got before.
-fn existing(s: &Service, account: Option<&Account>, from: IpAddr) -> Result<Option<Tunnel>, BrokerError> {
+fn existing(s: &Service, account: Option<&Account>, from: Client) -> Result<Option<Tunnel>, BrokerError> {
     match account {
         Some(a) => match s.own(&a.name, NAME) {
             Ok(t) => Ok(Some(t)),
@@ -311,9 +320,13 @@ fn existing(s: &Service, account: Option<&Account>, from: IpAddr) -> Result<Opti
             Err(e) => Err(e),
         },
         None => {
-            let from = from.to_canonical();
+            // Behind one NAT there may be several: over UDP their ports tell them apart.
+            let (addr, port) = (from.peer.ip().to_canonical(), from.udp.then_some(from.peer.port()));
             let list = s.store.tunnels_of(crate::broker::model::ANONYMOUS)?;
-            Ok(list.into_iter().find(|t| t.endpoint == Some(from)))
+            let mut list: Vec<Tunnel> = list.into_iter().filter(|t| t.endpoint == Some(addr)).collect();
+            list.retain(|t| t.mode != Mode::SixInUdp || t.port == port && port.is_some());
+            list.sort_by_key(|t| (t.mode == Mode::SixInUdp) != from.udp);
+            Ok(list.into_iter().next())
         }
     }
 }
@@ -324,11 +337,11 @@ fn give(
     origin: Origin,
     account: Option<&Account>,
     wanted: &Wanted,
-    peer: SocketAddr,
+    from: Client,
     found: Option<Tunnel>,
 ) -> Result<(Tunnel, bool), BrokerError> {
     let modes = s.plumb.modes();
-    let seen = peer.ip().to_canonical();
+    let seen = from.peer.ip().to_canonical();
     let nat = wanted.ipv4.is_some_and(|a| IpAddr::V4(a) != seen);
     let mode = match wanted.kind.as_str() {
         "v6v4" => Mode::SixInFour,
@@ -342,7 +355,8 @@ fn give(
     if !modes.contains(&mode) {
         return Err(BrokerError::Mode(mode.tsp().into()));
     }
-    let port = (mode == Mode::SixInUdp).then_some(peer.port());
+    // Over TCP the port says nothing: it is learned from the first packet.
+    let port = (mode == Mode::SixInUdp && from.udp).then_some(from.peer.port());
     let said = match mode {
         Mode::FourInSix => wanted.ipv6.map(IpAddr::V6),
         // What a client behind a NAT believes to be its address is of no use here.
@@ -362,7 +376,10 @@ fn give(
             s.update(origin, t.id, to, port)?;
             return Ok((t, false));
         }
-        s.delete(origin, t.id)?;
+        // Of nobody's tunnels only those of the same kind are surely the same client's: another may sit behind its NAT.
+        if account.is_some() || t.mode == mode {
+            s.delete(origin, t.id)?;
+        }
     }
     let lengths: Vec<u8> = length.into_iter().collect();
     let (t, _) = s.create(origin, account, NAME, mode, Some((to, port)), &lengths)?;

@@ -25,6 +25,8 @@ fn document(text: &str) -> Vec<u8> {
 const CREATE: &str = "<tunnel action=\"create\" type=\"v6v4\" proxy=\"no\">\r\n <client>\r\n  <address type=\"ipv4\">192.0.2.2</address>\r\n  \
     <keepalive interval=\"5\">\r\n    <address type=\"ipv6\">::</address>\r\n  </keepalive>\r\n </client>\r\n</tunnel>\r\n";
 
+/// Proves rfc5572-4.4.1-version, rfc5572-4.4.2-anonymous, rfc5572-4.4.3-length, rfc5572-4.4.3-create, rfc5572-4.4.3-accept, rfc5572-4.5.1-v6v4,
+/// rfc5572-4.6-keepalive, rfc3053-2.3-request, rfc3053-2.4-same.
 #[test]
 fn anonymous() {
     run(async {
@@ -61,6 +63,7 @@ fn anonymous() {
     });
 }
 
+/// Proves rfc5572-4.4.2-plain, rfc5572-4.7.2-prefix, rfc5572-2.3-mobility, rfc5572-b-codes, rfc3053-2.3-authenticate, rfc3053-2.4-prefix.
 #[test]
 fn plain_with_a_prefix() {
     run(async {
@@ -87,6 +90,7 @@ fn plain_with_a_prefix() {
     });
 }
 
+/// Proves rfc5572-4.4.1-unsupported, rfc5572-4.4.2-again, rfc5572-8-limits.
 #[test]
 fn refusals() {
     run(async {
@@ -116,6 +120,7 @@ fn pieces(name: &str) -> Option<Vec<u8>> {
     recording(&format!("tsp/{name}-client.bin"))
 }
 
+/// Proves rfc5572-4.4.1-tcp.
 #[test]
 fn recorded_over_tcp() {
     run(async {
@@ -149,6 +154,7 @@ fn datagrams(bytes: &[u8]) -> Vec<&[u8]> {
     out
 }
 
+/// Proves rfc5572-4.4.1-udp, rfc5572-4.4.1-repeat, rfc5572-2.2-any.
 #[test]
 fn recorded_over_udp() {
     run(async {
@@ -176,7 +182,85 @@ fn recorded_over_udp() {
     });
 }
 
+/// What a real client asks for and accepts, behind a login of our own: its digest answers another challenge.
+#[test]
+fn recorded_v6udpv4() {
+    run(async {
+        let Some(bytes) = pieces("udp-digest-v6udpv4") else { return };
+        let list = datagrams(&bytes);
+        let b = Bench::with(|p| p.udp_port = Some(3653));
+        let desk = Desk::new(b.web.clone());
+        let hello = [&list[0][..8], b"VERSION=2.0.2\r\n"].concat();
+        assert!(desk.datagram(peer(), &hello).await.is_some());
+        let login = [&list[1][..8], b"AUTHENTICATE PLAIN\r\n\0joe\0secret\r\n"].concat();
+        assert!(desk.datagram(peer(), &login).await.is_some_and(|a| a.ends_with(b"200 Success\r\n")));
+        let create = list.iter().find(|d| String::from_utf8_lossy(d).contains("action=\"create\"")).unwrap();
+        let offer = desk.datagram(peer(), create).await.unwrap();
+        let offer = String::from_utf8_lossy(&offer[8..]).into_owned();
+        assert!(offer.contains("200 Success") && offer.contains("type=\"v6udpv4\""), "{offer}");
+        assert!(offer.contains("<prefix length=\"48\">2001:db8:7000::</prefix>"), "{offer}");
+        assert_eq!(desk.datagram(peer(), list.last().unwrap()).await, None, "it accepts");
+        let t = b.web.service.store.tunnels_of("joe").unwrap();
+        assert_eq!(t.iter().map(|t| t.port).collect::<Vec<_>>(), [Some(peer().port())]);
+    });
+}
+
+/// v6udpv4: each client behind a NAT has its own tunnel, told apart by the port that the NAT gave it; it is found again, and an
+/// account's tunnel goes where the account is.
+#[test]
+fn in_udp_behind_a_nat() {
+    run(async {
+        let b = Bench::with(|p| p.udp_port = Some(3653));
+        let wish = |kind: &str, own: &str| document(&CREATE.replace("v6v4", kind).replace("192.0.2.2", own));
+        let ask = async |from: &str, login: &[u8], wish: Vec<u8>| {
+            let mut t = Talk::new(from.parse().unwrap(), true);
+            let (caps, _) = say(&mut t, &b, b"VERSION=2.0.2\r\n").await;
+            assert!(caps.starts_with("CAPABILITY TUNNEL=V6V4 TUNNEL=V6UDPV4 "), "{caps}");
+            say(&mut t, &b, login).await;
+            say(&mut t, &b, &wish).await.0
+        };
+        let nobody = b"AUTHENTICATE ANONYMOUS\r\n";
+        let one = ask("192.0.2.2:40001", nobody, wish("v6udpv4", "10.0.0.2")).await;
+        assert!(one.contains("type=\"v6udpv4\"") && one.contains("2001:db8:7::2<"), "{one}");
+        // A NAT is seen by the client's own address: then protocol 41 would not pass.
+        let two = ask("192.0.2.2:40002", nobody, wish("v6anyv4", "10.0.0.3")).await;
+        assert!(two.contains("type=\"v6udpv4\"") && two.contains("2001:db8:7:1::2<"), "{two}");
+        let none = ask("198.51.100.7:40002", nobody, wish("v6anyv4", "198.51.100.7")).await;
+        assert!(none.contains("type=\"v6v4\"") && none.contains("2001:db8:7:2::2<"), "{none}");
+        assert_eq!(ask("192.0.2.2:40001", nobody, wish("v6udpv4", "10.0.0.2")).await, one);
+        let joe = b"AUTHENTICATE PLAIN\r\n\0joe\0secret\r\n";
+        let own = ask("192.0.2.2:40003", joe, wish("v6udpv4", "10.0.0.4")).await;
+        assert!(own.contains("2001:db8:7:3::2<"), "{own}");
+        let line = || match crate::control::Backend::call(
+            &*b.router,
+            crate::control::Op::TunnelShow(Some("tb10004".into())),
+        ) {
+            Ok(crate::control::Answer::Tunnels(list)) => list[0].tunnel.clone(),
+            _ => panic!(),
+        };
+        let udp = line().options.udp.unwrap();
+        assert_eq!((udp.dport, udp.listens(), udp.sport, udp.learn), (40_003, 3653, 3653, true));
+        assert_eq!(line().options.allowed, ["2001:db8:7:3::/64".parse().unwrap()]);
+        assert!(line().options.keepalive.is_some_and(|k| k.target.to_string() == "2001:db8:7:3::2"));
+        // The NAT has forgotten: another port of the same address, then another address.
+        let moved = ask("192.0.2.2:40009", joe, wish("v6udpv4", "10.0.0.4")).await;
+        assert!(moved.contains("2001:db8:7:3::2<"), "{moved}");
+        assert_eq!(line().options.udp.map(|u| u.dport), Some(40_009));
+        ask("192.0.2.77:5000", joe, wish("v6udpv4", "10.0.0.4")).await;
+        assert!(b.tunnels().contains(&("tb10004b".to_owned(), "192.0.2.77".to_owned())), "{:?}", b.tunnels());
+        // Over TCP the client's port says nothing of its tunnel's.
+        let mut t = Talk::new("203.0.113.9:6000".parse().unwrap(), false);
+        say(&mut t, &b, b"VERSION=2.0.2\r\nAUTHENTICATE ANONYMOUS\r\n").await;
+        let (reply, _) = say(&mut t, &b, &wish("v6udpv4", "10.0.0.2")).await;
+        assert!(reply.contains("200 Success"), "{reply}");
+        let list = b.web.service.store.tunnels_of(ANONYMOUS).unwrap();
+        assert_eq!(list.iter().find(|t| t.endpoint == "203.0.113.9".parse().ok()).and_then(|t| t.port), None);
+    });
+}
+
 /// Over UDP the proof is acknowledged by an empty message before success is said.
+///
+/// Proves rfc5572-4.4.2-digest.
 #[test]
 fn digest_over_udp() {
     run(async {
@@ -204,6 +288,28 @@ fn digest_over_udp() {
         assert_eq!(say(&mut t, &b, b"").await.0, "200 Success\r\n");
         assert!(say(&mut t, &b, &document(CREATE)).await.0.contains("200 Success"));
         assert_eq!(b.web.service.store.tunnels_of("joe").unwrap().len(), 1);
+    });
+}
+
+/// Who does not come back loses its tunnel, and what it was given.
+///
+/// Proves rfc3053-2.5-lifetime, rfc5572-4.7.1-lifetime.
+#[test]
+fn a_lease_ends() {
+    run(async {
+        let b = Bench::with(|p| p.anonymous_lease = std::time::Duration::from_secs(1));
+        let mut t = Talk::new(peer(), false);
+        say(&mut t, &b, b"VERSION=2.0.2\r\nAUTHENTICATE ANONYMOUS\r\n").await;
+        let (reply, _) = say(&mut t, &b, &document(CREATE)).await;
+        assert!(reply.contains("lifetime=\"1\""), "{reply}");
+        assert_eq!(b.tunnels().len(), 1);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !b.tunnels().is_empty() {
+            assert!(std::time::Instant::now() < deadline);
+            b.web.service.tidy(true);
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+        assert!(b.web.service.store.tunnels_of(ANONYMOUS).unwrap().is_empty());
     });
 }
 

@@ -216,6 +216,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Proves rfc5572-4.7-requests.
     #[test]
     fn requests() {
         let text = "<tunnel action=\"create\" type=\"v6v4\" proxy=\"no\">\r\n <client>\r\n  <address type=\"ipv4\">192.0.2.2</address>\r\n  \
@@ -226,6 +227,7 @@ mod tests {
         assert_eq!(read("<tunnel action=\"accept\"></tunnel>\r\n").unwrap().action, Action::Accept);
     }
 
+    /// Proves rfc5572-4.7-xml.
     #[test]
     fn hostile_documents() {
         let bomb =

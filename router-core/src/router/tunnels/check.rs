@@ -4,7 +4,7 @@ use super::Keys;
 use crate::addr::Family;
 use crate::decap::{DecapKey, UdpPorts};
 use crate::headers::protocol;
-use crate::port::PortId;
+use crate::port::{PortId, PortKind};
 use crate::router::{PortError, Router};
 use crate::spec::{TunnelMode, TunnelSpec};
 use crate::tunnel::derived::Derived;
@@ -34,6 +34,14 @@ pub enum TunnelError {
     /// Another tunnel has both ends alike: packets could not be told apart (RFC 4213 3.6).
     #[error("tunnel \"{0}\" has the same local and remote address already")]
     SameEnds(String),
+    /// Another GRE tunnel has both ends and the received key alike (RFC 2890 2.1).
+    #[error("tunnel \"{name}\" has the same local and remote address and {} already: give each its own key", key_text(*key))]
+    SameKey {
+        /// The other tunnel.
+        name: String,
+        /// The key that both are to receive.
+        key: Option<u32>,
+    },
     /// The same for tunnels in UDP: ports could tell them apart.
     #[error(
         "tunnel \"{0}\" has the same ends and UDP ports already; another encap-port, or the peer's encap-rport, tells them apart"
@@ -73,6 +81,10 @@ pub enum TunnelError {
     Value(&'static str),
 }
 
+fn key_text(key: Option<u32>) -> String {
+    key.map_or_else(|| "no key".to_owned(), |k| format!("the key {k}"))
+}
+
 /// What can be said of a tunnel without knowing the others.
 pub fn check_tunnel_spec(spec: &TunnelSpec) -> Result<(), TunnelError> {
     check_ends(spec)?;
@@ -105,21 +117,47 @@ impl Router {
         {
             return Err(TunnelError::Device(dev.clone()));
         }
+        if let Some(dev) = &spec.options.encap_dev
+            && (*dev == spec.name || !self.port_names.contains_key(dev))
+        {
+            return Err(TunnelError::Device(dev.clone()));
+        }
+        let kind = |name: &Option<String>| {
+            let id = name.as_ref().and_then(|d| self.port_names.get(d))?;
+            self.ports.get(*id).map(|p| p.kind)
+        };
+        let bare = spec.options.udp.is_none() || spec.options.auto.is_some();
+        if bare && kind(&spec.dev) == Some(PortKind::Udp) {
+            return Err(TunnelError::Value(
+                "a udp port carries nothing but UDP: say encap fou or gue, or for encap auto another dev beside encap-dev",
+            ));
+        }
         let table = spec.underlay_table.unwrap_or_default();
         // Without both ends nobody is the peer yet.
         let open = spec.local.is_unspecified() || shape.peer == Peer::Configured && spec.remote.is_unspecified();
         let mut keys = Keys::new();
         for (proto, ports) in tunnel_hears(spec).filter(|_| !open) {
             let key = DecapKey { proto, table, local: spec.local, remote: spec.remote, ports };
-            if let Some(other) = self.decap.get(&key).filter(|other| Some(*other) != own) {
-                let name = self.ports.get(other).map_or_else(String::new, |p| p.name.clone());
+            let name = |id| self.ports.get(id).map_or_else(String::new, |p| p.name.clone());
+            if by_key(&key) {
+                let ikey = spec.options.gre.ikey;
+                let other = self.tunnels.siblings(&key).and_then(|s| s.get(&ikey)).filter(|other| Some(**other) != own);
+                if let Some(other) = other {
+                    return Err(TunnelError::SameKey { name: name(*other), key: ikey });
+                }
+            } else if let Some(other) = self.decap.get(&key).filter(|other| Some(*other) != own) {
                 let same = if proto == protocol::UDP { TunnelError::SamePorts } else { TunnelError::SameEnds };
-                return Err(same(name));
+                return Err(same(name(other)));
             }
             keys.push(key);
         }
         Ok(keys)
     }
+}
+
+/// Whether tunnels that are found by this may share their ends, if their keys differ. In UDP the ports are all that tells.
+pub(super) fn by_key(key: &DecapKey) -> bool {
+    key.proto == protocol::GRE
 }
 
 fn check_ends(spec: &TunnelSpec) -> Result<(), TunnelError> {
@@ -165,7 +203,12 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
     };
     refuse(o.encaplimit.is_some() && shape.outer == Family::Inet, "encaplimit")?;
     refuse(o.flowlabel != Default::default() && shape.outer == Family::Inet, "flowlabel")?;
-    refuse(o.gre != GreOptions::default() && shape.between != Between::Gre, "a key, sequence number or checksum")?;
+    refuse(
+        o.gre != GreOptions::default() && shape.between != Between::Gre,
+        "a GRE key, sequence number, checksum or keepalive",
+    )?;
+    refuse(o.keepalive.is_some_and(|k| k.gre) && shape.between != Between::Gre, "a GRE keepalive")?;
+    refuse(o.keepalive.is_some_and(|k| k.gre) && o.udp.is_some(), "a GRE keepalive in UDP")?;
     refuse(o.udp.is_some() && shape.peer == Peer::Derived, "encap")?;
     refuse(o.sixrd.is_some() && shape.peer == Peer::Configured, "a 6rd prefix")?;
     for net in &o.allowed {
@@ -196,6 +239,9 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
             return Err(TunnelError::Value("the bare protocol is tried again after 1 to 86400 seconds"));
         }
     }
+    if o.encap_dev.is_some() && o.udp.is_none() {
+        return Err(TunnelError::Value("encap-dev is for a tunnel in UDP"));
+    }
     if o.rate == Some(0) {
         return Err(TunnelError::Value("a rate is at least one packet per second"));
     }
@@ -210,7 +256,12 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
                 "a keepalive asks every 0.1 to 3600 seconds, and gives up after one question at least",
             ));
         }
-        refuse(!shape.carries.family(Family::of(&k.target)), "a keepalive to this family")?;
+        refuse(!k.gre && !shape.carries.family(Family::of(&k.target)), "a keepalive to this family")?;
+        if k.probe_mtu && (k.gre || spec.nopmtudisc || shape.peer == Peer::Derived) {
+            return Err(TunnelError::Value(
+                "probing the MTU asks by ICMP echo with DF set: a keepalive with a target, without nopmtudisc, between two configured ends",
+            ));
+        }
     }
     match (spec.mode, &o.sixrd) {
         (TunnelMode::SixToFour, _) if !o.allow_6to4 => Err(TunnelError::SixToFour),

@@ -10,6 +10,7 @@ use crate::packet::Packet;
 use crate::port::{PortId, TableId};
 use crate::router::Router;
 use crate::time::Instant;
+use crate::tunnel::gre;
 use crate::tunnel::mode::Between;
 use crate::worker::Outbox;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -121,9 +122,15 @@ impl Router {
         if q.proto == protocol::UDP {
             return self.tunnels.that_sent(table, q.local, q.remote, (be16(q.rest, 0), be16(q.rest, 2)));
         }
-        let get = |proto, remote| {
-            self.decap.get(&DecapKey { proto, table, local: q.local, remote, ports: UdpPorts::default() })
-        };
+        let key = |proto, remote| DecapKey { proto, table, local: q.local, remote, ports: UdpPorts::default() };
+        if q.proto == protocol::GRE {
+            // The key stands in the first eight bytes unless a checksum comes before it.
+            let found = q.rest.first().map(|flags| (flags & 0x20 != 0, gre::key(q.rest)));
+            let sent = found.filter(|(there, key)| !there || key.is_some()).map(|(_, key)| key);
+            let id = self.sender_by_key(&key(protocol::GRE, q.remote), sent);
+            return id.filter(|id| self.tunnels.all.contains_key(id));
+        }
+        let get = |proto, remote| self.decap.get(&key(proto, remote));
         let found = get(q.proto, q.remote).or_else(|| match q.proto {
             // A 6in4 tunnel sends protocol 4, too; a 6rd tunnel sends to anybody.
             protocol::IPV4 if q.outer == Family::Inet => get(protocol::IPV6, q.remote),

@@ -1,8 +1,9 @@
 //! Whether a tunnel's peer lives: echo requests through the tunnel, whatever the routes say. A tunnel whose peer does not
 //! answer loses its carrier like a cable that is pulled: its routes give way to those with the next metric.
 
-use super::Tunnels;
 use super::paths::PathCause;
+use super::search::Search;
+use super::{Tunnel, Tunnels};
 use crate::checksum;
 use crate::headers::{be16, ipv4, protocol};
 use crate::journal::Happened;
@@ -10,6 +11,7 @@ use crate::packet::Packet;
 use crate::port::PortId;
 use crate::router::Router;
 use crate::time::{Duration, Instant};
+use crate::tunnel::gre_keepalive;
 use crate::tunnel::spec::Keepalive;
 use crate::worker::{Fixed, Outbox, Start};
 use serde::{Deserialize, Serialize};
@@ -131,7 +133,7 @@ impl Router {
             let spare = t.paths.as_ref().and_then(|p| p.spare(now));
             let Some(keeper) = &mut t.keeper else { continue };
             let verdict = keeper.ask(now, spare.is_some());
-            let (ident, seq, target) = (keeper.ident, keeper.seq, keeper.options.target);
+            let (ident, seq, options) = (keeper.ident, keeper.seq, keeper.options);
             self.tunnels.asking.insert((keeper.next, id));
             if let (Verdict::Turns, Some(spare)) = (verdict, spare) {
                 self.take_path(now, id, spare, PathCause::Unanswered, out);
@@ -142,21 +144,70 @@ impl Router {
                 let _ = self.set_link(now, id, None, Some(false), out);
                 self.note_tunnel(now, id, Happened::Changed);
             }
-            self.ask_peer(now, id, target, ident, seq, out);
+            let question = match options.gre {
+                true => {
+                    self.tunnel_spec(id).and_then(|s| gre_keepalive::question(s.local, s.remote, &s.options.gre, seq))
+                }
+                false => {
+                    let target = options.target;
+                    self.probe_source(id, target).map(|source| echo_request(source, target, ident, seq, (0, 0xc0)))
+                }
+            };
+            if let Some(question) = question {
+                self.send_into(now, id, &question, false, out);
+            }
             self.seek_paths(now, id, out);
         }
         self.poll_paths(now, out);
+        self.poll_searches(now, out);
     }
 
-    /// Sends an echo request into a tunnel.
-    fn ask_peer(&mut self, now: Instant, id: PortId, target: IpAddr, ident: u16, seq: u16, out: &mut Outbox) {
+    /// A tunnel's search begins, if its keepalive asks for one.
+    pub(super) fn begin_search(&self, now: Instant, id: PortId, tunnel: &mut Tunnel) {
+        if tunnel.spec.options.keepalive.is_some_and(|k| k.probe_mtu) {
+            let (least, overhead) = (tunnel.spec.mode.shape().least_mtu(), tunnel.spec.overhead());
+            // Not the keepalive's own number, so that answers are told apart.
+            let ident = (self.seed >> 31) as u16 ^ (id.0 as u16).rotate_left(5) ^ 0x5a5a;
+            tunnel.search = Some(Search::new(now, ident, (least, least, overhead)));
+        }
+    }
+
+    /// Asks all questions of growing size whose time has come. A peer that is dead is not asked.
+    fn poll_searches(&mut self, now: Instant, out: &mut Outbox) {
+        while let Some((at, id)) = self.tunnels.searching.first().copied().filter(|(at, _)| *at <= now) {
+            self.tunnels.searching.remove(&(at, id));
+            let Some(t) = self.tunnels.all.get_mut(&id) else { continue };
+            let (Some(search), Some(keeper)) = (&mut t.search, &t.keeper) else { continue };
+            let (target, ident, size) = (keeper.options.target, search.ident, search.size());
+            let question = if keeper.life.alive {
+                search.poll(now)
+            } else {
+                search.restart(now);
+                search.next = now + Duration::from_millis(u64::from(keeper.options.interval));
+                None
+            };
+            if search.size() != size {
+                self.tunnels.dirty.insert(id);
+            }
+            self.tunnels.searching.insert((search.next, id));
+            if let Some((seq, size)) = question
+                && let Some(source) = self.probe_source(id, target)
+            {
+                self.send_into(now, id, &echo_request(source, target, ident, seq, (size, 0xc0)), true, out);
+            }
+        }
+    }
+
+    /// Sends a packet of our own into a tunnel, whatever the routes say. `beyond`: also if it is longer than the tunnel's MTU.
+    pub(super) fn send_into(&mut self, now: Instant, id: PortId, packet: &[u8], beyond: bool, out: &mut Outbox) {
         if !self.ports.get(id).is_some_and(|p| p.admin_up) {
             return;
         }
-        let (Some(source), Some(mut frame)) = (self.probe_source(id, target), out.pool.take()) else { return };
-        if !frame.set_data(&echo_request(source, target, ident, seq, (0, 0xc0))) {
+        let Some(mut frame) = out.pool.take() else { return };
+        if !frame.set_data(packet) {
             return out.pool.put(frame);
         }
+        frame.meta.beyond_mtu = beyond;
         self.worker.counters().originated.add(1);
         let tables = Arc::clone(&self.tables);
         self.worker.launch(now, &mut Fixed(tables), frame, Start::Link(id), out);
@@ -171,13 +222,31 @@ impl Router {
         data: &[u8],
         out: &mut Outbox,
     ) {
+        let Some(tunnel) = self.tunnels.all.get_mut(&id) else { return };
+        if packet.proto == protocol::GRE {
+            let seq = gre_keepalive::number(packet, data);
+            let keeper = tunnel.keeper.as_mut().filter(|k| k.options.gre);
+            if keeper.is_some_and(|k| k.hear(now, k.ident, seq)) {
+                let _ = self.set_link(now, id, None, Some(true), out);
+                self.note_tunnel(now, id, Happened::Changed);
+            }
+            return;
+        }
         let body = packet.transport(data);
         let (ident, seq) = (be16(body, 4), be16(body, 6));
-        let Some(tunnel) = self.tunnels.all.get_mut(&id) else { return };
+        if let Some(search) = tunnel.search.as_mut().filter(|s| s.ident == ident) {
+            let due = search.next;
+            if search.hear(now, seq) {
+                self.tunnels.dirty.insert(id);
+            }
+            self.tunnels.searching.remove(&(due, id));
+            self.tunnels.searching.insert((search.next, id));
+            return;
+        }
         if let Some(probes) = &mut tunnel.probes {
             probes.hear(now, packet.src, ident, seq, packet);
         }
-        let Some(keeper) = &mut tunnel.keeper else { return };
+        let Some(keeper) = tunnel.keeper.as_mut().filter(|k| !k.options.gre) else { return };
         if keeper.options.target == packet.src && keeper.hear(now, ident, seq) {
             let _ = self.set_link(now, id, None, Some(true), out);
             self.note_tunnel(now, id, Happened::Changed);
@@ -239,7 +308,7 @@ mod tests {
 
     #[test]
     fn death_and_revival() {
-        let options = Keepalive { target: "192.0.2.1".parse().unwrap(), interval: 1000, retries: 2, hold: 2 };
+        let options = Keepalive { retries: 2, hold: 2, ..Keepalive::new("192.0.2.1".parse().unwrap()) };
         let mut now = Instant::from_millis(0);
         let mut k = Keeper::new(now, options, 77, PortId(3));
         let (mut deaths, mut revivals) = (Vec::new(), Vec::new());

@@ -6,12 +6,15 @@ mod keepalive;
 mod mtu;
 mod paths;
 mod probe;
+mod search;
+mod siblings;
 
 pub use check::{TunnelError, check_tunnel_spec, tunnel_hears};
 pub use keepalive::Life;
 pub use mtu::{LearnedMtu, MtuCause};
 pub use paths::{PathCause, PathInfo};
 pub use probe::ProbeAnswer;
+pub use search::SearchPhase;
 
 use crate::addr::Family;
 use crate::decap::DecapKey;
@@ -29,6 +32,7 @@ use ipnet::IpNet;
 use keepalive::Keeper;
 use mtu::Learned;
 use paths::Paths;
+use search::Search;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -48,6 +52,8 @@ pub(super) struct Tunnel {
     told_carried: bool,
     state: Arc<TunnelState>,
     keeper: Option<Keeper>,
+    /// Finds out how much fits, where that is asked for.
+    search: Option<Search>,
     /// Where it may take one of several ways.
     paths: Option<Paths>,
     /// The UDP port to which it sends, as followers of errors know it.
@@ -68,10 +74,14 @@ pub(super) struct Tunnels {
     expiry: BTreeSet<(Instant, PortId)>,
     /// When peers are asked whether they live.
     asking: BTreeSet<(Instant, PortId)>,
+    /// When their MTU is searched for.
+    searching: BTreeSet<(Instant, PortId)>,
     /// Those bound to a device, by its name.
     by_dev: BTreeMap<String, BTreeSet<PortId>>,
     /// Those whose local end follows a port, by its name.
     followers: BTreeMap<String, BTreeSet<PortId>>,
+    /// GRE tunnels by their ends, told apart by the key that they receive.
+    siblings: siblings::Siblings,
     /// Ports that are followed and have changed.
     moved_ports: BTreeSet<String>,
     /// Those in UDP by what they send: both ends and the peer's port.
@@ -86,7 +96,7 @@ impl Tunnels {
     /// Adds a tunnel, or puts another one in its place.
     fn insert(&mut self, id: PortId, tunnel: Tunnel) {
         self.remove(id);
-        if let Some(dev) = &tunnel.spec.dev {
+        for dev in [&tunnel.spec.dev, &tunnel.spec.options.encap_dev].into_iter().flatten() {
             self.by_dev.entry(dev.clone()).or_default().insert(id);
         }
         if let Some(port) = &tunnel.spec.options.local_dev {
@@ -98,6 +108,9 @@ impl Tunnels {
         }
         if let Some(k) = &tunnel.keeper {
             self.asking.insert((k.next, id));
+        }
+        if let Some(s) = &tunnel.search {
+            self.searching.insert((s.next, id));
         }
         if let Some(at) = tunnel.paths.as_ref().and_then(|p| p.next) {
             self.trying.insert((at, id));
@@ -116,15 +129,18 @@ impl Tunnels {
         if let Some(k) = &tunnel.keeper {
             self.asking.remove(&(k.next, id));
         }
+        if let Some(s) = &tunnel.search {
+            self.searching.remove(&(s.next, id));
+        }
         if let Some(dport) = tunnel.sends {
             self.senders.remove(&(tunnel.spec.local, tunnel.spec.remote, dport, id));
         }
         if let Some(at) = tunnel.paths.as_ref().and_then(|p| p.next) {
             self.trying.remove(&(at, id));
         }
-        for (name, list) in
-            [(&tunnel.spec.dev, &mut self.by_dev), (&tunnel.spec.options.local_dev, &mut self.followers)]
-        {
+        let options = &tunnel.spec.options;
+        for (name, followers) in [(&tunnel.spec.dev, false), (&options.encap_dev, false), (&options.local_dev, true)] {
+            let list = if followers { &mut self.followers } else { &mut self.by_dev };
             if let Some(name) = name
                 && let Some(ids) = list.get_mut(name)
             {
@@ -141,7 +157,7 @@ impl Tunnels {
     fn reindex_sender(&mut self, id: PortId) {
         let Some(t) = self.all.get_mut(&id) else { return };
         let (local, remote) = (t.spec.local, t.spec.remote);
-        let sends = t.options().udp.map(|u| u.dport);
+        let sends = t.options(false).udp.map(|u| u.dport);
         if let Some(old) = std::mem::replace(&mut t.sends, sends) {
             self.senders.remove(&(local, remote, old, id));
         }
@@ -155,7 +171,7 @@ impl Tunnels {
         let range = (local, remote, dport, PortId(0))..=(local, remote, dport, PortId::NONE);
         let sends = |id: &PortId| {
             let Some(t) = self.all.get(id) else { return false };
-            let fixed = t.options().udp.map_or(0, |u| u.sport);
+            let fixed = t.options(false).udp.map_or(0, |u| u.sport);
             (fixed == 0 || fixed == sport) && t.spec.underlay_table.unwrap_or_default() == table
         };
         self.senders.range(range).map(|(.., id)| *id).find(sends)
@@ -242,7 +258,7 @@ impl Router {
         let keys = self.check_tunnel(&spec, Some(id))?;
         self.index_paths(id, false);
         let Some(old) = self.tunnels.remove(id) else { return Err(TunnelError::Device(spec.name)) };
-        old.keys.iter().for_each(|k| self.decap.remove(k));
+        self.deafen(&old);
         // The link-local address carries the outer one (RFC 4213 3.7).
         let (was, is) = (link_local_of(&old.spec), link_local_of(&spec));
         if was != is
@@ -267,7 +283,7 @@ impl Router {
 
     /// Puts a checked tunnel into force.
     fn set_tunnel(&mut self, now: Instant, id: PortId, spec: TunnelSpec, keys: Keys, old: Option<Tunnel>) {
-        keys.iter().for_each(|k| self.decap.insert(*k, id));
+        self.listen(id, &spec, &keys);
         let (learned, state, keeper, paths, told_carried, errors, last_error) = match old {
             Some(o) => {
                 let same_ends = (o.spec.local, o.spec.remote) == (spec.local, spec.remote);
@@ -290,7 +306,7 @@ impl Router {
             None => Paths::of(now, &spec, self.seed, id),
         };
         let sends = None;
-        let tunnel = Tunnel {
+        let mut tunnel = Tunnel {
             spec,
             keys,
             learned,
@@ -298,12 +314,14 @@ impl Router {
             told_carried,
             state,
             keeper,
+            search: None,
             paths,
             sends,
             probes,
             errors,
             last_error,
         };
+        self.begin_search(now, id, &mut tunnel);
         self.tunnels.insert(id, tunnel);
         self.index_paths(id, true);
         self.changed = true;
@@ -328,7 +346,7 @@ impl Router {
         self.note_tunnel(now, id, Happened::Removed);
         self.index_paths(id, false);
         if let Some(t) = self.tunnels.remove(id) {
-            t.keys.iter().for_each(|k| self.decap.remove(k));
+            self.deafen(&t);
         }
         self.gates.set(id, None);
         self.routing.remove_tunnel(id);
@@ -366,7 +384,7 @@ impl Router {
             spec: t.spec.clone(),
             id,
             mtu: self.ports.get(id).map_or(0, |p| p.mtu),
-            learned_mtu: t.learned.as_ref().map(|l| l.info(now)),
+            learned_mtu: t.learned_mtu(now),
             carried: self.routing.tunnel_carrier(id).is_some(),
             life: t.keeper.as_ref().map(Keeper::life),
             path: t.paths.as_ref().map(|p| p.info(now)),

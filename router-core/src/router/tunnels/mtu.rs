@@ -1,9 +1,10 @@
 //! How much fits into a tunnel: from its carrier, from what the network said, from the configuration.
 
-use super::Tunnels;
+use super::search::SearchPhase;
+use super::{Tunnel, Tunnels};
 use crate::journal::Happened;
 use crate::object::{Encap, Object, ObjectId};
-use crate::port::PortId;
+use crate::port::{PortId, PortKind};
 use crate::router::Router;
 use crate::routing::EncapFacts;
 use crate::spec::TunnelSpec;
@@ -29,6 +30,8 @@ pub enum MtuCause {
     Host,
     /// Probes that got through, and others that did not (RFC 8899).
     Probe,
+    /// The tunnel's own search, which is here now (RFC 8899).
+    Search(SearchPhase),
 }
 
 /// A path MTU that the network told.
@@ -56,6 +59,18 @@ impl Learned {
     pub(super) fn info(&self, now: Instant) -> LearnedMtu {
         let (age, left) = (now.saturating_since(self.since), self.until.saturating_since(now));
         LearnedMtu { mtu: self.mtu, age, left, cause: self.cause }
+    }
+}
+
+impl Tunnel {
+    /// What is known about the path: what the search has found, unless somebody has said less.
+    pub(super) fn learned_mtu(&self, now: Instant) -> Option<LearnedMtu> {
+        let told = self.learned.as_ref().map(|l| l.info(now));
+        let found = self.search.as_ref().map(|s| s.info(now));
+        match (told, found) {
+            (Some(told), Some(found)) => Some(if told.mtu < found.mtu { told } else { found }),
+            (told, found) => found.or(told),
+        }
     }
 }
 
@@ -108,19 +123,35 @@ impl Router {
     }
 
     fn refresh_tunnel(&mut self, now: Instant, id: PortId) {
+        let Some(dev) = self.tunnels.all.get(&id).map(|t| self.outer_port(t)) else { return };
+        let over_udp = dev.is_some_and(|d| self.ports.get(d).is_some_and(|p| p.kind == PortKind::Udp));
         let carrier = self.routing.tunnel_carrier(id);
         let path = carrier.and_then(|o| self.path_mtu(o, 0));
         let Some(t) = self.tunnels.all.get_mut(&id) else { return };
         let carried = std::mem::replace(&mut t.told_carried, carrier.is_some());
         let mut news = carried != carrier.is_some();
         let spec = match &t.paths {
-            Some(_) => &TunnelSpec { options: t.options(), ..t.spec.clone() },
-            None => &t.spec,
+            None if !over_udp => &t.spec,
+            _ => &TunnelSpec { options: t.options(over_udp), ..t.spec.clone() },
         };
         let shape = spec.mode.shape();
         let (overhead, least) = (spec.overhead(), shape.least_mtu());
         let outer = path.unwrap_or(1500);
         let outer = t.learned.as_ref().map_or(outer, |l| l.mtu.min(outer));
+        // What the search may find at most; until it does, what it has found.
+        let outer = match &mut t.search {
+            Some(search) => {
+                let most = outer.saturating_sub(overhead).min(spec.mtu.unwrap_or(u32::MAX));
+                let due = search.next;
+                search.bound(now, (least, most, overhead));
+                if search.next != due {
+                    self.tunnels.searching.remove(&(due, id));
+                    self.tunnels.searching.insert((search.next, id));
+                }
+                outer.min(search.size() + overhead)
+            }
+            None => outer,
+        };
         // RFC 4213 3.2.2: below 1300 the outer packet may be fragmented, so that the tunnel still carries 1280.
         let fits = outer >= least + overhead;
         let dynamic = outer.saturating_sub(overhead).max(least);
@@ -140,7 +171,7 @@ impl Router {
             df: fits && !spec.nopmtudisc,
             mtu,
             table: spec.underlay_table.unwrap_or_default(),
-            dev: spec.dev.as_ref().and_then(|d| self.port_names.get(d)).copied(),
+            dev,
             options: match &t.facts {
                 Some(f) if *f.options == spec.options => Arc::clone(&f.options),
                 _ => Arc::new(spec.options.clone()),
@@ -165,6 +196,13 @@ impl Router {
         if news {
             self.note_tunnel(now, id, Happened::Changed);
         }
+    }
+
+    /// The port by which a tunnel's outer packets leave, if one is named.
+    fn outer_port(&self, t: &super::Tunnel) -> Option<PortId> {
+        let in_udp = t.options(false).udp.is_some();
+        let name = t.spec.options.encap_dev.as_ref().filter(|_| in_udp).or(t.spec.dev.as_ref())?;
+        self.port_names.get(name).copied()
     }
 
     /// The MTU of what an object leads to, in bytes; the least of a group's members.
@@ -212,6 +250,7 @@ impl Router {
     /// When tunnels want to be looked at next.
     pub(in crate::router) fn tunnel_deadline(&self) -> Option<Instant> {
         let first = |set: &std::collections::BTreeSet<(Instant, PortId)>| set.first().map(|(at, _)| *at);
-        [&self.tunnels.expiry, &self.tunnels.asking, &self.tunnels.trying].into_iter().filter_map(first).min()
+        let t = &self.tunnels;
+        [&t.expiry, &t.asking, &t.searching, &t.trying].into_iter().filter_map(first).min()
     }
 }

@@ -273,12 +273,16 @@ fn mix(v: u64) -> u64 {
 }
 
 impl super::Tunnel {
-    /// The options in force: those of the path in use.
-    pub(super) fn options(&self) -> TunnelOptions {
-        match &self.paths {
+    /// The options in force: those of the path in use. `socket`: what is in UDP leaves by a socket, which has one port.
+    pub(super) fn options(&self, socket: bool) -> TunnelOptions {
+        let mut options = match &self.paths {
             Some(p) => p.options(&self.spec.options, p.current),
             None => self.spec.options.clone(),
+        };
+        if let Some(u) = options.udp.as_mut().filter(|_| socket) {
+            u.sport = u.listens_as(self.spec.options.udp);
         }
+        options
     }
 
     /// The key by which datagrams from a learned port are found.
@@ -431,11 +435,22 @@ impl Router {
         let (Some(facts), Some(paths)) = (&t.facts, &t.paths) else { return };
         let options = Arc::new(paths.options(&t.spec.options, Some(path)));
         let facts = EncapFacts { options, mtu: u32::from(u16::MAX), ..facts.clone() };
-        let (Some(carrier), Some(outer)) = (self.routing.tunnel_carrier(id), Outer::of(&facts)) else { return };
+        // Another way may have another port.
+        let elsewhere = match (&t.spec.options.encap_dev, path) {
+            (Some(_), Path::Bare) => t.spec.dev.as_ref(),
+            (encap_dev, _) => encap_dev.as_ref(),
+        };
+        let elsewhere = elsewhere.and_then(|d| self.port_names.get(d)).copied().filter(|d| facts.dev != Some(*d));
+        let carrier = self.routing.tunnel_carrier(id);
+        let (Some(carrier), Some(outer)) = (carrier.or(elsewhere.map(|_| ObjectId::NO_ROUTE)), Outer::of(&facts))
+        else {
+            return;
+        };
         let carries = facts.mode.shape().carries;
         let encap =
             Encap { tunnel: id, mtu: facts.mtu, mss: 0, carries, carrier, outer: Some(outer), facts: Arc::new(facts) };
         let Some(mut frame) = out.pool.take() else { return };
+        let start = elsewhere.map_or(Start::Object(carrier), Start::Link);
         let tables = Arc::clone(&self.tables);
         let made = frame.set_data(packet)
             && Packet::sniff(packet).and_then(|family| Packet::parse(family, packet)).is_ok_and(|p| {
@@ -453,7 +468,7 @@ impl Router {
             c.tx_packets.add(1);
             c.tx_bytes.add(packet.len() as u64);
         }
-        self.worker.launch(now, &mut Fixed(tables), frame, Start::Object(carrier), out);
+        self.worker.launch(now, &mut Fixed(tables), frame, start, out);
     }
 
     /// The peer answered by a path.

@@ -47,10 +47,8 @@ impl<'t> Found<'t> {
 
 struct Place<'t, K> {
     ends: K,
-    /// Outer protocol; 0: nobody yet.
-    proto: u8,
-    /// As [`ports_of`] says.
-    ports: u32,
+    /// See [`what`]; 0: nobody yet.
+    what: u64,
     found: Option<Found<'t>>,
 }
 
@@ -66,7 +64,7 @@ pub(super) struct Known<'t> {
     v4: [Place<'t, u64>; PLACES],
     v6: [Place<'t, [u8; 32]>; PLACES],
     /// An address of ours to which tunnel packets came.
-    ours4: Option<[u8; 4]>,
+    ours4: Option<u32>,
     ours6: Option<[u8; 16]>,
 }
 
@@ -82,8 +80,8 @@ impl<'t> Known<'t> {
             four: of(protocol::IPV4),
             gre: of(protocol::GRE),
             table: port.table,
-            v4: std::array::from_fn(|_| Place { ends: 0, proto: 0, ports: 0, found: None }),
-            v6: std::array::from_fn(|_| Place { ends: [0; 32], proto: 0, ports: 0, found: None }),
+            v4: std::array::from_fn(|_| Place { ends: 0, what: 0, found: None }),
+            v6: std::array::from_fn(|_| Place { ends: [0; 32], what: 0, found: None }),
             ours4: None,
             ours6: None,
         }
@@ -100,14 +98,14 @@ impl<'t> Known<'t> {
         }
     }
 
-    /// The tunnel whose packets have this outer header; `ports` as [`ports_of`] says.
+    /// The tunnel whose packets have these outer addresses, as [`ends_of`] says; `what` as the function of that name does.
     #[inline]
-    pub(super) fn find_four(&self, h: &[u8; 20], ports: u32) -> Option<PortId> {
-        let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
-        if h[9] == protocol::UDP {
-            return self.find_udp(ends_four(ends), ports);
+    pub(super) fn find_four(&self, ends: u64, what: u64) -> Option<PortId> {
+        let proto = what as u8;
+        if proto == protocol::UDP {
+            return self.find_udp(ends_four(ends), (what >> 8) as u32);
         }
-        self.peers(h[9])?.find_v4(ends)
+        self.peers(proto)?.find_v4(ends)
     }
 
     /// The same for IPv6.
@@ -128,8 +126,8 @@ impl<'t> Known<'t> {
 
     /// Whether an outer destination is known to be ours.
     #[inline]
-    pub(super) fn is_ours_four(&self, dst: [u8; 4]) -> bool {
-        self.ours4 == Some(dst)
+    pub(super) fn is_ours_four(&self, ends: u64) -> bool {
+        self.ours4 == Some(ends as u32)
     }
 
     /// The same for IPv6.
@@ -138,41 +136,39 @@ impl<'t> Known<'t> {
         self.ours6.as_ref().is_some_and(|ours| ours == dst)
     }
 
-    /// The tunnel of a packet with this outer header, if it is kept here; `ports` as [`ports_of`] says.
+    /// The tunnel of a packet with this outer header, if it is kept here; `what` as the function of that name says.
     #[inline(always)]
-    pub(super) fn four(&mut self, h: &[u8; 20], ports: u32) -> Option<&Found<'t>> {
-        let ends = u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]]);
-        let at = usize::from(h[15]) % PLACES;
-        if self.v4[at].proto == 0 {
-            let found = self.search4(h, ports);
-            self.v4[at] = Place { ends, proto: h[9], ports, found };
+    pub(super) fn four(&mut self, ends: u64, what: u64) -> Option<&Found<'t>> {
+        // By the peer's last byte.
+        let at = (ends >> 32) as usize % PLACES;
+        if self.v4[at].what == 0 {
+            let found = self.search4(ends, what);
+            self.v4[at] = Place { ends, what, found };
         }
         let place = &self.v4[at];
-        let same = place.ends == ends && place.proto == h[9] && place.ports == ports;
-        if same { place.found.as_ref() } else { None }
+        if place.ends == ends && place.what == what { place.found.as_ref() } else { None }
     }
 
     /// The same for IPv6.
     #[inline(always)]
-    pub(super) fn six(&mut self, h: &[u8; 40], ports: u32) -> Option<&Found<'t>> {
+    pub(super) fn six(&mut self, h: &[u8; 40], what: u64) -> Option<&Found<'t>> {
         let ends = h.last_chunk::<32>()?;
         let at = usize::from(ends[15]) % PLACES;
-        if self.v6[at].proto == 0 {
-            let found = self.search6(h, ports);
-            self.v6[at] = Place { ends: *ends, proto: h[6], ports, found };
+        if self.v6[at].what == 0 {
+            let found = self.search6(h, (what >> 8) as u32);
+            self.v6[at] = Place { ends: *ends, what, found };
         }
         let place = &self.v6[at];
-        let same = place.ends == *ends && place.proto == h[6] && place.ports == ports;
-        if same { place.found.as_ref() } else { None }
+        if place.ends == *ends && place.what == what { place.found.as_ref() } else { None }
     }
 
     #[cold]
-    fn search4(&mut self, h: &[u8; 20], ports: u32) -> Option<Found<'t>> {
-        let dst = [h[16], h[17], h[18], h[19]];
-        let id = self.fib?.lookup4(Ipv4Addr::from(dst));
+    fn search4(&mut self, ends: u64, what: u64) -> Option<Found<'t>> {
+        let dst = ends as u32;
+        let id = self.fib?.lookup4(Ipv4Addr::from_bits(dst));
         matches!(self.tables.routing.objects.get(id)?, Object::Local).then_some(())?;
         self.ours4 = Some(dst);
-        self.found(h[9], self.find_four(h, ports)?)
+        self.found(what as u8, self.find_four(ends, what)?)
     }
 
     #[cold]
@@ -187,6 +183,18 @@ impl<'t> Known<'t> {
     fn found(&self, proto: u8, tunnel: PortId) -> Option<Found<'t>> {
         Found::of(self.tables, tunnel, self.tables.ports.plain_tunnel(tunnel), proto)
     }
+}
+
+/// The addresses of an outer IPv4 header: the source in the upper half, the destination in the lower.
+#[inline(always)]
+pub(super) fn ends_of(h: &[u8; 20]) -> u64 {
+    u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]])
+}
+
+/// An outer protocol, and the ports of a datagram, in one word that is never 0.
+#[inline(always)]
+pub(super) fn what(proto: u8, payload: &[u8]) -> u64 {
+    u64::from(ports_of(proto, payload)) << 8 | u64::from(proto)
 }
 
 /// Source port and destination port of a datagram, in this order; 0 for everything else.

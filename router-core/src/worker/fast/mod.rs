@@ -81,7 +81,7 @@ pub(super) struct Passes {
     tunneled6: Vec<u16>,
     /// Packets to our end of a tunnel that this batch has shown, in IPv4 and in IPv6, which come out of another one, or of
     /// none. Their lanes say for now where the outer packet is.
-    ours4: Vec<u16>,
+    ours4: Vec<tunnel::Ours>,
     ours6: Vec<u16>,
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,

@@ -1,6 +1,6 @@
 //! What the first pass needs to know of tunnels: which outer protocols may be theirs, and those of this batch.
 
-use super::known::{Known, wanted};
+use super::known::{Known, wanted, what};
 use crate::headers::protocol;
 use crate::port::PortInfo;
 use crate::tables::Tables;
@@ -50,10 +50,14 @@ impl<'t> Outers<'t> {
         kind_of(proto) & self.wanted != 0
     }
 
-    /// Whether what is behind an outer header may be a tunnel's, if it is a datagram.
+    /// By what a packet is told apart beside its ends ([`what`]); None: a datagram that no tunnel waits for.
     #[inline(always)]
-    pub(super) fn is_for_tunnels(&self, proto: u8, payload: Option<&[u8]>) -> bool {
-        proto != protocol::UDP || payload.is_some_and(|p| self.is_tunnel_port(p))
+    pub(super) fn what(&self, proto: u8, packet: &[u8], header: usize) -> Option<u64> {
+        if proto != protocol::UDP {
+            return Some(what(proto, &[]));
+        }
+        let datagram = packet.get(header..)?;
+        self.is_tunnel_port(datagram).then(|| what(proto, datagram))
     }
 
     #[inline(never)]

@@ -16,6 +16,7 @@ use crate::packet::Packet;
 use crate::port::PortId;
 use crate::tables::Tables;
 use crate::time::Instant;
+use crate::tunnel::Outer;
 use crate::worker::{MAX_BATCH, Outbox, Worker};
 use arrayvec::ArrayVec;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -198,8 +199,10 @@ fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCoun
     for lane in lanes {
         next.push(match passes.id(lane).and_then(|id| objects.get(id)) {
             Some(Object::Encap(encap)) => {
-                // Its other end, which is mostly in another line.
-                sum += u64::from(encap.outer.is_some());
+                // What is not in the same line.
+                if let Some(Outer::V6(outer)) = &encap.outer {
+                    sum += outer.added() as u64;
+                }
                 (encap.carrier, encap.tunnel)
             }
             _ => (ObjectId::NO_ROUTE, lane.tunnel),
@@ -257,12 +260,12 @@ fn target<'t>(
     }
     // Last, because it counts. Of what comes out of tunnels, most wish for nothing but a look at SYNs.
     let plain = flags.is_empty() && !flows.clamps && mss == 0;
-    let looks = || {
-        lane.tunnel != PortId::NONE
-            && lane.family.is_none_or(|f| carried(f, lane, frame) != Carried::Other)
-            && may_be_syn(lane, frame)
-    };
-    if (!plain || looks()) && !guarded(lane, frame, (hop, None, mss), ingress, tables, flows, flags) {
+    let looks = lane.tunnel != PortId::NONE
+        && match lane.family {
+            Some(family) => carried(family, lane, frame) != Carried::Other && may_be_syn(lane, frame),
+            None => true,
+        };
+    if (!plain || looks) && !guarded(lane, frame, (hop, None, mss), ingress, tables, flows, flags) {
         return None;
     }
     Some(Target { hop, encap: None })
@@ -420,8 +423,8 @@ impl Through {
 /// header.
 #[inline(never)]
 fn leave_tunnel(frame: &mut Frame, lane: &Lane) {
-    if let Some(packet) = frame.data_mut().get_mut(usize::from(lane.l2)..) {
-        mark(packet, lane);
+    if let (Some(family), Some(packet)) = (lane.family, frame.data_mut().get_mut(usize::from(lane.l2)..)) {
+        mark(family, packet, lane);
     }
     frame.meta.port = lane.tunnel;
 }
@@ -437,7 +440,7 @@ fn rewrite(frame: &mut Frame, lane: &Lane, family: Family, hop: &Forward) -> usi
     if let Some((head, packet)) = data.split_at_mut_checked(link) {
         hop.rewrite.write(family, head);
         if lane.tunnel != PortId::NONE {
-            mark(packet, lane);
+            mark(family, packet, lane);
         }
         let _ = age(family, packet);
     }

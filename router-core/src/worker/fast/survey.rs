@@ -5,7 +5,7 @@ use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::frame::Frame;
 use crate::headers::protocol;
-use crate::port::{Medium, PortId, PortInfo, PortKind};
+use crate::port::{Medium, PortId, PortInfo};
 use crate::tables::Tables;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -24,7 +24,7 @@ impl Passes {
         self.ours6.clear();
         // A tagged port's frames are unusual: the tag sits beside or inside the bytes. So are those of raw IP sockets,
         // which are for us whatever their destination.
-        let plain = port.up && port.vlan.is_none() && port.kind != PortKind::RawIp;
+        let plain = port.up && port.vlan.is_none() && !port.kind.over_host();
         match (plain, port.medium, port.mac) {
             (true, Medium::Ethernet, Some(mac)) => {
                 let [a, b, c, d, e, f] = mac.0;

@@ -3,7 +3,7 @@
 //! Both sides know outer IPv4 and IPv6 headers, bare or with GRE or UDP between. Sequence numbers, rates, encapsulation limits of
 //! packets that bring one, and peers that the packet inside names take the general path.
 
-use super::known::{Found, Known, ports_of};
+use super::known::{Found, Known, ends_of, ports_of, what};
 use super::outers::Outers;
 use super::survey::{plain_v4, plain_v6};
 use super::{Lane, Passes};
@@ -22,6 +22,14 @@ use std::net::{IpAddr, Ipv4Addr};
 const V4: usize = IPV4_HEADER as usize;
 const V6: usize = IPV6_HEADER as usize;
 
+/// A packet to our end of a tunnel, in IPv4.
+pub(super) struct Ours {
+    ends: u64,
+    what: u64,
+    /// Its place in the batch.
+    at: u16,
+}
+
 impl Passes {
     /// A packet that may come out of a tunnel in IPv4. True: its lane has been added, as that of the packet inside, or, where
     /// the packet is surely for us, as one that is seen to at the end of the pass ([`Passes::leave_ours`]). False: it is
@@ -38,18 +46,19 @@ impl Passes {
         let len = usize::from(u16::from_be_bytes([h[2], h[3]]));
         let Some(packet) = data.get(..len) else { return false };
         // A fragment has to wait for the others.
-        if [h[6] & 0x3f, h[7]] != [0, 0] || !outers.is_for_tunnels(h[9], packet.get(V4..)) {
+        if [h[6] & 0x3f, h[7]] != [0, 0] {
             return false;
         }
-        let port = outers.port;
+        let Some(what) = outers.what(h[9], packet, V4) else { return false };
+        let (port, ends) = (outers.port, ends_of(h));
         let known = outers.known();
-        if let Some(found) = known.four(h, ports_of(h[9], packet.get(V4..).unwrap_or_default())) {
+        if let Some(found) = known.four(ends, what) {
             if let Some(lane) = self.leave(found, Family::Inet, h[9], h[1], l2, packet, port) {
                 self.lanes.push(lane);
                 return true;
             }
-        } else if known.is_ours_four([h[16], h[17], h[18], h[19]]) {
-            self.ours4.push(i as u16);
+        } else if known.is_ours_four(ends) {
+            self.ours4.push(Ours { ends, what, at: i as u16 });
             self.lanes.push(Lane { l2: l2 as u16, len: len as u32, ..Lane::GENERAL });
             return true;
         }
@@ -62,12 +71,10 @@ impl Passes {
     pub(super) fn leave_six(&mut self, i: usize, l2: usize, len: u32, data: &[u8], outers: &mut Outers<'_>) -> bool {
         let Some(packet) = data.get(..len as usize) else { return false };
         let Some(h) = packet.first_chunk::<V6>() else { return false };
-        if !outers.is_for_tunnels(h[6], packet.get(V6..)) {
-            return false;
-        }
+        let Some(what) = outers.what(h[6], packet, V6) else { return false };
         let port = outers.port;
         let known = outers.known();
-        if let Some(found) = known.six(h, ports_of(h[6], packet.get(V6..).unwrap_or_default())) {
+        if let Some(found) = known.six(h, what) {
             if let Some(lane) = self.leave(found, Family::Inet6, h[6], (h[0] << 4) | (h[1] >> 4), l2, packet, port) {
                 self.lanes.push(lane);
                 return true;
@@ -88,10 +95,12 @@ impl Passes {
         let (port, tables) = (outers.port, outers.tables);
         let known = &*outers.known();
         let (ours4, ours6) = (std::mem::take(&mut self.ours4), std::mem::take(&mut self.ours6));
-        self.search::<V4>(&ours4, batch, |_, h, payload| known.find_four(h, ports_of(h[9], payload)));
-        self.open(&ours4, batch, port, tables, Family::Inet);
+        // A short pass, so that many searches are under way at once.
+        self.peers.clear();
+        self.peers.extend(ours4.iter().map(|o| known.find_four(o.ends, o.what).unwrap_or(PortId::NONE)));
+        self.open(ours4.iter().map(|o| o.at), batch, port, tables, Family::Inet);
         self.search::<V6>(&ours6, batch, |_, h, payload| known.find_six(h, ports_of(h[6], payload)));
-        self.open(&ours6, batch, port, tables, Family::Inet6);
+        self.open(ours6.iter().copied(), batch, port, tables, Family::Inet6);
         (self.ours4, self.ours6) = (ours4, ours6);
     }
 
@@ -103,10 +112,10 @@ impl Passes {
         let (list, ids) = (std::mem::take(&mut self.tunneled4), std::mem::take(&mut self.ids4));
         self.search::<V4>(&list, batch, |lane, h, payload| {
             is_local(&ids, lane, tables)?;
-            known.find_four(h, ports_of(h[9], payload))
+            known.find_four(ends_of(h), what(h[9], payload))
         });
         self.ids4 = ids;
-        self.open(&list, batch, port, tables, Family::Inet);
+        self.open(list.iter().copied(), batch, port, tables, Family::Inet);
         self.tunneled4 = list;
     }
 
@@ -120,7 +129,7 @@ impl Passes {
             known.find_six(h, ports_of(h[6], payload))
         });
         self.ids6 = ids;
-        self.open(&list, batch, port, tables, Family::Inet6);
+        self.open(list.iter().copied(), batch, port, tables, Family::Inet6);
         self.tunneled6 = list;
     }
 
@@ -146,13 +155,20 @@ impl Passes {
 
     /// Gives the packets of `list` whose tunnel has been found the lane of what is inside.
     #[inline]
-    fn open(&mut self, list: &[u16], batch: &[Frame], port: &PortInfo, tables: &Tables, outside: Family) {
+    fn open(
+        &mut self,
+        list: impl Iterator<Item = u16>,
+        batch: &[Frame],
+        port: &PortInfo,
+        tables: &Tables,
+        outside: Family,
+    ) {
         // As short a pass: of many tunnels, each is a miss.
         self.inner.clear();
         self.inner.extend(self.peers.iter().map(|tunnel| tables.ports.plain_tunnel(*tunnel)));
         let (peers, inner) = (std::mem::take(&mut self.peers), std::mem::take(&mut self.inner));
-        for ((i, tunnel), plain) in list.iter().zip(&peers).zip(&inner) {
-            let i = usize::from(*i);
+        for ((i, tunnel), plain) in list.zip(&peers).zip(&inner) {
+            let i = usize::from(i);
             let (Some(lane), Some(frame)) = (self.lanes.get(i), batch.get(i)) else { continue };
             let l2 = usize::from(lane.l2);
             let Some(packet) = frame.data().get(l2..l2 + lane.len as usize) else { continue };
@@ -345,9 +361,12 @@ fn take_in(family: Family, packet: &mut [u8]) -> Option<Inner> {
 
 /// Writes the second byte of an inner header, in which the ECN marks of both headers are combined.
 #[inline(always)]
-pub(super) fn mark(packet: &mut [u8], lane: &Lane) {
+pub(super) fn mark(family: Family, packet: &mut [u8], lane: &Lane) {
     let Some(h) = packet.first_chunk_mut::<V4>() else { return };
-    if lane.family == Some(Family::Inet) && h[1] != lane.second {
+    if h[1] == lane.second {
+        return;
+    }
+    if family == Family::Inet {
         let old = u16::from_be_bytes([h[10], h[11]]);
         let check =
             checksum::update_u16(old, u16::from_be_bytes([h[0], h[1]]), u16::from_be_bytes([h[0], lane.second]));
