@@ -58,8 +58,11 @@ const LINES: &[&str] = &[
     "route show 203.0.113.0/24",
 ];
 
-/// Exit code, output and the first line of errors, comparable.
-fn told(out: &Output) -> (Option<i32>, Vec<String>, String) {
+/// Exit code, output, first line of errors.
+type Told = (Option<i32>, Vec<String>, String);
+
+/// What a command said, comparable.
+fn told(out: &Output) -> Told {
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let mut lines: Vec<String> = text.lines().map(|l| without_idle_time(l.trim_end())).collect();
     lines.retain(|l| !l.is_empty());
@@ -100,7 +103,7 @@ impl Drop for Router {
 }
 
 /// The kernel's answers to all lines; None where there is no `ip`, no right to a namespace, or no such group.
-fn kernel() -> Option<Vec<(Option<i32>, Vec<String>, String)>> {
+fn kernel() -> Option<Vec<Told>> {
     let mut script = String::from(
         "ip link add lan0 type veth peer name lan1; ip link add wan0 type veth peer name wan1\n\
          for i in lan0 lan1 wan0 wan1; do ip link set $i up; done\n",

@@ -39,7 +39,7 @@ fn bash_knows_the_grammar_and_the_router() {
         ("duet ip link set w", &["wan0"]),
         ("duet route del 10.9", &["10.9.0.0/16"]),
         // Readline has taken what stands before the last colon already.
-        ("duet route del 2001:db8:f", &["ffff::/64", "ffff::2/128"]),
+        ("duet route del 2001:db8:f", &["ffff::/128", "ffff::/64", "ffff::2/128"]),
         ("duet tunnel show ", &["he"]),
         ("duet count add n", &["nexthop"]),
         ("duet explain to 10.1.1.1 iif l", &["lan0", "lo"]),
@@ -96,7 +96,10 @@ fn fish_knows_the_grammar_and_the_router() {
         ),
         ("duet -6 -n other route sh", &["show\tList routes"]),
         ("duet ip link set w", &["wan0\t"]),
-        ("duet route del 2001:db8:f", &["2001:db8:ffff::/64\tdev he", "2001:db8:ffff::2/128\tdev he"]),
+        (
+            "duet route del 2001:db8:f",
+            &["2001:db8:ffff::/64\tdev he", "2001:db8:ffff::/128\tdev he", "2001:db8:ffff::2/128\tdev he"],
+        ),
         ("duet explain to 10.1.1.1 iif l", &["lan0\t", "lo\t"]),
         ("duet doc", &["doctor\tWhat bites"]),
         ("duet doctor --js", &["--json\tPrint JSON"]),

@@ -284,7 +284,7 @@ fn other_objects() {
     assert_eq!((s.id, s.nhid, s.dev.as_deref()), (Some(3), Some(4), Some("lan0")));
     assert!(matches!(parse("nexthop bucket get id 3 index 7").unwrap(), Command::NextHop(NextHopCommand::Bucket(_))));
     for (line, what) in [
-        ("nexthop add id 3 group 1/2 type resilient buckets 0", "invalid buckets value"),
+        ("nexthop add id 3 group 1/2 type resilient buckets 65536", "invalid buckets value"),
         ("nexthop add id 3 group 1/2 type random", "\"type\" value is invalid"),
         ("nexthop add id 3 blackhole type resilient buckets 4", "for groups"),
         ("nexthop bucket get id 3", "a group and a bucket are expected"),

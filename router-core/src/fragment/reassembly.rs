@@ -36,7 +36,7 @@ impl Default for Limits {
             datagrams: 256,
             fragments: 128,
             bytes: 4 << 20,
-            timeout_v4: Duration::from_secs(30),
+            timeout_v4: Duration::from_secs(60),
             timeout_v6: Duration::from_secs(60),
         }
     }

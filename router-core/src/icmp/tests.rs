@@ -61,7 +61,7 @@ fn ip(text: &str) -> IpAddr {
 
 /// Proves rfc1122-4.1.3.1-port, rfc1191-4-zero, rfc1812-4.3.3.1-unreachable, rfc1812-5.2.7.1-codes,
 /// rfc4443-3.1-code-0, rfc4443-3.1-code-1, rfc4443-3.1-code-2, rfc4443-3.1-code-3, rfc4443-3.1-code-4,
-/// rfc4443-3.1-congestion, rfc4443-3.2, rfc792-unreachable, rfc792-time, rfc8201-4-minimum, rfc8504-5.8-icmp.
+/// rfc1812-5.3.6-quench, rfc4443-3.1-congestion, rfc4443-3.2, rfc792-unreachable, rfc792-time, rfc8201-4-minimum, rfc8504-5.8-icmp.
 #[test]
 fn every_drop_reason_and_its_answers() {
     use DropReason::*;

@@ -168,6 +168,17 @@ impl Options {
     }
 }
 
+/// From which address a port's questions come: its link-local one, else another.
+pub fn question_source(port: &PortInfo) -> Option<Ipv6Addr> {
+    let any = || {
+        port.addrs.iter().find_map(|n| match n.addr() {
+            IpAddr::V6(a) => Some(a),
+            IpAddr::V4(_) => None,
+        })
+    };
+    port.link_local().or_else(any)
+}
+
 /// Writes a solicitation for `target` as an Ethernet frame from `port`, ready to be sent: to the solicited-node group, or
 /// to `unicast` alone. The source is the port's link-local address, else another of its addresses; without any there can
 /// be no question: [`DropReason::NeighborFailed`].
@@ -177,13 +188,7 @@ pub fn write_solicit(
     target: Ipv6Addr,
     unicast: Option<MacAddr>,
 ) -> Result<(), DropReason> {
-    let any = || {
-        port.addrs.iter().find_map(|n| match n.addr() {
-            IpAddr::V6(a) => Some(a),
-            IpAddr::V4(_) => None,
-        })
-    };
-    let src = port.link_local().or_else(any).ok_or(DropReason::NeighborFailed)?;
+    let src = question_source(port).ok_or(DropReason::NeighborFailed)?;
     let dst = if unicast.is_some() { target } else { solicited_node(target) };
     let to = unicast.unwrap_or(MacAddr::for_ipv6_multicast(dst));
     write(out, port, (src, dst, to), target, Kind::Solicit)

@@ -7,6 +7,7 @@ use crate::fragment::Pushed;
 use crate::frame::Frame;
 use crate::icmp::{IcmpError, Offender};
 use crate::neighbor::mld::{self, Query};
+use crate::neighbor::ndp::question_source;
 use crate::neighbor::{
     NdpReceived, NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, answer_without_link, write_solicit,
 };
@@ -150,6 +151,10 @@ impl Router {
     /// Asks for a neighbour's link-layer address.
     fn solicit(&mut self, now: Instant, port: PortId, target: IpAddr, unicast: Option<MacAddr>, out: &mut Outbox) {
         let Some(info) = self.ports.get(port).filter(|p| p.up) else { return };
+        // Nothing is asked from an address that may be somebody else's (RFC 4862 5.4); it is asked again in a second.
+        if target.is_ipv6() && question_source(info).is_some_and(|a| self.own.is_tentative(port, &IpAddr::V6(a))) {
+            return;
+        }
         let Some(mut frame) = out.pool.take() else { return };
         if write_solicit(&mut frame, info, target, unicast).is_err() {
             return out.pool.put(frame);

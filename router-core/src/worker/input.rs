@@ -282,8 +282,10 @@ fn special_destination(p: &Packet, data: &[u8], port: &PortInfo, ports: &PortTab
                 && p.fragment == Fragment::None
                 && p.transport(data).first().is_some_and(|t| local::is_link_message(*t));
             Some(match d.octets()[1] & 0x0f {
-                0..=2 if ndp => Special::Ndp,
-                0..=2 if is_group_echo(p, data) && is_member(port, d) => match group_source(p, port, ports) {
+                // RFC 4291 2.7: reserved, or never outside of a node.
+                0 | 1 => Special::Drop(DropReason::LocalIgnored),
+                2 if ndp => Special::Ndp,
+                2 if is_group_echo(p, data) && is_member(port, d) => match group_source(p, port, ports) {
                     Some(src) => Special::Echo(src),
                     None => Special::Drop(DropReason::LocalIgnored),
                 },
@@ -292,7 +294,7 @@ fn special_destination(p: &Packet, data: &[u8], port: &PortInfo, ports: &PortTab
                     Some(src) => Special::Echo(src),
                     None => Special::Drop(DropReason::MulticastNotForwarded),
                 },
-                0..=2 => Special::Drop(DropReason::LocalIgnored),
+                2 => Special::Drop(DropReason::LocalIgnored),
                 _ => Special::Drop(DropReason::MulticastNotForwarded),
             })
         }

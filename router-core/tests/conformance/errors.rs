@@ -48,7 +48,7 @@ fn group_mac(group: &str) -> MacAddr {
 }
 
 /// rfc4443-4.2-multicast, rfc4443-2.2-multicast: `ping ff02::1` is answered from a unicast address of the asker's scope.
-/// Proves rfc4291-2.7-scope, rfc4291-2.8-groups, rfc6724-5-rule-2.
+/// Proves rfc4291-2.7-scope, rfc4291-2.7-scope-0, rfc4291-2.7-scope-1, rfc4291-2.8-groups, rfc6724-5-rule-2.
 #[test]
 fn echo_requests_to_groups() {
     let own_group = "ff02::1:ff00:1";
@@ -59,6 +59,9 @@ fn echo_requests_to_groups() {
         ("fe80::2", own_group, Some("fe80::1")),
         ("fe80::2", "ff02::1:ff00:77", None),
         ("fe80::2", "ff02::5", None),
+        ("fe80::2", "ff00::1", None),
+        ("fe80::2", "ff01::1", None),
+        ("2001:db8::2", "ff01::2", None),
         ("2001:db8::2", "ff05::2", Some("2001:db8::1")),
         ("2001:db8::2", "ff05::1", None),
         ("2001:db8::2", "ff0e::2", None),

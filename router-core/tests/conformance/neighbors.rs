@@ -48,7 +48,7 @@ fn reports(sent: &[(PortId, Vec<u8>)]) -> Vec<(u8, IpAddr, IpAddr)> {
     all
 }
 
-/// Proves rfc8504-5.10-mld, rfc3810-6.1-join, rfc3810-5.2.13-source, rfc3810-6.2-general: a switch that looks into MLD knows
+/// Proves rfc8504-5.10-mld, rfc4861-7.2.1-groups, rfc4862-5.4.2-join, rfc3810-6.1-join, rfc3810-5.2.13-source, rfc3810-6.2-general: a switch that looks into MLD knows
 /// of every group before it is used, and learns it again when it asks.
 #[test]
 fn groups_are_reported_and_told_to_who_asks() {
@@ -96,7 +96,7 @@ fn discovery(sent: &[(PortId, Vec<u8>)]) -> Vec<(u8, IpAddr, IpAddr)> {
 }
 
 /// Proves rfc4862-5.4.2-probe, rfc4861-7.2.6: a probe from the unspecified address for each, then advertisements to all.
-/// Proves rfc8504-5.4-nd.
+/// Proves rfc8504-5.4-nd, rfc4862-5.4-anycast.
 #[test]
 fn own_addresses_are_probed_and_announced() {
     let mut rig = Rig::just_started(Settings::default(), LAN_ADDRS, WAN_ADDRS);
@@ -166,6 +166,22 @@ fn tentative_addresses_are_not_used() {
     assert!(!rig.router.ports().is_tentative(LAN, &ip("2001:db8::1")));
     assert_eq!(read_icmp(&rig.send_one(&echo).1).1[0], 129);
     assert_eq!(read_icmp(&rig.send_one(&lost).1).0.src, ip("2001:db8::1"));
+}
+
+/// Proves rfc4862-5.4-use: who is asked for meanwhile is asked once the address is sure, and nothing is lost.
+#[test]
+fn no_question_from_a_tentative_address() {
+    let mut rig = Rig::just_started(Settings::default(), LAN_ADDRS, WAN_ADDRS);
+    rig.pass(Duration::from_millis(10));
+    let to_stranger = icmp("2001:db8:1::2", "2001:db8::77", 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
+    let asks = |sent: &[(PortId, Vec<u8>)]| discovery(sent).iter().filter(|q| q.1 == ip("2001:db8::77")).count();
+    let sent = rig.frame(crate::rig::WAN, &crate::rig::frame_of(crate::rig::GATEWAY, OWN[2], &to_stranger));
+    assert_eq!(asks(&sent) + asks(&rig.pass(Duration::from_millis(900))), 0);
+    let sent = rig.pass(Duration::from_millis(1000));
+    assert_eq!(asks(&sent), 1);
+    assert!(discovery(&sent).contains(&(135, ip("2001:db8::77"), ip("fe80::1"))));
+    let answer = ndp(136, 0x60, "2001:db8::77", "fe80::1", "2001:db8::77", Some(2));
+    assert_eq!(rig.frame(LAN, &answer).len(), 1, "the packet that waited");
 }
 
 /// Proves rfc5227-2.4-c: the address stays, and is announced again, once in ten seconds.

@@ -36,6 +36,7 @@ fn forwarding_changes_nothing_else() {
 }
 
 /// Proves rfc1122-3.2.2-unknown, rfc1122-3.2.2.2-redirect, rfc1812-4.3.2.1-unknown, rfc4443-2.4-b, rfc4861-8.1-ignore.
+/// Proves rfc1812-4.3.3.7-information.
 #[test]
 fn packets_to_the_router_that_nobody_wants() {
     for kind in [0u8, 1, 2, 4, 5, 6, 9, 13, 14, 15, 17, 30, 42, 77, 255] {
@@ -132,7 +133,7 @@ fn flow_labels_share_a_group() {
     assert!((16..48).contains(&first), "{first} of 64");
 }
 
-/// Proves rfc8200-5-1280.
+/// Proves rfc8200-5-1280, rfc4291-2.1-link-local.
 #[test]
 fn ports_with_ipv6_carry_1280_bytes() {
     let mut rig = rig();

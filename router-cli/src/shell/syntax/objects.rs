@@ -219,6 +219,8 @@ fn tunnel() -> Node {
         key("hold", Value::Number, "answers until it is up again"),
         key("encap-rport", Value::Text("any | learn | 1..65535".into()), "the port from which the peer sends"),
         key("encap-port", Value::Text("1..65535".into()), "both UDP ports"),
+        key("encap-retry", Value::Text("SECONDS".into()), "encap auto: how soon the bare protocol is tried again"),
+        key("encap-dev", Value::Port, "encap auto: the udp port, where dev is a rawip port"),
         flag("encap-csum", "UDP checksums"),
         flag("noencap-csum", "no UDP checksums"),
         key("6rd-prefix", Value::Prefix, "the 6rd domain's IPv6 prefix"),

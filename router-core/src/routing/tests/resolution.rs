@@ -142,6 +142,7 @@ fn routes_do_not_resolve_through_themselves() {
     assert_eq!(found(&r, "32.0.0.1"), "incomplete lan0 10.0.0.9");
 }
 
+/// Proves rfc1812-3.3.4-link.
 #[test]
 fn link_down_gives_way_to_backups_and_covering_routes() {
     let mut r = lab();
