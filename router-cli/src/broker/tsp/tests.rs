@@ -182,7 +182,9 @@ fn recorded_over_udp() {
     });
 }
 
-/// Proves rfc5572-4.5.2-v6udpv4: what a real client asks for and accepts, behind a login of our own: its digest answers another challenge.
+/// What a real client asks for and accepts, behind a login of our own: its digest answers another challenge.
+///
+/// Proves rfc5572-4.5.2-v6udpv4.
 #[test]
 fn recorded_v6udpv4() {
     run(async {
@@ -205,8 +207,10 @@ fn recorded_v6udpv4() {
     });
 }
 
-/// Proves rfc5572-2.1-nat, rfc5572-4.5.2-v6udpv4: each client behind a NAT has its own tunnel, told apart by the port that the NAT gave it; it is found again, and an
+/// Each client behind a NAT has its own tunnel, told apart by the port that the NAT gave it; it is found again, and an
 /// account's tunnel goes where the account is.
+///
+/// Proves rfc5572-2.1-nat, rfc5572-4.5.2-v6udpv4, rfc3053-3-nat.
 #[test]
 fn in_udp_behind_a_nat() {
     run(async {
