@@ -17,7 +17,8 @@ use std::sync::LazyLock;
 const IN: PortId = PortId(1);
 const MAC: [u8; 6] = [2, 0, 0, 0, 0xff, 1];
 
-/// The tunnels: one of each mode, then those with something between. The last ones are the general path's.
+/// The tunnels: one of each mode, then those with something between. Then some that are the general path's, and one
+/// that has the ends of another and a key of its own.
 static SPECS: LazyLock<Vec<TunnelSpec>> = LazyLock::new(|| {
     use TunnelMode::*;
     let udp = |kind, csum| {
@@ -67,6 +68,11 @@ static SPECS: LazyLock<Vec<TunnelSpec>> = LazyLock::new(|| {
             }
             spec
         })
+        .chain(std::iter::once_with(|| {
+            let mut sibling = TunnelSpec::new("sibling", Gre, ip("192.0.2.1"), ip("198.51.100.18"));
+            (sibling.options.gre.ikey, sibling.options.gre.okey) = (Some(77), Some(77));
+            sibling
+        }))
         .collect()
 });
 
@@ -75,7 +81,7 @@ const MORE: usize = 11;
 const GENERAL: usize = 2;
 
 /// Those of both paths.
-static COUNT: LazyLock<usize> = LazyLock::new(|| SPECS.len() - GENERAL);
+static COUNT: LazyLock<usize> = LazyLock::new(|| SPECS.len() - GENERAL - 1);
 
 /// A router with these tunnels, each to a peer of its own, `.(10 + i)`. Behind tunnel `i`: 2001:db8:(10+i)::/48 and
 /// 203.0.(10+i).0/24. Every other one has more to check.
@@ -128,7 +134,7 @@ fn tables() -> Arc<Tables> {
             router.add_tunnel(end, spec.clone(), Vec::new()).unwrap();
             for dst in [format!("2001:db8:{n}::/48"), format!("203.0.{n}.0/24")] {
                 let mut route = RouteSpec::new(dst.parse().unwrap());
-                route.hops.push(HopSpec { dev: Some(format!("t{i}")), ..HopSpec::default() });
+                route.hops.push(HopSpec { dev: Some(spec.name.clone()), ..HopSpec::default() });
                 router.routing_mut().route(RouteOp::Add, &route).unwrap();
             }
         }
@@ -357,4 +363,12 @@ fn the_fast_path_is_taken() {
     ] {
         assert_eq!(worker(&frame(bytes)).is_some(), fast, "{what}");
     }
+    // RFC 2890 2.1: only the key tells these apart.
+    let (one, other) = (&SPECS[8], &SPECS[*COUNT + GENERAL]);
+    assert_eq!((one.local, one.remote), (other.local, other.remote));
+    let packets = [one, other, one].map(|t| frame(carried(t, false, 0, &inner4("198.51.100.2"))));
+    assert!(packets.iter().all(|p| worker(p).is_some()));
+    let (fast, slow) = (run(&packets, true), run(&packets, false));
+    assert_eq!(fast, slow);
+    assert_eq!(fast.2.iter().filter(|p| p.rx_packets > 0).count(), 3, "the port, and both tunnels");
 }

@@ -10,7 +10,7 @@ use crate::headers::protocol;
 use crate::object::Object;
 use crate::port::{PortId, PortInfo, TableId};
 use crate::tables::Tables;
-use crate::tunnel::Gate;
+use crate::tunnel::{Gate, gre};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Tunnels that are kept of one family: each costs one search by itself, which does not pay when there are many.
@@ -101,27 +101,33 @@ impl<'t> Known<'t> {
     /// The tunnel whose packets have these outer addresses, as [`ends_of`] says; `what` as the function of that name does.
     #[inline]
     pub(super) fn find_four(&self, ends: u64, what: u64) -> Option<PortId> {
-        let proto = what as u8;
-        if proto == protocol::UDP {
-            return self.find_udp(ends_four(ends), (what >> 8) as u32);
+        if what >> 8 != 0 {
+            return self.find_by_more(ends_four(ends), what);
         }
-        self.peers(proto)?.find_v4(ends)
+        self.peers(what as u8)?.find_v4(ends)
     }
 
     /// The same for IPv6.
     #[inline]
-    pub(super) fn find_six(&self, h: &[u8; 40], ports: u32) -> Option<PortId> {
+    pub(super) fn find_six(&self, h: &[u8; 40], what: u64) -> Option<PortId> {
         let ends = ends_six(h.last_chunk::<32>()?)?;
-        if h[6] == protocol::UDP {
-            return self.find_udp(ends, ports);
+        if what >> 8 != 0 {
+            return self.find_by_more(ends, what);
         }
-        self.peers(h[6])?.find(ends.1, ends.0)
+        self.peers(what as u8)?.find(ends.1, ends.0)
     }
 
+    /// Where a datagram's ports, or GRE's key, tell as well.
     #[inline(never)]
-    fn find_udp(&self, (remote, local): (IpAddr, IpAddr), ports: u32) -> Option<PortId> {
-        let ports = UdpPorts { remote: (ports >> 16) as u16, local: ports as u16 };
-        self.tables.decap.find_udp(self.table, local, remote, ports)
+    fn find_by_more(&self, (remote, local): (IpAddr, IpAddr), what: u64) -> Option<PortId> {
+        let more = (what >> 8) as u32;
+        if what as u8 == protocol::UDP {
+            let ports = UdpPorts { remote: (more >> 16) as u16, local: more as u16 };
+            return self.tables.decap.find_udp(self.table, local, remote, ports);
+        }
+        // A key that nobody has is a matter of whichever there is.
+        let keyed = self.tables.decap.find_keyed(self.table, local, remote, more);
+        keyed.or_else(|| self.gre?.find(local, remote))
     }
 
     /// Whether an outer destination is known to be ours.
@@ -155,7 +161,7 @@ impl<'t> Known<'t> {
         let ends = h.last_chunk::<32>()?;
         let at = usize::from(ends[15]) % PLACES;
         if self.v6[at].what == 0 {
-            let found = self.search6(h, (what >> 8) as u32);
+            let found = self.search6(h, what);
             self.v6[at] = Place { ends: *ends, what, found };
         }
         let place = &self.v6[at];
@@ -172,12 +178,12 @@ impl<'t> Known<'t> {
     }
 
     #[cold]
-    fn search6(&mut self, h: &[u8; 40], ports: u32) -> Option<Found<'t>> {
+    fn search6(&mut self, h: &[u8; 40], what: u64) -> Option<Found<'t>> {
         let dst = h.last_chunk::<16>()?;
         let id = self.fib?.lookup6(Ipv6Addr::from(*dst));
         matches!(self.tables.routing.objects.get(id)?, Object::Local).then_some(())?;
         self.ours6 = Some(*dst);
-        self.found(h[6], self.find_six(h, ports)?)
+        self.found(h[6], self.find_six(h, what)?)
     }
 
     fn found(&self, proto: u8, tunnel: PortId) -> Option<Found<'t>> {
@@ -191,19 +197,16 @@ pub(super) fn ends_of(h: &[u8; 20]) -> u64 {
     u64::from_be_bytes([h[12], h[13], h[14], h[15], h[16], h[17], h[18], h[19]])
 }
 
-/// An outer protocol, and the ports of a datagram, in one word that is never 0.
+/// By what a packet is told apart beside its ends, in one word that is never 0: its outer protocol in the lowest byte, above it
+/// the source and destination port of a datagram, or the key of GRE and that there is one.
 #[inline(always)]
 pub(super) fn what(proto: u8, payload: &[u8]) -> u64 {
-    u64::from(ports_of(proto, payload)) << 8 | u64::from(proto)
-}
-
-/// Source port and destination port of a datagram, in this order; 0 for everything else.
-#[inline(always)]
-pub(super) fn ports_of(proto: u8, payload: &[u8]) -> u32 {
-    if proto != protocol::UDP {
-        return 0;
-    }
-    payload.first_chunk().map_or(0, |p| u32::from_be_bytes(*p))
+    let more = match proto {
+        protocol::UDP => payload.first_chunk().map_or(0, |p| u64::from(u32::from_be_bytes(*p))),
+        protocol::GRE => gre::key(payload).map_or(0, |key| 1 << 32 | u64::from(key)),
+        _ => 0,
+    };
+    more << 8 | u64::from(proto)
 }
 
 /// Source and destination.

@@ -53,11 +53,11 @@ impl<'t> Outers<'t> {
     /// By what a packet is told apart beside its ends ([`what`]); None: a datagram that no tunnel waits for.
     #[inline(always)]
     pub(super) fn what(&self, proto: u8, packet: &[u8], header: usize) -> Option<u64> {
-        if proto != protocol::UDP {
-            return Some(what(proto, &[]));
+        if kind_of(proto) == BARE {
+            return Some(u64::from(proto));
         }
-        let datagram = packet.get(header..)?;
-        self.is_tunnel_port(datagram).then(|| what(proto, datagram))
+        let payload = packet.get(header..)?;
+        (proto != protocol::UDP || self.is_tunnel_port(payload)).then(|| what(proto, payload))
     }
 
     #[inline(never)]

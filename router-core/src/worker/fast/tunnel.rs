@@ -3,7 +3,7 @@
 //! Both sides know outer IPv4 and IPv6 headers, bare or with GRE or UDP between. Sequence numbers, rates, encapsulation limits of
 //! packets that bring one, and peers that the packet inside names take the general path.
 
-use super::known::{Found, Known, ends_of, ports_of, what};
+use super::known::{Found, Known, ends_of, what};
 use super::outers::Outers;
 use super::survey::{plain_v4, plain_v6};
 use super::{Lane, Passes};
@@ -99,7 +99,7 @@ impl Passes {
         self.peers.clear();
         self.peers.extend(ours4.iter().map(|o| known.find_four(o.ends, o.what).unwrap_or(PortId::NONE)));
         self.open(ours4.iter().map(|o| o.at), batch, port, tables, Family::Inet);
-        self.search::<V6>(&ours6, batch, |_, h, payload| known.find_six(h, ports_of(h[6], payload)));
+        self.search::<V6>(&ours6, batch, |_, h, payload| known.find_six(h, what(h[6], payload)));
         self.open(ours6.iter().copied(), batch, port, tables, Family::Inet6);
         (self.ours4, self.ours6) = (ours4, ours6);
     }
@@ -126,7 +126,7 @@ impl Passes {
         let (list, ids) = (std::mem::take(&mut self.tunneled6), std::mem::take(&mut self.ids6));
         self.search::<V6>(&list, batch, |lane, h, payload| {
             is_local(&ids, lane, tables)?;
-            known.find_six(h, ports_of(h[6], payload))
+            known.find_six(h, what(h[6], payload))
         });
         self.ids6 = ids;
         self.open(list.iter().copied(), batch, port, tables, Family::Inet6);
