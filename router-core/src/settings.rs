@@ -65,6 +65,8 @@ pub struct IcmpSettings {
     pub echo_rate: u32,
     /// Echo replies in one burst per worker.
     pub echo_burst: u32,
+    /// TTL and hop limit of errors, echo replies and TCP resets (RFC 1122 3.2.1.7, RFC 1812 4.2.2.9); at least 1.
+    pub ttl: u8,
     /// Source of ICMPv4 errors when the router has no IPv4 address at all (RFC 7600 5.4: 192.0.0.8).
     pub dummy_source: IpAddr,
     /// Tell hosts of a better first hop on their link (RFC 1812 5.2.7.2, RFC 4861 8.2).
@@ -93,6 +95,7 @@ impl Default for IcmpSettings {
             peer_burst: 60,
             echo_rate: 10_000,
             echo_burst: 1000,
+            ttl: crate::icmp::TTL,
             dummy_source: IpAddr::V4(Ipv4Addr::new(192, 0, 0, 8)),
             redirects: true,
             interface_info: false,

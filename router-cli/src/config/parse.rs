@@ -190,6 +190,7 @@ fn icmp(value: &Value<'_>, i: &mut IcmpSettings, problems: &mut Problems<'_>) {
     ] {
         *field = s.number(key, 0..=most, problems).map_or(*field, |n| n as u32);
     }
+    i.ttl = s.number("ttl", 1..=255, problems).map_or(i.ttl, |n| n as u8);
     if let Some((addr, span)) = s.addr("dummy_source", "\"192.0.0.8\"", problems) {
         match addr {
             IpAddr::V4(_) => i.dummy_source = addr,
@@ -381,6 +382,7 @@ fn advertise(port: &str, value: &Value<'_>, plan: &mut Plan, problems: &mut Prob
     }
     let Some(mut s) = Section::of(&format!("port.{port}.advertise"), value, problems) else { return };
     a.max_interval = s.duration("interval", problems).unwrap_or(a.max_interval);
+    a.min_interval = s.duration("min_interval", problems);
     a.lifetime = s.duration("lifetime", problems);
     let preference = s.parsed("preference", "a preference", "\"high\"", problems, |t| match t {
         "high" => Ok(Preference::High),
@@ -392,6 +394,8 @@ fn advertise(port: &str, value: &Value<'_>, plan: &mut Plan, problems: &mut Prob
     a.managed = s.boolean("managed", problems).unwrap_or(a.managed);
     a.other = s.boolean("other", problems).unwrap_or(a.other);
     a.hop_limit = s.number("hop_limit", 0..=255, problems).map_or(a.hop_limit, |n| n as u8);
+    a.reachable_time = s.duration("reachable_time", problems).unwrap_or(a.reachable_time);
+    a.retrans_timer = s.duration("retrans_timer", problems).unwrap_or(a.retrans_timer);
     a.mtu = s.number("mtu", 1280..=65_535, problems).map(|n| n as u32);
     a.valid = s.duration("valid", problems).unwrap_or(a.valid);
     a.preferred = s.duration("preferred", problems).unwrap_or(a.preferred.min(a.valid));

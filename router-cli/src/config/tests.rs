@@ -50,6 +50,7 @@ main = [
 
 [icmp]
 error_rate = 50
+ttl = 200
 dummy_source = "192.0.0.9"
 
 [neighbor]
@@ -75,7 +76,10 @@ fn everything_is_read() {
     assert_eq!(get("203.0.113.0/24").hops[0].via, Some("2001:db8:1::22".parse().unwrap()));
     assert_eq!(plan.nexthops.len(), 2);
     assert_eq!(plan.neighs[0].dev, "lan0");
-    assert_eq!((plan.settings.icmp.error_rate, plan.settings.neighbor.max_pending), (50, 8));
+    assert_eq!(
+        (plan.settings.icmp.error_rate, plan.settings.icmp.ttl, plan.settings.neighbor.max_pending),
+        (50, 200, 8)
+    );
     assert_eq!(plan.settings.neighbor.reachable_time, Duration::from_secs(10));
     assert_eq!(plan.settings.neighbor.retrans_timer, Duration::from_millis(250));
     assert_eq!(plan.settings.neighbor.failed_hold, Duration::from_millis(1500));

@@ -33,8 +33,10 @@ pub fn write_advert(out: &mut Frame, port: &PortInfo, s: &AdvertSettings, last: 
     };
     let flags = u8::from(s.managed) << 7 | u8::from(s.other) << 6 | preference;
     let lifetime = if last { 0 } else { s.lifetime_secs() }.to_be_bytes();
-    let head = [134, 0, 0, 0, s.hop_limit, flags, lifetime[0], lifetime[1], 0, 0, 0, 0, 0, 0, 0, 0];
-    put(&mut m, &head)?;
+    put(&mut m, &[134, 0, 0, 0, s.hop_limit, flags, lifetime[0], lifetime[1]])?;
+    for time in [s.reachable_time, s.retrans_timer] {
+        put(&mut m, &u32::try_from(time.as_millis()).unwrap_or(u32::MAX).to_be_bytes())?;
+    }
     put(&mut m, &[1, 1])?;
     put(&mut m, &own.0)?;
     let mtu = s.mtu.unwrap_or(port.mtu);

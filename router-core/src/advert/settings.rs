@@ -19,8 +19,10 @@ pub enum Preference {
 /// See the module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdvertSettings {
-    /// MaxRtrAdvInterval: 4 to 1800 seconds. The least interval is a third of it, at least 3 seconds.
+    /// MaxRtrAdvInterval: 4 to 1800 seconds.
     pub max_interval: Duration,
+    /// MinRtrAdvInterval: 3 seconds to three quarters of `max_interval`. None: a third of it, at least 3 seconds.
+    pub min_interval: Option<Duration>,
     /// AdvDefaultLifetime: 0 (not a default router), or from `max_interval` to 9000 seconds. None: three times
     /// `max_interval`.
     pub lifetime: Option<Duration>,
@@ -32,6 +34,10 @@ pub struct AdvertSettings {
     pub other: bool,
     /// AdvCurHopLimit; 0 says nothing.
     pub hop_limit: u8,
+    /// AdvReachableTime, at most an hour; zero says nothing.
+    pub reachable_time: Duration,
+    /// AdvRetransTimer; zero says nothing.
+    pub retrans_timer: Duration,
     /// AdvLinkMTU; None: the port's, if it is not more than 1500 or not Ethernet's usual.
     pub mtu: Option<u32>,
     /// Prefixes on the link from which hosts make addresses; None: the global /64 prefixes of the port's own addresses.
@@ -52,11 +58,14 @@ impl Default for AdvertSettings {
     fn default() -> Self {
         AdvertSettings {
             max_interval: Duration::from_secs(600),
+            min_interval: None,
             lifetime: None,
             preference: Preference::Medium,
             managed: false,
             other: false,
             hop_limit: 64,
+            reachable_time: Duration::ZERO,
+            retrans_timer: Duration::ZERO,
             mtu: None,
             prefixes: None,
             valid: Duration::from_secs(2_592_000),
@@ -74,6 +83,15 @@ pub enum AdvertError {
     /// Out of its bounds.
     #[error("an interval of {0:?} is out of range: 4 s to 1800 s (RFC 4861 6.2.1)")]
     Interval(Duration),
+    /// Out of its bounds.
+    #[error("a shortest interval of {0:?} is out of range: 3 s to {1:?} (RFC 4861 6.2.1)")]
+    MinInterval(Duration, Duration),
+    /// Out of its bounds.
+    #[error("a reachable time of {0:?} is out of range: at most an hour (RFC 4861 6.2.1)")]
+    ReachableTime(Duration),
+    /// More milliseconds than its field holds.
+    #[error("a retransmission timer of {0:?} is more than the field holds (RFC 4861 4.2)")]
+    RetransTimer(Duration),
     /// Out of its bounds.
     #[error("a lifetime of {0:?} is out of range: 0, or {1:?} to 9000 s (RFC 4861 6.2.1)")]
     Lifetime(Duration, Duration),
@@ -95,9 +113,9 @@ pub enum AdvertError {
 }
 
 impl AdvertSettings {
-    /// MinRtrAdvInterval: a third of the longest, at least three seconds.
+    /// MinRtrAdvInterval: as set, or a third of the longest, at least three seconds.
     pub fn least_interval(&self) -> Duration {
-        (self.max_interval / 3).max(Duration::from_secs(3)).min(self.max_interval)
+        self.min_interval.unwrap_or((self.max_interval / 3).max(Duration::from_secs(3))).min(self.max_interval)
     }
 
     /// Router lifetime in seconds.
@@ -116,6 +134,16 @@ impl AdvertSettings {
         let secs = Duration::from_secs;
         if !(secs(4)..=secs(1800)).contains(&self.max_interval) {
             return Err(AdvertError::Interval(self.max_interval));
+        }
+        let most = self.max_interval * 3 / 4;
+        if let Some(least) = self.min_interval.filter(|i| !(secs(3)..=most).contains(i)) {
+            return Err(AdvertError::MinInterval(least, most));
+        }
+        if self.reachable_time > secs(3600) {
+            return Err(AdvertError::ReachableTime(self.reachable_time));
+        }
+        if u32::try_from(self.retrans_timer.as_millis()).is_err() {
+            return Err(AdvertError::RetransTimer(self.retrans_timer));
         }
         if let Some(l) = self.lifetime
             && !l.is_zero()

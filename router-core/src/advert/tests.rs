@@ -40,6 +40,7 @@ fn read(s: &AdvertSettings, last: bool) -> (Vec<u8>, BTreeMap<u8, Vec<Vec<u8>>>)
     (m[..16].to_vec(), options)
 }
 
+/// Proves rfc4861-6.2.3-all.
 #[test]
 fn rfc4861_4_2_what_an_advertisement_says() {
     let (head, options) = read(&AdvertSettings::default(), false);
@@ -49,13 +50,15 @@ fn rfc4861_4_2_what_an_advertisement_says() {
     let prefix = [&[64, 0xc0][..], &2_592_000u32.to_be_bytes(), &604_800u32.to_be_bytes(), &[0; 4]].concat();
     let own = [&prefix[..], &net("2001:db8:1::/64").addr().octets()].concat();
     assert_eq!(options[&3], [own], "rfc4861-4.6.2: the port's own /64, once; no link-local, no /127");
-    assert_eq!(options.len(), 3);
+    assert_eq!((options.len(), &head[8..]), (3, &[0; 8][..]), "timers are left to the hosts");
     let s = AdvertSettings {
         max_interval: Duration::from_secs(100),
         preference: Preference::High,
         managed: true,
         other: true,
         hop_limit: 32,
+        reachable_time: Duration::from_secs(20),
+        retrans_timer: Duration::from_millis(1500),
         mtu: Some(1400),
         prefixes: Some(vec![net("2001:db8:7::/64"), net("2001:db8:8::/48")]),
         dns: vec!["2001:db8::53".parse().unwrap(), "2001:db8::54".parse().unwrap()],
@@ -66,6 +69,7 @@ fn rfc4861_4_2_what_an_advertisement_says() {
     s.check().unwrap();
     let (head, options) = read(&s, false);
     assert_eq!(head[4..8], [32, 0xc8, 0x01, 0x2c], "rfc4191-2.2: high preference");
+    assert_eq!(head[8..], [0, 0, 0x4e, 0x20, 0, 0, 0x05, 0xdc], "rfc4861-6.2.1-timers: 20,000 ms, 1500 ms");
     assert_eq!(options[&5], [[0, 0, 0, 0, 0x05, 0x78]]);
     let flags: Vec<_> = options[&3].iter().map(|p| (p[0], p[1])).collect();
     assert_eq!(flags, [(64, 0x80), (48, 0x80)], "on link; no addresses made where DHCPv6 gives them");
@@ -98,7 +102,7 @@ fn rfc8781_4_lengths_of_nat64_prefixes() {
     }
 }
 
-/// Proves rfc4861-6.2.1-bounds.
+/// Proves rfc4861-6.2.1-bounds, rfc4861-9-mtu.
 #[test]
 fn settings_out_of_bounds() {
     let d = AdvertSettings::default;
@@ -112,6 +116,14 @@ fn settings_out_of_bounds() {
         (AdvertSettings { lifetime: Some(secs(0)), ..d() }, true),
         (AdvertSettings { lifetime: Some(secs(9000)), ..d() }, true),
         (AdvertSettings { lifetime: Some(secs(9001)), ..d() }, false),
+        (AdvertSettings { min_interval: Some(secs(2)), ..d() }, false),
+        (AdvertSettings { min_interval: Some(secs(3)), ..d() }, true),
+        (AdvertSettings { min_interval: Some(secs(450)), ..d() }, true),
+        (AdvertSettings { min_interval: Some(secs(451)), ..d() }, false),
+        (AdvertSettings { min_interval: Some(secs(3)), max_interval: secs(4), ..d() }, true),
+        (AdvertSettings { reachable_time: secs(3600), ..d() }, true),
+        (AdvertSettings { reachable_time: secs(3601), ..d() }, false),
+        (AdvertSettings { retrans_timer: secs(4_294_968), ..d() }, false),
         (AdvertSettings { valid: secs(1), ..d() }, false),
         (AdvertSettings { prefixes: Some(vec![net("fe80::/64")]), ..d() }, false),
         (AdvertSettings { prefixes: Some(vec![net("ff00::/8")]), ..d() }, false),
@@ -170,6 +182,25 @@ fn unsolicited_advertisements() {
     assert!(gaps[2..].iter().all(|g| (200_000..=600_000).contains(g)), "{gaps:?}");
     let spread = gaps[2..].iter().max().unwrap() - gaps[2..].iter().min().unwrap();
     assert!(spread > 100_000, "at random: {gaps:?}");
+    // Neither longest nor shortest interval is what it is by default: rfc4861-6.2.1-interval.
+    let mut s = Schedule::new(600);
+    s.wanted.get_mut("lan0").unwrap().min_interval = Some(Duration::from_secs(450));
+    let (wanted, ports) = (s.wanted.clone(), s.ports.clone());
+    s.adverts.follow(Instant::ZERO, &wanted, &ports);
+    let said = s.run(0, 10_000_000, &[]);
+    assert!(said[3..].windows(2).all(|w| (450_000..=600_000).contains(&(w[1] - w[0]))), "{said:?}");
+}
+
+/// Proves rfc4861-6.2.4-change: what is new is told as at the start, but not within three seconds of another.
+#[test]
+fn changed_settings_are_told_soon() {
+    let mut s = Schedule::new(1800);
+    s.run(0, 1_000_000, &[]);
+    s.wanted.get_mut("lan0").unwrap().valid = Duration::from_secs(7200);
+    s.wanted.get_mut("lan0").unwrap().preferred = Duration::from_secs(3600);
+    let (wanted, ports) = (s.wanted.clone(), s.ports.clone());
+    s.adverts.follow(Instant::from_millis(1_000_000), &wanted, &ports);
+    assert_eq!(s.run(1_000_000, 1_040_000, &[]), [1_000_000, 1_016_000, 1_032_000]);
 }
 
 /// Proves rfc4861-6.2.6-answer, rfc4861-6.2.6-delay, rfc4861-6.2.6-rate.

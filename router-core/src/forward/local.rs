@@ -6,6 +6,7 @@ use crate::checksum;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
 use crate::headers::{be16, ipv4, protocol};
+use crate::icmp::TTL;
 use crate::packet::{Fragment, Packet};
 use std::net::IpAddr;
 
@@ -97,7 +98,7 @@ pub fn tcp_reset(p: &Packet, data: &[u8], trusted: bool, out: &mut Frame) -> boo
     match (p.dst, p.src) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let mut ip = [0u8; 40];
-            ipv4::Header { tos: 0, total_len: 40, ident: 0, df: true, ttl: 64, proto: protocol::TCP, src, dst }
+            ipv4::Header { tos: 0, total_len: 40, ident: 0, df: true, ttl: TTL, proto: protocol::TCP, src, dst }
                 .write(&mut ip);
             ip[20..].copy_from_slice(&tcp);
             out.set_data(&ip)
@@ -107,7 +108,7 @@ pub fn tcp_reset(p: &Packet, data: &[u8], trusted: bool, out: &mut Frame) -> boo
             ip[0] = 0x60;
             ip[5] = 20;
             ip[6] = protocol::TCP;
-            ip[7] = 64;
+            ip[7] = TTL;
             ip[8..24].copy_from_slice(&src.octets());
             ip[24..40].copy_from_slice(&dst.octets());
             ip[40..].copy_from_slice(&tcp);

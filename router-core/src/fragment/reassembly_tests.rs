@@ -45,7 +45,7 @@ fn dropped(p: Pushed) -> (DropReason, usize, Option<u32>) {
     }
 }
 
-/// Proves rfc5722-4-overlap, rfc815-3-overlap, rfc8200-4.5-overlap, rfc8504-5.2-recursion.
+/// Proves rfc5722-4-overlap, rfc5722-4-silent, rfc815-3-overlap, rfc8200-4.5-overlap, rfc8504-5.2-recursion.
 #[test]
 fn overlaps_discard_the_datagram_for_good() {
     // RFC 5722 4: what is here, what comes, and what still will come.
@@ -102,7 +102,25 @@ fn rfc_8200_section_4_5_refusals_point_at_the_field() {
     assert_eq!((r.held(), r.poll_at()), (0, None));
 }
 
-/// Proves rfc6946-4-atomic, rfc8504-5.2-recursion.
+/// Proves rfc8200-4.5-first, rfc8200-4.5-key: of what differs between fragments, the first one's counts; other addresses,
+/// another datagram.
+#[test]
+fn the_first_fragment_says_what_it_is() {
+    let mut r = reassembler();
+    let mut later = v6_fragment(1, 16, false, &[2; 3]);
+    (later.data_mut()[7], later.data_mut()[48]) = (9, 99);
+    let mut strange = v6_fragment(1, 0, true, &[7; 16]);
+    strange.data_mut()[23] ^= 1;
+    for f in [&later, &strange] {
+        assert!(matches!(r.push(T0, f), Pushed::Held));
+    }
+    let done = r.push(T0, &v6_fragment(1, 0, true, &[1; 16]));
+    let Pushed::Complete { frame, merged } = done else { panic!("{done:?}") };
+    assert_eq!((merged, r.held(), frame.data()[7], frame.data()[40]), (1, 1, 64, 17));
+    assert_eq!(frame.data()[48..], [&[1; 16][..], &[2; 3]].concat());
+}
+
+/// Proves rfc6946-4-atomic, rfc8200-4.5-atomic, rfc8504-5.2-recursion.
 #[test]
 fn atomic_fragments_stand_alone() {
     // RFC 6946 4.

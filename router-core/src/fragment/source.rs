@@ -90,7 +90,7 @@ mod tests {
     use crate::packet::Packet;
     use crate::time::Instant;
 
-    /// Proves rfc8200-4.5-source.
+    /// Proves rfc8200-4.5-source, rfc8200-5-1500, rfc5722-4-send.
     #[test]
     fn rfc8200_4_5_fragments_join_to_the_original() {
         for len in [1281usize, 1500, 2464, 2465, 4000, 65_000] {

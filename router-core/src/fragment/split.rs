@@ -7,6 +7,8 @@ use crate::offload::complete_checksum;
 
 /// Every link must carry this much without fragmentation: the longest header and 8 bytes (RFC 791 3.2).
 const MIN_MTU: u32 = 68;
+/// Nobody's bit: RFC 1812 5.2.5 has it copied into each fragment.
+const RESERVED: u16 = 0x8000;
 const DF: u16 = 0x4000;
 const MF: u16 = 0x2000;
 const OFFSET: u16 = 0x1fff;
@@ -99,7 +101,7 @@ fn split(frame: &mut Frame, mtu: u32, pool: &mut FramePool, out: &mut Vec<Frame>
     let mut made = 0;
     for piece in payload[first..].chunks(each) {
         let last = at + piece.len() == payload.len();
-        let more = if last { field & MF } else { MF };
+        let more = field & RESERVED | if last { field & MF } else { MF };
         let header = later.finish(piece.len(), more | ((base + at) / 8) as u16);
         let total = header.len() + piece.len();
         let mut f = pool.take().ok_or(FragmentError::NoFrame)?;
@@ -118,7 +120,7 @@ fn split(frame: &mut Frame, mtu: u32, pool: &mut FramePool, out: &mut Vec<Frame>
     frame.truncate(header_len + first);
     let h = frame.data_mut();
     h[2..4].copy_from_slice(&((header_len + first) as u16).to_be_bytes());
-    h[6..8].copy_from_slice(&(MF | (field & OFFSET)).to_be_bytes());
+    h[6..8].copy_from_slice(&(MF | field & (RESERVED | OFFSET)).to_be_bytes());
     fill_ipv4_header(h);
     Ok(made)
 }

@@ -8,8 +8,21 @@ use crate::frame::Frame;
 use crate::headers::{ipv4, ipv6, protocol};
 use std::net::IpAddr;
 
-/// TTL and hop limit of what the router itself sends (RFC 1122 3.2.1.7: the default).
-pub(super) const TTL: u8 = 64;
+/// TTL and hop limit of what the router itself sends unless the operator wants another (RFC 1122 3.2.1.7).
+pub(crate) const TTL: u8 = 64;
+
+/// Gives a packet that was written with [`TTL`] the one that the operator wants. Messages of neighbour discovery keep
+/// theirs, which is 255.
+pub(crate) fn set_ttl(packet: &mut [u8], ttl: u8) {
+    match packet.first().map(|b| b >> 4) {
+        Some(4) if packet.get(8) == Some(&TTL) => {
+            packet[8] = ttl;
+            checksum::fill_ipv4_header(packet);
+        }
+        Some(6) if packet.get(7) == Some(&TTL) => packet[7] = ttl,
+        _ => {}
+    }
+}
 /// Type, code, checksum, and four bytes more.
 const ICMP_HEADER: usize = 8;
 /// ICMPv4 errors should not be longer than this (RFC 1812 4.3.2.3).

@@ -17,6 +17,7 @@ mod source;
 mod tests;
 
 pub use answer::{error_for, error_wanted};
+pub(crate) use build::{TTL, set_ttl};
 pub use build::{write_error, write_extended_error};
 pub use echo::echo_reply;
 pub use error::{IcmpError, UnreachableV4, UnreachableV6};

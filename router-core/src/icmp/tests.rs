@@ -349,7 +349,7 @@ fn echo_replies() {
     }
 }
 
-/// Proves rfc1812-4.3.2.8, rfc4443-2.4-f.
+/// Proves rfc1812-4.3.2.8, rfc4443-2.4-f, rfc4443-3.1-disable.
 #[test]
 fn rates_and_bursts() {
     let s = IcmpSettings { error_rate: 10, error_burst: 3, echo_rate: 0, ..IcmpSettings::default() };
@@ -388,7 +388,7 @@ fn port(id: u16, addrs: &[&str]) -> Arc<PortInfo> {
     })
 }
 
-/// Proves rfc1122-3.2.1.3-source, rfc1812-4.3.2.4-source, rfc4443-2.2-unicast, rfc4443-2.2-other, rfc6724-5-rule-1,
+/// Proves rfc1122-3.2.1.3-source, rfc1122-3.2.1.3-own, rfc1812-4.3.2.4-source, rfc4443-2.2-unicast, rfc4443-2.2-other, rfc6724-5-rule-1,
 /// rfc6724-5-rule-2, rfc6724-5-rule-5, rfc6724-5-rule-6, rfc6724-5-rule-8, rfc6724-5-tie, rfc4443-2.2-anycast,
 /// rfc7600-5.4, draft-v4-via-v6-4-source.
 #[test]

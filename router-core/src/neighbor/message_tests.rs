@@ -212,7 +212,7 @@ fn message(kind: u8, flags: u8, target: &str, options: &[u8]) -> Vec<u8> {
 }
 
 /// Proves rfc4861-4.6-options, rfc4861-6.1.1-rs, rfc4861-6.1.2-ra, rfc4861-7.1.1-ns, rfc4861-7.1.2-na,
-/// rfc4861-7.1.1-hop, rfc6980-5-ignore.
+/// rfc4861-7.1.1-hop, rfc6980-5-ignore, rfc4861-7.1-reserved, rfc4861-7.1-options, rfc4861-9-order.
 #[test]
 fn rfc_4861_7_1_validity() {
     const NS: u8 = 135;
@@ -226,6 +226,8 @@ fn rfc_4861_7_1_validity() {
         ("NS", me, node, 255, message(NS, 0, t, sll), true),
         ("NS without option", me, t, 255, message(NS, 0, t, &[]), true),
         ("NS with unknown option", me, t, 255, message(NS, 0, t, &[99, 1, 0, 0, 0, 0, 0, 0]), true),
+        ("NS with reserved bits", me, node, 255, message(NS, 0xff, t, sll), true),
+        ("NS with the option of an RA", me, node, 255, message(NS, 0, t, &[5, 1, 0, 0, 0, 0, 5, 0xdc]), true),
         ("forwarded", me, node, 254, message(NS, 0, t, sll), false),
         ("multicast target", me, node, 255, message(NS, 0, "ff02::9", sll), false),
         ("option of length zero", me, node, 255, message(NS, 0, t, &[1, 0, 2, 0, 0, 0, 0, 2]), false),
@@ -266,6 +268,11 @@ fn rfc_4861_7_1_validity() {
         bad[42] ^= 1;
         assert_eq!(Ndp::parse(&p, &bad), Err(DropReason::NdpMalformed), "{what}: checksum");
     }
+    // What is understood counts, wherever it stands: behind what is unknown, or what belongs in other messages.
+    let options = [&[99, 1, 0, 0, 0, 0, 0, 0], &[5, 1, 0, 0, 0, 0, 5, 0xdc], sll].concat();
+    let v = ndp_packet(me, node, 255, message(NS, 0, t, &options));
+    let p = Packet::parse(Family::Inet6, &v).unwrap();
+    assert!(matches!(Ndp::parse(&p, &v), Ok(Ndp::Solicit { mac: Some(MacAddr([2, 0, 0, 0, 0, 2])), .. })));
     // RFC 6980 5: never in fragments, not even in an atomic one.
     let plain = ndp_packet(me, node, 255, message(NS, 0, t, sll));
     let mut v = plain.clone();
@@ -275,7 +282,7 @@ fn rfc_4861_7_1_validity() {
     assert_eq!(Ndp::parse(&p, &v), Err(DropReason::NdpMalformed));
 }
 
-/// Proves rfc4291-2.7.1-solicited-node, rfc4861-7.2.4-na, rfc6980-5-send.
+/// Proves rfc4291-2.7.1-solicited-node, rfc4861-7.2.2-option, rfc4861-7.2.4-na, rfc4861-7.2.4-option, rfc6980-5-send.
 #[test]
 fn written_messages_are_what_others_expect() {
     let r = router();
@@ -309,7 +316,7 @@ fn written_messages_are_what_others_expect() {
     assert_eq!(ndp::write_solicit(&mut f, &bare, v6("fe80::7"), None), Err(DropReason::NeighborFailed));
 }
 
-/// Proves rfc4861-7.2.4-dad.
+/// Proves rfc4861-7.2.4-dad, rfc4861-7.2.3-unspecified.
 #[test]
 fn duplicate_address_detection_is_answered_to_all() {
     let mut end = End::new(router());
@@ -322,7 +329,7 @@ fn duplicate_address_detection_is_answered_to_all() {
     assert_eq!(answer.data()[..6], [0x33, 0x33, 0, 0, 0, 1]);
 }
 
-/// Proves rfc4291-2.6.1-anycast, rfc4861-7.2.7-override: the address of all routers of a subnet is answered for, from an
+/// Proves rfc4291-2.6.1-anycast, rfc4861-7.2.3-target, rfc4861-7.2.7-override: the address of all routers of a subnet is answered for, from an
 /// address that is ours alone and without override; links of 127 bits have none (RFC 6164 5).
 #[test]
 fn subnet_router_anycast_is_answered_for() {

@@ -245,7 +245,7 @@ mod tests {
         Nud { state, mac, router: true, probes: 1, deadline: None }
     }
 
-    /// Proves rfc4861-7.2.5-na.
+    /// Proves rfc4861-7.2.5-na, rfc4861-7.3.1-unsolicited.
     #[test]
     fn rfc_4861_7_2_5_and_appendix_c_advertisements() {
         // state, address said, solicited, override, then: state, address, router flag taken over
@@ -309,7 +309,7 @@ mod tests {
         }
     }
 
-    /// Proves rfc1122-2.3.2.1-flush, rfc4861-7.2.2-interval, rfc4861-7.3.3-probe.
+    /// Proves rfc1122-2.3.2.1-flush, rfc4861-7.2.2-interval, rfc4861-7.3.3-rate, rfc4861-7.3.3-probe.
     #[test]
     fn rfc_4861_7_3_3_timers() {
         let s = NeighborSettings::default();

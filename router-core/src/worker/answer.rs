@@ -165,6 +165,10 @@ impl<O: Observer> Worker<O> {
     fn originate(&mut self, step: &mut Step<'_>, mut frame: Frame, to: IpAddr, ingress: PortId) {
         self.counters.originated.add(1);
         frame.meta = Meta::default();
+        let ttl = step.tables.settings.icmp.ttl;
+        if ttl != icmp::TTL {
+            icmp::set_ttl(frame.data_mut(), ttl);
+        }
         let link_local = match to {
             IpAddr::V4(a) => a.is_link_local(),
             IpAddr::V6(a) => a.is_unicast_link_local(),

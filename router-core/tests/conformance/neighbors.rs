@@ -48,7 +48,7 @@ fn reports(sent: &[(PortId, Vec<u8>)]) -> Vec<(u8, IpAddr, IpAddr)> {
     all
 }
 
-/// Proves rfc8504-5.10-mld, rfc4861-7.2.1-groups, rfc4862-5.4.2-join, rfc3810-6.1-join, rfc3810-5.2.13-source, rfc3810-6.2-general: a switch that looks into MLD knows
+/// Proves rfc8504-5.10-mld, rfc4861-6.2.2-routers, rfc4861-7.2.1-groups, rfc4862-5.4.2-join, rfc3810-6.1-join, rfc3810-5.2.13-source, rfc3810-6.2-general: a switch that looks into MLD knows
 /// of every group before it is used, and learns it again when it asks.
 #[test]
 fn groups_are_reported_and_told_to_who_asks() {

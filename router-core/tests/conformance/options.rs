@@ -143,7 +143,7 @@ fn refused_ipv6_extension_headers() {
     }
 }
 
-/// rfc5095-3-used-up: a routing header that has done its work does not keep an echo request from its answer.
+/// rfc5095-3-used-up, rfc8200-8.4-reply: a routing header that has done its work does not keep an echo request from its answer.
 #[test]
 fn an_exhausted_routing_header_is_skipped() {
     let mut message = vec![128, 0, 0, 0, 0, 1, 0, 1];

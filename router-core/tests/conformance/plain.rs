@@ -36,10 +36,10 @@ fn forwarding_changes_nothing_else() {
 }
 
 /// Proves rfc1122-3.2.2-unknown, rfc1122-3.2.2.2-redirect, rfc1812-4.3.2.1-unknown, rfc4443-2.4-b, rfc4861-8.1-ignore.
-/// Proves rfc1812-4.3.3.7-information.
+/// Proves rfc1812-4.3.3.7-information, rfc1122-3.2.2.7, rfc1122-3.2.2.9-agent.
 #[test]
 fn packets_to_the_router_that_nobody_wants() {
-    for kind in [0u8, 1, 2, 4, 5, 6, 9, 13, 14, 15, 17, 30, 42, 77, 255] {
+    for kind in [0u8, 1, 2, 4, 5, 6, 9, 13, 14, 15, 16, 17, 18, 30, 42, 77, 255] {
         let mut rig = rig();
         let message = [kind, 1, 0, 0, 192, 0, 2, 3, 0x45, 0];
         assert!(rig.send(&icmp("192.0.2.2", "192.0.2.1", 64, &message)).is_empty(), "IPv4 type {kind}");
@@ -64,7 +64,7 @@ fn packets_to_the_router_that_nobody_wants() {
     assert_eq!(rig.send_one(&packet("2001:db8::2", "2001:db8:9::9", 17, 64, &[1; 9])).0, WAN);
 }
 
-/// Proves rfc1122-4.1.3.4-checksum, rfc8200-8.1-udp.
+/// Proves rfc1122-4.1.3.4-checksum, rfc8200-8.1-udp, rfc1812-4.2.1-count: and counted by reason.
 #[test]
 fn wrong_checksums_to_the_router_are_not_answered() {
     let udp = [0x30, 0x39, 0, 53, 0, 12, 0xab, 0xcd, 1, 2, 3, 4];

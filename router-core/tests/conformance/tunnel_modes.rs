@@ -361,7 +361,7 @@ fn impossible_inner_addresses() {
     }
 }
 
-/// RFC 4443 3.1: what came out of a tunnel does not go back into it; its sender is told, the peer gets nothing it has not
+/// Proves rfc4443-3.1-point-to-point: what came out of a tunnel does not go back into it; its sender is told, the peer gets nothing it has not
 /// sent itself.
 #[test]
 fn nothing_is_reflected() {
@@ -389,6 +389,7 @@ fn nothing_is_reflected() {
     }
 }
 
+/// Proves rfc2473-4.1.3-limit.
 #[test]
 fn tunnels_inside_each_other_have_a_limit() {
     let spec = TunnelSpec::new("t", TunnelMode::FourInFour, ip(LOCAL4), ip(PEER4));
@@ -401,6 +402,7 @@ fn tunnels_inside_each_other_have_a_limit() {
     assert_eq!(dropped(&rig, "tunnel_nesting"), 1);
 }
 
+/// Proves rfc2473-4.1.2-loop.
 #[test]
 fn no_tunnel_goes_through_itself() {
     for spec in modes() {
@@ -501,6 +503,7 @@ fn rfc2473_4_1_1_encapsulation_limits() {
     let mut rig = rig(&spec);
     let (_, outer) = rig.send_one(&limited(3));
     assert_eq!((outer[6], &outer[40..48]), (60, &[41, 0, 4, 1, 2, 1, 1, 0][..]));
+    assert_eq!(outer[7], 64, "rfc2473-6.3-hop-limit: not the inner one");
     let (port, answer) = rig.send_one(&limited(0));
     let (_, body) = read_icmp(&answer);
     assert_eq!((port, body[0], body[1], &body[4..8]), (LAN, 4, 0, &[0, 0, 0, 44][..]));
@@ -565,6 +568,32 @@ fn outer_errors_are_told_inside() {
             }
         }
     }
+}
+
+/// Proves rfc2473-7-source, rfc2473-7-reassembly: what every IPv6 link must carry passes in fragments where the next link
+/// is too small for the outer packet, and what comes in fragments is opened once it is whole.
+#[test]
+fn rfc2473_7_small_packets_pass_in_fragments() {
+    let spec = TunnelSpec::new("t", TunnelMode::SixInSix, ip(LOCAL6), ip(PEER6));
+    let mut rig = rig(&spec);
+    rig.router.set_mtu(WAN, 1280).expect("MTU");
+    rig.commit();
+    let inner = packet("2001:db8::2", "2001:db8:9::9", 17, 64, &[3; 1240]);
+    let sent = rig.send(&inner);
+    assert_eq!(sent.len(), 2, "{:?}", rig.totals());
+    assert!(sent.iter().all(|(port, p)| *port == WAN && p.len() <= 1280 && p[6] == 44));
+    let back = packet("2001:db8:9::9", "2001:db8::2", 17, 64, &[4; 1240]);
+    let whole = packet(PEER6, LOCAL6, 41, 64, &back);
+    let piece = |offset: usize, end: usize, more: u8| {
+        let field = ((offset as u16) | u16::from(more)).to_be_bytes();
+        let rest = [&[41, 0, field[0], field[1], 0, 0, 0, 9][..], &whole[40 + offset..40 + end]].concat();
+        packet(PEER6, LOCAL6, 44, 64, &rest)
+    };
+    assert_eq!(wan(&mut rig, &piece(1000, 1280, 0)).len(), 0);
+    let sent = wan(&mut rig, &piece(0, 1000, 1));
+    let mut want = back.clone();
+    want[7] = 63;
+    assert_eq!(sent, [(LAN, want)]);
 }
 
 /// Proves rfc4213-3.4-errors, rfc2473-8-errors: the peer cannot be reached; the tunnel as a link has failed.

@@ -50,6 +50,7 @@ pub const ALL: &[&str] = &[
     "reset-class",
     "error-options",
     "timestamp-clock",
+    "fragment-reserved",
     "fragment-options",
 ];
 
@@ -445,6 +446,12 @@ fn fields(given: &Given, theirs: &Sent, ours: &Sent) -> Option<Vec<&'static str>
                 {
                     p[word..word + 4].fill(0);
                 }
+            }
+        }),
+        ("fragment-reserved", |_, sent| {
+            for (_, p) in sent.iter_mut().filter(|(_, p)| p[0] >> 4 == 4 && p[6] & 0x3f | p[7] != 0) {
+                p[6] &= 0x7f;
+                p[10..12].fill(0);
             }
         }),
         ("fragment-options", |f, sent| {
