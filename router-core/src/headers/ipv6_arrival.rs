@@ -30,9 +30,14 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
     let data = &data[..end];
     let (mut proto, mut at) = (*data.get(6).ok_or(silent)?, HEADER);
     // A first fragment must hold the whole chain (RFC 8200 4.5, RFC 7112 5): code 3, pointing nowhere in particular.
+    // Any other packet that ends within a header is told where that is (RFC 4443 3.4): at the field that says how long
+    // the header is, or at the header itself when it has none, or not even that is left.
     let mut first_fragment = false;
     for n in 0..MAX_EXTENSIONS {
-        let cut = if first_fragment { refuse(DropReason::Ipv6Extension, 3, 0) } else { silent };
+        let cut = |pointer| match first_fragment {
+            true => refuse(DropReason::Ipv6Extension, 3, 0),
+            false => refuse(DropReason::Ipv6Extension, 0, pointer),
+        };
         let size = match (proto, data.get(at + 1)) {
             (
                 protocol::HOP_BY_HOP
@@ -46,17 +51,18 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
             (protocol::AH, Some(len)) => (usize::from(*len) + 2) * 4,
             (protocol::FRAGMENT, _) => 8,
             (protocol::HOP_BY_HOP | protocol::ROUTING | protocol::DEST_OPTIONS | protocol::AH, None) => {
-                return Err(cut);
+                return Err(cut(at));
             }
             (protocol::NO_NEXT, _) => return Ok(()),
-            _ if first_fragment && data.len() < at + least(proto) => return Err(cut),
+            _ if first_fragment && data.len() < at + least(proto) => return Err(cut(at)),
             _ => return Ok(()),
         };
         // Understood as far as hashing flows goes, but not as their destination (RFC 8200 4: unrecognized), cut or not.
         if !first_fragment && matches!(proto, protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6) {
             return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at)));
         }
-        let header = data.get(at..at + size).ok_or(cut)?;
+        let says = if proto == protocol::FRAGMENT { at } else { at + 1 };
+        let header = data.get(at..at + size).ok_or_else(|| cut(says))?;
         match proto {
             // What lies behind the fragment header of a first fragment is looked at once the packet is whole.
             _ if first_fragment => {}
@@ -187,7 +193,15 @@ mod tests {
             ("rfc8200-4.5-later", 44, &[60, 0, 0, 9, 0, 0, 0, 1, 17, 9, 0, 0], Ok(())),
             ("rfc6946-4-atomic", 44, &[17, 0, 0, 0, 0, 0, 0, 1], Ok(())),
             ("rfc8200-4.7", 59, &[1, 2, 3], Ok(())),
-            ("rfc8200-4-cut", 60, &[17, 9, 0, 0, 0, 0, 0, 0], silent),
+            ("rfc8200-4-cut", 60, &[17, 9, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 0, 41)),
+            ("rfc8200-4-cut", 60, &[17], no(Ipv6Extension, 0, 40)),
+            ("rfc8200-4-cut", 60, &[], no(Ipv6Extension, 0, 40)),
+            ("rfc8200-4-cut", 43, &[17, 1, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 0, 41)),
+            ("rfc8200-4-cut", 60, &[43, 0, 1, 4, 0, 0, 0, 0, 17, 1, 0, 0], no(Ipv6Extension, 0, 49)),
+            ("rfc8200-4-cut", 60, &[44, 0, 1, 4, 0, 0, 0, 0, 17, 0, 0, 1, 0, 0], no(Ipv6Extension, 0, 48)),
+            ("rfc8200-4-cut", 44, &[17, 0, 0, 1, 0, 0, 0], no(Ipv6Extension, 0, 40)),
+            ("rfc8200-4-cut", 44, &[17, 0, 0, 9], no(Ipv6Extension, 0, 40)),
+            ("rfc8200-4-cut", 44, &[], no(Ipv6Extension, 0, 40)),
         ];
         for (id, next, rest, want) in rows {
             assert_eq!(check(&packet(*next, rest)), *want, "{id} {rest:?}");

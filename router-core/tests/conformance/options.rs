@@ -113,11 +113,21 @@ fn refused_ipv6_extension_headers() {
         ("rfc8200-4.1-hop-by-hop", own, 60, &[0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0], Some((4, 1, 40))),
         ("rfc8200-4-next-header", own, 253, &[0; 8], Some((4, 1, 6))),
         ("rfc7112-5", own, 44, &[6, 0, 0, 1, 0, 0, 0, 9], Some((4, 3, 0))),
+        ("rfc8200-4-cut", own, 44, &[6, 0, 0, 1, 0, 0, 0], Some((4, 0, 40))),
+        ("rfc8200-4-cut", own, 44, &[], Some((4, 0, 40))),
+        ("rfc8200-4-cut", own, 60, &[44, 0, 1, 4, 0, 0, 0, 0, 6, 0, 0, 8], Some((4, 0, 48))),
+        ("rfc8200-4-cut", own, 60, &[17, 9, 1, 4, 0, 0, 0, 0], Some((4, 0, 41))),
+        ("rfc8200-4-cut", own_far, 43, &[17, 9, 0, 0, 0, 0, 0, 0], Some((4, 0, 41))),
+        ("rfc8200-4-cut to a group", "ff02::2", 60, &[17, 9, 1, 4, 0, 0, 0, 0], None),
     ];
     for (id, dst, next, headers, want) in rows {
         let mut rig = rig();
-        let original =
-            with_options("2001:db8::2", dst, *next, 64, headers, if *next == 44 { &tail[..8] } else { &tail });
+        let tail = match *id {
+            "rfc7112-5" => &tail[..8],
+            "rfc8200-4-cut" => &[],
+            _ => &tail[..],
+        };
+        let original = with_options("2001:db8::2", dst, *next, 64, headers, tail);
         let sent = rig.send(&original);
         match want {
             None => assert!(sent.is_empty(), "{id}: {sent:02x?}"),

@@ -44,6 +44,8 @@ impl Kernel {
         }
         for (i, name) in PORTS.into_iter().enumerate() {
             let index = r.netlink().link_index(name).unwrap_or_else(|e| panic!("{name}: {e}"));
+            // Nor on when the kernel gives up a neighbour that is nobody: its answers would come amid those of others.
+            r.set_sysctl(&format!("net.ipv6.neigh.{name}.retrans_time_ms"), "600000")?;
             let mut link = r.netlink();
             let set = link.set_up(index, false).and_then(|()| link.set_mac(index, OWN[i]));
             set.and_then(|()| link.set_up(index, true)).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -29,6 +29,7 @@ pub const ALL: &[&str] = &[
     "router-alert-length",
     "segment-routing",
     "destination-options-told",
+    "header-cut-told",
     "error-behind-mobility",
     "anycast-reset",
     "fragment-beyond",
@@ -220,6 +221,16 @@ impl<'a> Facts<'a> {
         self.headers().iter().any(|(kind, at, size)| *kind == header && (*at..at + size).contains(&(byte as usize)))
     }
 
+    /// Whether the packet ends within the header that this byte belongs to, or where that header should start.
+    fn runs_out(&self, byte: u32) -> bool {
+        let end = self.bytes.len();
+        let mut headers = self.headers().into_iter();
+        let cut = headers.find(|(_, at, size)| at + size > end).map(|h| h.1);
+        // Too short even to say how long it is: then nothing lies behind, whatever the header before names.
+        let start = cut.unwrap_or_else(|| end - self.after_headers().len());
+        (start..=start + 1).contains(&(byte as usize)) && (cut.is_some() || end < start + 2)
+    }
+
     /// Whether it goes to the routers of a subnet.
     fn to_anycast(&self) -> bool {
         ANYCAST6.iter().any(|a| a.parse::<std::net::Ipv6Addr>().expect("address").octets()[..] == *self.dst)
@@ -314,6 +325,7 @@ fn verdict(given: &Given, theirs: &Sent, ours: &Sent) -> Option<&'static str> {
         (Some(a), Some(b)) if a == b && given.to == MacAddr::BROADCAST && source(&ours[0].1) == source6(f.dst) => {
             Some("error-source-broadcast")
         }
+        (None, Some((4, 0, at))) if theirs.is_empty() && f.runs_out(at) => Some("header-cut-told"),
         (None, Some((4, 0, at))) if theirs.is_empty() && f.lies_in(60, at) => Some("destination-options-told"),
         (Some(_), None) if silent && f.chain().contains(&44) && f.upper() == 58 && f.after_headers().is_empty() => {
             Some("fragment-hides-type")

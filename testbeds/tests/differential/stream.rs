@@ -377,7 +377,7 @@ fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
     if r.once_in(5) {
         for _ in 0..=r.below(3) {
             let id = (n as u32).to_be_bytes();
-            let (kind, mut header): (u8, Vec<u8>) = match r.below(21) {
+            let (kind, mut header): (u8, Vec<u8>) = match r.below(22) {
                 0 => (60, vec![0, 0, 1, 4, 0, 0, 0, 0]),
                 1 => (60, vec![0, 0, 0x1e, 4, 0, 0, 0, 0]),
                 2 => (60, vec![0, 0, 0x5e, 4, 0, 0, 0, 0]),
@@ -402,9 +402,19 @@ fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
                     body.truncate(r.below(14) as usize);
                     (44, vec![0, 0, 0, 1, id[0], id[1], id[2], id[3]])
                 }
+                // A header that the packet ends within, or before.
+                20 => {
+                    body.clear();
+                    let kind = [43, 44, 60][r.below(3) as usize];
+                    let mut header = vec![0, 1, 0, 0, id[0], id[1], id[2], id[3]];
+                    header.truncate(r.below(9) as usize);
+                    (kind, header)
+                }
                 _ => (51, vec![0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1]),
             };
-            header[0] = next;
+            if let Some(first) = header.first_mut() {
+                *first = next;
+            }
             next = kind;
             body.splice(0..0, header);
         }
