@@ -16,6 +16,7 @@ use router_io::sandbox_test;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use testbeds::desk::{Plain, Terminal, eventually};
 use testbeds::lab::Watching;
 
@@ -269,6 +270,9 @@ fn transcripts_are_true() {
 
 /// Goes through the page with what makes each kind of block anew.
 fn check(make: impl Fn(&str, &str, &[&str]) -> Option<String>, least: usize) {
+    // One after the other: each writes the whole page, if it is to be written.
+    static PAGE: Mutex<()> = Mutex::new(());
+    let _page = PAGE.lock().unwrap_or_else(PoisonError::into_inner);
     let page = docs().join("inspect.md");
     let text = std::fs::read_to_string(&page).unwrap();
     let lines: Vec<&str> = text.lines().collect();

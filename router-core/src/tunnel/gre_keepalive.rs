@@ -67,6 +67,12 @@ pub fn number(outer: &Packet, data: &[u8]) -> u16 {
     }
 }
 
+/// Whether what is inside is as short as a question, and GRE: hardly any packet is.
+pub fn may_be_question(family: Family, inner: &[u8]) -> bool {
+    let proto = if family == Family::Inet { 9 } else { 6 };
+    inner.len() <= 64 && inner.get(proto) == Some(&protocol::GRE)
+}
+
 /// Where in a packet from a tunnel's peer its question begins, which is to be sent back as it is: a packet from our end to the peer's,
 /// GRE with nothing inside. None: it is no question.
 ///
@@ -83,8 +89,7 @@ pub fn find_question(
     let body = outer.transport(data);
     let (family, at) = gre::peek(body, &options)?;
     let inner = body.get(at..)?;
-    // Cheapest first: hardly any packet is as short as a question.
-    if inner.len() > 64 || family != outer.family {
+    if !may_be_question(family, inner) || family != outer.family {
         return None;
     }
     let p = Packet::parse(family, inner).ok()?;

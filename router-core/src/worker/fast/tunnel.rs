@@ -16,7 +16,7 @@ use crate::port::{PortId, PortInfo};
 use crate::tables::Tables;
 use crate::tunnel::decapsulate::between;
 use crate::tunnel::ecn::inner_ecn;
-use crate::tunnel::{Gate, IPV4_HEADER, IPV6_HEADER, Inner, Outer, limit, udp};
+use crate::tunnel::{Gate, IPV4_HEADER, IPV6_HEADER, Inner, Outer, gre_keepalive, limit, udp};
 use std::net::{IpAddr, Ipv4Addr};
 
 const V4: usize = IPV4_HEADER as usize;
@@ -259,6 +259,9 @@ fn behind(gate: &Gate, outside: Family, proto: u8, packet: &[u8]) -> Option<(usi
     let header = if outside == Family::Inet { V4 } else { V6 };
     let payload = packet.get(header..)?;
     let (at, family) = between(gate, proto, payload, gate.state()).ok()?;
+    if proto == protocol::GRE && gre_keepalive::may_be_question(family, payload.get(at..)?) {
+        return None;
+    }
     if proto == protocol::UDP && !udp::has_no_checksum(payload) {
         let addrs = match outside {
             Family::Inet => packet.get(12..20)?,
