@@ -30,6 +30,9 @@ pub struct EncapFacts {
     pub df: bool,
     /// Largest inner packet, in bytes.
     pub mtu: u32,
+    /// MTU of the way to an IPv6 peer, where packets of `mtu` bytes are too long for it with what is put in front of them:
+    /// then outer packets are fragmented here (RFC 2473 7.1), since nobody on the way may.
+    pub path: Option<u32>,
     /// Where `remote` is looked up.
     pub table: TableId,
     /// Only through this port: on a port without link layer without any lookup, on Ethernet to `remote` itself where it
@@ -52,6 +55,7 @@ impl EncapFacts {
             tos: None,
             df: true,
             mtu: 0,
+            path: None,
             table: TableId::MAIN,
             dev: None,
             options: Arc::default(),

@@ -128,5 +128,9 @@ impl Forwarder for Encapsulate<'_> {
 /// Whether super-frames may enter whole, to be cut behind the tunnel with their outer headers: those are corrected for each
 /// segment only where they are bare IP headers.
 pub fn takes_super_frames(outer: Option<&Outer>) -> bool {
-    matches!(outer, Some(outer::Outer::V4(_) | outer::Outer::V6(_)))
+    match outer {
+        Some(outer::Outer::V4(_)) => true,
+        Some(outer::Outer::V6(o)) => o.fits(),
+        _ => false,
+    }
 }

@@ -131,8 +131,8 @@ impl Outer {
         Some(match base {
             Base::V4(v4) if plain => Outer::V4(v4),
             Base::V6(v6) if plain => Outer::V6(Arc::new(v6)),
-            base => Outer::Long(Arc::new(
-                Long {
+            base => {
+                let long = Long {
                     base,
                     shape,
                     gre: (shape.between == Between::Gre).then_some(options.gre),
@@ -140,9 +140,10 @@ impl Outer {
                     derived: options.sixrd.as_ref().map(Derived::new),
                     state: Arc::clone(&facts.state),
                     plain: None,
-                }
-                .ready(),
-            )),
+                };
+                // Where packets have to be fragmented, the general path does it.
+                Outer::Long(Arc::new(if facts.path.is_some() { long } else { long.ready() }))
+            }
         })
     }
 
@@ -287,6 +288,8 @@ pub struct OuterV6 {
     tclass: Field,
     label: FlowLabel,
     limit: Option<u8>,
+    /// No packet that may enter has to be fragmented behind it.
+    fits: bool,
 }
 
 impl OuterV6 {
@@ -299,13 +302,19 @@ impl OuterV6 {
         let options = &facts.options;
         let limit = options.encaplimit.filter(|_| options.has_limit(Family::Inet6));
         let (hop, tclass) = (Field::ttl(facts.ttl), Field::tos(facts.tos));
-        Some(OuterV6 { ends, hop, tclass, label: options.flowlabel, limit })
+        Some(OuterV6 { ends, hop, tclass, label: options.flowlabel, limit, fits: facts.path.is_none() })
     }
 
     /// Bytes added.
     #[inline]
     pub fn added(&self) -> usize {
         if self.limit.is_some() { V6 + limit::LEN as usize } else { V6 }
+    }
+
+    /// Whether outer packets need not be fragmented for the way to the peer.
+    #[inline]
+    pub fn fits(&self) -> bool {
+        self.fits
     }
 
     /// Whether nothing stands behind the fixed header.

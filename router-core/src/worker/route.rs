@@ -190,6 +190,11 @@ impl<O: Observer> Worker<O> {
                             (job, packet, id) = (j, p, next);
                         }
                     }
+                    // Nobody on an IPv6 way may fragment the outer packet: its source does (RFC 2473 7.1).
+                    if let Some(most) = encap.facts.path.filter(|most| packet.wire_len > *most) {
+                        self.too_big(step, job, &packet, Start::Object(id), most);
+                        return Ok(());
+                    }
                 }
                 Object::Counted(counted) => {
                     if !O::REHEARSAL {

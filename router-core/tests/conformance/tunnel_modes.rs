@@ -596,6 +596,24 @@ fn rfc2473_7_small_packets_pass_in_fragments() {
     assert_eq!(sent, [(LAN, want)]);
 }
 
+/// Proves rfc2473-7.1-fragments: the same where a link further on is too small, which nobody there may mend.
+#[test]
+fn fragments_are_as_long_as_the_path_carries() {
+    for spec in modes().into_iter().filter(|s| s.remote.is_ipv6() && carries_v6(s)) {
+        let mut rig = rig(&spec);
+        let (_, outer) = rig.send_one(&packet("2001:db8::2", "2001:db8:9::9", 17, 64, &[3; 1270]));
+        let narrow = icmp("2001:db8:77::1", LOCAL6, 64, &[&[2, 0, 0, 0, 0, 0, 5, 0][..], &outer[..1000]].concat());
+        let told = wan(&mut rig, &narrow);
+        assert!(told.iter().all(|(port, p)| *port == LAN && read_icmp(p).1[..2] == [2, 0]), "{}", name(&spec));
+        let sent = rig.send(&packet("2001:db8::2", "2001:db8:9::9", 17, 64, &[3; 1240]));
+        assert_eq!(sent.len(), 2, "{}: {:?}", name(&spec), rig.totals());
+        assert!(sent.iter().all(|(port, p)| *port == WAN && p.len() <= 1280 && p[6] == 44), "{}", name(&spec));
+        // What fits goes in one piece.
+        let short = rig.send(&packet("2001:db8::2", "2001:db8:9::9", 17, 64, &[3; 1000]));
+        assert!(matches!(&short[..], [(WAN, p)] if p[6] != 44), "{}", name(&spec));
+    }
+}
+
 /// Proves rfc4213-3.4-errors, rfc2473-8-errors: the peer cannot be reached; the tunnel as a link has failed.
 #[test]
 fn an_unreachable_peer_is_told_inside() {

@@ -170,6 +170,7 @@ impl Router {
             tos: spec.tos,
             df: fits && !spec.nopmtudisc,
             mtu,
+            path: (spec.remote.is_ipv6() && mtu + overhead > outer).then_some(outer.max(crate::tunnel::IPV6_MIN_MTU)),
             table: spec.underlay_table.unwrap_or_default(),
             dev,
             options: match &t.facts {

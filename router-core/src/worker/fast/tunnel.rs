@@ -285,7 +285,8 @@ fn is_local(ids: &[ObjectId], lane: &Lane, tables: &Tables) -> Option<()> {
 pub(super) fn overhead(encap: &Encap, family: Family) -> Option<u32> {
     let added = match &encap.outer {
         Some(Outer::V4(_)) => IPV4_HEADER,
-        Some(Outer::V6(o)) => o.added() as u32,
+        Some(Outer::V6(o)) if o.fits() => o.added() as u32,
+        Some(Outer::V6(_)) => return None,
         Some(Outer::Long(l)) => l.plain()?,
         None => return None,
     };
