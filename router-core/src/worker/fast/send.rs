@@ -108,7 +108,7 @@ impl<O: Observer> Worker<O> {
                 }
                 targets.push(found);
             }
-            for ((lane, frame), target) in lanes.iter().zip(group).zip(targets) {
+            for ((lane, frame), target) in lanes.iter().zip(group).zip(targets.iter().copied()) {
                 let (port, len) = match (target, lane.family) {
                     (Some(Target { hop, encap: None }), Some(family)) => {
                         if lane.tunnel != PortId::NONE {
