@@ -6,6 +6,7 @@
 
 pub mod datalink;
 pub mod error;
+mod host;
 pub mod memory;
 pub mod open;
 pub mod packet;

@@ -11,6 +11,7 @@
 mod restore;
 
 use super::error::{NET_RAW, PortError};
+use super::host::{Paths, ipv6_present, widen};
 use super::{BATCH, Port, PortEvent, Receive, RecvError, RecvReport, SendError, SendReport, Transmit, take_frame};
 use crate::sys::device::Device;
 use crate::sys::mmsg::{self, Name, Outgoing};
@@ -32,7 +33,6 @@ const PROTOCOLS: [u8; 3] = [41, 4, 47];
 const ICMPV6: u8 = 58;
 /// ICMP6_FILTER (RFC 3542 3.2).
 const ICMP6_FILTER: i32 = 1;
-const BUFFER: usize = 8 << 20;
 
 /// What to open.
 #[derive(Clone, Debug, Default)]
@@ -53,9 +53,7 @@ pub struct RawIpQueue {
     rx: mmsg::Receiver,
     tx: mmsg::Sender,
     lent: Vec<Frame>,
-    /// Unconnected UDP sockets that are asked for path MTUs: made at opening, in the right network namespace.
-    probe4: Option<Socket>,
-    probe6: Option<Socket>,
+    paths: Paths,
     mtu: u32,
 }
 
@@ -97,7 +95,7 @@ pub fn open(port: &str, config: &RawIpConfig, queues: usize) -> Result<Vec<RawIp
                 }
                 ready = Some(epoll);
             }
-            let probe = |domain| probe(domain, config).map_err(|e| failed("open a UDP socket", e));
+            let paths = Paths::open(v4, v6, config.device.as_deref()).map_err(|e| failed("open a UDP socket", e))?;
             let send = |domain| sender(domain, config).map_err(|e| failed("open a raw IP socket", e));
             Ok(RawIpQueue {
                 receivers,
@@ -107,8 +105,7 @@ pub fn open(port: &str, config: &RawIpConfig, queues: usize) -> Result<Vec<RawIp
                 rx: mmsg::Receiver::new(BATCH),
                 tx: mmsg::Sender::new(BATCH),
                 lent: Vec::new(),
-                probe4: v4.then(|| probe(Domain::IPV4)).transpose()?,
-                probe6: v6.then(|| probe(Domain::IPV6)).transpose()?,
+                paths,
                 mtu,
             })
         })
@@ -119,17 +116,10 @@ fn local_text(config: &RawIpConfig) -> String {
     config.local.map_or_else(|| "the local address".to_owned(), |a| a.to_string())
 }
 
-fn ipv6_present() -> bool {
-    Socket::new(Domain::IPV6, Type::DGRAM, None).is_ok()
-}
-
 fn socket(domain: Domain, proto: i32, config: &RawIpConfig) -> io::Result<Socket> {
     let s = Socket::new(domain, Type::RAW, Some(Protocol::from(proto)))?;
     s.set_nonblocking(true)?;
-    let _ = s.set_recv_buffer_size(BUFFER);
-    let _ = opt::set(s.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(BUFFER as i32));
-    let _ = s.set_send_buffer_size(BUFFER);
-    let _ = opt::set(s.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &(BUFFER as i32));
+    widen(&s);
     if let Some(device) = &config.device {
         s.bind_device(Some(device.as_bytes()))?;
     }
@@ -158,15 +148,6 @@ fn receiver(domain: Domain, proto: u8, config: &RawIpConfig) -> io::Result<Socke
 /// IPPROTO_RAW: sends whole packets of any protocol, receives none.
 fn sender(domain: Domain, config: &RawIpConfig) -> io::Result<Socket> {
     socket(domain, libc::IPPROTO_RAW, config)
-}
-
-/// A UDP socket that never sends: connecting it makes the kernel look up the path.
-fn probe(domain: Domain, config: &RawIpConfig) -> io::Result<Socket> {
-    let s = Socket::new(domain, Type::DGRAM, None)?;
-    if let Some(device) = &config.device {
-        s.bind_device(Some(device.as_bytes()))?;
-    }
-    Ok(s)
 }
 
 impl RawIpQueue {
@@ -214,27 +195,6 @@ impl RawIpQueue {
             let _ = epoll::wait(ready, rustix::buffer::spare_capacity(&mut events), Some(&zero));
         }
         events.iter().map(|e: &epoll::Event| e.data.u64() as usize).collect()
-    }
-
-    /// The path MTU that the host's stack has for `dst`.
-    fn path_mtu(&self, dst: IpAddr) -> Option<u32> {
-        let probe = if dst.is_ipv4() { &self.probe4 } else { &self.probe6 }.as_ref()?;
-        probe.connect(&SockAddr::from(SocketAddr::new(dst, 9))).ok()?;
-        let (level, option) =
-            if dst.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
-        opt::get::<i32>(probe.as_fd(), level, option).ok().and_then(|m| u32::try_from(m).ok())
-    }
-
-    fn send_error(&self, e: &io::Error, dst: IpAddr) -> SendError {
-        match e.raw_os_error().unwrap_or(libc::EIO) {
-            libc::EMSGSIZE => SendError {
-                reason: DropReason::TooBig,
-                event: self.path_mtu(dst).map(|mtu| PortEvent::PathMtu { dst, mtu }),
-            },
-            // The host's routing, not a device of ours: the queue stays.
-            libc::ENETDOWN | libc::ENODEV | libc::ENXIO => SendError::new(DropReason::TxError),
-            errno => SendError::from_errno(errno),
-        }
     }
 }
 
@@ -314,7 +274,7 @@ impl Transmit for RawIpQueue {
         let describe = |_: &Frame| Outgoing { prefix: None, name: Some((name, len)) };
         match self.tx.send(socket.as_fd(), std::slice::from_ref(frame), describe) {
             Ok(_) => Ok(()),
-            Err(e) => Err(self.send_error(&e, dst)),
+            Err(e) => Err(self.paths.send_error(&e, dst)),
         }
     }
 
@@ -344,7 +304,7 @@ impl Transmit for RawIpQueue {
                 Err(e) if e.raw_os_error() == Some(libc::EINTR) => 0,
                 Err(e) => {
                     let dst = destination(rest[0].data()).map_or(Ipv4Addr::UNSPECIFIED.into(), |d| d.0);
-                    report.refuse(self.send_error(&e, dst), [rest[0].len()]);
+                    report.refuse(self.paths.send_error(&e, dst), [rest[0].len()]);
                     1
                 }
             };

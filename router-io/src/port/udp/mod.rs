@@ -13,6 +13,7 @@ mod header;
 pub mod signals;
 
 use super::error::{NET_RAW, PortError};
+use super::host::{Paths, ipv6_present, widen};
 use super::{BATCH, Port, PortEvent, Receive, RecvError, RecvReport, SendError, SendReport, Transmit, take_frame};
 use crate::sys::device::Device;
 use crate::sys::gso::{self, Message, SEGMENTS};
@@ -31,7 +32,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-const BUFFER: usize = 8 << 20;
 /// Sockets that are looked at in one go.
 const SOCKETS: usize = 40;
 /// Messages per receive call: each may be 64 datagrams.
@@ -84,8 +84,7 @@ pub struct UdpQueue {
     tx: gso::Sender,
     messages: Vec<Message>,
     lent: Vec<Frame>,
-    probe4: Option<Socket>,
-    probe6: Option<Socket>,
+    paths: Paths,
     signals: Arc<Signals>,
     mtu: u32,
 }
@@ -141,7 +140,7 @@ pub fn open(port: &str, config: &UdpConfig, queues: usize) -> Result<Vec<UdpQueu
                 }
             }
             watch(more.as_fd(), u64::MAX)?;
-            let probe = |domain| probe(domain, config).map_err(|e| failed("open a UDP socket", e));
+            let paths = Paths::open(v4, v6, config.device.as_deref()).map_err(|e| failed("open a UDP socket", e))?;
             Ok(UdpQueue {
                 events: Vec::with_capacity(SOCKETS),
                 sockets,
@@ -152,8 +151,7 @@ pub fn open(port: &str, config: &UdpConfig, queues: usize) -> Result<Vec<UdpQueu
                 tx: gso::Sender::new(BATCH),
                 messages: Vec::with_capacity(BATCH),
                 lent: Vec::with_capacity(MESSAGES),
-                probe4: v4.then(|| probe(Domain::IPV4)).transpose()?,
-                probe6: v6.then(|| probe(Domain::IPV6)).transpose()?,
+                paths,
                 signals: Arc::clone(&signals),
                 mtu,
             })
@@ -161,18 +159,10 @@ pub fn open(port: &str, config: &UdpConfig, queues: usize) -> Result<Vec<UdpQueu
         .collect()
 }
 
-fn ipv6_present() -> bool {
-    Socket::new(Domain::IPV6, Type::DGRAM, None).is_ok()
-}
-
 fn socket(domain: Domain, port: u16, config: &UdpConfig, shared: bool) -> io::Result<Socket> {
     let s = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     s.set_nonblocking(true)?;
-    let _ = s.set_recv_buffer_size(BUFFER);
-    let _ = s.set_send_buffer_size(BUFFER);
-    // More than an ordinary program may have, where the privilege is there.
-    let _ = opt::set(s.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &(BUFFER as i32));
-    let _ = opt::set(s.as_fd(), libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &(BUFFER as i32));
+    widen(&s);
     s.set_reuse_port(shared)?;
     if let Some(device) = &config.device {
         s.bind_device(Some(device.as_bytes()))?;
@@ -204,15 +194,6 @@ fn set_discover(s: &Socket, v6: bool, on: bool) -> io::Result<()> {
         false => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER),
     };
     opt::set(s.as_fd(), level, name, &(if on { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_DONT }))
-}
-
-/// A socket that never sends: connecting it makes the kernel look up the path.
-fn probe(domain: Domain, config: &UdpConfig) -> io::Result<Socket> {
-    let s = Socket::new(domain, Type::DGRAM, None)?;
-    if let Some(device) = &config.device {
-        s.bind_device(Some(device.as_bytes()))?;
-    }
-    Ok(s)
 }
 
 impl UdpQueue {
@@ -281,27 +262,6 @@ impl UdpQueue {
                 self.bundles.push_back(Bundle { frame, header, size, at: 0 });
                 Err(None)
             }
-        }
-    }
-
-    /// The path MTU that the host's stack has for `dst`.
-    fn path_mtu(&self, dst: IpAddr) -> Option<u32> {
-        let probe = if dst.is_ipv4() { &self.probe4 } else { &self.probe6 }.as_ref()?;
-        probe.connect(&SockAddr::from(SocketAddr::new(dst, 9))).ok()?;
-        let (level, option) =
-            if dst.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
-        opt::get::<i32>(probe.as_fd(), level, option).ok().and_then(|m| u32::try_from(m).ok())
-    }
-
-    fn send_error(&self, e: &io::Error, dst: IpAddr) -> SendError {
-        match e.raw_os_error().unwrap_or(libc::EIO) {
-            libc::EMSGSIZE => SendError {
-                reason: DropReason::TooBig,
-                event: self.path_mtu(dst).map(|mtu| PortEvent::PathMtu { dst, mtu }),
-            },
-            // The host's routing, not a device of ours: the queue stays.
-            libc::ENETDOWN | libc::ENODEV | libc::ENXIO => SendError::new(DropReason::TxError),
-            errno => SendError::from_errno(errno),
         }
     }
 
@@ -386,7 +346,7 @@ impl UdpQueue {
                 }
                 _ => {
                     let dst = Outgoing::of(first.data()).map_or(Ipv4Addr::UNSPECIFIED.into(), |o| o.dst);
-                    report.refuse(self.send_error(&e, dst), [first.len()]);
+                    report.refuse(self.paths.send_error(&e, dst), [first.len()]);
                     1
                 }
             },
@@ -404,7 +364,7 @@ impl UdpQueue {
         let may = if v6 { frame.len() <= LEAST_V6 } else { !out.df };
         if may && matches!(&sent, Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE)) {
             // Rare: below the least MTU that a tunnel offers.
-            let told = self.path_mtu(out.dst);
+            let told = self.paths.mtu(out.dst);
             if set_discover(&socket, v6, false).is_ok() {
                 sent = self.tx.send(socket.as_fd(), std::slice::from_ref(frame), &message);
                 let _ = set_discover(&socket, v6, true);
@@ -417,7 +377,7 @@ impl UdpQueue {
             }
         }
         if let Err(e) = sent {
-            report.refuse(self.send_error(&e, out.dst), [frame.len()]);
+            report.refuse(self.paths.send_error(&e, out.dst), [frame.len()]);
         }
     }
 }

@@ -58,7 +58,7 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Holds a claim; dropped, it ends.
-pub struct Claimed(#[allow(dead_code)] Arc<Claim>);
+pub struct Claimed(Arc<Claim>);
 
 impl fmt::Debug for Claimed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
