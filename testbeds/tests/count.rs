@@ -3,7 +3,7 @@
 use router_io::lab::probe::Ping;
 use router_io::sandbox_test;
 use std::process::Command;
-use testbeds::desk::Terminal;
+use testbeds::desk::{Terminal, eventually};
 use testbeds::lab::Dut::Duet;
 use testbeds::lab::check::ip;
 use testbeds::lab::{Bed, Result, RouterConfig};
@@ -108,19 +108,14 @@ sandbox_test! {
         top.see(&["3 Routes", "packets/s: "]);
         top.press("3");
         top.see(&["No packet took a route just now"]);
-        let mut screen = String::new();
         let order = |s: &str| Some((s.find("10.1.0.0/16")?, s.find("10.0.0.0/8")?, s.find("192.0.2.0/25")?));
-        for round in 0.. {
+        let screen = eventually("the busiest routes in order", || {
             ping(&bed, "10.1.0.1", 8, 84);
             ping(&bed, "10.3.0.1", 2, 84);
-            screen = top.screen();
-            if order(&screen).is_some_and(|(one, ten, _)| one < ten) {
-                break;
-            }
-            assert!(round < 1000, "{screen}");
-        }
-        // Answers go to the left, and are as many as both together.
-        assert!(order(&screen).is_some_and(|(one, _, left)| left < one), "{screen}");
+            let screen = top.screen();
+            // Answers go to the left, and are as many as both together.
+            order(&screen).is_some_and(|(one, ten, left)| left < one && one < ten).then_some(screen)
+        });
         let line = screen.lines().find(|l| l.starts_with("10.1.0.0/16")).unwrap();
         assert!(line.contains("2001:db8:b::2 dev"), "{screen}");
         assert!(screen.lines().all(|l| l.chars().count() <= 80), "{screen}");
