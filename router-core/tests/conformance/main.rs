@@ -9,6 +9,8 @@ mod options;
 mod plain;
 mod redirects;
 mod rig;
+mod source_routes;
+mod tunnel_df;
 mod tunnel_modes;
 mod tunnel_paths;
 mod tunnel_udp;
