@@ -10,7 +10,9 @@ use crate::grammar::{parse_neigh_line, parse_nexthop_line, parse_route_line, tab
 use ipnet::IpNet;
 use router_core::addr::{parse_addr, parse_prefix};
 use router_core::port::PortKind;
-use router_core::settings::{AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, Preference, Proxy};
+use router_core::settings::{
+    AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, OnConflict, Preference, Proxy,
+};
 use router_core::spec::proto;
 use router_io::port::xdp::{XdpMode, XdpOptions};
 use std::net::IpAddr;
@@ -230,6 +232,12 @@ fn neighbor(value: &Value<'_>, n: &mut NeighborSettings, problems: &mut Problems
     for (key, field) in [("dad_transmits", &mut n.dad_transmits), ("announcements", &mut n.announcements)] {
         *field = s.number(key, 0..=255, problems).map_or(*field, |v| v as u8);
     }
+    n.acd = s.boolean("acd", problems).unwrap_or(n.acd);
+    let words = [("defend", OnConflict::Defend), ("yield", OnConflict::Yield), ("release", OnConflict::Release)];
+    let chosen = s.parsed("acd_conflict", "\"defend\", \"yield\" or \"release\"", "\"defend\"", problems, |t| {
+        words.iter().find(|(w, _)| *w == t).map(|(_, c)| *c).ok_or_else(|| format!("\"{t}\" is none of those"))
+    });
+    n.acd_conflict = chosen.map_or(n.acd_conflict, |(c, _)| c);
     n.mld = s.boolean("mld", problems).unwrap_or(n.mld);
     for (key, field) in [
         ("max_pending", &mut n.max_pending),
@@ -328,6 +336,9 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
                     "write prefixes for whose addresses the router answers ARP and NDP here",
                 ),
             }
+        }
+        if let Some(on) = s.boolean("acd", problems) {
+            plan.settings.neighbor.acd_ports.insert(name.to_owned(), on);
         }
         if let Some(value) = s.value("advertise") {
             advertise(name, value, plan, problems);

@@ -58,6 +58,8 @@ reachable_time = "10s"
 retrans_timer = "250ms"
 max_pending = 8
 failed_hold = 1.5
+acd = true
+acd_conflict = "yield"
 "#;
 
 #[test]
@@ -83,6 +85,8 @@ fn everything_is_read() {
     assert_eq!(plan.settings.neighbor.reachable_time, Duration::from_secs(10));
     assert_eq!(plan.settings.neighbor.retrans_timer, Duration::from_millis(250));
     assert_eq!(plan.settings.neighbor.failed_hold, Duration::from_millis(1500));
+    let n = &plan.settings.neighbor;
+    assert!(n.probes_ipv4("he") && !n.probes_ipv4("lan0") && n.acd_conflict == OnConflict::Yield);
     assert_eq!(read("").unwrap(), Plan::default());
 }
 

@@ -68,7 +68,7 @@ impl End {
         let mut answer = Frame::with_capacity(200);
         let (table, port, events) = (&mut self.table, &self.port, &mut self.events);
         let outcome = if f.data()[0] == 0 {
-            table.arp_input(NOW, &s, port, f.data(), &mut answer, events)
+            table.arp_input(NOW, &s, port, ArpReceived::new(f.data()), &mut answer, events)
         } else {
             let packet = Packet::parse(Family::Inet6, f.data()).unwrap();
             let received = NdpReceived { packet: &packet, data: f.data(), from: Some(link.src), tentative: None };
@@ -393,7 +393,7 @@ proptest! {
         let mut answer = Frame::with_capacity(200);
         let s = NeighborSettings::default();
         if which == 0 {
-            let _ = end.table.arp_input(NOW, &s, &end.port, f.data(), &mut answer, &mut end.events);
+            let _ = end.table.arp_input(NOW, &s, &end.port, ArpReceived::new(f.data()), &mut answer, &mut end.events);
         } else {
             if fix && f.len() >= 44 {
                 let payload = (f.len() - 40) as u16;

@@ -104,6 +104,13 @@ impl<O: Observer> Worker<O> {
             .get(hop.port)
             .filter(|_| settings.redirects && !frame.meta.ttl_taken && !frame.meta.redirected);
         let Some(redirect) = port.and_then(|port| icmp::redirect(port, packet, hop)) else { return };
+        let from = match redirect {
+            Redirect::V4 { from, .. } => IpAddr::V4(from),
+            Redirect::V6 { from, .. } => IpAddr::V6(from),
+        };
+        if step.tables.ports.is_tentative(hop.port, &from) {
+            return;
+        }
         let offender = Offender::of(packet, frame.data());
         let error = match redirect {
             Redirect::V4 { to, .. } => IcmpError::redirect_v4(to),
