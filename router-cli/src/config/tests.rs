@@ -3,6 +3,7 @@ use super::*;
 use crate::control::{Backend, Op, WireError};
 use crate::fake::FakeBackend;
 use router_core::port::{PortKind, TableId};
+use router_core::settings::OnConflict;
 use router_core::spec::proto;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -21,6 +22,7 @@ address = ["192.0.2.1/24", "2001:db8:1::1/64"]
 mtu = 1500
 vlan = 100
 link_local = "fe80::1"
+acd = false
 
 [port.tun0]
 kind = "tun"
