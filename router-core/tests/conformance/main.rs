@@ -7,6 +7,7 @@ mod errors;
 mod extensions;
 mod neighbors;
 mod options;
+mod paths;
 mod plain;
 mod redirects;
 mod rig;
