@@ -1,7 +1,7 @@
 //! What an RFC leaves to the operator: timers, limits, queue lengths, with sane defaults. Every field is a key of the
 //! configuration file.
 
-pub use crate::advert::{AdvertError, AdvertSettings, Preference};
+pub use crate::advert::{AdvertError, AdvertSettings, Preference, PrefixSettings};
 use crate::time::Duration;
 use ipnet::IpNet;
 use std::collections::BTreeMap;

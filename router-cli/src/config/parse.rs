@@ -7,11 +7,11 @@ use super::problem::{Problem, Problems, nearest};
 use super::reader::{Section, Value, texts, whole};
 use crate::control::Access;
 use crate::grammar::{parse_neigh_line, parse_nexthop_line, parse_route_line, table_from_name, table_name, value};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use router_core::addr::{parse_addr, parse_prefix};
 use router_core::port::PortKind;
 use router_core::settings::{
-    AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, OnConflict, Preference, Proxy,
+    AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, OnConflict, Preference, PrefixSettings, Proxy,
 };
 use router_core::spec::proto;
 use router_io::port::xdp::{XdpMode, XdpOptions};
@@ -425,6 +425,9 @@ fn advertise(port: &str, value: &Value<'_>, plan: &mut Plan, problems: &mut Prob
         }
         a.prefixes = Some(prefixes);
     }
+    if let Some(value) = s.value("prefix") {
+        by_prefix(&s.name, value, &mut a, v6, problems);
+    }
     for (text, span) in s.texts("dns", "[\"2001:db8::53\"]", problems) {
         match parse_addr(&text) {
             Ok(IpAddr::V6(addr)) => a.dns.push(addr),
@@ -442,6 +445,33 @@ fn advertise(port: &str, value: &Value<'_>, plan: &mut Plan, problems: &mut Prob
     }
     s.finish(problems);
     plan.settings.adverts.insert(port.to_owned(), a);
+}
+
+/// What is said of single prefixes of an advertisement: a table whose keys are the prefixes.
+fn by_prefix(
+    section: &str,
+    value: &Value<'_>,
+    a: &mut AdvertSettings,
+    read: impl Fn(&str) -> Result<Ipv6Net, String>,
+    problems: &mut Problems<'_>,
+) {
+    let Some(outer) = Section::of(&format!("{section}.prefix"), value, problems) else { return };
+    for (name, span, value) in outer.entries() {
+        let net = match read(name) {
+            Ok(net) => net,
+            Err(why) => {
+                problems.add(span, format!("[{section}.prefix]: {why}"), "write an IPv6 prefix in quotes");
+                continue;
+            }
+        };
+        let Some(mut s) = Section::of(&format!("{section}.prefix.\"{name}\""), value, problems) else { continue };
+        let mut p = PrefixSettings { valid: s.duration("valid", problems), ..PrefixSettings::default() };
+        p.preferred = s.duration("preferred", problems);
+        p.on_link = s.boolean("on_link", problems).unwrap_or(p.on_link);
+        p.autonomous = s.boolean("autonomous", problems);
+        s.finish(problems);
+        a.by_prefix.insert(net, p);
+    }
 }
 
 fn link_local(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> LinkLocal {

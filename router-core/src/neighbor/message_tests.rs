@@ -91,6 +91,7 @@ impl End {
 }
 
 /// Proves rfc4861-7.2.3-ns, rfc826-reception-reply, rfc826-generation, rfc8504-5.4-nd.
+/// Also proves rfc826-reception-order.
 #[test]
 fn two_ends_find_each_other() {
     for (asks, answers) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "fe80::2"), ("fe80::1", "fe80::2")] {
@@ -137,6 +138,7 @@ fn arp_frame(p: &PortInfo, arp: Arp) -> Frame {
 }
 
 /// Proves rfc826-reception-merge, rfc826-reception-add.
+/// Also proves rfc826-reception-newer.
 #[test]
 fn rfc_826_who_is_remembered() {
     let h = host();

@@ -57,7 +57,7 @@ impl Router {
         if std::mem::take(&mut self.own_stale) {
             self.own.follow(now, &self.settings.neighbor, &self.ports);
             self.adverts.follow(now, &self.settings.adverts, &self.ports);
-            self.listener.follow(now, self.settings.neighbor.mld, &self.ports);
+            self.listener.follow(now, &self.settings.neighbor, &self.ports);
             self.changed |= self.ports.set_tentative(self.own.tentative());
         }
     }

@@ -158,6 +158,7 @@ fn rfc1191_3_what_the_underlay_says() {
 /// Proves rfc8201-4-reduce, rfc8201-4-increase, rfc8201-4-less, rfc8201-4-validate, rfc8201-4-avoid: the same over IPv6,
 /// where an MTU below 1280 is not believed at all, and errors about packets that were not ours neither. Proves
 /// rfc8201-4-age.
+/// Also proves rfc8504-5.7-pmtu.
 #[test]
 fn rfc8201_4_what_the_underlay_says() {
     let mut rig = rig(TunnelMode::SixInSix, |_| {});

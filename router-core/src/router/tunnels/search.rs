@@ -401,6 +401,7 @@ mod tests {
     /// What an ICMP error says bounds the search, and begins it anew.
     ///
     /// Proves rfc8899-4.6.2-ptb.
+    /// Also proves rfc8899-3-link, rfc8899-3-increase, rfc8899-4.6.2-directly.
     #[test]
     fn a_new_bound_begins_anew() {
         let mut w = World::new(1480, 1500);
@@ -411,6 +412,8 @@ mod tests {
         w.until(SearchPhase::Complete, Duration::from_secs(1));
         assert_eq!(w.search.size(), 1430);
         assert!(!w.search.hear(w.now, 9999), "an answer to nothing");
+        assert!(w.search.bound(w.now, (1280, 1480, OVERHEAD)));
+        assert_eq!(w.search.size(), 1280, "more is believed once it has passed");
     }
 
     /// Asks for `limit`, with answers that take `rtt`; each question that fits is answered `copies` times. The times of the
