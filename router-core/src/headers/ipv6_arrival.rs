@@ -38,6 +38,10 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
             true => refuse(DropReason::Ipv6Extension, 3, 0),
             false => refuse(DropReason::Ipv6Extension, 0, pointer),
         };
+        // Understood as far as hashing flows goes, but not as their destination (RFC 8200 4: unrecognized), cut or not.
+        if !first_fragment && matches!(proto, protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6) {
+            return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at)));
+        }
         let size = match (proto, data.get(at + 1)) {
             (
                 protocol::HOP_BY_HOP
@@ -57,10 +61,6 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
             _ if first_fragment && data.len() < at + least(proto) => return Err(cut(at)),
             _ => return Ok(()),
         };
-        // Understood as far as hashing flows goes, but not as their destination (RFC 8200 4: unrecognized), cut or not.
-        if !first_fragment && matches!(proto, protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6) {
-            return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at)));
-        }
         let says = if proto == protocol::FRAGMENT { at } else { at + 1 };
         let header = data.get(at..at + size).ok_or_else(|| cut(says))?;
         match proto {
@@ -169,6 +169,9 @@ mod tests {
             ),
             ("rfc8200-4-next-header", 51, &[17, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 1, 6)),
             ("rfc8200-4-next-header", 51, &[17, 9, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 1, 6)),
+            ("rfc8200-4-next-header", 51, &[], no(Ipv6Extension, 1, 6)),
+            ("rfc8200-4-next-header", 44, &[51, 0, 0, 0, 0, 0, 0, 1], no(Ipv6Extension, 1, 40)),
+            ("rfc7112-5", 44, &[51, 0, 0, 1, 0, 0, 0, 1], no(Ipv6Extension, 3, 0)),
             ("rfc8200-4.2-11", 60, &[17, 0, 0xde, 4, 0, 0, 0, 0], no(Ipv6Extension, 2, 42)),
             (
                 "rfc8200-4-next-header",
