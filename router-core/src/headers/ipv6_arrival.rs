@@ -39,7 +39,9 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
             false => refuse(DropReason::Ipv6Extension, 0, pointer),
         };
         // Understood as far as hashing flows goes, but not as their destination (RFC 8200 4: unrecognized), cut or not.
-        if !first_fragment && matches!(proto, protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6) {
+        // Hop-by-hop options only ever stand right behind the fixed header (RFC 8200 4.1); elsewhere they are that, too.
+        let strange = matches!(proto, protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6);
+        if !first_fragment && (strange || proto == protocol::HOP_BY_HOP && n > 0) {
             return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at)));
         }
         let size = match (proto, data.get(at + 1)) {
@@ -66,8 +68,6 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
         match proto {
             // What lies behind the fragment header of a first fragment is looked at once the packet is whole.
             _ if first_fragment => {}
-            // Only ever right behind the fixed header (RFC 8200 4.1); elsewhere it is an unrecognized next header.
-            protocol::HOP_BY_HOP if n > 0 => return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at))),
             protocol::DEST_OPTIONS => options(header, at, data[24] == 0xff)?,
             // RFC 5095 3 for type 0, RFC 8200 4.4 for all we do not know: harmless when it has been used up.
             protocol::ROUTING if header[3] != 0 => return Err(refuse(DropReason::Ipv6RoutingHeader, 0, at + 2)),
@@ -165,6 +165,12 @@ mod tests {
                 "rfc8200-4.1-hop-by-hop",
                 60,
                 &[0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0],
+                no(Ipv6Extension, 1, 40),
+            ),
+            (
+                "rfc8200-4.1-hop-by-hop",
+                60,
+                &[0, 0, 1, 4, 0, 0, 0, 0, 17, 9, 1, 4, 0, 0, 0, 0],
                 no(Ipv6Extension, 1, 40),
             ),
             ("rfc8200-4-next-header", 51, &[17, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 1, 6)),
