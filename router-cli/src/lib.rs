@@ -25,6 +25,7 @@ mod shell;
 mod terminal;
 mod top;
 mod topology;
+mod tsp_url;
 
 pub use app::run as run_with_args;
 

@@ -8,7 +8,7 @@ use super::model::{Mode, Tunnel};
 use crate::config::BrokerPlan;
 use crate::control::{AddrSpec, Answer, Backend, Op, TunnelChange, TunnelInfo, WireError};
 use crate::grammar::{Command, TunnelCommand, parse_command, parse_route_line};
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use router_core::counters::PortTotals;
 use router_core::spec::TunnelSpec;
 use router_core::tunnel::Path;
@@ -81,6 +81,9 @@ impl Plumb {
         if self.plan.endpoint.is_some() && self.plan.udp_port.is_some() {
             modes.push(Mode::SixInUdp);
         }
+        if self.plan.endpoint6.is_some() && self.plan.links4.is_some() {
+            modes.push(Mode::FourInSix);
+        }
         modes
     }
 
@@ -102,11 +105,16 @@ impl Plumb {
         }
     }
 
+    /// All of what is handed out.
+    fn pools(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let links = std::iter::once(IpNet::V6(self.plan.links)).chain(self.plan.links4.map(IpNet::V4));
+        links.chain(self.plan.prefixes.iter().chain(&self.plan.subnets).copied())
+    }
+
     /// The "unreachable" routes.
     pub fn start(&self) -> Result<(), WireError> {
-        let pools = self.plan.prefixes.iter().chain(&self.plan.subnets).copied();
-        let ops = std::iter::once(IpNet::V6(self.plan.links))
-            .chain(pools)
+        let ops = self
+            .pools()
             .map(|net| route(Op::RouteReplace, &format!("unreachable {net} metric {LAST}")))
             .collect::<Result<_, _>>()?;
         all(&*self.router, ops)
@@ -118,9 +126,7 @@ impl Plumb {
         for id in ids {
             self.forget(id);
         }
-        for net in std::iter::once(IpNet::V6(self.plan.links))
-            .chain(self.plan.prefixes.iter().chain(&self.plan.subnets).copied())
-        {
+        for net in self.pools() {
             if let Ok(op) = route(Op::RouteDelete, &format!("unreachable {net} metric {LAST}")) {
                 let _ = self.router.call(op);
             }
@@ -171,7 +177,7 @@ impl Plumb {
             ops.push(Op::TunnelDelete(old));
         }
         ops.push(Op::TunnelAdd(Box::new(spec)));
-        let own = IpNet::from(IpAddr::V6(t.server_inner()));
+        let own = IpNet::from(t.server_inner());
         // A client in UDP is asked whether it is there, from the tunnel's own address.
         let dev = if self.asks(t.mode) { name.clone() } else { "lo".into() };
         ops.push(Op::AddrReplace(AddrSpec { dev, addr: own }));
@@ -264,9 +270,8 @@ impl Plumb {
     }
 
     /// Takes a tunnel's server address away, after [`Plumb::forget`].
-    pub fn forget_address(&self, link: &Ipv6Net) {
-        let addr = IpNet::from(IpAddr::V6(std::net::Ipv6Addr::from_bits(link.network().to_bits() | 1)));
-        let _ = self.router.call(Op::AddrDelete(AddrSpec { dev: "lo".into(), addr }));
+    pub fn forget_address(&self, server: IpAddr) {
+        let _ = self.router.call(Op::AddrDelete(AddrSpec { dev: "lo".into(), addr: IpNet::from(server) }));
     }
 
     /// Removes old ports whose time has come.

@@ -1,7 +1,7 @@
 //! What all interfaces of the broker share: who may do what, and what becomes of it in the database and the router.
 
 use super::limit::{Buckets, Lockout};
-use super::model::{ANONYMOUS, Account, Audit, Mode, Time, Tunnel, now, valid_account, valid_label};
+use super::model::{ANONYMOUS, Account, Audit, Mode, Time, Tunnel, mapped, now, valid_account, valid_label};
 use super::plumb::Plumb;
 use super::pool::{Pool, Use};
 use super::secret::{Busy, Secrets, make_up, md5_hex};
@@ -119,6 +119,7 @@ pub struct Service {
     /// Updates of a tunnel that changed nothing.
     idle: Buckets<u32>,
     links: Pool,
+    links4: Option<Pool>,
     prefixes: Vec<Pool>,
     subnets: Vec<Pool>,
     /// When clients were heard, still to be written down; and packets seen last.
@@ -139,6 +140,7 @@ impl Service {
         };
         let service = Service {
             links: Pool { of: Use::Links, net: plan.links, length: 64 },
+            links4: plan.links4.map(|net| Pool { of: Use::Links4, net: mapped(net), length: 126 }),
             prefixes: plan.prefixes.iter().filter_map(pool(Use::Prefixes, 48)).collect(),
             subnets: plan.subnets.iter().filter_map(pool(Use::Subnets, 64)).collect(),
             store,
@@ -171,7 +173,7 @@ impl Service {
 
     /// The pools, in the order of the configuration.
     pub fn pools(&self) -> impl Iterator<Item = &Pool> {
-        std::iter::once(&self.links).chain(&self.prefixes).chain(&self.subnets)
+        std::iter::once(&self.links).chain(&self.links4).chain(&self.prefixes).chain(&self.subnets)
     }
 
     /// Writes to the audit log. What strangers can cause without an account may be lost in a crash.
@@ -376,6 +378,14 @@ impl Service {
         if !self.plumb.modes().contains(&mode) {
             return Err(BrokerError::Mode(mode.name().into()));
         }
+        // Nothing that is inside IPv4 packets can be routed there: the prefixes are of IPv6.
+        let links = match (mode, &self.links4) {
+            (Mode::FourInSix, Some(links)) => match prefixes.first() {
+                Some(length) => return Err(BrokerError::Length(*length)),
+                None => links,
+            },
+            _ => &self.links,
+        };
         let pools = prefixes.iter().map(|l| self.pools_of(*l)).collect::<Result<Vec<_>>>()?;
         if pools.len() > 4 {
             return Err(BrokerError::Invalid("a tunnel has at most four prefixes".into()));
@@ -395,27 +405,24 @@ impl Service {
             return Err(BrokerError::Invalid(format!("there is a tunnel \"{name}\" already")));
         }
         let time = now();
-        let tunnel = self.store.add_tunnel(
-            owner,
-            &self.links,
-            &pools,
-            (most, self.plan.max_tunnels),
-            |id, link, prefixes| Tunnel {
-                id,
-                account: owner.to_owned(),
-                name: name.to_owned(),
-                mode,
-                endpoint: end.map(|(a, _)| a),
-                port: end.and_then(|(_, p)| p),
-                link,
-                prefixes,
-                key: hash,
-                created: time,
-                changed: end.map(|_| time),
-                seen: Some(time),
-                until: self.until(account.is_none(), time),
-            },
-        )?;
+        let tunnel =
+            self.store.add_tunnel(owner, links, &pools, (most, self.plan.max_tunnels), |id, link, prefixes| {
+                Tunnel {
+                    id,
+                    account: owner.to_owned(),
+                    name: name.to_owned(),
+                    mode,
+                    endpoint: end.map(|(a, _)| a),
+                    port: end.and_then(|(_, p)| p),
+                    link,
+                    prefixes,
+                    key: hash,
+                    created: time,
+                    changed: end.map(|_| time),
+                    seen: Some(time),
+                    until: self.until(account.is_none(), time),
+                }
+            })?;
         if let Err(e) = self.plumb.set(&tunnel) {
             self.store.remove_tunnel(tunnel.id)?;
             return Err(e.into());
@@ -443,7 +450,7 @@ impl Service {
         let _turn = self.turn();
         let t = self.store.remove_tunnel(id)?;
         self.plumb.forget(id);
-        self.plumb.forget_address(&t.link);
+        self.plumb.forget_address(t.server_inner());
         self.audit(origin, &t.account, format!("tunnel {id} \"{}\" removed", t.name));
         Ok(())
     }
@@ -624,7 +631,8 @@ impl Service {
             Mode::SixInUdp => 28,
             Mode::FourInSix => 40,
         };
-        let net = |a: std::net::Ipv6Addr| IpNet::new(IpAddr::V6(a), 64).unwrap_or(IpNet::V6(t.link));
+        let link = t.link_net();
+        let net = |a: IpAddr| IpNet::new(a, link.prefix_len()).unwrap_or(link);
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).0.get(&t.id).copied();
         LeaseInfo {
             id: t.id,

@@ -224,11 +224,19 @@ pub(crate) fn run(session: &mut Session<'_>, args: &BrokerArgs) -> Result<(), Fa
 }
 
 /// `tunnel add NAME broker ...`.
-pub(crate) fn join(session: &mut Session<'_>, mut spec: JoinSpec, file: &Path) -> Result<(), Failure> {
-    spec.key = secret(file)?;
+pub(crate) fn join(session: &mut Session<'_>, mut spec: JoinSpec, file: Option<&Path>) -> Result<(), Failure> {
+    spec.key = file.map(secret).transpose()?.unwrap_or_default();
     match call(session, BrokerOp::Join(Box::new(spec)))? {
         answer @ BrokerAnswer::Joined(_) => print(session, &answer),
         _ => Err(unexpected()),
+    }
+}
+
+/// Tunnels from brokers; none where nobody can say.
+pub(crate) fn joined_list(session: &mut Session<'_>) -> Vec<JoinInfo> {
+    match call(session, BrokerOp::Joined) {
+        Ok(BrokerAnswer::Joined(list)) => list,
+        _ => Vec::new(),
     }
 }
 
