@@ -96,6 +96,7 @@ fn run(s: &Service, op: BrokerOp) -> Result<BrokerAnswer, BrokerError> {
             BrokerAnswer::Pools(pools.collect::<Result<_, BrokerError>>()?)
         }
         BrokerOp::Audit(last) => BrokerAnswer::Audit(s.store.audits(last.min(10_000) as usize)?),
+        BrokerOp::Stats => BrokerAnswer::Stats(s.stats.shown()),
         // Answered by the client of brokers elsewhere.
         BrokerOp::Join(_) | BrokerOp::Leave(_) | BrokerOp::Joined => BrokerAnswer::Done,
     })

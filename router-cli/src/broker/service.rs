@@ -5,6 +5,7 @@ use super::model::{ANONYMOUS, Account, Audit, Mode, Time, Tunnel, mapped, now, v
 use super::plumb::Plumb;
 use super::pool::{Pool, Use};
 use super::secret::{Busy, Secrets, make_up, md5_hex};
+use super::stats::Stats;
 use super::store::{Store, StoreError};
 use crate::config::BrokerPlan;
 use crate::control::{Backend, LeaseInfo, WireError};
@@ -113,6 +114,8 @@ pub struct Service {
     pub plumb: Plumb,
     /// Requests by peer.
     pub requests: Buckets<IpAddr>,
+    /// What was heard, and what was lost.
+    pub stats: Stats,
     lockout: Lockout,
     /// Changes of a tunnel.
     changes: Buckets<u32>,
@@ -147,6 +150,7 @@ impl Service {
             secrets: Secrets::default(),
             plumb: Plumb::new(router, plan.clone()),
             requests: Buckets::new(10.0, 60.0),
+            stats: Stats::default(),
             lockout: Lockout::default(),
             changes: Buckets::new(1.0 / 30.0, 12.0),
             idle: Buckets::new(1.0 / 20.0, 30.0),

@@ -58,6 +58,8 @@ pub enum BrokerOp {
     PoolShow,
     /// The last entries of the audit log.
     Audit(u32),
+    /// What was heard, and what was lost.
+    Stats,
     /// Get a tunnel from a broker elsewhere and keep it.
     Join(Box<JoinSpec>),
     /// Give up a tunnel that a broker elsewhere gave.
@@ -75,6 +77,7 @@ impl BrokerOp {
                 | BrokerOp::TunnelShow(_)
                 | BrokerOp::PoolShow
                 | BrokerOp::Audit(_)
+                | BrokerOp::Stats
                 | BrokerOp::Joined
         )
     }
@@ -116,8 +119,36 @@ pub enum BrokerAnswer {
     Pools(Vec<PoolInfo>),
     /// Entries of the audit log, oldest first.
     Audit(Vec<AuditInfo>),
+    /// What was heard, and what was lost.
+    Stats(BrokerStats),
     /// Tunnels of brokers elsewhere.
     Joined(Vec<JoinInfo>),
+}
+
+/// What the broker has heard since its start, and what it could not listen to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BrokerStats {
+    /// TSP messages over UDP that were looked at.
+    pub tsp_datagrams: u64,
+    /// TSP connections.
+    pub tsp_connections: u64,
+    /// TSP messages lost because the queue from the tunnels' UDP port was full.
+    pub tsp_queue_full: u64,
+    /// TSP messages and connections dropped because one peer sent too many.
+    pub tsp_rate: u64,
+    /// TSP messages dropped because too many were being answered.
+    pub tsp_busy: u64,
+    /// TSP messages and connections dropped because there were too many conversations.
+    pub tsp_full: u64,
+    /// HTTP requests.
+    pub http_requests: u64,
+    /// HTTP connections closed because there were too many, in all or of one peer.
+    pub http_full: u64,
+    /// HTTP requests refused because one peer sent too many.
+    pub http_rate: u64,
+    /// Requests of either protocol refused because too much work was waiting: the database, the router, hashes.
+    pub busy: u64,
 }
 
 /// An account.

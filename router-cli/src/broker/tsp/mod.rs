@@ -14,4 +14,4 @@ mod tests;
 pub(in crate::broker) mod wire;
 pub(in crate::broker) mod xml;
 
-pub use serve::{Desk, serve_signals, serve_tcp, serve_udp};
+pub use serve::{Desk, enqueue, serve_signals, serve_tcp, serve_udp};
