@@ -123,7 +123,8 @@ pub fn judge(told: &Told, m: &Measure<'_>) -> Result<LeaseInfo, Unfit> {
         (client_inner.addr, "our address inside"),
     ] {
         // A broker on this very host is somebody's test.
-        if !is_host(a) && !(a == peer && a.is_loopback()) {
+        let local = a == peer && a.is_loopback();
+        if !(is_host(a) || local) {
             return Err(Unfit::Nonsense(a, what));
         }
     }

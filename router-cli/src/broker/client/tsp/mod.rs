@@ -190,12 +190,11 @@ enum Step<T> {
     Elsewhere(Vec<String>, Login),
 }
 
+/// Asks one server.
+type OneServer<'o, T> = dyn FnMut(&TspUrl, SocketAddr) -> Result<Step<T>, TspError> + 'o;
+
 /// Goes from broker to broker until one answers: never to one that was asked before, and not far.
-fn follow<T>(
-    url: &TspUrl,
-    ask: &Ask<'_>,
-    one: &mut dyn FnMut(&TspUrl, SocketAddr) -> Result<Step<T>, TspError>,
-) -> Result<T, TspError> {
+fn follow<T>(url: &TspUrl, ask: &Ask<'_>, one: &mut OneServer<'_, T>) -> Result<T, TspError> {
     let (mut url, mut asked) = (url.clone(), Vec::<SocketAddr>::new());
     for _ in 0..HOPS {
         let list = url.resolve(ask.kind == "v4v6").map_err(|e| TspError::Resolve(url.host.clone(), e))?;
@@ -252,7 +251,9 @@ fn one(url: &TspUrl, to: SocketAddr, ask: &Ask<'_>) -> Result<Step<Got>, TspErro
         taken: &here.taken,
         names: (&spec.name, &spec.user),
     };
-    let mut fit: Option<Result<(LeaseInfo, Option<u64>, Option<u32>), Unfit>> = None;
+    // The tunnel, its lifetime and how often to keep it alive.
+    type Fit = (LeaseInfo, Option<u64>, Option<u32>);
+    let mut fit: Option<Result<Fit, Unfit>> = None;
     let (said, own, carrier) = over_each(url, to, ask, &mut |talk, own| {
         let wish = Wish { kind: ask.kind, own, prefix: spec.prefix, keepalive: KEEPALIVE };
         let said = talk.create(&ask.caller(url, to), &wish)?;
