@@ -208,3 +208,44 @@ sandbox_test! {
         bed.finish().unwrap();
     }
 }
+
+sandbox_test! {
+    /// No NAT, but a firewall that eats protocol 41: the server cannot know, the client finds out; the prefix stays.
+    ///
+    /// Proves rfc5572-2.2-client-path.
+    fn in_udp_where_protocol_41_is_eaten() {
+        let mut bed = row().unwrap();
+        bed.net.route("s", "10.0.1.0/24 via 203.0.113.254").unwrap();
+        let more = "tsp = [\"203.0.113.1:3653\"]\nendpoint = \"203.0.113.1\"\ndev = \"wan\"\nprivate_endpoints = true\nudp_port = 3653\n\
+                    udp_dev = \"out\"\nudp_keepalive = \"200ms\"\ndigest_md5 = true\n";
+        let s = RouterConfig::new("s")
+            .port("inside", &["2001:db8:5::1/64"])
+            .port_of("rawip", "wan", &[], "")
+            .port_of("udp", "out", &[], "local = \"203.0.113.1\"\nlisten = [3653]\n")
+            .extra(&broker(&bed, more));
+        bed.router(Duet, &s).unwrap();
+        let file = account(&bed, "dave");
+        let c = RouterConfig::new("c").port("lan", &[]).port_of("rawip", "wan", &[], "").port_of("udp", "out", &[], "listen = [3653]\n");
+        bed.router(Duet, &c).unwrap();
+        bed.duet("c").duet(&format!("tunnel add up broker tsp://dave@203.0.113.1 key-file {file} lan lan")).unwrap();
+        talks(&mut bed, true);
+        let before = bed.duet("s").json("-j broker tunnel show").unwrap();
+        assert_eq!(before[0]["mode"], "6in4", "{before}");
+        let eat = "add table ip t; add chain ip t c { type filter hook forward priority 0; }; add rule ip t c ip protocol 41 drop";
+        let Some((good, text)) = tools::run(bed.host("nat"), "nft", &[eat]) else { return };
+        assert!(good, "{text}");
+        let json = bed.duet("c").json("-j -d tunnel show up").unwrap();
+        let server = json[0]["keepalive"].as_str().unwrap().to_owned();
+        bed.duet("c").duet(&format!("tunnel change up keepalive {server} interval 200 retries 3 hold 1")).unwrap();
+        eventually("the tunnel goes in UDP", || {
+            let after = bed.duet("s").json("-j broker tunnel show").unwrap();
+            (after[0]["mode"] == "6inudp4" && after[0]["prefixes"] == before[0]["prefixes"]).then_some(())
+        });
+        talks(&mut bed, false);
+        let log = bed.duet("s").duet("broker audit").unwrap();
+        assert!(log.contains("from now on 6inudp4"), "{log}");
+        bed.duet("c").duet("broker leave up").unwrap();
+        no_tunnels(&bed);
+        bed.finish().unwrap();
+    }
+}

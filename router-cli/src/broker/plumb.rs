@@ -23,8 +23,8 @@ const LAST: &str = "4294967295";
 /// The tunnel ports of one tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Line {
-    /// The one that is used, and its other end.
-    current: Option<(String, (IpAddr, u16))>,
+    /// The one that is used, its other end, and how packets travel.
+    current: Option<(String, (IpAddr, u16), Mode)>,
     /// The one before, and until when it is heard.
     old: Option<(String, Instant)>,
 }
@@ -147,11 +147,11 @@ impl Plumb {
             return Ok(());
         };
         let end = (endpoint, t.port.unwrap_or(0));
-        if line.current.as_ref().is_some_and(|(_, at)| *at == end) {
+        if line.current.as_ref().is_some_and(|(_, at, mode)| *at == end && *mode == t.mode) {
             return Ok(());
         }
         // Another port of the same address: the line stays, and is told where to go.
-        if let Some((name, (addr, _))) = line.current.clone()
+        if let Some((name, (addr, _), Mode::SixInUdp)) = line.current.clone()
             && addr == endpoint
             && t.mode == Mode::SixInUdp
         {
@@ -162,12 +162,12 @@ impl Plumb {
                 options,
                 ..TunnelChange::default()
             })))?;
-            line.current = Some((name, end));
+            line.current = Some((name, end, t.mode));
             return Ok(());
         }
         let names = [format!("tb{}", t.id), format!("tb{}b", t.id)];
         let name = match &line.current {
-            Some((used, _)) if *used == names[0] => names[1].clone(),
+            Some((used, ..)) if *used == names[0] => names[1].clone(),
             _ => names[0].clone(),
         };
         let spec = tunnel_spec(&self.line(t, &name, end)?)?;
@@ -190,8 +190,8 @@ impl Plumb {
             let _ = self.router.call(Op::TunnelDelete(name));
             return Err(e);
         }
-        line.old = line.current.take().map(|(old, _)| (old, Instant::now() + self.plan.overlap));
-        line.current = Some((name, end));
+        line.old = line.current.take().map(|(old, ..)| (old, Instant::now() + self.plan.overlap));
+        line.current = Some((name, end, t.mode));
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl Plumb {
             .collect();
         let mut moved = Vec::new();
         for (id, line) in self.lines().iter_mut() {
-            if let Some((name, (_, port))) = &mut line.current
+            if let Some((name, (_, port), _)) = &mut line.current
                 && let Some(is) = now.get(name.as_str()).filter(|is| *is != port)
             {
                 *port = *is;
@@ -262,7 +262,7 @@ impl Plumb {
     /// Takes a tunnel out of the router.
     pub fn forget(&self, id: u32) {
         let Some(line) = self.lines().remove(&id) else { return };
-        for name in line.current.map(|(n, _)| n).into_iter().chain(line.old.map(|(n, _)| n)) {
+        for name in line.current.map(|(n, ..)| n).into_iter().chain(line.old.map(|(n, _)| n)) {
             if let Err(e) = self.router.call(Op::TunnelDelete(name)) {
                 tracing::warn!(tunnel = id, "cannot remove a tunnel: {}", e.line);
             }
@@ -287,7 +287,7 @@ impl Plumb {
 
     /// The port that carries a tunnel now.
     pub fn dev(&self, id: u32) -> Option<String> {
-        self.lines().get(&id)?.current.as_ref().map(|(name, _)| name.clone())
+        self.lines().get(&id)?.current.as_ref().map(|(name, ..)| name.clone())
     }
 
     /// The counters of a tunnel's port.

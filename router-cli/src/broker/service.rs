@@ -477,31 +477,52 @@ impl Service {
 
     /// Moves the client's end of a tunnel.
     pub fn update(&self, origin: Origin, id: u32, addr: IpAddr, port: Option<u16>) -> Result<Moved> {
+        self.update_as(origin, id, None, addr, port)
+    }
+
+    /// The same, and its packets may travel another way from now on: all that it holds stays with it. A client that comes
+    /// behind a NAT, or out of one, is the same client.
+    pub fn update_as(
+        &self,
+        origin: Origin,
+        id: u32,
+        mode: Option<Mode>,
+        addr: IpAddr,
+        port: Option<u16>,
+    ) -> Result<Moved> {
         let _turn = self.turn();
         let t = self.store.tunnel(id)?.ok_or(BrokerError::NoTunnel)?;
+        let mode = mode.unwrap_or(t.mode);
+        // Its own network is of the family inside.
+        if (mode == Mode::FourInSix) != (t.mode == Mode::FourInSix) || !self.plumb.modes().contains(&mode) {
+            return Err(BrokerError::Mode(mode.name().into()));
+        }
+        let same = t.endpoint == Some(addr) && t.mode == mode;
         // Who does not say a port has none to say: the data plane learns it.
-        let port = if t.endpoint == Some(addr) { port.or(t.port) } else { port };
-        if t.endpoint == Some(addr) && t.port == port {
+        let port = if same { port.or(t.port) } else { port };
+        if same && t.port == port {
             if origin.from.is_some() && !self.idle.take(id, Instant::now()) {
                 return Err(BrokerError::TooOften);
             }
             self.hear(id);
             return Ok(Moved::Same(addr));
         }
-        self.check_endpoint(t.mode, addr, port, Some(id))?;
+        self.check_endpoint(mode, addr, port, Some(id))?;
         if origin.from.is_some() && !self.changes.take(id, Instant::now()) {
             self.audit(origin, &t.account, format!("refused: tunnel {id} changed too often"));
             return Err(BrokerError::TooOften);
         }
         let mut moved = t.clone();
-        (moved.endpoint, moved.port) = (Some(addr), port);
+        (moved.endpoint, moved.port, moved.mode) = (Some(addr), port, mode);
         self.plumb.set(&moved)?;
         let time = now();
         self.store.change_tunnel(id, |s| {
             (s.endpoint, s.port, s.changed, s.seen) = (Some(addr), port, Some(time), Some(time));
+            s.mode = mode;
             s.until = if s.until == 0 { 0 } else { self.until(s.account == ANONYMOUS, time) };
         })?;
-        self.audit(origin, &t.account, format!("tunnel {id} moved from {} to {addr}", at(t.endpoint)));
+        let as_what = if mode == t.mode { String::new() } else { format!(", from now on {}", mode.name()) };
+        self.audit(origin, &t.account, format!("tunnel {id} moved from {} to {addr}{as_what}", at(t.endpoint)));
         Ok(Moved::Good(addr))
     }
 

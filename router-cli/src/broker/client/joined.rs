@@ -47,6 +47,8 @@ pub(super) struct Joined {
     /// Until when a tunnel whose server does not answer is left alone, and how long the next time.
     pub dead: (Instant, Duration),
     pub updates: u64,
+    /// The path eats protocol 41, as far as is known: UDP is asked for.
+    pub eaten: bool,
     pub login: Option<Login>,
     pub problem: Option<String>,
 }
@@ -66,6 +68,7 @@ impl Joined {
             wait: AGAIN,
             dead: (now, AGAIN),
             updates: 0,
+            eaten: false,
             login,
             problem,
         }

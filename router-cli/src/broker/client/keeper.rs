@@ -265,7 +265,9 @@ impl Keeper {
     }
 
     fn ask_tsp(&self, j: &mut Joined, url: &TspUrl) -> Result<(), WireError> {
-        let got = tsp::create(url, &j.spec, &here(&*self.router, j)?).map_err(|e| e.told())?;
+        let mut here = here(&*self.router, j)?;
+        here.bare &= !(j.eaten && here.door.is_some() && matches!(j.spec.mode.as_deref(), None | Some("any")));
+        let got = tsp::create(url, &j.spec, &here).map_err(|e| e.told())?;
         let (seen, own) = (got.lease.endpoint, got.own.to_canonical());
         let info = TspInfo {
             carrier: got.carrier.into(),
@@ -297,6 +299,13 @@ fn due(j: &mut Joined, tunnel: Option<&TunnelInfo>) -> bool {
     // A NAT that gives another address, or a server that has forgotten: a new login mends both.
     let dead = matches!(j.source, Source::Tsp(_)) && tunnel.and_then(|t| t.life.as_ref()).is_some_and(|l| !l.alive);
     let revive = dead && now >= j.dead.0;
+    if moved {
+        // Another place, another path.
+        j.eaten = false;
+    } else if revive && j.lease.as_ref().is_some_and(|l| l.mode == "6in4") {
+        // Bare packets were promised and do not come through: in UDP they may.
+        j.eaten = true;
+    }
     match dead {
         true if revive => j.dead = (now + j.dead.1, (j.dead.1 * 2).min(LONGEST)),
         true => {}

@@ -282,8 +282,9 @@ async fn create(asked: Asked, Form(form): Form<Fields>) -> Response {
     visit(asked, Some(&token), Load::Heavy, work, |f, (t, key)| {
         let body = format!(
             "<p>Update key of this tunnel, for clients that keep the endpoint up to date. It is shown this once:</p>\n<pre>{}</pre>\n{}",
-            esc(key),
-            details(&t, f)
+            esc(&key),
+            // Ready to be copied, this once.
+            details(&t, f).replace("UPDATE_KEY", &esc(&key))
         );
         f.say(&t.name, Some("The tunnel is made.".into()), &body)
     })

@@ -383,9 +383,11 @@ fn give(
     };
     if let Some(t) = found {
         let has = length.is_none_or(|l| t.prefixes.iter().any(|p| p.prefix_len() == l));
-        if t.mode == mode && has {
-            s.update(origin, t.id, to, port)?;
-            return Ok((t, false));
+        // An account's tunnel is the same with its packets in UDP or without: its prefix stays.
+        let kept = t.mode == mode || account.is_some() && mode != Mode::FourInSix && t.mode != Mode::FourInSix;
+        if kept && has {
+            s.update_as(origin, t.id, Some(mode), to, port)?;
+            return Ok((Tunnel { mode, port, ..t }, false));
         }
         // Of nobody's tunnels only those of the same kind are surely the same client's: another may sit behind its NAT.
         if account.is_some() || t.mode == mode {
