@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::headers::ipv6::tests::packet;
 
+    /// Also proves rfc7112-5-pointer, rfc8504-5.2-headers.
     #[test]
     fn what_a_destination_refuses() {
         use DropReason::{Ipv6Extension, Ipv6RoutingHeader};
