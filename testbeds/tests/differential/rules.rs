@@ -20,6 +20,7 @@ pub const ALL: &[&str] = &[
     "source-route-told",
     "hop-by-hop-told",
     "hop-by-hop-beyond",
+    "hop-by-hop-budget",
     "jumbo-unknown",
     "unicast-in-link-broadcast",
     "icmp-timestamp",

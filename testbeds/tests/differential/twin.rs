@@ -25,6 +25,15 @@ pub fn twin(rule: &str, given: &Given) -> Option<Given> {
                 p[at + 2..at + len].fill(0);
             }
         }
+        "hop-by-hop-budget" => {
+            // As many bytes in as few options as hold them.
+            let (_, at, size) = f.headers().into_iter().find(|h| h.0 == 0)?;
+            for start in (at + 2..at + size).step_by(256) {
+                let end = (start + 256).min(at + size);
+                p[start..end].fill(0);
+                (p[start], p[start + 1]) = (SKIPPED6, (end - start - 2) as u8);
+            }
+        }
         "padding-long" => {
             for (at, len) in long_padding(&f) {
                 p[at..at + len].fill(0);
@@ -76,6 +85,7 @@ pub fn needs_twin(rule: &str) -> bool {
     let rules = [
         "cipso",
         "padding-not-zero",
+        "hop-by-hop-budget",
         "padding-long",
         "router-alert-length",
         "hop-by-hop-spoken",

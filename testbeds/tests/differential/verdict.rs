@@ -93,6 +93,7 @@ fn verdict6(f: &Facts<'_>, given: &Given, theirs: &Sent, ours: &Sent) -> Option<
         _ if silent && given.to == MacAddr::BROADCAST && (f.to_own() || f.to_anycast()) && !f.passed_on(theirs) => {
             "unicast-in-link-broadcast"
         }
+        _ if nothing && f.options6(0).0.len() > 16 => "hop-by-hop-budget",
         _ if nothing && (f.padding_says_something(0) || f.padding_says_something(60)) => "padding-not-zero",
         _ if nothing && (f.options6(0).1 > 7 || f.options6(60).1 > 7) => "padding-long",
         _ if nothing && f.options6(0).0.iter().any(|o| o[0] == 5 && o.len() != 4) => "router-alert-length",
