@@ -73,12 +73,13 @@ pub(super) fn pcap(data: &[u8]) {
         packets.push((at, packet.clone()));
     }
     let mut bytes = Vec::new();
-    let mut writer = Writer::new(&mut bytes, medium).expect("memory takes it");
-    for (at, packet) in &packets {
-        writer.write(*at, packet).expect("memory takes it");
+    {
+        let mut writer = Writer::new(&mut bytes, medium).expect("memory takes it");
+        for (at, packet) in &packets {
+            writer.write(*at, packet).expect("memory takes it");
+        }
+        writer.flush().expect("memory takes it");
     }
-    writer.flush().expect("memory takes it");
-    drop(writer);
     let mut again = Reader::new(&bytes[..]).expect("what was written can be read");
     assert_eq!(again.medium(), medium);
     for (at, expected) in packets {
