@@ -22,6 +22,9 @@ mod monitor;
 pub mod output;
 mod run;
 mod shell;
+#[cfg(feature = "broker")]
+#[doc(hidden)]
+pub mod strangers;
 mod terminal;
 mod top;
 mod topology;

@@ -13,7 +13,7 @@
 
 mod admin;
 pub(crate) mod client;
-mod http;
+pub(crate) mod http;
 mod limit;
 mod model;
 mod plumb;
@@ -24,7 +24,7 @@ mod stats;
 mod store;
 #[cfg(test)]
 mod testing;
-mod tsp;
+pub(crate) mod tsp;
 
 use crate::backend::BrokerDesk;
 use crate::config::{BrokerPlan, Plan};

@@ -100,7 +100,7 @@ const TUNNEL: &str = "\
 Usage: duet tunnel { add | change | del | show } [ NAME ]
        [ mode MODE ] [ remote { ADDRESS | NAME } ] [ local ADDRESS | local-dev DEVICE ]
        [ ttl { 1..255 | inherit } ] [ tos { inherit | 00..fe } ] [ mtu NUMBER ]
-       [ [no]pmtudisc ] [ dev PORT ]
+       [ [no]pmtudisc ] [ [no]ignore-df ] [ dev PORT ]
        [ encaplimit { 0..255 | none } ] [ flowlabel { auto | inherit | 00000..fffff } ]
        [ [i|o]key NUMBER ] [ [i|o]seq ] [ [i|o]csum ]
        [ encap { fou | gue | auto | none } encap-dport PORT [ encap-sport { PORT | auto } ]

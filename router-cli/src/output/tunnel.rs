@@ -101,6 +101,9 @@ fn head(out: &mut Out<'_>, t: &TunnelSpec, o: &Options) -> io::Result<()> {
     if t.nopmtudisc {
         out.null("nopmtudisc", " nopmtudisc")?;
     }
+    if t.options.ignore_df {
+        out.truth("ignore_df", " ignore-df")?;
+    }
     if let Some(m) = &t.options.sixrd {
         out.str("6rd-prefix", " 6rd-prefix ", m.prefix, "", Paint::Plain)?;
         if m.relay_prefix.prefix_len() > 0 {

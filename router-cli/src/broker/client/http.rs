@@ -161,7 +161,7 @@ fn read(stream: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Status and body. Chunks are for servers that do not know their answer's length: ours does.
-fn parse(bytes: &[u8]) -> Option<(u16, Vec<u8>)> {
+pub fn parse(bytes: &[u8]) -> Option<(u16, Vec<u8>)> {
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.split("\r\n");

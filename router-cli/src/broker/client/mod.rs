@@ -3,7 +3,7 @@
 //! * [`keeper`]: the tunnels, and when their brokers are asked; [`plumb`]: what the router is told of them
 //! * [`http`]: brokers like ours, by their JSON API; [`tsp`]: anybody's that speaks RFC 5572
 
-mod http;
+pub(crate) mod http;
 mod joined;
 mod keeper;
 mod plumb;

@@ -184,6 +184,8 @@ fn tunnel() -> Node {
         key("tos", Value::Text("inherit|00..fe".into()), "the outer traffic class"),
         flag("pmtudisc", "the outer packet is never fragmented on its way"),
         flag("nopmtudisc", "the outer packet may be fragmented"),
+        flag("ignore-df", "even if the packet inside may not"),
+        flag("noignore-df", "but not if the packet inside may not"),
         key("dev", Value::Port, "the port that carries it"),
         key("broker", Value::Text("URL".into()), "get it from this tunnel broker"),
         key("user", Value::Text("NAME".into()), "the account there"),

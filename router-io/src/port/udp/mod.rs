@@ -18,6 +18,8 @@ use super::{BATCH, Port, PortEvent, Receive, RecvError, RecvReport, SendError, S
 use crate::sys::device::Device;
 use crate::sys::gso::{self, Message, SEGMENTS};
 use crate::sys::{mmsg, opt};
+#[doc(hidden)]
+pub use header::rehearse;
 use header::{Outgoing, Rebuilt};
 use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool};
