@@ -72,11 +72,11 @@ sandbox_test! {
         bed.duet("r2").duet("tunnel change site remote 198.51.100.7").unwrap();
         talk(&bed);
         // The other end moves, and its name with it: asked again at once, because nobody answers where it was.
+        bed.net.del_addr("r2", "left", "203.0.113.2/24").unwrap();
         bed.net.addr("r2", "left", "203.0.113.9/24").unwrap();
         bed.ready().unwrap();
+        bed.net.route("r2", "default via 203.0.113.1").unwrap();
         bed.duet("r2").duet("tunnel change site local 203.0.113.9").unwrap();
-        bed.net.del_addr("r2", "left", "203.0.113.2/24").unwrap();
-        bed.net.route("r2", "default via 203.0.113.1").ok();
         name_is(bed.dir(), "203.0.113.9");
         eventually("the remote end follows", || (shown(&bed)[0]["remote"] == "203.0.113.9").then_some(()));
         talk(&bed);

@@ -172,6 +172,9 @@ impl Keeper {
         let list: Vec<Arc<Entry>> = self.list().clone();
         for entry in list {
             // Whoever asks for it just now looks for itself.
+            if entry.busy.load(Ordering::Acquire) {
+                continue;
+            }
             let Some(mut joined) = entry.try_joined() else { continue };
             let tunnel = there.iter().find(|t| t.tunnel.name == entry.name);
             if joined.lease.is_some() && tunnel.is_none() {
