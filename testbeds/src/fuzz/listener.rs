@@ -7,6 +7,7 @@ use router_core::frame::Frame;
 use router_core::neighbor::mld::{Listener, QUERY, Query, Report, write_report};
 use router_core::packet::Packet;
 use router_core::port::{Medium, PortId, PortKind};
+use router_core::settings::NeighborSettings;
 use router_core::tables::PortTable;
 use router_core::time::{Duration, Instant};
 use std::net::IpAddr;
@@ -21,7 +22,8 @@ pub(super) fn multicast(data: &[u8]) {
     ports.set(Arc::new(info.clone()));
     let mut listener = Listener::new(7);
     let mut now = Instant::from_millis(1);
-    listener.follow(now, true, &ports);
+    let mut settings = NeighborSettings::default();
+    listener.follow(now, &settings, &ports);
     while let Some(what) = input.byte() {
         match what & 3 {
             0 => now = now + Duration::from_millis(u64::from(what >> 2) * 100),
@@ -41,7 +43,8 @@ pub(super) fn multicast(data: &[u8]) {
                 let n = what >> 3 & 7;
                 info.addrs = (0..n).map(|n| format!("2001:db8:{n}::{what}/64").parse().expect("an address")).collect();
                 ports.set(Arc::new(info.clone()));
-                listener.follow(now, what & 0x80 == 0, &ports);
+                settings.mld = what & 0x80 == 0;
+                listener.follow(now, &settings, &ports);
             }
             _ => listener.forget(PortId(u32::from(what >> 7))),
         }
