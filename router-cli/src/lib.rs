@@ -28,6 +28,7 @@ pub mod strangers;
 mod terminal;
 mod top;
 mod topology;
+mod tsp_url;
 
 pub use app::run as run_with_args;
 

@@ -72,6 +72,11 @@ impl Url {
         Ok(Url { tls, host: host.to_owned(), port })
     }
 
+    /// Name and port, to be resolved.
+    pub fn place(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)

@@ -8,10 +8,10 @@
 
 pub(crate) mod auth;
 mod serve;
-mod session;
+pub(in crate::broker) mod session;
 #[cfg(test)]
 mod tests;
 pub(crate) mod wire;
 pub(crate) mod xml;
 
-pub use serve::{Desk, serve_signals, serve_tcp, serve_udp};
+pub use serve::{Desk, enqueue, serve_signals, serve_tcp, serve_udp};
