@@ -1,7 +1,8 @@
 //! What an RFC leaves to the operator: timers, limits, queue lengths, with sane defaults. Every field is a key of the
 //! configuration file.
 
-pub use crate::advert::{AdvertError, AdvertSettings, Preference};
+pub use crate::advert::{AdvertError, AdvertSettings, Preference, PrefixSettings};
+pub use crate::headers::option_policy::{OptionAction, OptionPolicy};
 use crate::time::Duration;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct Settings {
     /// Ports and tunnels of a closed network whose IPv6 packets may carry IPv4-mapped addresses (::ffff:0:0/96, as RFC 2765
     /// did). Everywhere else they are dropped, coming or going.
     pub mapped_ports: Vec<String>,
+    /// What is done with packets because of their IPv4 options (RFC 7126).
+    pub ipv4_options: OptionPolicy,
     /// Router advertisements, by name of the port.
     pub adverts: BTreeMap<String, AdvertSettings>,
 }
@@ -45,6 +48,7 @@ impl Default for Settings {
             max_tunnel_nesting: 4,
             martians: MartianSettings::default(),
             mapped_ports: Vec::new(),
+            ipv4_options: OptionPolicy::default(),
             adverts: BTreeMap::new(),
         }
     }
@@ -133,10 +137,28 @@ pub struct NeighborSettings {
     pub dad_transmits: u8,
     /// Gratuitous ARP packets (RFC 5227 2.3) and unsolicited advertisements (RFC 4861 7.2.6) about an own address.
     pub announcements: u8,
+    /// Probe own IPv4 addresses before they are used (RFC 5227 2.1), on ports for which `acd_ports` says nothing else.
+    pub acd: bool,
+    /// The same for single ports, by name.
+    pub acd_ports: BTreeMap<String, bool>,
+    /// What becomes of an own IPv4 address in use that somebody else uses, too (RFC 5227 2.4).
+    pub acd_conflict: OnConflict,
     /// Tell switches and multicast routers of each link which IPv6 groups the router is in (RFC 3810).
     pub mld: bool,
     /// For whom else the router answers ARP and NDP (RFC 1027, RFC 4861 7.2.8).
     pub proxy: Vec<Proxy>,
+}
+
+/// What is done about an own IPv4 address that somebody else on the link uses, too, once it is in use here (RFC 5227 2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It is announced again, at most once in ten seconds, and kept (c): others rely on a router's address.
+    #[default]
+    Defend,
+    /// It is announced again; a second conflict within ten seconds and it is given up (b).
+    Yield,
+    /// It is given up at once (a).
+    Release,
 }
 
 /// Addresses for which the router answers on a port as if they were there.
@@ -149,6 +171,11 @@ pub struct Proxy {
 }
 
 impl NeighborSettings {
+    /// Whether own IPv4 addresses of a port are probed before they are used.
+    pub fn probes_ipv4(&self, port: &str) -> bool {
+        self.acd_ports.get(port).copied().unwrap_or(self.acd)
+    }
+
     /// Whether the router answers on a port for an address that is not its own.
     pub fn is_proxied(&self, port: &str, addr: &IpAddr) -> bool {
         self.proxy.iter().any(|p| p.port == port && p.net.contains(addr))
@@ -171,6 +198,9 @@ impl Default for NeighborSettings {
             stale_lifetime: Duration::from_secs(600),
             dad_transmits: 1,
             announcements: 2,
+            acd: false,
+            acd_ports: BTreeMap::new(),
+            acd_conflict: OnConflict::default(),
             mld: true,
             proxy: Vec::new(),
         }

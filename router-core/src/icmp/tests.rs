@@ -313,7 +313,7 @@ fn echo_replies() {
     for (request, options) in [(v4, vec![]), (with_options, recorded)] {
         let packet = Packet::parse(Family::Inet, &request).unwrap();
         let mut f = Frame::from_slice(&request);
-        echo_reply(&mut f, &packet, packet.dst, 5, |a| packet.dst == a).unwrap();
+        echo_reply(&mut f, &packet, packet.dst, (5, false), |a| packet.dst == a).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv4(h)), Some(TransportSlice::Icmpv4(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
@@ -332,7 +332,7 @@ fn echo_replies() {
     // The second source is what a request to ff02::1 would get.
     for src in [packet.dst, ip("fe80::1")] {
         let mut f = Frame::from_slice(&v6);
-        echo_reply(&mut f, &packet, src, 5, |a| src == a).unwrap();
+        echo_reply(&mut f, &packet, src, (5, false), |a| src == a).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv6(h)), Some(TransportSlice::Icmpv6(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
@@ -345,7 +345,7 @@ fn echo_replies() {
         // A reply is not answered.
         let again = Packet::parse(Family::Inet6, f.data()).unwrap();
         let mut f = Frame::from_slice(f.data());
-        assert_eq!(echo_reply(&mut f, &again, src, 5, |_| false), Err(DropReason::IcmpConsumed));
+        assert_eq!(echo_reply(&mut f, &again, src, (5, false), |_| false), Err(DropReason::IcmpConsumed));
     }
 }
 
@@ -391,6 +391,7 @@ fn port(id: u16, addrs: &[&str]) -> Arc<PortInfo> {
 /// Proves rfc1122-3.2.1.3-source, rfc1122-3.2.1.3-own, rfc1812-4.3.2.4-source, rfc4443-2.2-unicast, rfc4443-2.2-other, rfc6724-5-rule-1,
 /// rfc6724-5-rule-2, rfc6724-5-rule-5, rfc6724-5-rule-6, rfc6724-5-rule-8, rfc6724-5-tie, rfc4443-2.2-anycast,
 /// rfc7600-5.4, draft-v4-via-v6-4-source.
+/// Also proves rfc6724-5-candidates, rfc8504-6.6-selection.
 #[test]
 fn sources_in_order_of_preference() {
     // ports' addresses, router id, ingress, sender, destination, expected source
@@ -485,7 +486,7 @@ proptest! {
         }
         if let Some(p) = parsed {
             let mut f = Frame::from_slice(&v);
-            let _ = echo_reply(&mut f, &p, p.dst, 5, |_| true);
+            let _ = echo_reply(&mut f, &p, p.dst, (5, true), |_| true);
         }
     }
 }
