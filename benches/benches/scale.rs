@@ -1,7 +1,7 @@
 //! What grows: 1,000 routing tables, millions of routes, 100,000 tunnels, two workers.
 //!
 //! `cargo bench --bench scale`; `-- --test` runs everything once, shortly. Other words select parts: `tables`, `routes`,
-//! `tunnels`, `adding`, `workers`.
+//! `tunnels`, `adding`, `workers`; a number beside `tunnels` says how many of them.
 
 use arc_swap::ArcSwap;
 use benches::bed::{Bed, Packets, Via, route};
@@ -49,7 +49,9 @@ fn main() {
         routes(&mut report, plan, "IPv6", &table::synthetic_v6(n6, 16));
     }
     if wanted("tunnels") {
-        for n in if quick { [1, 100, 1_000] } else { [1, 10_000, 100_000] } {
+        let numbers: Vec<u32> = select.iter().filter_map(|s| s.parse().ok()).collect();
+        let usual = if quick { [1, 100, 1_000] } else { [1, 10_000, 100_000] };
+        for n in if numbers.is_empty() { usual.to_vec() } else { numbers } {
             tunnels(&mut report, plan, n);
         }
     }
@@ -151,6 +153,7 @@ fn tunnels(report: &mut Report, plan: Plan, n: u32) {
     for (way, packets) in
         [("encapsulate", Packets::udp(&into)), ("decapsulate", Packets::from_peers(&out_of, |i| peer(asked[i])))]
     {
+        let packets = packets.compact();
         let done = forwarding::measure(&bed, &packets, MAX_BATCH, plan, || ALLOC.allocations() + ALLOC.frees());
         let done = done.unwrap_or_else(|e| panic!("{way}: {e}"));
         assert_eq!(done.allocations, 0, "{way}: the fast path allocated");

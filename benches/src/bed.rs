@@ -5,7 +5,7 @@ use crate::traffic;
 use ipnet::IpNet;
 use router_core::addr::MacAddr;
 use router_core::counters::WorkerCounters;
-use router_core::frame::FramePool;
+use router_core::frame::{Frame, FramePool};
 use router_core::neighbor::SetMode;
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::router::Router;
@@ -188,6 +188,15 @@ pub struct Packets {
     bytes: Vec<u8>,
     /// Bytes of each.
     len: usize,
+    /// See [`Packets::compact`].
+    differences: Option<Differences>,
+}
+
+/// Where packets differ from the first one, and every packet's bytes there.
+#[derive(Clone, Debug)]
+struct Differences {
+    places: Vec<usize>,
+    bytes: Vec<u8>,
 }
 
 impl Packets {
@@ -221,7 +230,7 @@ impl Packets {
 
     /// One packet, again and again.
     pub fn one(packet: Vec<u8>) -> Self {
-        Packets { len: packet.len(), bytes: packet }
+        Packets { len: packet.len(), bytes: packet, differences: None }
     }
 
     fn collect(destinations: &[IpAddr], mut make: impl FnMut(IpAddr) -> Vec<u8>) -> Self {
@@ -234,9 +243,35 @@ impl Packets {
         packets
     }
 
+    /// The same packets, of which only the first is kept whole, and of the others the bytes that differ: hundreds of thousands
+    /// of packets would take as much of the caches as the tables that they are to be compared by.
+    pub fn compact(self) -> Self {
+        let Some(first) = self.bytes.get(..self.len).filter(|_| self.differences.is_none()) else { return self };
+        let differs = |at: &usize| self.bytes.iter().skip(*at).step_by(self.len).any(|b| *b != first[*at]);
+        let places: Vec<usize> = (0..self.len).filter(differs).collect();
+        let bytes = self.bytes.chunks(self.len).flat_map(|p| places.iter().map(|at| p[*at])).collect();
+        Packets { bytes: first.to_vec(), len: self.len, differences: Some(Differences { places, bytes }) }
+    }
+
+    /// Writes packet number `i` into a frame.
+    pub fn write(&self, i: usize, frame: &mut Frame) {
+        let Some(Differences { places, bytes }) = &self.differences else {
+            frame.set_data(self.get(i));
+            return;
+        };
+        frame.set_data(&self.bytes);
+        let data = frame.data_mut();
+        for (at, byte) in places.iter().zip(bytes.get(i * places.len()..).unwrap_or_default()) {
+            data[*at] = *byte;
+        }
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
-        self.bytes.len().checked_div(self.len).unwrap_or(0)
+        match &self.differences {
+            Some(Differences { places, bytes }) => bytes.len().checked_div(places.len()).unwrap_or(1),
+            None => self.bytes.len().checked_div(self.len).unwrap_or(0),
+        }
     }
 
     /// Whether there is none.
@@ -244,8 +279,33 @@ impl Packets {
         self.bytes.is_empty()
     }
 
-    /// Packet number `i`; empty beyond the last.
+    /// Packet number `i` of those that are kept whole; empty beyond the last.
     pub fn get(&self, i: usize) -> &[u8] {
         self.bytes.get(i * self.len..(i + 1) * self.len).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_packets_are_the_same_packets() {
+        let peers: Vec<IpAddr> =
+            (0..300u32).map(|i| Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(i)).into()).collect();
+        for packets in [
+            Packets::udp(&peers),
+            Packets::udp(&peers[..1]),
+            Packets::from_peers(&peers, |i| Ipv4Addr::from_bits(0x1400_0000 + i as u32)),
+        ] {
+            let compact = packets.clone().compact();
+            assert_eq!(compact.len(), packets.len());
+            let mut frame = Frame::with_capacity(2048);
+            for i in 0..packets.len() {
+                compact.write(i, &mut frame);
+                assert_eq!(frame.data(), packets.get(i), "{i}");
+            }
+            assert!(packets.len() == 1 || compact.bytes.len() < packets.bytes.len());
+        }
     }
 }

@@ -139,7 +139,9 @@ pub fn measure_on(
     allocations: impl Fn() -> u64,
 ) -> Result<Forwarded, Void> {
     let ports = tables.ports.places().max(8);
-    let worker = Worker::new(Arc::new(WorkerCounters::new(ports)), 1);
+    let counters = Arc::new(WorkerCounters::new(8));
+    counters.make_room(ports);
+    let worker = Worker::new(counters, 1);
     measure_by(worker, tables, now, packets, batch, plan, allocations)
 }
 
@@ -190,7 +192,7 @@ pub fn measure_from<O: Observer, S: TableSource>(
     // Small batches are not copied one by one either: what a port delivers was written a while before.
     let mut fill = |batches: &mut [Vec<Frame>]| {
         for frame in batches.iter_mut().flatten() {
-            frame.set_data(packets.get(next));
+            packets.write(next, frame);
             next += 1;
             if next >= packets.len() {
                 next = 0;

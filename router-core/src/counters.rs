@@ -59,24 +59,32 @@ impl Traffic {
     }
 }
 
-/// Traffic of one port as seen by one worker: iproute2's `link -s` columns. A cache line: one worker writes all of a list.
+/// Traffic of one port as seen by one worker: those of iproute2's `link -s` columns that change with every packet. Half a cache
+/// line, as with many tunnels most packets find theirs in no cache; one worker writes all of a list.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(align(32))]
 pub struct PortCounters {
     /// Frames received.
     pub rx_packets: Counter,
     /// Bytes received, link header included.
     pub rx_bytes: Counter,
-    /// Frames from here that were dropped at or after reception.
-    pub rx_dropped: Counter,
-    /// Multicast frames received.
-    pub rx_multicast: Counter,
     /// Frames given to the port for sending.
     pub tx_packets: Counter,
     /// Bytes given to the port for sending.
     pub tx_bytes: Counter,
+}
+
+/// The other columns.
+#[derive(Debug, Default)]
+pub struct RareCounters {
+    /// Frames from here that were dropped at or after reception.
+    pub rx_dropped: Counter,
+    /// Multicast frames received.
+    pub rx_multicast: Counter,
     /// Frames that the port could not take.
     pub tx_dropped: Counter,
+    /// What the port's limits have cut.
+    pub limited: LimitCounters,
 }
 
 /// One worker's counters. The owner writes; everyone else reads.
@@ -99,13 +107,12 @@ pub struct WorkerCounters {
     pub last_drops: LastDrops,
     /// See [`WorkerCounters::part`].
     part: usize,
-    ports: Box<[PortCounters]>,
-    /// Of ports beyond those: made when there are such ports.
-    more: Box<[OnceLock<Segment>]>,
-    /// What limits of ports have cut, by port and kind.
-    limited: Box<[LimitCounters]>,
-    /// The same of ports beyond.
-    more_limited: Box<[OnceLock<Box<[LimitCounters]>>]>,
+    /// See [`WorkerCounters::ports`].
+    expected: usize,
+    /// By port, in segments that are made when there are such ports.
+    ports: Box<[OnceLock<Segment<PortCounters>>]>,
+    /// What happens seldom, by port.
+    rare: Box<[OnceLock<Segment<RareCounters>>]>,
 }
 
 /// Packets of one port that were beyond its limits towards the control thread, by [`crate::filter::LimitKind`].
@@ -115,20 +122,35 @@ pub type LimitCounters = [Counter; 3];
 static NEXT_PART: AtomicUsize = AtomicUsize::new(0);
 
 /// Counters of some ports together.
-type Segment = Box<[PortCounters]>;
+type Segment<T> = Box<[T; SEGMENT]>;
 
 /// Ports of a segment, and segments: as many as a router can have.
 const SEGMENT: usize = 1024;
 const SEGMENTS: usize = 1024;
 
-fn segment(ports: usize) -> Segment {
-    (0..ports).map(|_| PortCounters::default()).collect()
+fn segments<T>() -> Box<[OnceLock<Segment<T>>]> {
+    (0..SEGMENTS).map(|_| OnceLock::new()).collect()
+}
+
+fn make_segments<T: Default>(list: &[OnceLock<Segment<T>>], ports: usize) {
+    for s in list.iter().take(ports.div_ceil(SEGMENT)).rev().take_while(|s| s.get().is_none()) {
+        s.get_or_init(|| {
+            // Made where it stays, not on the stack.
+            let all: Box<[T]> = (0..SEGMENT).map(|_| T::default()).collect();
+            all.try_into().unwrap_or_else(|_| unreachable!("that many were collected"))
+        });
+    }
+}
+
+#[inline]
+fn in_segments<T>(list: &[OnceLock<Segment<T>>], index: usize) -> Option<&T> {
+    Some(&list.get(index / SEGMENT)?.get()?[index % SEGMENT])
 }
 
 impl WorkerCounters {
     /// All zero, with room for `ports` ports and tunnels.
     pub fn new(ports: usize) -> Self {
-        WorkerCounters {
+        let counters = WorkerCounters {
             received: CachePadded::default(),
             originated: Counter::default(),
             transmitted: Counter::default(),
@@ -138,22 +160,18 @@ impl WorkerCounters {
             dropped: std::array::from_fn(|_| Counter::default()),
             last_drops: LastDrops::default(),
             part: NEXT_PART.fetch_add(1, Relaxed),
-            ports: segment(ports),
-            more: (0..SEGMENTS).map(|_| OnceLock::new()).collect(),
-            limited: (0..ports).map(|_| LimitCounters::default()).collect(),
-            more_limited: (0..SEGMENTS).map(|_| OnceLock::new()).collect(),
-        }
+            expected: ports,
+            ports: segments(),
+            rare: segments(),
+        };
+        counters.make_room(ports);
+        counters
     }
 
     /// Makes room for `ports` ports and tunnels. Whoever adds them calls this before workers may meet them.
     pub fn make_room(&self, ports: usize) {
-        let beyond = ports.saturating_sub(self.ports.len());
-        for s in self.more.iter().take(beyond.div_ceil(SEGMENT)).rev().take_while(|s| s.get().is_none()) {
-            s.get_or_init(|| segment(SEGMENT));
-        }
-        for s in self.more_limited.iter().take(beyond.div_ceil(SEGMENT)).rev().take_while(|s| s.get().is_none()) {
-            s.get_or_init(|| (0..SEGMENT).map(|_| LimitCounters::default()).collect());
-        }
+        make_segments(&self.ports, ports);
+        make_segments(&self.rare, ports);
     }
 
     /// A number that differs between workers: which part each writes of what several write in parts of their own.
@@ -168,9 +186,9 @@ impl WorkerCounters {
         self.dropped[reason.index()].add(1);
     }
 
-    /// How many ports there is room for.
+    /// How many ports there was to be room for at first.
     pub fn ports(&self) -> usize {
-        self.ports.len()
+        self.expected
     }
 
     /// Corrects the account of a frame that was counted as transmitted and that its port then could not take.
@@ -180,6 +198,8 @@ impl WorkerCounters {
         if let Some(p) = self.port(port) {
             p.tx_packets.sub(1);
             p.tx_bytes.sub(bytes as u64);
+        }
+        if let Some(p) = self.rare(port) {
             p.tx_dropped.add(1);
         }
     }
@@ -189,27 +209,15 @@ impl WorkerCounters {
         self.dropped[reason.index()].get()
     }
 
-    /// What limits have cut of one port, if there is room for it.
-    pub fn limited(&self, id: crate::port::PortId) -> Option<&LimitCounters> {
-        match self.limited.get(id.index()) {
-            Some(l) => Some(l),
-            None => {
-                let at = id.index() - self.limited.len();
-                self.more_limited.get(at / SEGMENT)?.get()?.get(at % SEGMENT)
-            }
-        }
+    /// What happens seldom at one port, if there is room for it.
+    pub fn rare(&self, id: crate::port::PortId) -> Option<&RareCounters> {
+        in_segments(&self.rare, id.index())
     }
 
     /// The counters of one port, if there is room for it.
     #[inline]
     pub fn port(&self, id: crate::port::PortId) -> Option<&PortCounters> {
-        match self.ports.get(id.index()) {
-            Some(p) => Some(p),
-            None => {
-                let at = id.index() - self.ports.len();
-                self.more.get(at / SEGMENT)?.get()?.get(at % SEGMENT)
-            }
-        }
+        in_segments(&self.ports, id.index())
     }
 }
 
@@ -247,10 +255,9 @@ impl Totals {
                 dropped: _,
                 last_drops: _,
                 part: _,
+                expected: _,
                 ports: _,
-                more: _,
-                limited: _,
-                more_limited: _,
+                rare: _,
             } = w;
             t.received = t.received.wrapping_add(received.get());
             t.originated = t.originated.wrapping_add(originated.get());
@@ -315,7 +322,11 @@ impl PortTotals {
     pub fn sum<'a>(id: crate::port::PortId, workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Self {
         let mut t = PortTotals::default();
         let workers: Vec<&WorkerCounters> = workers.into_iter().collect();
-        for [neighbor, icmp, other] in workers.iter().filter_map(|w| w.limited(id)) {
+        for rare in workers.iter().filter_map(|w| w.rare(id)) {
+            t.rx_dropped = t.rx_dropped.wrapping_add(rare.rx_dropped.get());
+            t.rx_multicast = t.rx_multicast.wrapping_add(rare.rx_multicast.get());
+            t.tx_dropped = t.tx_dropped.wrapping_add(rare.tx_dropped.get());
+            let [neighbor, icmp, other] = &rare.limited;
             t.limit_neighbor = t.limit_neighbor.wrapping_add(neighbor.get());
             t.limit_icmp = t.limit_icmp.wrapping_add(icmp.get());
             t.limit_other = t.limit_other.wrapping_add(other.get());
@@ -324,11 +335,8 @@ impl PortTotals {
             // One that takes back what another counted may be below zero: only the sum has a meaning.
             t.rx_packets = t.rx_packets.wrapping_add(p.rx_packets.get());
             t.rx_bytes = t.rx_bytes.wrapping_add(p.rx_bytes.get());
-            t.rx_dropped = t.rx_dropped.wrapping_add(p.rx_dropped.get());
-            t.rx_multicast = t.rx_multicast.wrapping_add(p.rx_multicast.get());
             t.tx_packets = t.tx_packets.wrapping_add(p.tx_packets.get());
             t.tx_bytes = t.tx_bytes.wrapping_add(p.tx_bytes.get());
-            t.tx_dropped = t.tx_dropped.wrapping_add(p.tx_dropped.get());
         }
         t
     }

@@ -194,11 +194,13 @@ impl Frame {
     }
 
     /// The data.
+    #[inline(always)]
     pub fn data(&self) -> &[u8] {
         &self.buf[self.start as usize..self.end as usize]
     }
 
     /// The data, to edit.
+    #[inline(always)]
     pub fn data_mut(&mut self) -> &mut [u8] {
         &mut self.buf[self.start as usize..self.end as usize]
     }

@@ -84,6 +84,9 @@ impl Tables {
 #[derive(Clone, Default, Debug)]
 pub struct PortTable {
     slots: Chunked<Slot>,
+    /// What most packets out of a tunnel need of its slot, in a byte each: of a hundred thousand tunnels these stay in the
+    /// second-level cache.
+    briefs: Chunked<Brief>,
     addresses: AddressIndex,
     /// Own addresses that duplicate address detection has not confirmed yet. Empty, but for a second after a start.
     tentative: Option<Arc<[(PortId, IpAddr)]>>,
@@ -111,7 +114,46 @@ struct Slot {
     flags: PortFlags,
 }
 
+/// A port in short, as far as [`PortTable::plain_tunnel`] asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Brief {
+    /// Up, in table `main`, and of what comes out of it nothing is checked.
+    Plain,
+    /// The same, but sources are checked.
+    Sources,
+    /// Its slot says more.
+    Other,
+}
+
+const _: () = assert!(size_of::<Option<Brief>>() == 1);
+
+impl Slot {
+    /// See [`PortTable::plain_tunnel`].
+    #[inline]
+    fn plain(&self) -> Option<(TableId, bool)> {
+        let plain = self.up && self.checks != Checks::More && !self.flags.has(PortFlags::JUDGE_IN);
+        plain.then_some((self.table, self.checks == Checks::Sources))
+    }
+
+    fn brief(&self) -> Brief {
+        match self.plain() {
+            Some((TableId::MAIN, false)) => Brief::Plain,
+            Some((TableId::MAIN, true)) => Brief::Sources,
+            _ => Brief::Other,
+        }
+    }
+}
+
 impl PortTable {
+    /// Sets or clears a place, in both lists.
+    fn put(&mut self, index: usize, slot: Option<Slot>) {
+        let brief = slot.as_ref().map(Slot::brief);
+        if self.briefs.get(index).copied() != brief {
+            self.briefs.set(index, brief);
+        }
+        self.slots.set(index, slot);
+    }
+
     /// The port with this index.
     #[inline]
     pub fn get(&self, id: PortId) -> Option<&Arc<PortInfo>> {
@@ -139,7 +181,7 @@ impl PortTable {
     /// Sets those flags.
     pub(crate) fn set_flags(&mut self, id: PortId, flags: PortFlags) {
         if let Some(slot) = self.slots.get(id.index()).filter(|s| s.flags != flags).cloned() {
-            self.slots.set(id.index(), Some(Slot { flags, ..slot }));
+            self.put(id.index(), Some(Slot { flags, ..slot }));
         }
     }
 
@@ -163,7 +205,7 @@ impl PortTable {
         let checks = self.slots.get(info.id.index()).map(|s| s.checks).unwrap_or_default();
         let flags = self.flags(info.id);
         let (old, new) = (self.get(info.id).cloned(), Arc::clone(&info));
-        self.slots.set(info.id.index(), Some(Slot { table: info.table, up: info.up, checks, flags, info }));
+        self.put(info.id.index(), Some(Slot { table: info.table, up: info.up, checks, flags, info }));
         self.index(old, Some(new));
     }
 
@@ -201,24 +243,24 @@ impl PortTable {
     /// more checks than that, peer and family.
     #[inline]
     pub fn plain_tunnel(&self, id: PortId) -> Option<(TableId, bool)> {
-        let slot = self
-            .slots
-            .get(id.index())
-            .filter(|s| s.up && s.checks != Checks::More && !s.flags.has(PortFlags::JUDGE_IN))?;
-        Some((slot.table, slot.checks == Checks::Sources))
+        match self.briefs.get(id.index())? {
+            Brief::Plain => Some((TableId::MAIN, false)),
+            Brief::Sources => Some((TableId::MAIN, true)),
+            Brief::Other => self.slots.get(id.index())?.plain(),
+        }
     }
 
     /// Says what is to be checked of a tunnel's packets beside peer and family.
     pub fn set_checks(&mut self, id: PortId, checks: Checks) {
-        if let Some(slot) = self.slots.get(id.index()).filter(|s| s.checks != checks) {
-            self.slots.set(id.index(), Some(Slot { checks, ..slot.clone() }));
+        if let Some(slot) = self.slots.get(id.index()).filter(|s| s.checks != checks).cloned() {
+            self.put(id.index(), Some(Slot { checks, ..slot }));
         }
     }
 
     /// Takes a port out.
     pub fn clear(&mut self, id: PortId) {
         let old = self.get(id).cloned();
-        self.slots.set(id.index(), None);
+        self.put(id.index(), None);
         self.index(old, None);
     }
 
@@ -263,5 +305,57 @@ impl PortTable {
         v.sort_unstable();
         v.dedup();
         v
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::{Medium, PortCaps, PortKind};
+
+    fn tunnel(table: TableId, up: bool) -> Arc<PortInfo> {
+        Arc::new(PortInfo {
+            id: PortId(70),
+            name: "t".into(),
+            ifindex: 0,
+            kind: PortKind::Memory,
+            medium: Medium::Ip,
+            mac: None,
+            mtu: 1480,
+            vlan: None,
+            table,
+            up,
+            admin_up: up,
+            caps: PortCaps::default(),
+            addrs: Vec::new(),
+        })
+    }
+
+    /// In whatever order its table, state, checks and flags are set.
+    #[test]
+    fn what_is_said_of_a_tunnel_in_short_follows_it() {
+        let judged = PortFlags::JUDGE_IN;
+        let mut ports = PortTable::default();
+        assert_eq!(ports.plain_tunnel(PortId(70)), None);
+        for table in [TableId::MAIN, TableId(7)] {
+            for up in [true, false] {
+                for checks in [Checks::Nothing, Checks::Sources, Checks::More] {
+                    for flags in [PortFlags::default(), judged, PortFlags::CLAMP] {
+                        let old = ports.clone();
+                        let said = old.plain_tunnel(PortId(70));
+                        ports.set(tunnel(table, up));
+                        ports.set_checks(PortId(70), checks);
+                        ports.set_flags(PortId(70), flags);
+                        let plain = up && checks != Checks::More && flags != judged;
+                        let want = plain.then_some((table, checks == Checks::Sources));
+                        assert_eq!(ports.plain_tunnel(PortId(70)), want, "{table:?} {up} {checks:?} {flags:?}");
+                        assert_eq!(old.plain_tunnel(PortId(70)), said);
+                    }
+                }
+            }
+        }
+        ports.set(tunnel(TableId::MAIN, true));
+        ports.clear(PortId(70));
+        assert_eq!((ports.plain_tunnel(PortId(70)), ports.plain_tunnel(PortId(71))), (None, None));
     }
 }

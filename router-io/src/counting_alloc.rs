@@ -12,12 +12,14 @@
 //! # drop(boxed);
 //! ```
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use crate::line_alloc::LineAlloc;
+use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// The system's allocator with a count of calls and of bytes in use.
+/// The program's allocator ([`LineAlloc`]) with a count of calls and of bytes in use.
 #[derive(Debug, Default)]
 pub struct CountingAlloc {
+    inner: LineAlloc,
     allocations: AtomicU64,
     frees: AtomicU64,
     in_use: AtomicU64,
@@ -26,7 +28,12 @@ pub struct CountingAlloc {
 impl CountingAlloc {
     /// All counts zero.
     pub const fn new() -> Self {
-        CountingAlloc { allocations: AtomicU64::new(0), frees: AtomicU64::new(0), in_use: AtomicU64::new(0) }
+        CountingAlloc {
+            inner: LineAlloc::new(),
+            allocations: AtomicU64::new(0),
+            frees: AtomicU64::new(0),
+            in_use: AtomicU64::new(0),
+        }
     }
 
     /// Allocations and reallocations so far.
@@ -45,14 +52,14 @@ impl CountingAlloc {
     }
 }
 
-// SAFETY: every call is handed on unchanged to the system allocator, which fulfils the contract; counting touches
+// SAFETY: every call is handed on unchanged to the inner allocator, which fulfils the contract; counting touches
 // nothing but atomics and never allocates.
 unsafe impl GlobalAlloc for CountingAlloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         self.allocations.fetch_add(1, Relaxed);
         self.in_use.fetch_add(layout.size() as u64, Relaxed);
         // SAFETY: the caller's promises about `layout` are passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { self.inner.alloc(layout) }
     }
 
     // Not the default, which would write the zeros: the system has pages that are zero already.
@@ -60,14 +67,14 @@ unsafe impl GlobalAlloc for CountingAlloc {
         self.allocations.fetch_add(1, Relaxed);
         self.in_use.fetch_add(layout.size() as u64, Relaxed);
         // SAFETY: the caller's promises about `layout` are passed on.
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { self.inner.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         self.frees.fetch_add(1, Relaxed);
         self.in_use.fetch_sub(layout.size() as u64, Relaxed);
-        // SAFETY: `ptr` came from `alloc` above, that is from the system allocator, with this layout.
-        unsafe { System.dealloc(ptr, layout) }
+        // SAFETY: `ptr` came from `alloc` above, that is from the inner allocator, with this layout.
+        unsafe { self.inner.dealloc(ptr, layout) }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
@@ -75,6 +82,6 @@ unsafe impl GlobalAlloc for CountingAlloc {
         self.in_use.fetch_add(new_size as u64, Relaxed);
         self.in_use.fetch_sub(layout.size() as u64, Relaxed);
         // SAFETY: as for `dealloc`; `new_size` is the caller's promise.
-        unsafe { System.realloc(ptr, layout, new_size) }
+        unsafe { self.inner.realloc(ptr, layout, new_size) }
     }
 }

@@ -5,6 +5,7 @@ pub mod capture;
 pub mod clock;
 pub mod counting_alloc;
 pub mod lab;
+pub mod line_alloc;
 pub mod machine;
 pub mod netlink;
 pub mod port;

@@ -358,6 +358,8 @@ impl Worker {
             }
             if let Some(p) = self.counters.port(id) {
                 p.rx_packets.add(report.malformed);
+            }
+            if let Some(p) = self.counters.rare(id) {
                 p.rx_dropped.add(report.malformed);
             }
         }
@@ -366,6 +368,8 @@ impl Worker {
             (0..n).for_each(|_| self.counters.count_drop(reason));
             if let Some(p) = self.counters.port(id) {
                 p.rx_packets.add(n);
+            }
+            if let Some(p) = self.counters.rare(id) {
                 p.rx_dropped.add(n);
             }
         }

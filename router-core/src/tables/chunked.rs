@@ -9,8 +9,15 @@ const WIDTH: usize = 1 << LOG2;
 /// Places in a part.
 const PART: usize = WIDTH * WIDTH;
 
-type Chunk<T> = [Option<T>; WIDTH];
-type Part<T> = [Arc<Chunk<T>>; WIDTH];
+/// Aligned, as all pieces of the tables that packets touch are: an allocator may keep them together.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+struct Chunk<T>([Option<T>; WIDTH]);
+
+/// See [`Chunk`].
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+struct Part<T>([Arc<Chunk<T>>; WIDTH]);
 
 /// See the module.
 #[derive(Debug)]
@@ -31,8 +38,8 @@ impl<T> Clone for Chunked<T> {
 
 /// A part with nothing in it: all of its places share one chunk.
 fn empty<T>() -> Arc<Part<T>> {
-    let chunk: Arc<Chunk<T>> = Arc::new(std::array::from_fn(|_| None));
-    Arc::new(std::array::from_fn(|_| Arc::clone(&chunk)))
+    let chunk: Arc<Chunk<T>> = Arc::new(Chunk(std::array::from_fn(|_| None)));
+    Arc::new(Part(std::array::from_fn(|_| Arc::clone(&chunk))))
 }
 
 impl<T> Default for Chunked<T> {
@@ -45,8 +52,14 @@ impl<T: Clone> Chunked<T> {
     /// What is in a place, if anything.
     #[inline]
     pub(super) fn get(&self, index: usize) -> Option<&T> {
+        self.place(index)?.as_ref()
+    }
+
+    /// A place, without a look at what is in it.
+    #[inline]
+    pub(super) fn place(&self, index: usize) -> Option<&Option<T>> {
         let part = if index < PART { &self.first } else { self.more.get((index >> (2 * LOG2)) - 1)? };
-        part[(index >> LOG2) % WIDTH][index % WIDTH].as_ref()
+        Some(&part.0[(index >> LOG2) % WIDTH].0[index % WIDTH])
     }
 
     /// How far apart two places that were set may lie.
@@ -58,7 +71,7 @@ impl<T: Clone> Chunked<T> {
     /// All that is there, with its index.
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &T)> {
         let parts = std::iter::once(&self.first).chain(self.more.iter());
-        let slots = parts.flat_map(|p| p.iter()).flat_map(|c| c.iter());
+        let slots = parts.flat_map(|p| p.0.iter()).flat_map(|c| c.0.iter());
         slots.enumerate().filter_map(|(i, o)| Some((i, o.as_ref()?)))
     }
 
@@ -82,8 +95,8 @@ impl<T: Clone> Chunked<T> {
                 part
             }
         };
-        let chunk = &mut Arc::make_mut(part)[(index >> LOG2) % WIDTH];
-        Arc::make_mut(chunk)[index % WIDTH] = value;
+        let chunk = &mut Arc::make_mut(part).0[(index >> LOG2) % WIDTH];
+        Arc::make_mut(chunk).0[index % WIDTH] = value;
     }
 }
 

@@ -14,6 +14,12 @@ impl ObjectTable {
         self.0.get(id.0 as usize)
     }
 
+    /// The place of an object, without a look at the object: of many of them, the looks that follow do not wait for each other.
+    #[inline]
+    pub(crate) fn place(&self, id: ObjectId) -> Option<&Option<Object>> {
+        self.0.place(id.0 as usize)
+    }
+
     /// How far apart objects may lie.
     #[inline]
     pub fn places(&self) -> usize {

@@ -157,7 +157,7 @@ impl<O: Observer> Worker<O> {
         if self.buckets.allow(step.now, port, kind, limit) {
             return Ok(());
         }
-        if let Some(limited) = self.counters.limited(port) {
+        if let Some(limited) = self.counters.rare(port).map(|r| &r.limited) {
             limited[kind as usize].add(1);
         }
         Err(kind.reason())

@@ -38,7 +38,7 @@ impl<O: Observer> Worker<O> {
                 Ok(link) => {
                     self.note(&frame, || Stage::Link { src: link.src, group: link.group });
                     from = Some((link.src, link.group));
-                    if let (true, Some(c)) = (link.group, self.counters.port(port)) {
+                    if let (true, Some(c)) = (link.group, self.counters.rare(port)) {
                         c.rx_multicast.add(1);
                     }
                     match link.payload {

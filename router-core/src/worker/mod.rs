@@ -465,7 +465,7 @@ impl<O: Observer> Worker<O> {
         self.note(&frame, || Stage::Drop(reason));
         self.counters.count_drop(reason);
         self.counters.last_drops.note(step.now, reason, frame.meta.port, frame.data());
-        if let Some(p) = self.counters.port(frame.meta.port) {
+        if let Some(p) = self.counters.rare(frame.meta.port) {
             p.rx_dropped.add(1);
         }
         step.out.pool.put(frame);

@@ -168,6 +168,12 @@ impl<'t> Known<'t> {
         if place.ends == *ends && place.what == what { place.found.as_ref() } else { None }
     }
 
+    /// The tunnel of a packet to an address that is known to be ours.
+    #[inline(always)]
+    pub(super) fn search_four(&self, ends: u64, what: u64) -> Option<Found<'t>> {
+        self.found(what as u8, self.find_four(ends, what)?)
+    }
+
     #[cold]
     fn search4(&mut self, ends: u64, what: u64) -> Option<Found<'t>> {
         let dst = ends as u32;
@@ -186,6 +192,7 @@ impl<'t> Known<'t> {
         self.found(h[6], self.find_six(h, what)?)
     }
 
+    #[inline(always)]
     fn found(&self, proto: u8, tunnel: PortId) -> Option<Found<'t>> {
         Found::of(self.tables, tunnel, self.tables.ports.plain_tunnel(tunnel), proto)
     }

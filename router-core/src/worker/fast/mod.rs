@@ -79,9 +79,8 @@ pub(super) struct Passes {
     /// Packets that may come out of a tunnel in IPv4, and in IPv6.
     tunneled4: Vec<u16>,
     tunneled6: Vec<u16>,
-    /// Packets to our end of a tunnel that this batch has shown, in IPv4 and in IPv6, which come out of another one, or of
-    /// none. Their lanes say for now where the outer packet is.
-    ours4: Vec<tunnel::Ours>,
+    /// Packets to our end of a tunnel in IPv6 that this batch has shown, which come out of another one, or of none. Their lanes
+    /// say for now where the outer packet is.
     ours6: Vec<u16>,
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
@@ -107,7 +106,6 @@ impl Passes {
             ids6: vec![ObjectId::NO_ROUTE; 2 * MAX_BATCH],
             tunneled4: Vec::with_capacity(MAX_BATCH),
             tunneled6: Vec::with_capacity(MAX_BATCH),
-            ours4: Vec::with_capacity(MAX_BATCH),
             ours6: Vec::with_capacity(MAX_BATCH),
             peers: Vec::with_capacity(MAX_BATCH),
             inner: Vec::with_capacity(MAX_BATCH),

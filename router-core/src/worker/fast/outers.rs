@@ -1,6 +1,8 @@
 //! What the first pass needs to know of tunnels: which outer protocols may be theirs, and those of this batch.
 
 use super::known::{Known, wanted, what};
+use super::tunnel::expect;
+use crate::frame::Frame;
 use crate::headers::protocol;
 use crate::port::PortInfo;
 use crate::tables::Tables;
@@ -11,6 +13,9 @@ pub(super) const BARE: u8 = 1;
 pub(super) const GRE: u8 = 2;
 /// UDP, perhaps on its way to a tunnel's port.
 pub(super) const UDP: u8 = 4;
+
+/// See [`Outers::expect`].
+const FAR: usize = 1024;
 
 /// By outer protocol: how tunnels with it are made; 0: it is none of theirs.
 static KINDS: [u8; 256] = {
@@ -42,6 +47,19 @@ impl<'t> Outers<'t> {
     pub(super) fn new(port: &'t PortInfo, tables: &'t Tables) -> Self {
         let wanted = if tables.decap.is_empty() { 0 } else { wanted(port, tables) };
         Outers { port, tables, wanted, known: None }
+    }
+
+    /// Where there are so many tunnels that what a search needs is mostly in no near cache: fetches it for a whole batch, whose
+    /// IP headers are `l2` bytes from the beginning.
+    #[inline]
+    pub(super) fn expect(&self, batch: &[Frame], l2: usize) {
+        if self.wanted & BARE != 0 {
+            let peers = |proto| self.tables.decap.peers(proto, self.port.table);
+            let (six, four) = (peers(protocol::IPV6), peers(protocol::IPV4));
+            if six.into_iter().chain(four).any(|p| p.len() > FAR) {
+                expect(batch, l2, six, four);
+            }
+        }
     }
 
     /// Whether a packet with this outer protocol may come out of a tunnel.

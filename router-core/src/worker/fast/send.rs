@@ -5,7 +5,7 @@ use super::tunnel::{limited, mark, overhead, wrap};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::age;
-use crate::counters::WorkerCounters;
+use crate::counters::{PortCounters, WorkerCounters};
 use crate::filter::PortFlags;
 use crate::flow;
 use crate::frame::Frame;
@@ -194,26 +194,40 @@ impl<O: Observer> Worker<O> {
 /// at once.
 fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCounters) {
     let objects = &tables.routing.objects;
-    let mut next: ArrayVec<(ObjectId, PortId), GROUP> = ArrayVec::new();
-    let mut sum = 0;
-    for lane in lanes {
-        next.push(match passes.id(lane).and_then(|id| objects.get(id)) {
-            Some(Object::Encap(encap)) => {
-                // What is not in the same line.
-                if let Some(Outer::V6(outer)) = &encap.outer {
-                    sum += outer.added() as u64;
-                }
-                (encap.carrier, encap.tunnel)
-            }
-            _ => (ObjectId::NO_ROUTE, lane.tunnel),
-        });
-    }
-    for (carrier, tunnel) in next {
-        if let Some(Object::Forward(hop)) = objects.get(carrier) {
-            sum += u64::from(hop.mtu);
+    // What comes from far is read by loops of a few instructions, as no more loads are under way than there are in as many
+    // instructions as the processor looks ahead.
+    let mut places = [&None; GROUP];
+    for (lane, place) in lanes.iter().zip(&mut places) {
+        if let Some(found) = passes.id(lane).and_then(|id| objects.place(id)) {
+            *place = found;
         }
-        sum += counters.port(tunnel).map_or(0, |c| c.tx_packets.get());
     }
+    let places = &places[..lanes.len().min(GROUP)];
+    let mut sum = places.iter().map(|place| u64::from(place.is_some())).sum::<u64>();
+    let mut carrier = ObjectId::NO_ROUTE;
+    let mut counted: ArrayVec<&PortCounters, { 2 * GROUP }> = ArrayVec::new();
+    for (lane, place) in lanes.iter().zip(places) {
+        if lane.tunnel != PortId::NONE
+            && let Some(c) = counters.port(lane.tunnel)
+        {
+            counted.push(c);
+        }
+        let Some(Object::Encap(encap)) = place else { continue };
+        // What is not in the same line.
+        if let Some(Outer::V6(outer)) = &encap.outer {
+            sum += outer.added() as u64;
+        }
+        if carrier != encap.carrier {
+            carrier = encap.carrier;
+            if let Some(Object::Forward(hop)) = objects.get(carrier) {
+                sum += u64::from(hop.mtu);
+            }
+        }
+        if let Some(c) = counters.port(encap.tunnel) {
+            counted.push(c);
+        }
+    }
+    sum += counted.iter().map(|c| c.tx_packets.get()).sum::<u64>();
     // The values do not matter; that they were loaded does.
     std::hint::black_box(sum);
 }

@@ -20,7 +20,6 @@ impl Passes {
         self.v6.clear();
         self.tunneled4.clear();
         self.tunneled6.clear();
-        self.ours4.clear();
         self.ours6.clear();
         // A tagged port's frames are unusual: the tag sits beside or inside the bytes. So are those of raw IP sockets,
         // which are for us whatever their destination.
@@ -29,6 +28,7 @@ impl Passes {
             (true, Medium::Ethernet, Some(mac)) => {
                 let [a, b, c, d, e, f] = mac.0;
                 let mac = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
+                known.expect(batch, ETHERNET);
                 for (i, frame) in batch.iter().enumerate() {
                     match frame.data().split_first_chunk::<ETHERNET>() {
                         Some((link, packet)) if !frame.meta.is_special() && u64_le(link) << 16 == mac << 16 => {
@@ -43,6 +43,7 @@ impl Passes {
                 }
             }
             (true, Medium::Ip, _) => {
+                known.expect(batch, 0);
                 for (i, frame) in batch.iter().enumerate() {
                     let data = frame.data();
                     match data.first().map(|b| b >> 4) {
@@ -55,7 +56,7 @@ impl Passes {
             }
             _ => self.lanes.resize(batch.len(), Lane::GENERAL),
         }
-        if !(self.ours4.is_empty() && self.ours6.is_empty()) {
+        if !self.ours6.is_empty() {
             self.leave_ours(batch, known);
         }
     }
