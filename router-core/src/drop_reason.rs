@@ -43,7 +43,8 @@ reasons! {
     Ipv4HeaderLength, "ipv4_header_length", "The IPv4 header length is below 20 bytes or beyond the packet (RFC 1812 5.2.2).";
     Ipv4Checksum, "ipv4_checksum", "The IPv4 header checksum is wrong (RFC 1812 5.2.2).";
     Ipv4Options, "ipv4_options", "An IPv4 option is malformed (RFC 1812 4.2.2.1).";
-    Ipv4SourceRoute, "ipv4_source_route", "The packet asks for source routing, which is refused (RFC 7126 4.3).";
+    Ipv4SourceRoute, "ipv4_source_route", "The packet asks for source routing, which is refused (RFC 7126 4.3), or fails (RFC 1812 5.2.4.3).";
+    Ipv4OptionDenied, "ipv4_option_denied", "The packet has an IPv4 option with which the operator lets nothing pass (RFC 7126 4).";
     Ipv6Truncated, "ipv6_truncated", "The packet is shorter than its IPv6 header says (RFC 8200 3).";
     Ipv6Version, "ipv6_version", "The version field of an IPv6 packet is not 6 (RFC 8200 3).";
     Ipv6Extension, "ipv6_extension", "An IPv6 extension header is malformed or out of place (RFC 8200 4).";

@@ -74,6 +74,8 @@ pub struct Meta {
     pub passed_out: bool,
     /// It is to find out whether it fits: the MTU in force of the tunnel that it enters does not hold for it.
     pub beyond_mtu: bool,
+    /// A step along its source route was made here: what the route's pointer was before (RFC 791 3.1). 0: none was.
+    pub source_route: u8,
     /// Set for rules to look at ([`crate::policy`]); 0: that of the port through which it came.
     pub mark: u32,
 }

@@ -2,6 +2,7 @@
 //! configuration file.
 
 pub use crate::advert::{AdvertError, AdvertSettings, Preference, PrefixSettings};
+pub use crate::headers::option_policy::{OptionAction, OptionPolicy};
 use crate::time::Duration;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct Settings {
     /// Ports and tunnels of a closed network whose IPv6 packets may carry IPv4-mapped addresses (::ffff:0:0/96, as RFC 2765
     /// did). Everywhere else they are dropped, coming or going.
     pub mapped_ports: Vec<String>,
+    /// What is done with packets because of their IPv4 options (RFC 7126).
+    pub ipv4_options: OptionPolicy,
     /// Router advertisements, by name of the port.
     pub adverts: BTreeMap<String, AdvertSettings>,
 }
@@ -45,6 +48,7 @@ impl Default for Settings {
             max_tunnel_nesting: 4,
             martians: MartianSettings::default(),
             mapped_ports: Vec::new(),
+            ipv4_options: OptionPolicy::default(),
             adverts: BTreeMap::new(),
         }
     }

@@ -381,6 +381,7 @@ fn change_tunnel(c: &mut Control, change: &TunnelChange) -> Result {
     spec.nopmtudisc = change.nopmtudisc.unwrap_or(spec.nopmtudisc);
     spec.dev = change.dev.clone().or(spec.dev);
     spec.options.merge(&change.options);
+    spec.options.ignore_df = change.ignore_df.unwrap_or(spec.options.ignore_df);
     let now = c.now();
     c.router_mut().change_tunnel(now, spec).map_err(errors::tunnel)?;
     Ok(Answer::Done)

@@ -8,6 +8,7 @@ mod check;
 mod diff;
 mod discover;
 mod filter;
+mod ipv4_options;
 mod lines;
 mod order;
 mod parse;

@@ -32,6 +32,7 @@ const SECTIONS: &[&str] = &[
     "neigh",
     "nexthop",
     "icmp",
+    "ipv4_options",
     "neighbor",
 ];
 
@@ -81,6 +82,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
             "neigh" => neighs(value, &mut plan, &mut places, &mut problems),
             "nexthop" => nexthops(value, &mut plan, &mut places, &mut problems),
             "icmp" => icmp(value, &mut plan.settings.icmp, &mut problems),
+            "ipv4_options" => super::ipv4_options::options(value, &mut plan.settings.ipv4_options, &mut problems),
             "neighbor" => neighbor(value, &mut plan.settings.neighbor, &mut problems),
             _ => {
                 let remedy = match nearest(name, SECTIONS.iter().copied()) {

@@ -468,3 +468,49 @@ fn keepalives_ask_by_echo_or_gre_and_may_search_for_the_mtu() {
         assert!(read(&tunnel(mode, more)).is_err(), "{mode} {more}");
     }
 }
+
+#[test]
+fn ipv4_options_have_names_and_numbers() {
+    use router_core::settings::OptionAction::{Drop, Ignore, Process};
+    let of = |text: &str| read(&format!("[ipv4_options]\n{text}\n")).map(|plan| plan.settings.ipv4_options);
+    let some = of(
+        "lsrr = \"process\"\n137 = \"ignore\"\nexperiment = \"drop\"\ntimestamp = \"ignore\"\n99 = \"ignore\"\nunknown = \"drop\"",
+    );
+    let some = some.unwrap();
+    for (kind, want) in [
+        (131, Process),
+        (137, Ignore),
+        (30, Drop),
+        (222, Drop),
+        (68, Ignore),
+        (7, Process),
+        (98, Drop),
+        (99, Ignore),
+        (148, Ignore),
+        (0, Ignore),
+        (1, Ignore),
+    ] {
+        assert_eq!(some.action(kind), want, "{kind}");
+    }
+    for (text, want) in [
+        ("lssr = \"drop\"", "did you mean lsrr?"),
+        ("lsrr = \"accept\"", "neither"),
+        ("lsrr = true", "neither"),
+        ("router_alert = \"process\"", "nothing to do"),
+        ("1 = \"drop\"", "padding"),
+        ("256 = \"drop\"", "unknown option"),
+    ] {
+        let problems = format!("{:?}", of(text).unwrap_err());
+        assert!(problems.contains(want), "{text}: {problems}");
+    }
+}
+
+#[test]
+fn inner_df_is_ignored_where_somebody_says_so() {
+    let of = |more: &str| {
+        read(&format!("[tunnel.t]\nmode = \"4in4\"\nlocal = \"198.51.100.7\"\nremote = \"203.0.113.5\"\n{more}\n"))
+    };
+    let plan = of("pmtudisc = false\nignore_df = true").unwrap();
+    assert!(plan.tunnels["t"].spec.options.ignore_df);
+    assert!(of("ignore_df = true").is_err() && of("").is_ok());
+}

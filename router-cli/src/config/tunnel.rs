@@ -176,6 +176,7 @@ fn options(s: &mut Section<'_, '_>, shape: Option<&Shape>, problems: &mut Proble
     o.encap_dev = s.text("encap_dev", "\"out\"", problems);
     o.sixrd = mapping(s, shape, problems);
     o.allow_6to4 = both(s, "allow_6to4", problems);
+    o.ignore_df = s.boolean("ignore_df", problems).unwrap_or(false);
     if let Some(value) = s.value("keepalive") {
         o.keepalive = keepalive(&s.name, value, problems);
     }

@@ -360,6 +360,9 @@ pub struct TunnelChange {
     /// Leave DF clear.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nopmtudisc: Option<bool>,
+    /// Leave DF clear although the packet inside has it set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore_df: Option<bool>,
     /// Carrying port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dev: Option<String>,

@@ -33,6 +33,7 @@ pub(super) fn parse(w: &mut Words<'_>) -> Result<Command, Failure> {
                 ttl: d.ttl,
                 tos: d.tos,
                 nopmtudisc: d.nopmtudisc,
+                ignore_df: d.ignore_df,
                 dev: d.dev.clone(),
                 options: Box::new(d.options(TunnelMode::SixInFour)?),
             }))))
@@ -91,6 +92,7 @@ struct Draft {
     /// 1: inherit.
     tos: Option<u8>,
     nopmtudisc: Option<bool>,
+    ignore_df: Option<bool>,
     mtu: Option<u32>,
     dev: Option<String>,
     options: TunnelOptions,
@@ -161,6 +163,8 @@ impl Draft {
             }
             "pmtudisc" => self.nopmtudisc = Some(false),
             "nopmtudisc" => self.nopmtudisc = Some(true),
+            "ignore-df" => self.ignore_df = Some(true),
+            "noignore-df" => self.ignore_df = Some(false),
             "mtu" => self.mtu(w)?,
             "dev" => self.dev = Some(w.dev()?),
             "encaplimit" => {
@@ -298,8 +302,8 @@ impl Draft {
                 w.arg()?;
                 self.keeper(Ipv4Addr::UNSPECIFIED.into()).hold = w.current_number("hold", 1..=100)? as u8;
             }
-            "external" | "prl-default" | "prl-nodefault" | "prl-delete" | "6rd-reset" | "encap-remcsum"
-            | "ignore-df" | "dscp" | "fwmark" | "isatap" => return Err(w.unsupported()),
+            "external" | "prl-default" | "prl-nodefault" | "prl-delete" | "6rd-reset" | "encap-remcsum" | "dscp"
+            | "fwmark" | "isatap" => return Err(w.unsupported()),
             _ => self.name_word(w)?,
         }
         Ok(())
@@ -399,7 +403,7 @@ impl Draft {
         let name = self.name()?;
         let mode = self.mode()?;
         let shape = mode.shape();
-        let options = self.options(mode)?;
+        let mut options = self.options(mode)?;
         let unknown: IpAddr = match shape.outer {
             Family::Inet => Ipv4Addr::UNSPECIFIED.into(),
             Family::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
@@ -431,6 +435,7 @@ impl Draft {
             )
             .at(w.place_of(&["nopmtudisc"])));
         }
+        options.ignore_df = self.ignore_df.unwrap_or(false);
         let spec = TunnelSpec {
             ttl: self.ttl.filter(|t| *t != 0),
             ttl_inherit: self.ttl == Some(0),

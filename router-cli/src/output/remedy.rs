@@ -24,6 +24,7 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
             "Packets are damaged on the way or made wrongly: capture them, look at the sender's offload settings."
         }
         "ipv4_options" | "ipv6_extension" => "A broken or probing sender; the ICMP error tells it where.",
+        "ipv4_option_denied" => "Nothing: [ipv4_options] says so. Find out who sends such options.",
         "ipv4_source_route" | "ipv6_routing_header" => {
             "Nothing: source routing is refused on purpose. Find out who asks for it."
         }

@@ -4,21 +4,26 @@
 use crate::checksum::fill_ipv4_header;
 use crate::drop_reason::DropReason;
 use crate::headers::ipv4::MIN_HEADER;
+use crate::headers::source_route;
 use arrayvec::ArrayVec;
 use std::net::Ipv4Addr;
 
 const END: u8 = 0;
 const NOP: u8 = 1;
-const RECORD_ROUTE: u8 = 7;
-const TIMESTAMP: u8 = 68;
-const LSRR: u8 = 131;
-const SSRR: u8 = 137;
+/// Record route.
+pub const RECORD_ROUTE: u8 = 7;
+/// Internet timestamp.
+pub const TIMESTAMP: u8 = 68;
+/// Loose source and record route.
+pub const LSRR: u8 = 131;
+/// Strict source and record route.
+pub const SSRR: u8 = 137;
 const ROUTER_ALERT: u8 = 148;
 
 /// What is wrong with options, and at which byte of the header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bad {
-    /// [`DropReason::Ipv4Options`] or [`DropReason::Ipv4SourceRoute`].
+    /// [`DropReason::Ipv4Options`].
     pub reason: DropReason,
     /// For the pointer of a parameter problem (RFC 792).
     pub pointer: u8,
@@ -57,15 +62,36 @@ fn malformed(at: usize) -> Bad {
     Bad { reason: DropReason::Ipv4Options, pointer: at as u8 }
 }
 
-/// Walks the options of a whole header. Source routing is refused (RFC 7126 4.3 and 4.4), a malformed option and a second
-/// record route or timestamp too; unknown options pass unchanged (RFC 1812 4.2.2.1). Says whether a router alert
-/// (RFC 2113) is among them.
+/// The types of a header's options, padding left out, as far as they are well-formed.
+pub fn types(header: &[u8]) -> impl Iterator<Item = u8> {
+    Options { header, at: MIN_HEADER }.flatten().map(|(_, o)| o[0])
+}
+
+/// The first option whose type is asked for: where it starts, and its bytes, two at least.
+pub fn find(header: &[u8], wanted: impl Fn(u8) -> bool) -> Option<(usize, &[u8])> {
+    Options { header, at: MIN_HEADER }.flatten().find(|(_, o)| wanted(o[0]))
+}
+
+/// Walks the options of a whole header. A malformed option is refused, and a second record route, timestamp or source route,
+/// too; unknown options pass unchanged (RFC 1812 4.2.2.1). Says whether a router alert (RFC 2113) is among them. What the
+/// operator refuses is not looked at here: [`super::option_policy`].
 pub fn check(header: &[u8]) -> Result<bool, Bad> {
-    let (mut alert, mut recorded, mut stamped) = (false, false, false);
+    let (mut alert, mut recorded, mut stamped, mut routed) = (false, false, false, false);
     for option in (Options { header, at: MIN_HEADER }) {
         let (at, o) = option?;
         match o[0] {
-            LSRR | SSRR => return Err(Bad { reason: DropReason::Ipv4SourceRoute, pointer: at as u8 }),
+            // RFC 1812 5.2.4.1: at most one, of either kind.
+            LSRR | SSRR => {
+                if o.len() < 3 {
+                    return Err(malformed(at + 1));
+                }
+                if o[2] < 4 {
+                    return Err(malformed(at + 2));
+                }
+                if std::mem::replace(&mut routed, true) {
+                    return Err(malformed(at));
+                }
+            }
             // RFC 2113 2.1: a value of two bytes.
             ROUTER_ALERT if o.len() < 4 => return Err(malformed(at + 1)),
             ROUTER_ALERT => alert = true,
@@ -113,10 +139,24 @@ pub struct Stamp {
     /// Milliseconds of its own clock. The core does not know the time of day: the value is marked as non-standard by its
     /// highest bit, as RFC 791 allows.
     pub millis: u32,
+    /// A step along a source route was made here: it has to be recorded, too.
+    pub routed: bool,
+    /// Whether record route options are obeyed.
+    pub records: bool,
+    /// Whether timestamp options are obeyed that ask every router.
+    pub stamps: bool,
 }
 
-/// Writes into the record route and timestamp options of a checked header (RFC 1812 5.3.13.5 and 5.3.13.6) and sets its
-/// checksum right. `owns` says which addresses are this router's, for timestamps at prescribed addresses.
+impl Stamp {
+    /// Of a packet that the router itself has received: what it does with others is of no meaning (RFC 1812 5.3.13.5 and
+    /// 5.3.13.6).
+    pub fn own(addr: Ipv4Addr, millis: u32) -> Stamp {
+        Stamp { addr, millis, routed: false, records: true, stamps: true }
+    }
+}
+
+/// Writes into the record route, timestamp and source route options of a checked header (RFC 1812 5.3.13.4 to 5.3.13.6) and
+/// sets its checksum right. `owns` says which addresses are this router's, for timestamps at prescribed addresses.
 pub fn stamp(header: &mut [u8], stamp: Stamp, owns: impl Fn(Ipv4Addr) -> bool) {
     let mut found: ArrayVec<(usize, usize), 2> = ArrayVec::new();
     for (at, o) in (Options { header, at: MIN_HEADER }).flatten() {
@@ -124,14 +164,20 @@ pub fn stamp(header: &mut [u8], stamp: Stamp, owns: impl Fn(Ipv4Addr) -> bool) {
             found.push((at, o.len()));
         }
     }
-    if found.is_empty() {
+    if found.is_empty() && !stamp.routed {
         return;
+    }
+    if stamp.routed {
+        source_route::record(header, stamp.addr);
     }
     let time = (stamp.millis | 0x8000_0000).to_be_bytes();
     for (at, len) in found {
         let o = &mut header[at..at + len];
         let slot = usize::from(o[2]).saturating_sub(1);
         match (o[0], o.get(3).map(|f| f & 15)) {
+            (RECORD_ROUTE, _) if !stamp.records => {}
+            // RFC 1812 5.3.13.6: who is asked by address answers in any case.
+            (TIMESTAMP, Some(0 | 1)) if !stamp.stamps => {}
             (RECORD_ROUTE, _) => {
                 if let Some(room) = o.get_mut(slot..slot + 4) {
                     room.copy_from_slice(&stamp.addr.octets());
@@ -166,9 +212,13 @@ pub fn stamp(header: &mut [u8], stamp: Stamp, owns: impl Fn(Ipv4Addr) -> bool) {
     fill_ipv4_header(header);
 }
 
-/// The options of a request that belong into its reply: record route and timestamp (RFC 1122 3.2.2.6), padded.
-pub fn for_reply(header: &[u8]) -> ArrayVec<u8, 40> {
-    let mut out = ArrayVec::new();
+/// The options of a request that belong into its reply (RFC 1122 3.2.2.6), padded: record route and timestamp and, with
+/// `follow`, the source route turned round; then also whom to send to first.
+pub fn for_reply(header: &[u8], follow: bool) -> (ArrayVec<u8, 40>, Option<Ipv4Addr>) {
+    let (mut out, mut first_hop) = (ArrayVec::new(), None);
+    if follow && let Some((first, option)) = source_route::way_back(header) {
+        (out, first_hop) = (option, Some(first));
+    }
     for (_, o) in (Options { header, at: MIN_HEADER }).flatten() {
         if matches!(o[0], RECORD_ROUTE | TIMESTAMP) && out.remaining_capacity() >= o.len() {
             out.extend(o.iter().copied());
@@ -177,7 +227,7 @@ pub fn for_reply(header: &[u8]) -> ArrayVec<u8, 40> {
     while out.len() % 4 != 0 && !out.is_full() {
         out.push(END);
     }
-    out
+    (out, first_hop)
 }
 
 #[cfg(test)]
@@ -186,7 +236,7 @@ mod tests {
     use crate::checksum::verify_ipv4_header;
 
     const OWN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    const NOW: Stamp = Stamp { addr: OWN, millis: 5 };
+    const NOW: Stamp = Stamp { addr: OWN, millis: 5, routed: false, records: true, stamps: true };
 
     fn header(options: &[u8]) -> Vec<u8> {
         let mut v = vec![0u8; 20];
@@ -199,18 +249,21 @@ mod tests {
         v
     }
 
-    /// Proves rfc7126-4.3-lsrr, rfc7126-4.4-ssrr.
     #[test]
     fn options_that_are_refused_and_where() {
-        use DropReason::{Ipv4Options, Ipv4SourceRoute};
+        use DropReason::Ipv4Options;
         // id, options, expectation: router alert, or reason and byte
         type Row<'a> = (&'a str, &'a [u8], Result<bool, (DropReason, u8)>);
         let rows: &[Row<'_>] = &[
             ("rfc791-3.1-options", &[1, 1, 1, 0, 9, 9], Ok(false)),
             ("rfc2113-2.1", &[148, 4, 0, 0], Ok(true)),
             ("rfc1812-4.2.2.1-unknown", &[0x5e, 4, 1, 2], Ok(false)),
-            ("rfc1812-5.3.13.4", &[131, 7, 4, 1, 2, 3, 4], Err((Ipv4SourceRoute, 20))),
-            ("rfc1812-5.3.13.4", &[1, 137, 7, 4, 1, 2, 3, 4], Err((Ipv4SourceRoute, 21))),
+            ("rfc791-3.1-source-route", &[131, 7, 4, 1, 2, 3, 4], Ok(false)),
+            ("rfc791-3.1-source-route", &[1, 137, 7, 8, 1, 2, 3, 4], Ok(false)),
+            ("rfc791-3.1-source-route", &[131, 2, 1], Err((Ipv4Options, 21))),
+            ("rfc791-3.1-source-route", &[137, 7, 3, 1, 2, 3, 4], Err((Ipv4Options, 22))),
+            ("rfc1812-5.2.4.1-one", &[131, 3, 4, 131, 3, 4], Err((Ipv4Options, 23))),
+            ("rfc1812-5.2.4.1-one", &[137, 3, 4, 1, 131, 3, 4], Err((Ipv4Options, 24))),
             ("rfc791-3.1-options", &[7, 1, 4], Err((Ipv4Options, 21))),
             ("rfc791-3.1-options", &[7, 9, 4], Err((Ipv4Options, 21))),
             ("rfc791-3.1-options", &[1, 1, 1, 7], Err((Ipv4Options, 24))),
@@ -272,7 +325,7 @@ mod tests {
     fn replies_carry_the_options_that_record() {
         let h = header(&[1, 148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 68, 8, 5, 0, 0, 0, 0, 0]);
         let want = [&[7, 7, 4, 0, 0, 0, 0, 68, 8, 5, 0, 0, 0, 0, 0][..], &[0]].concat();
-        assert_eq!(for_reply(&h)[..], want[..]);
-        assert!(for_reply(&header(&[148, 4, 0, 0])).is_empty());
+        assert_eq!(for_reply(&h, true).0[..], want[..]);
+        assert!(for_reply(&header(&[148, 4, 0, 0]), true).0.is_empty());
     }
 }

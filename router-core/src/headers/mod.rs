@@ -7,6 +7,8 @@ pub mod ipv4;
 pub mod ipv4_options;
 pub mod ipv6;
 pub mod ipv6_arrival;
+pub mod option_policy;
+pub mod source_route;
 
 /// IP protocol numbers (IANA) that the router itself knows.
 pub mod protocol {

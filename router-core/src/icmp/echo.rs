@@ -16,8 +16,8 @@ use std::net::{IpAddr, Ipv4Addr};
 ///
 /// Identifier, sequence number and data stay, and so does the IPv4 identification. Of IPv4 options record route and
 /// timestamp stay, with this router's entry, which `millis` is for, and `owns` for entries at addresses that the asker has
-/// prescribed (RFC 1122 3.2.2.6, RFC 1812 4.3.3.6); IPv6 extension
-/// headers are left out. DF is cleared (the way back may have a smaller MTU), the type of service stays (RFC 1349 5.1).
+/// prescribed (RFC 1122 3.2.2.6, RFC 1812 4.3.3.6); with `follow`, a source route that the request has travelled leads the
+/// reply back. IPv6 extension headers are left out. DF is cleared (the way back may have a smaller MTU), the type of service stays (RFC 1349 5.1).
 /// Checksums change by the difference only: damage on the way stays visible to the one who asked.
 ///
 /// Errors: [`DropReason::IcmpConsumed`] when it is no whole echo request, [`DropReason::MartianSource`] when `src` is of
@@ -27,7 +27,7 @@ pub fn echo_reply(
     frame: &mut Frame,
     packet: &Packet,
     src: IpAddr,
-    millis: u32,
+    (millis, follow): (u32, bool),
     owns: impl Fn(Ipv4Addr) -> bool,
 ) -> Result<(), DropReason> {
     complete_checksum(frame)?;
@@ -36,8 +36,10 @@ pub fn echo_reply(
         Family::Inet => (ipv4::MIN_HEADER, [8, 0], [0, 0]),
         Family::Inet6 => (ipv6::HEADER, [128, 0], [129, 0]),
     };
-    let options = match packet.family {
-        Family::Inet if l4 > header => frame.data().get(..l4).map(ipv4_options::for_reply).unwrap_or_default(),
+    let (options, first_hop) = match packet.family {
+        Family::Inet if l4 > header => {
+            frame.data().get(..l4).map(|h| ipv4_options::for_reply(h, follow)).unwrap_or_default()
+        }
         _ => Default::default(),
     };
     let header = header + options.len();
@@ -83,7 +85,7 @@ pub fn echo_reply(
                 ttl: TTL,
                 proto: protocol::ICMP,
                 src,
-                dst,
+                dst: first_hop.unwrap_or(dst),
             }
             .write(ip);
             if !options.is_empty() {
@@ -91,7 +93,7 @@ pub fn echo_reply(
                 ip[ipv4::MIN_HEADER..].copy_from_slice(&options);
                 checksum::fill_ipv4_header(ip);
                 let before = options;
-                ipv4_options::stamp(ip, Stamp { addr: src, millis }, owns);
+                ipv4_options::stamp(ip, Stamp::own(src, millis), owns);
                 // A timestamp that is full now and has its overflow count full could not go on from here: RFC 791 3.1.
                 if ipv4_options::check(ip).is_err() {
                     ip[ipv4::MIN_HEADER..].copy_from_slice(&before);

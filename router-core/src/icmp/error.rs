@@ -128,6 +128,11 @@ impl IcmpError {
         Self::v4(12, 0, (pointer as u32) << 24)
     }
 
+    /// Whether it is a parameter problem of ICMPv4.
+    pub fn is_parameter_problem(&self) -> bool {
+        self.family() == Family::Inet && self.kind() == 12
+    }
+
     /// ICMPv6 parameter problem (RFC 4443 3.4): 0 erroneous field, 1 unknown next header, 2 unknown option, 3 incomplete
     /// header chain in a first fragment (RFC 7112).
     pub const fn parameter_problem_v6(code: u8, pointer: u32) -> Self {

@@ -5,6 +5,7 @@
 //! for, if any; [`Limiter`] whether it may be sent now; [`error_source`] from which address; [`write_error`] writes it.
 
 mod answer;
+mod back;
 mod build;
 mod echo;
 mod error;
@@ -17,6 +18,7 @@ mod source;
 mod tests;
 
 pub use answer::{error_for, error_wanted};
+pub(crate) use back::send_back_along;
 pub(crate) use build::{TTL, set_ttl};
 pub use build::{write_error, write_extended_error};
 pub use echo::echo_reply;

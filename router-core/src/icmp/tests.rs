@@ -313,7 +313,7 @@ fn echo_replies() {
     for (request, options) in [(v4, vec![]), (with_options, recorded)] {
         let packet = Packet::parse(Family::Inet, &request).unwrap();
         let mut f = Frame::from_slice(&request);
-        echo_reply(&mut f, &packet, packet.dst, 5, |a| packet.dst == a).unwrap();
+        echo_reply(&mut f, &packet, packet.dst, (5, false), |a| packet.dst == a).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv4(h)), Some(TransportSlice::Icmpv4(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
@@ -332,7 +332,7 @@ fn echo_replies() {
     // The second source is what a request to ff02::1 would get.
     for src in [packet.dst, ip("fe80::1")] {
         let mut f = Frame::from_slice(&v6);
-        echo_reply(&mut f, &packet, src, 5, |a| src == a).unwrap();
+        echo_reply(&mut f, &packet, src, (5, false), |a| src == a).unwrap();
         let p = SlicedPacket::from_ip(f.data()).unwrap();
         let (Some(NetSlice::Ipv6(h)), Some(TransportSlice::Icmpv6(i))) = (p.net, p.transport) else {
             panic!("not ICMP")
@@ -345,7 +345,7 @@ fn echo_replies() {
         // A reply is not answered.
         let again = Packet::parse(Family::Inet6, f.data()).unwrap();
         let mut f = Frame::from_slice(f.data());
-        assert_eq!(echo_reply(&mut f, &again, src, 5, |_| false), Err(DropReason::IcmpConsumed));
+        assert_eq!(echo_reply(&mut f, &again, src, (5, false), |_| false), Err(DropReason::IcmpConsumed));
     }
 }
 
@@ -486,7 +486,7 @@ proptest! {
         }
         if let Some(p) = parsed {
             let mut f = Frame::from_slice(&v);
-            let _ = echo_reply(&mut f, &p, p.dst, 5, |_| true);
+            let _ = echo_reply(&mut f, &p, p.dst, (5, true), |_| true);
         }
     }
 }

@@ -28,6 +28,9 @@ pub struct EncapFacts {
     pub tos: Option<u8>,
     /// Set DF on outer IPv4 packets.
     pub df: bool,
+    /// Outer packets have the DF of an inner IPv4 packet (RFC 2003 3.1), and one that has it set may have at most this many
+    /// bytes: nobody may fragment what it becomes. None: only `df` counts.
+    pub df_mtu: Option<u32>,
     /// Largest inner packet, in bytes.
     pub mtu: u32,
     /// MTU of the way to an IPv6 peer, where packets of `mtu` bytes are too long for it with what is put in front of them:
@@ -54,6 +57,7 @@ impl EncapFacts {
             ttl: Some(DEFAULT_TTL),
             tos: None,
             df: true,
+            df_mtu: None,
             mtu: 0,
             path: None,
             table: TableId::MAIN,

@@ -8,6 +8,7 @@ use super::walk::{self, Chain, FragmentHeader};
 use super::{Looking, Refusal};
 use crate::drop_reason::DropReason;
 use crate::frame::{Frame, GsoKind};
+use crate::headers::source_route::SourceRoute;
 use crate::headers::{be16, ipv4, protocol};
 use crate::packet::{Fragment, Packet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -43,6 +44,12 @@ pub(super) fn plan_v6(map: &Looking<'_>, p: &Packet, data: &[u8]) -> Result<Plan
     let (IpAddr::V4(src), IpAddr::V4(dst)) = (p.src, p.dst) else {
         return Err(Refusal::Drop(DropReason::TranslateMalformed));
     };
+    // RFC 7915 4.1: a source route that has not been travelled to its end.
+    if usize::from(p.l4) > 20
+        && SourceRoute::of(data.get(..usize::from(p.l4)).unwrap_or_default()).is_some_and(|r| r.is_unexpired())
+    {
+        return Err(Refusal::Drop(DropReason::Ipv4SourceRoute));
+    }
     let l4 = p.transport(data);
     let payload = match p.fragment {
         // RFC 7915 1.2: the checksum of a fragmented ICMPv6 message cannot be had without the rest.

@@ -88,6 +88,9 @@ impl Forwarder for Encapsulate<'_> {
                 mtu = mtu.min(hop.mtu.saturating_sub(room as u32).max(super::IPV6_MIN_MTU));
             }
         }
+        if packet.df && packet.family == Family::Inet {
+            mtu = mtu.min(encap.facts.df_mtu.unwrap_or(mtu));
+        }
         if packet.wire_len > mtu { Verdict::TooBig { mtu } } else { Verdict::Continue(next) }
     }
 

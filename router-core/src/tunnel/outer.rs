@@ -12,6 +12,9 @@ use crate::routing::EncapFacts;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+/// The flag in the fourth word of an IPv4 header.
+const DF: u16 = 0x4000;
+
 const V4: usize = super::IPV4_HEADER as usize;
 const V6: usize = super::IPV6_HEADER as usize;
 
@@ -22,6 +25,8 @@ pub struct Inner {
     pub(super) tclass: u8,
     pub(super) hop_limit: u8,
     pub(super) proto: u8,
+    /// DF, as it stands in the header.
+    pub(super) df: u16,
 }
 
 impl Inner {
@@ -42,9 +47,13 @@ impl Inner {
     pub fn of(family: Family, packet: &[u8]) -> Option<Inner> {
         let h = packet.first_chunk::<20>()?;
         Some(match family {
-            Family::Inet => Inner { family, tclass: h[1], hop_limit: h[8], proto: protocol::IPV4 },
+            Family::Inet => {
+                let df = u16::from_be_bytes([h[6], 0]) & DF;
+                Inner { family, tclass: h[1], hop_limit: h[8], proto: protocol::IPV4, df }
+            }
             Family::Inet6 => {
-                Inner { family, tclass: (h[0] << 4) | (h[1] >> 4), hop_limit: h[7], proto: protocol::IPV6 }
+                let tclass = (h[0] << 4) | (h[1] >> 4);
+                Inner { family, tclass, hop_limit: h[7], proto: protocol::IPV6, df: 0 }
             }
         })
     }
@@ -142,7 +151,8 @@ impl Outer {
                     plain: None,
                 };
                 // Where packets have to be fragmented, the general path does it.
-                Outer::Long(Arc::new(if facts.path.is_some() { long } else { long.ready() }))
+                let ready = facts.path.is_none() && fits(facts);
+                Outer::Long(Arc::new(if ready { long.ready() } else { long }))
             }
         })
     }
@@ -186,6 +196,11 @@ impl Outer {
             Outer::Long(l) => l.added(),
         }
     }
+}
+
+/// Whether DF makes no packet that may enter too long.
+fn fits(facts: &EncapFacts) -> bool {
+    facts.df_mtu.is_none_or(|most| most >= facts.mtu)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +252,10 @@ pub struct OuterV4 {
     sum: u32,
     ttl: Field,
     tos: Field,
-    df: bool,
+    /// DF: which bits of the inner packet's count, and what is set in any case.
+    df: (u16, u16),
+    /// See [`OuterV4::fits`].
+    fits: bool,
 }
 
 impl OuterV4 {
@@ -245,14 +263,20 @@ impl OuterV4 {
     pub fn new(facts: &EncapFacts) -> Option<Self> {
         let (IpAddr::V4(src), IpAddr::V4(dst)) = (facts.local, facts.remote) else { return None };
         let halves = |a: Ipv4Addr| (a.to_bits() >> 16) + (a.to_bits() & 0xffff);
-        let flags = if facts.df { 0x4000 } else { 0 };
         Some(OuterV4 {
             ends: u64::from(src.to_bits()) << 32 | u64::from(dst.to_bits()),
-            sum: 0x4500 + flags + halves(src) + halves(dst),
+            sum: 0x4500 + halves(src) + halves(dst),
             ttl: Field::ttl(facts.ttl),
             tos: Field::tos(facts.tos),
-            df: facts.df,
+            df: (if facts.df_mtu.is_some() { DF } else { 0 }, if facts.df { DF } else { 0 }),
+            fits: fits(facts),
         })
+    }
+
+    /// Whether the inner packets' DF makes none of them too long: what it does to a single one is decided on the general path.
+    #[inline]
+    pub fn fits(&self) -> bool {
+        self.fits
     }
 
     /// The same header to somebody else. Its own destination must be unspecified.
@@ -266,9 +290,10 @@ impl OuterV4 {
     #[inline]
     pub fn write(&self, to: &mut [u8; V4], inner: &Inner, total_len: u16, ident: u16) {
         let tos = u32::from(self.tos.of(inner.tclass));
-        let (ident, flags) = if self.df { (0, 0x4000) } else { (u32::from(ident), 0) };
+        let flags = u32::from(inner.df & self.df.0 | self.df.1);
+        let ident = if flags == 0 { u32::from(ident) } else { 0 };
         let ttl_proto = u32::from(self.ttl.of(inner.hop_limit)) << 8 | u32::from(inner.proto);
-        let sum = self.sum + tos + u32::from(total_len) + ident + ttl_proto;
+        let sum = self.sum + tos + u32::from(total_len) + (ident | flags) + ttl_proto;
         let sum = (sum & 0xffff) + (sum >> 16);
         let check = !(sum + (sum >> 16)) as u16;
         let first = (0x4500 | tos) << 16 | u32::from(total_len);
@@ -483,7 +508,16 @@ mod tests {
             let (local, remote) = (IpAddr::V4(src), IpAddr::V4(dst));
             let facts = EncapFacts { ttl, tos, df, ..EncapFacts::new(TunnelMode::SixInFour, local, remote) };
             let (mut one, mut other, mut third) = ([0xaa; 20], [0x55; 20], [1; 20]);
-            let inner = Inner { family: Family::Inet6, tclass, hop_limit, proto: protocol::IPV6 };
+            let (copied, inner_df) = (i & 0x200 != 0, i & 0x400 != 0);
+            let facts = EncapFacts { df_mtu: copied.then_some(68), ..facts };
+            let inner = Inner {
+                family: Family::Inet,
+                tclass,
+                hop_limit,
+                proto: protocol::IPV6,
+                df: if inner_df { DF } else { 0 },
+            };
+            let df = df || copied && inner_df;
             OuterV4::new(&facts).unwrap().write(&mut one, &inner, i.rotate_left(5), !i);
             ipv4::Header {
                 tos: outer_tos(tclass, tos),

@@ -61,7 +61,8 @@ pub struct TunnelSpec {
     /// Fixed outer DSCP and ECN byte; None copies DSCP and treats ECN by RFC 6040 (`tos inherit`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tos: Option<u8>,
-    /// Leave DF clear on outer packets (`nopmtudisc`), RFC 4213 3.2.1's static MTU of 1280.
+    /// Leave DF clear on outer packets (`nopmtudisc`), but for those of IPv4 packets that have it set; RFC 4213 3.2.1's static
+    /// MTU of 1280.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nopmtudisc: bool,
     /// Inner MTU; None: the carrying port's less what is added.
@@ -147,6 +148,10 @@ pub struct TunnelOptions {
     /// 6rd's and 6to4's mapping.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sixrd: Option<SixRdOptions>,
+    /// Tunnels of IPv4 in IPv4 without path MTU discovery: the inner DF is not repeated outside, against RFC 2003 3.1, so
+    /// that packets of any length get through in fragments.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_df: bool,
     /// 6to4 is wanted although it is deprecated (RFC 7526).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_6to4: bool,

@@ -4,12 +4,13 @@
 use crate::drop_reason::DropReason;
 use crate::forward::local;
 use crate::frame::{Frame, Meta};
-use crate::headers::ipv6_arrival;
+use crate::headers::{ipv6_arrival, source_route};
 use crate::icmp::{self, Extension, IcmpError, LimitKind, Offender, Redirect};
 use crate::object::Forward;
 use crate::observe::{Cause, Observer, Stage, Withheld};
 use crate::packet::Packet;
 use crate::port::PortId;
+use crate::worker::options::has_options;
 use crate::worker::route::{is_own, millis};
 use crate::worker::{Job, Start, Step, Worker};
 use std::net::IpAddr;
@@ -20,11 +21,18 @@ impl<O: Observer> Worker<O> {
     pub(crate) fn refuse(
         &mut self,
         step: &mut Step<'_>,
-        frame: Frame,
+        mut frame: Frame,
         packet: &Packet,
         reason: DropReason,
         param: u32,
     ) {
+        // What is told quotes the packet as it came.
+        let pointer = std::mem::take(&mut frame.meta.source_route);
+        if pointer != 0
+            && let Some(header) = frame.data_mut().get_mut(..usize::from(packet.l4))
+        {
+            source_route::undo(header, pointer);
+        }
         if !is_own(&frame) {
             let offender = Offender::of(packet, frame.data());
             if let Some(error) = icmp::error_for(reason, param, &offender) {
@@ -62,6 +70,10 @@ impl<O: Observer> Worker<O> {
         if icmp::write_extended_error(&mut out, error, src, about, &extension).is_err() {
             self.withhold(error, Withheld::NoFrame);
             return step.out.pool.put(out);
+        }
+        // RFC 1812 4.3.2.6: back the way it came, unless that is the trouble.
+        if settings.ipv4_options.follows_routes() && !error.is_parameter_problem() {
+            icmp::send_back_along(&mut out, about);
         }
         self.note(&out, || Stage::Caused { what: Cause::Error(error), front: false });
         self.originate(step, out, about.src(), ingress);
@@ -102,7 +114,9 @@ impl<O: Observer> Worker<O> {
             .tables
             .ports
             .get(hop.port)
-            .filter(|_| settings.redirects && !frame.meta.ttl_taken && !frame.meta.redirected);
+            .filter(|_| settings.redirects && !frame.meta.ttl_taken && !frame.meta.redirected)
+            // RFC 1812 5.2.7.2: who wants a packet to go this way knows why.
+            .filter(|_| !has_options(packet) || source_route::SourceRoute::of(frame.data()).is_none());
         let Some(redirect) = port.and_then(|port| icmp::redirect(port, packet, hop)) else { return };
         let from = match redirect {
             Redirect::V4 { from, .. } => IpAddr::V4(from),
@@ -143,7 +157,8 @@ impl<O: Observer> Worker<O> {
         }
         let ingress = frame.meta.port;
         let owns = |a| step.tables.ports.owners(IpAddr::V4(a)).next().is_some();
-        if let Err(reason) = icmp::echo_reply(&mut frame, packet, src, millis(step.now), owns) {
+        let follow = step.tables.settings.ipv4_options.follows_routes();
+        if let Err(reason) = icmp::echo_reply(&mut frame, packet, src, (millis(step.now), follow), owns) {
             return self.discard(step, frame, reason);
         }
         self.note(&frame, || Stage::Caused { what: Cause::EchoReply, front: false });

@@ -13,6 +13,7 @@ use crate::observe::{Observer, Stage};
 use crate::packet::{Fragment, Packet};
 use crate::port::{Medium, PortId, PortInfo, PortKind, subnet_router_anycast};
 use crate::tables::PortTable;
+use crate::worker::options::has_options;
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -130,6 +131,12 @@ impl<O: Observer> Worker<O> {
             self.discard(step, job.frame, DropReason::TunnelInnerSource);
             return Ok(());
         }
+        let (job, packet) = if has_options(&packet) {
+            let Some(admitted) = self.admit_options(step, job, packet, info) else { return Ok(()) };
+            admitted
+        } else {
+            (job, packet)
+        };
         let job = if step.tables.guards.get(info.id).is_some() {
             let Some(job) = self.admit(step, job, &packet, info) else { return Ok(()) };
             job

@@ -10,6 +10,7 @@ mod answer;
 mod fast;
 mod guard;
 mod input;
+mod options;
 mod route;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use crate::forward::via_inet6::ViaInet6;
 use crate::forward::{Context, Forwarder, Verdict};
 use crate::frame::Frame;
 use crate::headers::ipv4_options::{self, Stamp};
+use crate::headers::option_policy::OptionAction;
 use crate::headers::{ipv4, protocol};
 use crate::martian;
 use crate::next_hop::activity;
@@ -19,6 +20,7 @@ use crate::tables::domain_of;
 use crate::time::Instant;
 use crate::tunnel::encapsulate::takes_super_frames;
 use crate::tunnel::{Encapsulate, Outer};
+use crate::worker::options::has_options;
 use crate::worker::{Job, PuntReason, Stale, Start, Step, Worker};
 use crate::{checksum, fragment, offload};
 use std::net::IpAddr;
@@ -41,12 +43,14 @@ struct Stage {
     next: ObjectId,
     /// The largest segment size that a TCP SYN may tell from here on.
     mss: Option<u16>,
+    /// The tunnel that is entered.
+    tunnel: PortId,
 }
 
 impl Stage {
     /// A stage behind which there is no port: all offloads are done before it.
     fn at(id: ObjectId, next: ObjectId) -> Self {
-        Stage { again: Start::Object(id), caps: PortCaps::default(), next, mss: None }
+        Stage { again: Start::Object(id), caps: PortCaps::default(), next, mss: None, tunnel: PortId::NONE }
     }
 
     /// A tunnel. A super-frame goes in whole where it may, and is cut behind it, outer headers and all, in one go: what is
@@ -56,7 +60,7 @@ impl Stage {
         let added = encap.outer.as_ref().map_or(0, Outer::added);
         let whole = takes_super_frames(encap.outer.as_ref()) && frame.len() + added <= usize::from(u16::MAX);
         let caps = if frame.meta.gso.is_some() && whole { WHOLE } else { PortCaps::default() };
-        Stage { caps, ..Stage::at(id, encap.carrier) }
+        Stage { caps, tunnel: encap.tunnel, ..Stage::at(id, encap.carrier) }
     }
 }
 
@@ -186,6 +190,7 @@ impl<O: Observer> Worker<O> {
                             j.frame.meta.port = PortId::NONE;
                             j.frame.meta.passed_out = false;
                             j.frame.meta.beyond_mtu = false;
+                            j.frame.meta.source_route = 0;
                             j.depth += 1;
                             (job, packet, id) = (j, p, next);
                         }
@@ -238,7 +243,7 @@ impl<O: Observer> Worker<O> {
         }
         let Some(job) = self.admit_out(step, job, &packet, hop.port) else { return };
         let mss = self.mss(step, &job.frame, &packet, hop.port, (hop.mtu, hop.mss));
-        let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE, mss };
+        let stage = Stage { again, caps: port.caps, next: ObjectId::NO_ROUTE, mss, tunnel: PortId::NONE };
         let same_family = hop.gateway.is_none_or(|g| Family::of(&g) == packet.family);
         let next = if same_family {
             self.carry_out(step, &Native(hop), job, packet, stage)
@@ -261,7 +266,7 @@ impl<O: Observer> Worker<O> {
         packet: Packet,
         stage: Stage,
     ) -> Next {
-        let Stage { again, caps, next, mss } = stage;
+        let Stage { again, caps, next, mss, tunnel } = stage;
         let takes_ttl = !is_own(&job.frame) && !job.frame.meta.ttl_taken;
         if takes_ttl && let Err(reason) = leaving(&packet) {
             self.refuse(step, job.frame, &packet, reason, 0);
@@ -347,11 +352,15 @@ impl<O: Observer> Worker<O> {
             // The parse has seen a whole header and `leaving` a TTL above one: neither can fail.
             let _ = checksum::age(packet.family, frame.data_mut());
             self.note(&frame, || Seen::Aged);
-            if packet.family == Family::Inet
-                && usize::from(packet.l4) > ipv4::MIN_HEADER
-                && let Verdict::Transmit(port) = verdict
+            // A translated packet has no options; it is another router's that leaves.
+            if has_options(&packet)
+                && let Some(egress) = match verdict {
+                    Verdict::Transmit(port) => Some(port),
+                    Verdict::Continue(_) => Some(tunnel),
+                    _ => None,
+                }
             {
-                record(step, &packet, frame.data_mut(), port);
+                record(step, &packet, &mut frame, egress);
             }
         }
         if let Err(reason) = forwarder.apply(&cx, &packet, &mut frame) {
@@ -387,6 +396,7 @@ impl<O: Observer> Worker<O> {
     ) {
         frame.meta.port = port;
         (frame.meta.admitted, frame.meta.joined) = (false, false);
+        frame.meta.source_route = 0;
         (frame.meta.passed_in, frame.meta.passed_out) = (false, false);
         if let Some(c) = self.counters.port(port) {
             c.tx_packets.add(1);
@@ -610,7 +620,7 @@ pub(super) fn millis(now: Instant) -> u32 {
 /// Writes into IPv4 options that record the way (RFC 1812 5.3.13.5 and 5.3.13.6): the address of the egress port, else
 /// another of ours in that VRF, else the one that stands for all routers without.
 #[cold]
-fn record(step: &Step<'_>, packet: &Packet, data: &mut [u8], egress: PortId) {
+fn record(step: &Step<'_>, packet: &Packet, frame: &mut Frame, egress: PortId) {
     let ports = &step.tables.ports;
     let v4 = |p: &Arc<PortInfo>| match p.global_addr(Family::Inet) {
         Some(IpAddr::V4(a)) => Some(a),
@@ -625,8 +635,12 @@ fn record(step: &Step<'_>, packet: &Packet, data: &mut [u8], egress: PortId) {
         IpAddr::V6(_) => return,
     };
     let owns = |a| ports.owners(IpAddr::V4(a)).next().is_some();
-    if let Some(header) = data.get_mut(..usize::from(packet.l4)) {
-        ipv4_options::stamp(header, Stamp { addr: own.unwrap_or(dummy), millis: millis(step.now) }, owns);
+    let routed = std::mem::take(&mut frame.meta.source_route) != 0;
+    let obeyed = |kind| settings.ipv4_options.action(kind) == OptionAction::Process;
+    let (records, stamps) = (obeyed(ipv4_options::RECORD_ROUTE), obeyed(ipv4_options::TIMESTAMP));
+    if let Some(header) = frame.data_mut().get_mut(..usize::from(packet.l4)) {
+        let (addr, millis) = (own.unwrap_or(dummy), millis(step.now));
+        ipv4_options::stamp(header, Stamp { addr, millis, routed, records, stamps }, owns);
     }
 }
 

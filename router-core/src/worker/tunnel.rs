@@ -96,6 +96,7 @@ impl<O: Observer> Worker<O> {
                 };
                 frame.pull_front(at);
                 frame.meta.ttl_taken = false;
+                frame.meta.source_route = 0;
                 self.note(&frame, || Stage::Caused { what: Cause::Inner, front: true });
                 return self.jobs.push_front(Job { depth: depth + 1, ..Job::new(frame, Start::Lookup(table)) });
             }

@@ -11,6 +11,8 @@ mod paths;
 mod plain;
 mod redirects;
 mod rig;
+mod source_routes;
+mod tunnel_df;
 mod tunnel_modes;
 mod tunnel_paths;
 mod tunnel_udp;

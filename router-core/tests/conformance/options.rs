@@ -10,7 +10,7 @@ fn rig() -> Rig {
     rig
 }
 
-/// Proves rfc1812-5.3.13.1-unknown, rfc7126-4.6-record-route.
+/// Proves rfc1812-5.3.13.1-unknown.
 #[test]
 fn forwarded_ipv4_options() {
     let mut rig = rig();

@@ -211,6 +211,13 @@ fn check_options(spec: &TunnelSpec) -> Result<(), TunnelError> {
     refuse(o.keepalive.is_some_and(|k| k.gre) && o.udp.is_some(), "a GRE keepalive in UDP")?;
     refuse(o.udp.is_some() && shape.peer == Peer::Derived, "encap")?;
     refuse(o.sixrd.is_some() && shape.peer == Peer::Configured, "a 6rd prefix")?;
+    let four_in_four = shape.outer == Family::Inet && shape.carries.family(Family::Inet);
+    refuse(o.ignore_df && !four_in_four, "ignore-df")?;
+    if o.ignore_df && !spec.nopmtudisc {
+        return Err(TunnelError::Value(
+            "ignore-df is for a tunnel with nopmtudisc: with pmtudisc all outer packets have DF set",
+        ));
+    }
     for net in &o.allowed {
         refuse(!shape.carries.family(Family::of_net(net)), "this family in allowed")?;
     }

@@ -2,6 +2,7 @@
 
 use super::search::SearchPhase;
 use super::{Tunnel, Tunnels};
+use crate::addr::Family;
 use crate::journal::Happened;
 use crate::object::{Encap, Object, ObjectId};
 use crate::port::{PortId, PortKind};
@@ -162,13 +163,16 @@ impl Router {
             (None, true) => crate::tunnel::IPV6_MIN_MTU,
             (None, false) => dynamic,
         };
+        let df = fits && !spec.nopmtudisc;
+        let keeps_df = !df && spec.local.is_ipv4() && shape.carries.family(Family::Inet) && !spec.options.ignore_df;
         let facts = EncapFacts {
             mode: spec.mode,
             local: spec.local,
             remote: spec.remote,
             ttl: (!spec.ttl_inherit).then_some(spec.ttl.unwrap_or(DEFAULT_TTL)),
             tos: spec.tos,
-            df: fits && !spec.nopmtudisc,
+            df,
+            df_mtu: keeps_df.then_some(outer.saturating_sub(overhead).max(68)),
             mtu,
             path: (spec.remote.is_ipv6() && mtu + overhead > outer).then_some(outer.max(crate::tunnel::IPV6_MIN_MTU)),
             table: spec.underlay_table.unwrap_or_default(),

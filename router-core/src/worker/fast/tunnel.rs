@@ -284,7 +284,8 @@ fn is_local(ids: &[ObjectId], lane: &Lane, tables: &Tables) -> Option<()> {
 #[inline(always)]
 pub(super) fn overhead(encap: &Encap, family: Family) -> Option<u32> {
     let added = match &encap.outer {
-        Some(Outer::V4(_)) => IPV4_HEADER,
+        Some(Outer::V4(o)) if family == Family::Inet6 || o.fits() => IPV4_HEADER,
+        Some(Outer::V4(_)) => return None,
         Some(Outer::V6(o)) if o.fits() => o.added() as u32,
         Some(Outer::V6(_)) => return None,
         Some(Outer::Long(l)) => l.plain()?,
