@@ -79,6 +79,8 @@ pub struct IcmpSettings {
     pub interface_info: bool,
     /// Tell in errors which node this is; None tells nothing, as draft-ietf-intarea-extended-icmp-nodeid 4 wants by default.
     pub node: Option<NodeIdentity>,
+    /// Whom both is told; empty for everybody (draft-ietf-intarea-extended-icmp-nodeid 4).
+    pub info_to: Vec<IpNet>,
 }
 
 /// How a router identifies itself in ICMP errors (draft-ietf-intarea-extended-icmp-nodeid 3).
@@ -104,6 +106,7 @@ impl Default for IcmpSettings {
             redirects: true,
             interface_info: false,
             node: None,
+            info_to: Vec::new(),
         }
     }
 }

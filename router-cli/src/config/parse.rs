@@ -207,6 +207,12 @@ fn icmp(value: &Value<'_>, i: &mut IcmpSettings, problems: &mut Problems<'_>) {
     }
     i.redirects = s.boolean("redirects", problems).unwrap_or(i.redirects);
     i.interface_info = s.boolean("interface_info", problems).unwrap_or(i.interface_info);
+    for (text, span) in s.texts("info_to", "[\"192.0.2.0/24\", \"2001:db8::/32\"]", problems) {
+        match parse_prefix(&text) {
+            Ok(net) => i.info_to.push(net),
+            Err(e) => problems.add(span, format!("info_to in [icmp]: {e}"), "write prefixes whose hosts are told"),
+        }
+    }
     let name = s.text("node_name", "\"diamond\"", problems);
     let addr = s.addr("node_address", "\"2001:db8::1\"", problems).map(|(a, _)| a);
     if name.is_some() || addr.is_some() {

@@ -54,6 +54,7 @@ main = [
 error_rate = 50
 ttl = 200
 dummy_source = "192.0.0.9"
+info_to = ["192.0.2.0/24", "2001:db8::/32"]
 
 [neighbor]
 reachable_time = "10s"
@@ -87,9 +88,36 @@ fn everything_is_read() {
     assert_eq!(plan.settings.neighbor.reachable_time, Duration::from_secs(10));
     assert_eq!(plan.settings.neighbor.retrans_timer, Duration::from_millis(250));
     assert_eq!(plan.settings.neighbor.failed_hold, Duration::from_millis(1500));
+    assert_eq!(plan.settings.icmp.info_to.len(), 2);
     let n = &plan.settings.neighbor;
     assert!(n.probes_ipv4("he") && !n.probes_ipv4("lan0") && n.acd_conflict == OnConflict::Yield);
     assert_eq!(read("").unwrap(), Plan::default());
+}
+
+/// Settings of single prefixes of an advertisement, and what is wrong with some.
+#[test]
+fn prefixes_of_an_advertisement() {
+    let text = |prefix: &str| {
+        let port = "[port.lan0]\nkind = \"memory\"\naddress = [\"2001:db8:1::1/64\"]\n";
+        format!("{port}[port.lan0.advertise.prefix]\n{prefix}\n")
+    };
+    let plan = read(&text(
+        "\"2001:db8:1::/64\" = { valid = \"1h\", preferred = \"10m\", on_link = false, autonomous = false }",
+    ));
+    let adverts = plan.unwrap().settings.adverts;
+    let of = adverts["lan0"].by_prefix[&"2001:db8:1::/64".parse().unwrap()];
+    let (hour, ten) = (Duration::from_secs(3600), Duration::from_secs(600));
+    assert_eq!((of.valid, of.preferred, of.on_link, of.autonomous), (Some(hour), Some(ten), false, Some(false)));
+    for (wrong, what) in [
+        ("\"192.0.2.0/24\" = {}", "192.0.2.0/24 is not an IPv6 prefix"),
+        ("\"2001:db8:1::/64\" = { onlink = true }", "did you mean \"on_link\"?"),
+        ("\"2001:db8:1::/64\" = { valid = \"1m\", preferred = \"2m\" }", "the preferred lifetime is longer"),
+        ("\"2001:db8:1::/56\" = { autonomous = true }", "hosts cannot make addresses from 2001:db8:1::/56"),
+        ("\"2001:db8:1::/64\" = 5", "not a table"),
+    ] {
+        let all = problems(&text(wrong)).join("\n");
+        assert!(all.contains(what), "{wrong}: {all}");
+    }
 }
 
 /// Each problem of a text, as the user sees it.

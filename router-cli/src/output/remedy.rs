@@ -158,7 +158,7 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
         "icmp_consumed" => "Nothing: messages that call for no answer.",
         "rate_limited" => "Raise error_rate or echo_rate in [icmp] if the senders are honest.",
         "tentative_address" => {
-            "Usual for a second after a start. If it stays, look for \"dadfailed\" in \"duet addr\": another station has the address."
+            "Usual for a second after a start, with \"acd\" for seven. If it stays, look for \"dadfailed\" in \"duet addr\": another station has the address."
         }
         "local_ignored" => "Nothing: link chatter (mDNS, DHCP, IGMP) that is not for a router.",
         "no_frame" => {

@@ -28,10 +28,13 @@ const HAS_MTU: u8 = 1;
 pub struct Extension(ArrayVec<u8, { 4 + (4 + 4 + 20 + MAX_NAME + 4) + (4 + 20 + MAX_NAME) }>);
 
 impl Extension {
-    /// What the settings allow to tell about the router and the port through which the offending packet came. The role of
-    /// that port is 0: the incoming IP interface (RFC 5837 4.1).
-    pub fn new(settings: &IcmpSettings, ingress: Option<&PortInfo>, family: Family) -> Self {
+    /// What the settings allow to tell `to` about the router and the port through which the offending packet came. The role
+    /// of that port is 0: the incoming IP interface (RFC 5837 4.1).
+    pub fn new(settings: &IcmpSettings, ingress: Option<&PortInfo>, family: Family, to: IpAddr) -> Self {
         let mut e = Extension::default();
+        if !settings.info_to.is_empty() && !settings.info_to.iter().any(|n| n.contains(&to)) {
+            return e;
+        }
         e.push(&[0x20, 0, 0, 0]);
         if let (true, Some(port)) = (settings.interface_info, ingress) {
             let at = e.open(CLASS_INTERFACE);

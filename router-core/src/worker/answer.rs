@@ -66,7 +66,7 @@ impl<O: Observer> Worker<O> {
         };
         let Some(mut out) = step.out.pool.take() else { return self.withhold(error, Withheld::NoFrame) };
         let port = step.tables.ports.get(ingress).map(|p| &**p);
-        let extension = Extension::new(&settings.icmp, port, error.family());
+        let extension = Extension::new(&settings.icmp, port, error.family(), about.src());
         if icmp::write_extended_error(&mut out, error, src, about, &extension).is_err() {
             self.withhold(error, Withheld::NoFrame);
             return step.out.pool.put(out);

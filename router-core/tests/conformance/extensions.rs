@@ -128,3 +128,27 @@ fn routers_without_ipv4_addresses_are_told_apart() {
     }
     assert_eq!(seen, ["alpha", "beta"]);
 }
+
+/// Proves draft-nodeid-4-policy, rfc5837-5-to: who is told which node speaks, and through which port the packet came, may be
+/// limited to the operator's own networks.
+#[test]
+fn extensions_for_the_own_networks_alone() {
+    for (to, told) in [
+        (&[][..], [true, true]),
+        (&["192.0.2.0/24"][..], [true, false]),
+        (&["2001:db8::/32"][..], [false, true]),
+        (&["10.0.0.0/8", "2001:db8::2/128", "192.0.2.2/32"][..], [true, true]),
+        (&["10.0.0.0/8"][..], [false, false]),
+    ] {
+        let mut s = settings(true, Some(("diamond", None)));
+        s.icmp.info_to = to.iter().map(|n| n.parse().expect("prefix")).collect();
+        for (i, (src, dst)) in [("192.0.2.2", "203.0.113.9"), ("2001:db8::2", "2001:db8:9::9")].into_iter().enumerate()
+        {
+            let mut rig = Rig::new(s.clone());
+            let (_, answer) = rig.send_one(&packet(src, dst, 17, 64, &[7; 30]));
+            let (p, message) = read_icmp(&answer);
+            let length = message[if p.family == Family::Inet { 5 } else { 4 }];
+            assert_eq!(length > 0, told[i], "{to:?} {src}");
+        }
+    }
+}
