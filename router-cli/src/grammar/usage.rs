@@ -115,9 +115,10 @@ Usage: duet tunnel { add | change | del | show } [ NAME ]
        [ mode { any | 6in4 | 6inudp4 | 4in6 } ] [ auth { digest-md5 | plain | anonymous } ] [ server ADDRESS ]
        duet tunnel check NAME [ ADDRESS ]
        duet link add NAME type { sit | ipip | gre | ip6tnl | ip6gre } ...
-URL := { http:// | https:// | tsp://[USER@] | tsp+udp:// | tsp+tcp:// } HOST[:PORT]
 MODE := { 6in4 | sit | 4in6 | ipip6 | 6in6 | ip6ip6 | any-in-6 | 4in4 | ipip | any-in-4 | any |
-          gre | gre6 | ip6gre | 6rd | 6to4 }";
+          gre | gre6 | ip6gre | 6rd | 6to4 }
+URL is http://HOST, https://HOST, or of a server of RFC 5572 tsp://USER@HOST, tsp+udp:// or
+tsp+tcp://, each with :PORT behind it if that is another one";
 
 const NEXTHOP: &str = "\
 Usage: duet nexthop { list | flush } [ id ID ] [ dev PORT ] [ groups ] [ proto PROTO ]

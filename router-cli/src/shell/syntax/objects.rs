@@ -174,7 +174,7 @@ fn tunnel() -> Node {
             "mode",
             words(&[
                 "6in4", "4in6", "6in6", "any-in-6", "4in4", "any-in-4", "gre", "gre6", "6rd", "6to4", "sit", "ipip",
-                "ipip6", "ip6ip6", "ip6gre", "any",
+                "ipip6", "ip6ip6", "ip6gre", "any", "6inudp4",
             ]),
             "what is carried in what",
         ),
