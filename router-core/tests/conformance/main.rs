@@ -4,11 +4,13 @@
 mod details;
 mod errors;
 mod extensions;
+mod ipv4_routers;
 mod neighbors;
 mod options;
 mod plain;
 mod redirects;
 mod rig;
+mod router_discovery;
 mod source_routes;
 mod tunnel_df;
 mod tunnel_modes;
