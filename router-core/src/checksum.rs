@@ -296,6 +296,7 @@ mod tests {
         }
 
         /// Proves rfc1624-4-zero, rfc1812-4.2.2.5-incremental, rfc791-3.1-checksum.
+        /// Proves rfc791-3.1-recompute.
         #[test]
         fn ttl_decrement_keeps_the_header_valid(mut h in any::<[u8; 20]>(), ttl in 1u8..) {
             h[0] = 0x45;

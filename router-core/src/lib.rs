@@ -16,6 +16,7 @@ pub mod fragment;
 pub mod frame;
 pub mod headers;
 pub mod icmp;
+pub mod irdp;
 pub mod journal;
 pub mod martian;
 pub mod neighbor;

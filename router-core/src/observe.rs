@@ -228,6 +228,8 @@ pub enum Punted {
     Arp,
     /// Neighbour discovery.
     Ndp,
+    /// A host that asks for IPv4 routers.
+    RouterSolicit,
     /// It waits for the link-layer address of a neighbour.
     Resolve {
         /// The link.

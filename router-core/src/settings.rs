@@ -3,6 +3,7 @@
 
 pub use crate::advert::{AdvertError, AdvertSettings, Preference, PrefixSettings};
 pub use crate::headers::option_policy::{OptionAction, OptionPolicy};
+pub use crate::irdp::{IrdpError, IrdpSettings};
 use crate::time::Duration;
 use ipnet::IpNet;
 use std::collections::BTreeMap;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub ipv4_options: OptionPolicy,
     /// Router advertisements, by name of the port.
     pub adverts: BTreeMap<String, AdvertSettings>,
+    /// ICMP router discovery, by name of the port.
+    pub irdp: BTreeMap<String, IrdpSettings>,
 }
 
 /// Blocks that RFC 1122 3.2.1.3 and RFC 6890 reserve and that some networks use all the same.
@@ -50,6 +53,7 @@ impl Default for Settings {
             mapped_ports: Vec::new(),
             ipv4_options: OptionPolicy::default(),
             adverts: BTreeMap::new(),
+            irdp: BTreeMap::new(),
         }
     }
 }

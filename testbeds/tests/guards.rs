@@ -206,6 +206,7 @@ fn told(packet: &[u8], at: usize) -> u16 {
 }
 
 /// Proves rfc1812-5.3.9-filter.
+/// Proves rfc1812-4.3.3.6-switch, rfc1812-5.3.11-control, rfc1812-5.3.9-silent.
 #[test]
 fn filters_on_the_way_in_out_and_to_the_router() {
     let mut bed = Bed::new();

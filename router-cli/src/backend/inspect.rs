@@ -260,6 +260,7 @@ fn words(s: &StepRecord, name: &dyn Fn(PortId) -> String) -> Option<(&'static st
             let what = match p {
                 Punted::Arp => "ARP".to_owned(),
                 Punted::Ndp => "neighbour discovery".to_owned(),
+                Punted::RouterSolicit => "router discovery".to_owned(),
                 Punted::Resolve { port, neighbor } => format!("waits for {neighbor} on {}", name(port)),
                 Punted::Reassemble => "reassembly".to_owned(),
                 Punted::IcmpError => "an ICMP error".to_owned(),

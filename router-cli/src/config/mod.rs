@@ -9,6 +9,7 @@ mod diff;
 mod discover;
 mod filter;
 mod ipv4_options;
+mod irdp;
 mod lines;
 mod order;
 mod parse;

@@ -351,6 +351,11 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
         if let Some(value) = s.value("advertise") {
             advertise(name, value, plan, problems);
         }
+        if let Some(value) = s.value("irdp")
+            && let Some(irdp) = super::irdp::irdp(name, value, problems)
+        {
+            plan.settings.irdp.insert(name.to_owned(), irdp);
+        }
         p.input = s.text("input", "\"in.pcap\"", problems).map(Into::into);
         p.output = s.text("output", "\"out.pcap\"", problems).map(Into::into);
         s.finish(problems);

@@ -514,3 +514,36 @@ fn inner_df_is_ignored_where_somebody_says_so() {
     assert!(plan.tunnels["t"].spec.options.ignore_df);
     assert!(of("ignore_df = true").is_err() && of("").is_ok());
 }
+
+/// Proves rfc1256-4.1-configurable.
+#[test]
+fn icmp_router_discovery_of_a_port() {
+    use router_core::settings::IrdpSettings;
+    let of = |more: &str| read(&format!("[port.lan0]\nkind = \"packet\"\n{more}\n")).map(|plan| plan.settings.irdp);
+    assert!(of("").unwrap().is_empty() && of("irdp = false").unwrap().is_empty());
+    assert_eq!(of("irdp = true").unwrap()["lan0"], IrdpSettings::default());
+    let all = "[port.lan0.irdp]\ninterval = \"20s\"\nmin_interval = \"10s\"\nlifetime = \"30s\"\npreference = -3\n\
+               broadcast = true\nexclude = [\"192.0.2.9\"]\npreferences = { \"192.0.2.1\" = \"never\" }";
+    let secs = std::time::Duration::from_secs;
+    let want = IrdpSettings {
+        broadcast: true,
+        max_interval: secs(20),
+        min_interval: Some(secs(10)),
+        lifetime: Some(secs(30)),
+        preference: -3,
+        addresses: [("192.0.2.9", None), ("192.0.2.1", Some(i32::MIN))]
+            .map(|(a, p)| (a.parse().unwrap(), p))
+            .into_iter()
+            .collect(),
+    };
+    assert_eq!(of(all).unwrap()["lan0"], want);
+    for bad in [
+        "interval = \"3s\"",
+        "preference = \"high\"",
+        "exclude = [\"2001:db8::1\"]",
+        "preferences = { x = 1 }",
+        "rate = 1",
+    ] {
+        assert!(of(&format!("[port.lan0.irdp]\n{bad}")).is_err(), "{bad}");
+    }
+}

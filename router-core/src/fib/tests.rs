@@ -70,6 +70,7 @@ fn remove(fib: &Fib, oracle: &mut Oracle, memory: &mut FibMemory, net: &IpNet) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
     /// Proves rfc1812-5.2.4.3-longest.
+    /// Proves rfc1812-2.2.5.2-prefix, rfc1812-4.2.3.4-prefixes.
     #[test]
     fn agrees_with_the_oracle_after_every_operation(ops in prop::collection::vec(op(), 1..120)) {
         let mut memory = FibMemory::new();

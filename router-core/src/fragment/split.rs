@@ -246,6 +246,7 @@ mod tests {
     }
 
     /// Proves rfc791-3.1-copied.
+    /// Proves rfc791-3.1-recorded-first.
     #[test]
     fn only_copied_options_follow() {
         // Record route (7, not copied), no-op, security (130, copied), padding.

@@ -164,6 +164,7 @@ mod tests {
 
     /// Proves rfc1122-3.2.1.1-version, rfc1122-3.2.1.2-checksum, rfc1812-4.2.2.5-checksum, rfc791-3.1-header,
     /// rfc791-3.1-checksum.
+    /// Proves rfc1812-4.2.2.5-switch.
     #[test]
     fn rfc1812_5_2_2_header_checks() {
         use DropReason::*;

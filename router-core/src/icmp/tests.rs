@@ -62,6 +62,7 @@ fn ip(text: &str) -> IpAddr {
 /// Proves rfc1122-4.1.3.1-port, rfc1191-4-zero, rfc1812-4.3.3.1-unreachable, rfc1812-5.2.7.1-codes,
 /// rfc4443-3.1-code-0, rfc4443-3.1-code-1, rfc4443-3.1-code-2, rfc4443-3.1-code-3, rfc4443-3.1-code-4,
 /// rfc1812-5.3.6-quench, rfc4443-3.1-congestion, rfc4443-3.2, rfc792-unreachable, rfc792-time, rfc8201-4-minimum, rfc8504-5.8-icmp.
+/// Proves rfc1812-5.2.7.1-1191, rfc1812-5.2.7.1-unknown, rfc2003-5.2-quench, rfc6633-3-send.
 #[test]
 fn every_drop_reason_and_its_answers() {
     use DropReason::*;
@@ -392,6 +393,7 @@ fn port(id: u16, addrs: &[&str]) -> Arc<PortInfo> {
 /// rfc6724-5-rule-2, rfc6724-5-rule-5, rfc6724-5-rule-6, rfc6724-5-rule-8, rfc6724-5-tie, rfc4443-2.2-anycast,
 /// rfc7600-5.4, draft-v4-via-v6-4-source.
 /// Also proves rfc6724-5-candidates, rfc8504-6.6-selection.
+/// Proves rfc1812-4.2.2.11-own, rfc1812-4.2.2.2-router-id.
 #[test]
 fn sources_in_order_of_preference() {
     // ports' addresses, router id, ingress, sender, destination, expected source

@@ -180,6 +180,7 @@ fn own_addresses_in_use_elsewhere_are_told() {
 }
 
 /// Proves rfc826-reception-form.
+/// Proves rfc1812-3.3.2-group.
 #[test]
 fn malformed_arp() {
     let good = Arp::question(&host(), "192.0.2.1".parse().unwrap()).unwrap();

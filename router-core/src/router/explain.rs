@@ -504,6 +504,7 @@ impl Teller<'_> {
         s.end = Some(match punted {
             Punted::Arp => End::Consumed { what: "ARP".into() },
             Punted::Ndp => End::Consumed { what: "neighbour discovery".into() },
+            Punted::RouterSolicit => End::Consumed { what: "router discovery".into() },
             Punted::Reassemble => End::Consumed { what: "reassembly".into() },
             Punted::Translate(_) => End::Consumed { what: "a session of the translator, then translation".into() },
             Punted::EchoReply => End::Consumed { what: "an answer to a tunnel's keepalive".into() },

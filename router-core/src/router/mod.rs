@@ -6,6 +6,7 @@
 mod explain;
 mod explain_words;
 mod guards;
+mod irdp;
 mod links;
 mod own;
 mod punts;
@@ -27,6 +28,7 @@ use crate::advert::Adverts;
 use crate::counters::WorkerCounters;
 use crate::decap::DecapTable;
 use crate::fragment::{Limits, Reassembler};
+use crate::irdp::Irdp;
 use crate::journal::{Happened, Journal, Subject};
 use crate::neighbor::mld::Listener;
 use crate::neighbor::{NeighborEvent, NeighborTable, OwnAddresses};
@@ -73,6 +75,7 @@ pub struct Router {
     lost_gateways: BTreeMap<(PortId, IpAddr), Instant>,
     own: OwnAddresses,
     adverts: Adverts,
+    irdp: Irdp,
     listener: Listener,
     /// Ports have changed since `own` looked at them.
     own_stale: bool,
@@ -126,6 +129,7 @@ impl Router {
             lost_gateways: BTreeMap::new(),
             own: OwnAddresses::new(seed ^ 11),
             adverts: Adverts::new(seed),
+            irdp: Irdp::new(seed.rotate_left(17)),
             listener: Listener::new(seed ^ 9),
             own_stale: true,
             duplicates: BTreeMap::new(),
@@ -260,6 +264,7 @@ impl Router {
         self.tell_groups(now, out);
         self.announce(now, out);
         self.advertise(now, out);
+        self.advertise_v4(now, out);
         self.poll_translators(now, out);
         self.poll_tunnels(now, out);
         self.handle_own(now, out);
@@ -274,6 +279,7 @@ impl Router {
             self.own.poll_at(),
             self.listener.poll_at(),
             self.adverts.poll_at(now),
+            self.irdp.poll_at(now),
             gateways,
             buckets,
         ];

@@ -57,6 +57,7 @@ impl Router {
         if std::mem::take(&mut self.own_stale) {
             self.own.follow(now, &self.settings.neighbor, &self.ports);
             self.adverts.follow(now, &self.settings.adverts, &self.ports);
+            self.irdp.follow(now, &self.settings.irdp, &self.ports);
             self.listener.follow(now, &self.settings.neighbor, &self.ports);
             self.changed |= self.ports.set_tentative(self.own.tentative());
         }
@@ -83,6 +84,7 @@ impl Router {
     pub fn farewell(&mut self, now: Instant, out: &mut Outbox) {
         let due = self.adverts.finish();
         self.send_adverts(now, due, out);
+        self.farewell_v4(now, out);
     }
 
     fn send_adverts(&mut self, now: Instant, due: Vec<Due>, out: &mut Outbox) {

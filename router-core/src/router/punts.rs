@@ -43,6 +43,7 @@ impl Router {
         match why {
             PuntReason::Arp => self.neighbor_message(now, frame, None, out),
             PuntReason::Ndp { packet, from } => self.neighbor_message(now, frame, Some((packet, from)), out),
+            PuntReason::RouterSolicit(packet) => self.router_solicit(now, frame, &packet, out),
             PuntReason::Resolve { port, neighbor } => self.wait_for(now, frame, port, neighbor, out),
             PuntReason::Reassemble(packet) => self.reassemble(now, frame, &packet, out),
             PuntReason::IcmpError(packet) => self.icmp_error(now, frame, &packet, out),

@@ -148,7 +148,7 @@ impl<O: Observer> Worker<O> {
             return Ok(());
         }
         let kind = match why {
-            PuntReason::Arp | PuntReason::Ndp { .. } => LimitKind::Neighbor,
+            PuntReason::Arp | PuntReason::Ndp { .. } | PuntReason::RouterSolicit(_) => LimitKind::Neighbor,
             PuntReason::EchoReply(_) | PuntReason::TunnelPath(_) | PuntReason::IcmpError(_) => LimitKind::Icmp,
             PuntReason::Resolve { .. } | PuntReason::Reassemble(_) | PuntReason::Translate { .. } => LimitKind::Other,
         };

@@ -7,6 +7,7 @@ use crate::frame::Frame;
 use crate::headers::ethernet::{self, Payload};
 use crate::headers::{ipv6, ipv6_arrival, protocol};
 use crate::icmp;
+use crate::irdp;
 use crate::martian;
 use crate::neighbor::ndp;
 use crate::observe::{Observer, Stage};
@@ -118,6 +119,11 @@ impl<O: Observer> Worker<O> {
             self.discard(step, job.frame, DropReason::PortGone);
             return Ok(());
         };
+        // A host that has no address yet may ask for routers, whatever else is true of its packets (RFC 1256 4.2).
+        if asks_for_routers(step, &packet, job.frame.data(), info) {
+            self.punt(step, job.frame, PuntReason::RouterSolicit(packet));
+            return Ok(());
+        }
         match martian::check_with(&packet, step.tables.settings.martians) {
             Ok(()) => {}
             // A closed network that the operator has named: see `Settings::mapped_ports`.
@@ -244,6 +250,17 @@ impl<O: Observer> Worker<O> {
             local::Local::Tunnel => self.leave_tunnel(step, frame, &packet, depth),
         }
     }
+}
+
+/// Whether an IPv4 host asks for routers on a port on which this one advertises itself.
+#[inline]
+fn asks_for_routers(step: &Step<'_>, p: &Packet, data: &[u8], port: &PortInfo) -> bool {
+    let irdp = &step.tables.settings.irdp;
+    !irdp.is_empty()
+        && p.family == Family::Inet
+        && port.medium == Medium::Ethernet
+        && irdp::is_solicitation(p, data, port)
+        && irdp.contains_key(&port.name)
 }
 
 /// An IPv4-compatible source (`::192.0.2.1`) must not come out of a tunnel (RFC 4213 3.6).

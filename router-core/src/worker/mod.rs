@@ -120,6 +120,8 @@ pub(crate) enum PuntReason {
     Arp,
     /// Neighbour discovery, and who sent it on the link.
     Ndp { packet: Packet, from: Option<MacAddr> },
+    /// A host asks for IPv4 routers (RFC 1256).
+    RouterSolicit(Packet),
     /// The neighbour must be resolved first.
     Resolve { port: PortId, neighbor: IpAddr },
     /// A fragment for the router.
@@ -480,6 +482,7 @@ impl<O: Observer> Worker<O> {
             Stage::Punt(match why {
                 PuntReason::Arp => Punted::Arp,
                 PuntReason::Ndp { .. } => Punted::Ndp,
+                PuntReason::RouterSolicit(_) => Punted::RouterSolicit,
                 PuntReason::Resolve { port, neighbor } => Punted::Resolve { port, neighbor },
                 PuntReason::Reassemble(_) => Punted::Reassemble,
                 PuntReason::IcmpError(_) => Punted::IcmpError,

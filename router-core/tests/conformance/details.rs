@@ -81,6 +81,7 @@ fn nobody_is_spared_the_last_hop() {
 }
 
 /// Proves rfc1122-3.2.1.8-stream, rfc1812-4.2.2.1-stream: the stream identifier does no harm and is not sent by us.
+/// Proves rfc1812-5.3.13.3-stream.
 #[test]
 fn stream_identifiers_are_ignored() {
     let request = echo("192.0.2.2", "192.0.2.1", 16);

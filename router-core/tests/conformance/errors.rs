@@ -133,6 +133,7 @@ fn options_in_packets_to_groups() {
 
 /// rfc4443-4.2-any, rfc1812-4.3.3.6: echo to any own address, by whatever port it comes.
 /// Proves rfc1122-3.2.1.3-source, rfc1122-3.2.2.6-source.
+/// Proves rfc791-3.2-several.
 #[test]
 fn echo_to_any_own_address() {
     for (src, dst) in [
@@ -154,6 +155,7 @@ fn echo_to_any_own_address() {
 
 /// Packets that may never cause an ICMP error, each with a reason to send one (no route, TTL 1).
 /// Proves rfc1122-3.2.1.2-checksum, rfc1122-3.2.1.3-addresses, rfc1812-5.3.4-link.
+/// Proves rfc1812-5.3.4-silent.
 #[test]
 fn packets_that_are_never_answered() {
     let error4 = [11, 0, 0, 0, 0, 0, 0, 0, 0x45];

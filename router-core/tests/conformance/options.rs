@@ -11,6 +11,7 @@ fn rig() -> Rig {
 }
 
 /// Proves rfc1812-5.3.13.1-unknown.
+/// Proves rfc7126-4.13-security.
 #[test]
 fn forwarded_ipv4_options() {
     let mut rig = rig();

@@ -37,6 +37,7 @@ fn forwarding_changes_nothing_else() {
 
 /// Proves rfc1122-3.2.2-unknown, rfc1122-3.2.2.2-redirect, rfc1812-4.3.2.1-unknown, rfc4443-2.4-b, rfc4861-8.1-ignore.
 /// Proves rfc1812-4.3.3.7-information, rfc1122-3.2.2.7, rfc1122-3.2.2.9-agent.
+/// Proves rfc1256-4.2-advertisement.
 #[test]
 fn packets_to_the_router_that_nobody_wants() {
     for kind in [0u8, 1, 2, 4, 5, 6, 9, 13, 14, 15, 16, 17, 18, 30, 42, 77, 255] {

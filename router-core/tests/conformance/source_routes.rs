@@ -40,6 +40,7 @@ fn from_host(dst: &str, options: &[u8]) -> Vec<u8> {
 
 /// Proves rfc1812-5.2.4.1-next, rfc1812-5.3.13.4, rfc1812-4.2.2.2-address, rfc791-3.1-source-route, rfc1812-5.2.3-own,
 /// rfc7126-4.3-lsrr, rfc7126-4.4-ssrr.
+/// Proves rfc1812-5.2.7.2-source-route.
 #[test]
 fn source_routes_are_followed_and_recorded() {
     const OWN_LAN: &str = "192.0.2.1";
@@ -73,6 +74,7 @@ fn source_routes_are_followed_and_recorded() {
 }
 
 /// Proves rfc1812-5.2.2-strict, rfc1812-5.2.4.1-one, rfc1812-5.2.4.3-strict, rfc1812-5.2.4.3-none, rfc1812-4.3.3.5.
+/// Proves rfc7126-4.3-several.
 #[test]
 fn source_routes_that_fail() {
     let two = [route(131, 4, &["203.0.113.9"]), route(137, 4, &["203.0.113.9"])].concat();
@@ -191,6 +193,7 @@ fn errors_go_back_along_the_source_route() {
 
 /// Proves rfc7126-4.3-lsrr, rfc7126-4.4-ssrr, rfc7126-4.6-record-route, rfc7126-4.8-timestamp, rfc7126-4.9-router-alert,
 /// rfc7126-4.23-unknown, rfc1812-5.3.13.5-switch, rfc1812-5.3.13.6-switch.
+/// Proves rfc7126-4.13-presence, rfc7126-4.21-quick-start, rfc7126-4.23-log.
 #[test]
 fn every_option_has_its_switch() {
     let far = "203.0.113.9";

@@ -84,6 +84,7 @@ fn packets_too_long_for_the_way_with_and_without_df() {
 }
 
 /// Proves rfc2003-5.1-soft-state: what the network says of packets with DF counts for later ones, and for those without it not.
+/// Proves rfc1812-4.2.3.3-pmtu.
 #[test]
 fn the_path_mtu_is_learned_for_packets_with_df() {
     let mut rig = rig(TunnelMode::FourInFour, false, false);

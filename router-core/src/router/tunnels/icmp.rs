@@ -23,6 +23,11 @@ enum Meaning {
     TooBig(u32),
     /// The peer cannot be reached, or does not know the tunnel.
     Unreachable,
+    /// The same, and a whole network with it (RFC 2003 4.1 codes 0 and 2).
+    NetUnreachable,
+    /// Nothing that concerns the sender inside: a bare tunnel asks for no port, and has no source route (RFC 2003 4.1 codes 3
+    /// and 5).
+    OursAlone,
     /// The outer TTL did not suffice: a loop, or too low a TTL.
     TimeExceeded,
     /// Something about the header, such as an encapsulation limit of zero.
@@ -90,6 +95,14 @@ impl Router {
             t.errors += 1;
             t.last_error = Some((now, error.src, body[0], body[1]));
         }
+        let meaning = match (meaning, body[1]) {
+            (Meaning::Unreachable, 0 | 2) if error.family == Family::Inet => Meaning::NetUnreachable,
+            (Meaning::Unreachable, 3) if error.family == Family::Inet && quoted.proto != protocol::UDP => {
+                Meaning::OursAlone
+            }
+            (Meaning::Unreachable, 5) if error.family == Family::Inet => Meaning::OursAlone,
+            (meaning, _) => meaning,
+        };
         let answer: Option<fn(Family, u32) -> IcmpError> = match meaning {
             // RFC 8201 4: no IPv6 link is as narrow as that; it is not believed.
             Meaning::TooBig(mtu) if quoted.outer == Family::Inet6 && mtu < crate::tunnel::IPV6_MIN_MTU => None,
@@ -107,6 +120,11 @@ impl Router {
                 }
                 None
             }
+            Meaning::OursAlone => None,
+            Meaning::NetUnreachable => Some(|family, _| match family {
+                Family::Inet => IcmpError::unreachable_v4(UnreachableV4::Net),
+                Family::Inet6 => IcmpError::unreachable_v6(UnreachableV6::Address),
+            }),
             // RFC 4213 3.4, RFC 2473 8.2 and 8.3: whatever went wrong between the ends, the tunnel as a link has failed.
             Meaning::Unreachable | Meaning::TimeExceeded | Meaning::Parameter => Some(|family, _| match family {
                 Family::Inet => IcmpError::unreachable_v4(UnreachableV4::Host),

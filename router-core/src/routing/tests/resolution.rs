@@ -143,6 +143,7 @@ fn routes_do_not_resolve_through_themselves() {
 }
 
 /// Proves rfc1812-3.3.4-link.
+/// Proves rfc1812-3.3.6-state, rfc1812-5.3.12.3-down, rfc1812-5.3.12.4-up.
 #[test]
 fn link_down_gives_way_to_backups_and_covering_routes() {
     let mut r = lab();
