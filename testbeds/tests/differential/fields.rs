@@ -75,8 +75,17 @@ pub fn fields(given: &Given, theirs: &Sent, ours: &Sent) -> Option<Vec<&'static 
         }),
         // The error itself, whatever options its header has and its quote has been given.
         ("error-options", |f, sent| {
-            for (_, p) in sent.iter_mut().filter(|(_, p)| f.has_options() && p[0] >> 4 == 4 && is_error(p)) {
+            for (port, p) in sent.iter_mut().filter(|(_, p)| f.has_options() && p[0] >> 4 == 4 && is_error(p)) {
                 let at = usize::from(p[0] & 15) * 4;
+                // A source route that is repeated has the sender as its end, and another way to it.
+                if f.options4().iter().any(|o| matches!(o, 131 | 137)) {
+                    *port = 0;
+                    let route = option_starts(p).into_iter().find(|at| matches!(p[*at], 131 | 137));
+                    if let Some(end) = route.map(|at| at + usize::from(p[at + 1])).filter(|end| (24..=at).contains(end))
+                    {
+                        p.copy_within(end - 4..end, 16);
+                    }
+                }
                 // Of the quote: the header without checksum and options, and as much behind it as both have room for.
                 let Some(quote) = p.get(at + 8..).filter(|q| q.len() >= 20) else { continue };
                 let behind = (usize::from(quote[0] & 15) * 4).min(quote.len());
