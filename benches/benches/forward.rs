@@ -98,6 +98,9 @@ fn main() {
         let (bed, packets) = case.decapsulate().expect("bed");
         bench.row(&format!("{}, out of the tunnel", case.name), &bed, &packets, MAX_BATCH);
     }
+    for case in benches::translation::cases().expect("beds") {
+        bench.row(case.name, &case.bed, &case.packets, MAX_BATCH);
+    }
     for case in benches::guarded::cases().expect("beds") {
         bench.row(case.name, &case.bed, &case.packets, MAX_BATCH);
     }

@@ -13,4 +13,5 @@ pub mod pattern;
 pub mod report;
 pub mod table;
 pub mod traffic;
+pub mod translation;
 pub mod tunnels;

@@ -22,9 +22,13 @@ mod monitor;
 pub mod output;
 mod run;
 mod shell;
+#[cfg(feature = "broker")]
+#[doc(hidden)]
+pub mod strangers;
 mod terminal;
 mod top;
 mod topology;
+mod tsp_url;
 
 pub use app::run as run_with_args;
 

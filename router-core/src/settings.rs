@@ -1,7 +1,7 @@
 //! What an RFC leaves to the operator: timers, limits, queue lengths, with sane defaults. Every field is a key of the
 //! configuration file.
 
-pub use crate::advert::{AdvertError, AdvertSettings, Preference};
+pub use crate::advert::{AdvertError, AdvertSettings, Preference, PrefixSettings};
 pub use crate::headers::option_policy::{OptionAction, OptionPolicy};
 pub use crate::irdp::{IrdpError, IrdpSettings};
 use crate::time::Duration;
@@ -141,10 +141,28 @@ pub struct NeighborSettings {
     pub dad_transmits: u8,
     /// Gratuitous ARP packets (RFC 5227 2.3) and unsolicited advertisements (RFC 4861 7.2.6) about an own address.
     pub announcements: u8,
+    /// Probe own IPv4 addresses before they are used (RFC 5227 2.1), on ports for which `acd_ports` says nothing else.
+    pub acd: bool,
+    /// The same for single ports, by name.
+    pub acd_ports: BTreeMap<String, bool>,
+    /// What becomes of an own IPv4 address in use that somebody else uses, too (RFC 5227 2.4).
+    pub acd_conflict: OnConflict,
     /// Tell switches and multicast routers of each link which IPv6 groups the router is in (RFC 3810).
     pub mld: bool,
     /// For whom else the router answers ARP and NDP (RFC 1027, RFC 4861 7.2.8).
     pub proxy: Vec<Proxy>,
+}
+
+/// What is done about an own IPv4 address that somebody else on the link uses, too, once it is in use here (RFC 5227 2.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It is announced again, at most once in ten seconds, and kept (c): others rely on a router's address.
+    #[default]
+    Defend,
+    /// It is announced again; a second conflict within ten seconds and it is given up (b).
+    Yield,
+    /// It is given up at once (a).
+    Release,
 }
 
 /// Addresses for which the router answers on a port as if they were there.
@@ -157,6 +175,11 @@ pub struct Proxy {
 }
 
 impl NeighborSettings {
+    /// Whether own IPv4 addresses of a port are probed before they are used.
+    pub fn probes_ipv4(&self, port: &str) -> bool {
+        self.acd_ports.get(port).copied().unwrap_or(self.acd)
+    }
+
     /// Whether the router answers on a port for an address that is not its own.
     pub fn is_proxied(&self, port: &str, addr: &IpAddr) -> bool {
         self.proxy.iter().any(|p| p.port == port && p.net.contains(addr))
@@ -179,6 +202,9 @@ impl Default for NeighborSettings {
             stale_lifetime: Duration::from_secs(600),
             dad_transmits: 1,
             announcements: 2,
+            acd: false,
+            acd_ports: BTreeMap::new(),
+            acd_conflict: OnConflict::default(),
             mld: true,
             proxy: Vec::new(),
         }

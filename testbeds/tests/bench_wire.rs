@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
+use testbeds::desk::eventually;
 
 /// What the program exits with where this machine allows no lab or no programs in the kernel.
 const REFUSED: i32 = 2;
@@ -98,6 +99,21 @@ fn a_command_can_be_measured_and_its_failure_is_said() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(REFUSED), "{text}");
     assert!(text.starts_with("exec, native4: of ") && text.contains("test frames"), "{text}");
+}
+
+#[test]
+fn nothing_that_a_measured_command_started_is_left() {
+    // A number of seconds that no other process sleeps.
+    let seconds = format!("{}", 1_000_000_000 + u64::from(std::process::id()));
+    let command = format!("sleep {seconds} & exit 3");
+    let Some(output) = bench_or_failure(&["--dut-exec", &command, "--measure", "latency"]) else { return };
+    assert_eq!(output.status.code(), Some(REFUSED), "{}", String::from_utf8_lossy(&output.stderr));
+    let mine = format!("sleep\0{seconds}\0");
+    let left = || {
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter(|e| std::fs::read(e.path().join("cmdline")).is_ok_and(|c| c == mine.as_bytes())).count()
+    };
+    eventually("the command's child is gone", || (left() == 0).then_some(()));
 }
 
 /// As [`bench`], where a refusal of the run itself is expected.

@@ -69,6 +69,22 @@ fn seeds() -> Vec<Vec<u8>> {
         v.push(packets::ip(ip(src), ip("192.0.2.1"), 41, 64, false, &inner));
         v.push(packets::ip(ip(src), ip("192.0.2.1"), 4, 64, false, &inner4));
     }
+    // The same by keys, by UDP ports, in IPv6; a GRE keepalive; a query about multicast groups.
+    let own = ip("192.0.2.1");
+    for (flags, key) in [(0x20, 1), (0x20, 2), (0xa0, 2), (0, 0), (0x30, 1)] {
+        let head =
+            if flags & 0x20 == 0 { vec![flags, 0, 0x86, 0xdd] } else { vec![flags, 0, 0x86, 0xdd, 0, 0, 0, key] };
+        v.push(packets::ip(ip("198.51.100.11"), own, 47, 64, false, &[head, inner.clone()].concat()));
+    }
+    let nothing = packets::ip(ip("198.51.100.11"), ip("198.51.100.11"), 47, 64, false, &[0x20, 0, 0, 0, 0, 0, 0, 2]);
+    let question = [&[0x20, 0, 8, 0, 0, 0, 0, 2][..], &nothing].concat();
+    v.push(packets::ip(ip("198.51.100.11"), own, 47, 64, false, &question));
+    v.push(packets::udp(ip("198.51.100.19"), own, (6090, 6090), 64, false, &inner));
+    v.push(packets::udp(ip("198.51.100.21"), own, (6091, 6091), 64, false, &[&[0, 4, 0, 0][..], &inner4].concat()));
+    v.push(packets::ip(ip("2001:db8:1::16"), ip("2001:db8::1"), 4, 64, false, &inner4));
+    let (querier, all) = (ip("fe80::77"), ip("ff02::1"));
+    let query = packets::transport(querier, all, 58, [&[130, 0, 0, 0, 3, 0xe8, 0, 0][..], &[0; 20]].concat(), 2);
+    v.push(packets::ip(querier, all, 0, 1, false, &[&[58, 0, 5, 2, 0, 0, 1, 0][..], &query].concat()));
     // An ICMP error about a tunnel packet of ours.
     let outer = packets::ip(ip("192.0.2.1"), ip("198.51.100.9"), 41, 64, true, &inner);
     let mut error = vec![3, 4, 0, 0, 0, 0, 5, 0];

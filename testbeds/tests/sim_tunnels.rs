@@ -216,6 +216,7 @@ fn searching(mode: TunnelMode, path: u32) -> World {
 }
 
 /// Proves rfc8899-4.1-probes, rfc8899-4.2-confirmation, rfc8899-4.4-mps.
+/// Also proves rfc8899-3-larger, rfc8899-3-df, rfc8899-3-feedback.
 #[test]
 fn rfc8899_a_filtered_path_is_searched() {
     for (mode, overhead) in [(TunnelMode::SixInFour, 20), (TunnelMode::SixInSix, 40), (TunnelMode::Gre, 24)] {

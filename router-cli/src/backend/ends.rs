@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// How often the host's devices are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often a name that has an address is asked again, and one that has none.
+/// How often a name that has an address is asked again, and one that has none, or one that does not answer any more.
 const ASK: Duration = Duration::from_secs(30);
 const ASK_SOON: Duration = Duration::from_secs(5);
 
@@ -42,16 +42,17 @@ pub(crate) fn follow(backend: Weak<RouterBackend>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What the resolver said, and when to ask again.
+/// What the resolver said, and when.
 #[derive(Default)]
 struct Names(BTreeMap<(String, bool), (Option<IpAddr>, Instant)>);
 
 impl Names {
     /// The address that a name has, preferably the one that is in use.
-    fn addr(&mut self, name: &str, family: Family, now_used: IpAddr) -> Option<IpAddr> {
+    /// Asked again sooner where nobody answers at the one known: `dead`.
+    fn addr(&mut self, name: &str, family: Family, now_used: IpAddr, dead: bool) -> Option<IpAddr> {
         let key = (name.to_owned(), family == Family::Inet6);
-        if let Some((known, until)) = self.0.get(&key)
-            && Instant::now() < *until
+        if let Some((known, asked)) = self.0.get(&key)
+            && asked.elapsed() < if known.is_none() || dead { ASK_SOON } else { ASK }
         {
             return *known;
         }
@@ -60,8 +61,7 @@ impl Names {
             .map(|l| l.map(|a| a.ip()).filter(|a| Family::of(a) == family).collect())
             .unwrap_or_default();
         let found = if list.contains(&now_used) { Some(now_used) } else { list.first().copied() };
-        let wait = if found.is_some() { ASK } else { ASK_SOON };
-        self.0.insert(key, (found, Instant::now() + wait));
+        self.0.insert(key, (found, Instant::now()));
         found
     }
 }
@@ -73,9 +73,10 @@ fn changes(
     device: impl Fn(&str, Family) -> Option<IpAddr>,
 ) -> Vec<TunnelChange> {
     let mut out = Vec::new();
-    for t in list.iter().map(|i| &i.tunnel) {
+    for (t, life) in list.iter().map(|i| (&i.tunnel, &i.life)) {
+        let dead = life.as_ref().is_some_and(|l| !l.alive);
         let family = t.mode.shape().outer;
-        let remote = t.options.remote_name.as_ref().and_then(|n| names.addr(n, family, t.remote));
+        let remote = t.options.remote_name.as_ref().and_then(|n| names.addr(n, family, t.remote, dead));
         let local = t.options.local_dev.as_ref().and_then(|d| device(d, family));
         let (local, remote) = (local.filter(|a| *a != t.local), remote.filter(|a| *a != t.remote));
         if local.is_some() || remote.is_some() {
@@ -125,5 +126,12 @@ mod tests {
         let named = [TunnelInfo::of(spec)];
         let got = changes(&named, &mut Names::default(), |_, _| None);
         assert_eq!(got.first().and_then(|c| c.remote), Some(ip("127.0.0.1")));
+        // What was found a while ago is asked for again where nobody answers there.
+        let ago = Instant::now().checked_sub(ASK_SOON).unwrap();
+        for (dead, want) in [(false, "192.0.2.77"), (true, "127.0.0.1")] {
+            let mut names = Names::default();
+            names.0.insert(("localhost".into(), false), (Some(ip("192.0.2.77")), ago));
+            assert_eq!(names.addr("localhost", Family::Inet, ip("192.0.2.77"), dead), Some(ip(want)), "{dead}");
+        }
     }
 }

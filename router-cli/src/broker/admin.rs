@@ -4,7 +4,6 @@ use super::model::Mode;
 use super::service::{BrokerError, Origin, Service};
 use super::store::StoreError;
 use crate::control::{AccountInfo, BrokerAnswer, BrokerOp, PoolInfo, WireError};
-use ipnet::IpNet;
 
 const OPERATOR: Origin = Origin { from: None, via: "control" };
 
@@ -91,17 +90,13 @@ fn run(s: &Service, op: BrokerOp) -> Result<BrokerAnswer, BrokerError> {
         BrokerOp::TunnelShow(None) => BrokerAnswer::Tunnels(s.infos(&s.store.tunnels()?)),
         BrokerOp::PoolShow => {
             let pools = s.pools().map(|p| {
-                Ok(PoolInfo {
-                    name: p.of.name().into(),
-                    prefix: IpNet::V6(p.net),
-                    length: p.length,
-                    size: p.size(),
-                    used: s.store.used(p)?,
-                })
+                let (prefix, length) = p.shown();
+                Ok(PoolInfo { name: p.of.name().into(), prefix, length, size: p.size(), used: s.store.used(p)? })
             });
             BrokerAnswer::Pools(pools.collect::<Result<_, BrokerError>>()?)
         }
         BrokerOp::Audit(last) => BrokerAnswer::Audit(s.store.audits(last.min(10_000) as usize)?),
+        BrokerOp::Stats => BrokerAnswer::Stats(s.stats.shown()),
         // Answered by the client of brokers elsewhere.
         BrokerOp::Join(_) | BrokerOp::Leave(_) | BrokerOp::Joined => BrokerAnswer::Done,
     })

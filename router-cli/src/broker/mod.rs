@@ -5,7 +5,7 @@
 //! workers know nothing of it, and a slow or hostile client meets limits here long before it could disturb anybody.
 //!
 //! * [`store`], [`model`], [`pool`]: what is kept, crash safe, in one file
-//! * [`secret`], [`limit`]: hashes, lockout, rates
+//! * [`secret`], [`limit`], [`stats`]: hashes, lockout, rates, what was lost to them
 //! * [`service`], [`plumb`]: who may do what; what the router has to know
 //! * [`http`], [`tsp`]: update clients, the web page and its API; RFC 5572
 //! * [`admin`]: the operator's commands
@@ -13,17 +13,18 @@
 
 mod admin;
 pub(crate) mod client;
-mod http;
+pub(crate) mod http;
 mod limit;
 mod model;
 mod plumb;
 mod pool;
 mod secret;
 mod service;
+mod stats;
 mod store;
 #[cfg(test)]
 mod testing;
-mod tsp;
+pub(crate) mod tsp;
 
 use crate::backend::BrokerDesk;
 use crate::config::{BrokerPlan, Plan};
@@ -180,7 +181,8 @@ impl Broker {
         for addr in doors.tsp_shared {
             // A flood fills the queue and no more.
             let (to, signals) = tokio::sync::mpsc::channel(256);
-            claims.push(signals::claim(addr, move |signal| drop(to.try_send(signal))));
+            let of = Arc::clone(&service);
+            claims.push(signals::claim(addr, move |signal| tsp::enqueue(&to, signal, &of.stats.tsp_queue_full)));
             runtime.spawn(tsp::serve_signals(signals, Arc::clone(&desk)));
         }
         let tidied = Arc::clone(&service);

@@ -97,7 +97,7 @@ pub struct Tunnel {
     /// The client's UDP port, as seen here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// The /64 of the tunnel itself: ::1 is the server, ::2 the client.
+    /// The /64 of the tunnel itself: ::1 is the server, ::2 the client. With IPv4 inside, a /30 in mapped notation.
     pub link: Ipv6Net,
     /// Delegated prefixes.
     pub prefixes: Vec<IpNet>,
@@ -118,23 +118,44 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// The server's inner address.
-    pub fn server_inner(&self) -> Ipv6Addr {
+    pub fn server_inner(&self) -> IpAddr {
         nth(&self.link, 1)
     }
 
     /// The client's inner address.
-    pub fn client_inner(&self) -> Ipv6Addr {
+    pub fn client_inner(&self) -> IpAddr {
         nth(&self.link, 2)
     }
 
-    /// What may be the source of packets that come out of it: its own /64 and what was delegated.
+    /// The network of the tunnel itself.
+    pub fn link_net(&self) -> IpNet {
+        unmapped(self.link)
+    }
+
+    /// What may be the source of packets that come out of it: its own network and what was delegated.
     pub fn sources(&self) -> impl Iterator<Item = IpNet> + '_ {
+        std::iter::once(self.link_net()).chain(self.prefixes.iter().copied())
+    }
+
+    /// What it holds of the pools.
+    pub fn held(&self) -> impl Iterator<Item = IpNet> + '_ {
         std::iter::once(IpNet::V6(self.link)).chain(self.prefixes.iter().copied())
     }
 }
 
-fn nth(net: &Ipv6Net, n: u128) -> Ipv6Addr {
-    Ipv6Addr::from_bits(net.network().to_bits() | n)
+fn nth(net: &Ipv6Net, n: u128) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from_bits(net.network().to_bits() | n)).to_canonical()
+}
+
+/// A network in mapped notation (RFC 4291 2.5.5.2) is one of IPv4, any other is itself.
+pub fn unmapped(net: Ipv6Net) -> IpNet {
+    let four = net.network().to_ipv4_mapped().filter(|_| net.prefix_len() >= 96);
+    four.and_then(|a| IpNet::new(IpAddr::V4(a), net.prefix_len() - 96).ok()).unwrap_or(IpNet::V6(net))
+}
+
+/// The other way round: pools and the database know one notation.
+pub fn mapped(net: ipnet::Ipv4Net) -> Ipv6Net {
+    Ipv6Net::new(net.network().to_ipv6_mapped(), net.prefix_len() + 96).unwrap_or_default()
 }
 
 /// An entry of the audit log.
@@ -155,6 +176,16 @@ pub fn valid_label(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_of_both_families() {
+        let four: ipnet::Ipv4Net = "10.64.0.0/16".parse().unwrap();
+        assert_eq!(mapped(four).to_string(), "::ffff:10.64.0.0/112");
+        assert_eq!(unmapped(mapped(four)), IpNet::V4(four));
+        let six: Ipv6Net = "2001:db8:7::/64".parse().unwrap();
+        assert_eq!(unmapped(six), IpNet::V6(six));
+        assert_eq!(nth(&mapped("10.64.0.4/30".parse().unwrap()), 2).to_string(), "10.64.0.6");
+    }
 
     #[test]
     fn names() {

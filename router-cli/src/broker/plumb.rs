@@ -8,7 +8,7 @@ use super::model::{Mode, Tunnel};
 use crate::config::BrokerPlan;
 use crate::control::{AddrSpec, Answer, Backend, Op, TunnelChange, TunnelInfo, WireError};
 use crate::grammar::{Command, TunnelCommand, parse_command, parse_route_line};
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use router_core::counters::PortTotals;
 use router_core::spec::TunnelSpec;
 use router_core::tunnel::Path;
@@ -23,8 +23,8 @@ const LAST: &str = "4294967295";
 /// The tunnel ports of one tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Line {
-    /// The one that is used, and its other end.
-    current: Option<(String, (IpAddr, u16))>,
+    /// The one that is used, its other end, and how packets travel.
+    current: Option<(String, (IpAddr, u16), Mode)>,
     /// The one before, and until when it is heard.
     old: Option<(String, Instant)>,
 }
@@ -81,6 +81,9 @@ impl Plumb {
         if self.plan.endpoint.is_some() && self.plan.udp_port.is_some() {
             modes.push(Mode::SixInUdp);
         }
+        if self.plan.endpoint6.is_some() && self.plan.links4.is_some() {
+            modes.push(Mode::FourInSix);
+        }
         modes
     }
 
@@ -102,11 +105,16 @@ impl Plumb {
         }
     }
 
+    /// All of what is handed out.
+    fn pools(&self) -> impl Iterator<Item = IpNet> + '_ {
+        let links = std::iter::once(IpNet::V6(self.plan.links)).chain(self.plan.links4.map(IpNet::V4));
+        links.chain(self.plan.prefixes.iter().chain(&self.plan.subnets).copied())
+    }
+
     /// The "unreachable" routes.
     pub fn start(&self) -> Result<(), WireError> {
-        let pools = self.plan.prefixes.iter().chain(&self.plan.subnets).copied();
-        let ops = std::iter::once(IpNet::V6(self.plan.links))
-            .chain(pools)
+        let ops = self
+            .pools()
             .map(|net| route(Op::RouteReplace, &format!("unreachable {net} metric {LAST}")))
             .collect::<Result<_, _>>()?;
         all(&*self.router, ops)
@@ -118,9 +126,7 @@ impl Plumb {
         for id in ids {
             self.forget(id);
         }
-        for net in std::iter::once(IpNet::V6(self.plan.links))
-            .chain(self.plan.prefixes.iter().chain(&self.plan.subnets).copied())
-        {
+        for net in self.pools() {
             if let Ok(op) = route(Op::RouteDelete, &format!("unreachable {net} metric {LAST}")) {
                 let _ = self.router.call(op);
             }
@@ -141,11 +147,11 @@ impl Plumb {
             return Ok(());
         };
         let end = (endpoint, t.port.unwrap_or(0));
-        if line.current.as_ref().is_some_and(|(_, at)| *at == end) {
+        if line.current.as_ref().is_some_and(|(_, at, mode)| *at == end && *mode == t.mode) {
             return Ok(());
         }
         // Another port of the same address: the line stays, and is told where to go.
-        if let Some((name, (addr, _))) = line.current.clone()
+        if let Some((name, (addr, _), Mode::SixInUdp)) = line.current.clone()
             && addr == endpoint
             && t.mode == Mode::SixInUdp
         {
@@ -156,12 +162,12 @@ impl Plumb {
                 options,
                 ..TunnelChange::default()
             })))?;
-            line.current = Some((name, end));
+            line.current = Some((name, end, t.mode));
             return Ok(());
         }
         let names = [format!("tb{}", t.id), format!("tb{}b", t.id)];
         let name = match &line.current {
-            Some((used, _)) if *used == names[0] => names[1].clone(),
+            Some((used, ..)) if *used == names[0] => names[1].clone(),
             _ => names[0].clone(),
         };
         let spec = tunnel_spec(&self.line(t, &name, end)?)?;
@@ -171,7 +177,7 @@ impl Plumb {
             ops.push(Op::TunnelDelete(old));
         }
         ops.push(Op::TunnelAdd(Box::new(spec)));
-        let own = IpNet::from(IpAddr::V6(t.server_inner()));
+        let own = IpNet::from(t.server_inner());
         // A client in UDP is asked whether it is there, from the tunnel's own address.
         let dev = if self.asks(t.mode) { name.clone() } else { "lo".into() };
         ops.push(Op::AddrReplace(AddrSpec { dev, addr: own }));
@@ -184,8 +190,8 @@ impl Plumb {
             let _ = self.router.call(Op::TunnelDelete(name));
             return Err(e);
         }
-        line.old = line.current.take().map(|(old, _)| (old, Instant::now() + self.plan.overlap));
-        line.current = Some((name, end));
+        line.old = line.current.take().map(|(old, ..)| (old, Instant::now() + self.plan.overlap));
+        line.current = Some((name, end, t.mode));
         Ok(())
     }
 
@@ -243,7 +249,7 @@ impl Plumb {
             .collect();
         let mut moved = Vec::new();
         for (id, line) in self.lines().iter_mut() {
-            if let Some((name, (_, port))) = &mut line.current
+            if let Some((name, (_, port), _)) = &mut line.current
                 && let Some(is) = now.get(name.as_str()).filter(|is| *is != port)
             {
                 *port = *is;
@@ -256,7 +262,7 @@ impl Plumb {
     /// Takes a tunnel out of the router.
     pub fn forget(&self, id: u32) {
         let Some(line) = self.lines().remove(&id) else { return };
-        for name in line.current.map(|(n, _)| n).into_iter().chain(line.old.map(|(n, _)| n)) {
+        for name in line.current.map(|(n, ..)| n).into_iter().chain(line.old.map(|(n, _)| n)) {
             if let Err(e) = self.router.call(Op::TunnelDelete(name)) {
                 tracing::warn!(tunnel = id, "cannot remove a tunnel: {}", e.line);
             }
@@ -264,9 +270,8 @@ impl Plumb {
     }
 
     /// Takes a tunnel's server address away, after [`Plumb::forget`].
-    pub fn forget_address(&self, link: &Ipv6Net) {
-        let addr = IpNet::from(IpAddr::V6(std::net::Ipv6Addr::from_bits(link.network().to_bits() | 1)));
-        let _ = self.router.call(Op::AddrDelete(AddrSpec { dev: "lo".into(), addr }));
+    pub fn forget_address(&self, server: IpAddr) {
+        let _ = self.router.call(Op::AddrDelete(AddrSpec { dev: "lo".into(), addr: IpNet::from(server) }));
     }
 
     /// Removes old ports whose time has come.
@@ -282,7 +287,7 @@ impl Plumb {
 
     /// The port that carries a tunnel now.
     pub fn dev(&self, id: u32) -> Option<String> {
-        self.lines().get(&id)?.current.as_ref().map(|(name, _)| name.clone())
+        self.lines().get(&id)?.current.as_ref().map(|(name, ..)| name.clone())
     }
 
     /// The counters of a tunnel's port.

@@ -1,8 +1,7 @@
 //! Pools: one prefix, cut into prefixes of one length, which are numbered.
 
-#[cfg(test)]
-use ipnet::IpNet;
-use ipnet::Ipv6Net;
+use super::model::unmapped;
+use ipnet::{IpNet, Ipv6Net};
 use std::net::Ipv6Addr;
 
 /// What a pool is for.
@@ -10,6 +9,8 @@ use std::net::Ipv6Addr;
 pub enum Use {
     /// The tunnels themselves.
     Links,
+    /// Tunnels with IPv4 inside, in mapped notation.
+    Links4,
     /// Delegation of /48s.
     Prefixes,
     /// Delegation of /64s.
@@ -21,6 +22,7 @@ impl Use {
     pub fn name(self) -> &'static str {
         match self {
             Use::Links => "links",
+            Use::Links4 => "links4",
             Use::Prefixes => "prefixes",
             Use::Subnets => "subnets",
         }
@@ -61,6 +63,12 @@ impl Pool {
         mine.then(|| u64::try_from(below >> shift).ok()).flatten()
     }
 
+    /// All of it, and the length of its parts, as people write it.
+    pub fn shown(&self) -> (IpNet, u8) {
+        let net = unmapped(self.net);
+        (net, if net.addr().is_ipv4() { self.length - 96 } else { self.length })
+    }
+
     /// The number after `index`, beginning again at the end.
     pub fn next(&self, index: u64) -> u64 {
         (index + 1) % self.size()
@@ -82,6 +90,10 @@ mod tests {
         assert_eq!(pool.index(&"2001:db8:5000::/48".parse().unwrap()), None);
         assert_eq!(pool.index(&"2001:db8:4000::/64".parse().unwrap()), None);
         assert_eq!(pool.next(4095), 0);
+        let four =
+            Pool { of: Use::Links4, net: super::super::model::mapped("10.64.0.0/16".parse().unwrap()), length: 126 };
+        assert_eq!((four.size(), four.shown()), (16_384, ("10.64.0.0/16".parse().unwrap(), 30)));
+        assert_eq!(unmapped(four.part(1).unwrap()).to_string(), "10.64.0.4/30");
         let one = Pool { of: Use::Subnets, net: "2001:db8::/64".parse().unwrap(), length: 64 };
         assert_eq!((one.size(), one.next(0)), (1, 0));
     }

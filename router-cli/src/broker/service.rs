@@ -1,10 +1,11 @@
 //! What all interfaces of the broker share: who may do what, and what becomes of it in the database and the router.
 
 use super::limit::{Buckets, Lockout};
-use super::model::{ANONYMOUS, Account, Audit, Mode, Time, Tunnel, now, valid_account, valid_label};
+use super::model::{ANONYMOUS, Account, Audit, Mode, Time, Tunnel, mapped, now, valid_account, valid_label};
 use super::plumb::Plumb;
 use super::pool::{Pool, Use};
 use super::secret::{Busy, Secrets, make_up, md5_hex};
+use super::stats::Stats;
 use super::store::{Store, StoreError};
 use crate::config::BrokerPlan;
 use crate::control::{Backend, LeaseInfo, WireError};
@@ -113,12 +114,15 @@ pub struct Service {
     pub plumb: Plumb,
     /// Requests by peer.
     pub requests: Buckets<IpAddr>,
+    /// What was heard, and what was lost.
+    pub stats: Stats,
     lockout: Lockout,
     /// Changes of a tunnel.
     changes: Buckets<u32>,
     /// Updates of a tunnel that changed nothing.
     idle: Buckets<u32>,
     links: Pool,
+    links4: Option<Pool>,
     prefixes: Vec<Pool>,
     subnets: Vec<Pool>,
     /// When clients were heard, still to be written down; and packets seen last.
@@ -139,12 +143,14 @@ impl Service {
         };
         let service = Service {
             links: Pool { of: Use::Links, net: plan.links, length: 64 },
+            links4: plan.links4.map(|net| Pool { of: Use::Links4, net: mapped(net), length: 126 }),
             prefixes: plan.prefixes.iter().filter_map(pool(Use::Prefixes, 48)).collect(),
             subnets: plan.subnets.iter().filter_map(pool(Use::Subnets, 64)).collect(),
             store,
             secrets: Secrets::default(),
             plumb: Plumb::new(router, plan.clone()),
             requests: Buckets::new(10.0, 60.0),
+            stats: Stats::default(),
             lockout: Lockout::default(),
             changes: Buckets::new(1.0 / 30.0, 12.0),
             idle: Buckets::new(1.0 / 20.0, 30.0),
@@ -171,7 +177,7 @@ impl Service {
 
     /// The pools, in the order of the configuration.
     pub fn pools(&self) -> impl Iterator<Item = &Pool> {
-        std::iter::once(&self.links).chain(&self.prefixes).chain(&self.subnets)
+        std::iter::once(&self.links).chain(&self.links4).chain(&self.prefixes).chain(&self.subnets)
     }
 
     /// Writes to the audit log. What strangers can cause without an account may be lost in a crash.
@@ -376,6 +382,14 @@ impl Service {
         if !self.plumb.modes().contains(&mode) {
             return Err(BrokerError::Mode(mode.name().into()));
         }
+        // Nothing that is inside IPv4 packets can be routed there: the prefixes are of IPv6.
+        let links = match (mode, &self.links4) {
+            (Mode::FourInSix, Some(links)) => match prefixes.first() {
+                Some(length) => return Err(BrokerError::Length(*length)),
+                None => links,
+            },
+            _ => &self.links,
+        };
         let pools = prefixes.iter().map(|l| self.pools_of(*l)).collect::<Result<Vec<_>>>()?;
         if pools.len() > 4 {
             return Err(BrokerError::Invalid("a tunnel has at most four prefixes".into()));
@@ -395,27 +409,24 @@ impl Service {
             return Err(BrokerError::Invalid(format!("there is a tunnel \"{name}\" already")));
         }
         let time = now();
-        let tunnel = self.store.add_tunnel(
-            owner,
-            &self.links,
-            &pools,
-            (most, self.plan.max_tunnels),
-            |id, link, prefixes| Tunnel {
-                id,
-                account: owner.to_owned(),
-                name: name.to_owned(),
-                mode,
-                endpoint: end.map(|(a, _)| a),
-                port: end.and_then(|(_, p)| p),
-                link,
-                prefixes,
-                key: hash,
-                created: time,
-                changed: end.map(|_| time),
-                seen: Some(time),
-                until: self.until(account.is_none(), time),
-            },
-        )?;
+        let tunnel =
+            self.store.add_tunnel(owner, links, &pools, (most, self.plan.max_tunnels), |id, link, prefixes| {
+                Tunnel {
+                    id,
+                    account: owner.to_owned(),
+                    name: name.to_owned(),
+                    mode,
+                    endpoint: end.map(|(a, _)| a),
+                    port: end.and_then(|(_, p)| p),
+                    link,
+                    prefixes,
+                    key: hash,
+                    created: time,
+                    changed: end.map(|_| time),
+                    seen: Some(time),
+                    until: self.until(account.is_none(), time),
+                }
+            })?;
         if let Err(e) = self.plumb.set(&tunnel) {
             self.store.remove_tunnel(tunnel.id)?;
             return Err(e.into());
@@ -443,7 +454,7 @@ impl Service {
         let _turn = self.turn();
         let t = self.store.remove_tunnel(id)?;
         self.plumb.forget(id);
-        self.plumb.forget_address(&t.link);
+        self.plumb.forget_address(t.server_inner());
         self.audit(origin, &t.account, format!("tunnel {id} \"{}\" removed", t.name));
         Ok(())
     }
@@ -466,31 +477,52 @@ impl Service {
 
     /// Moves the client's end of a tunnel.
     pub fn update(&self, origin: Origin, id: u32, addr: IpAddr, port: Option<u16>) -> Result<Moved> {
+        self.update_as(origin, id, None, addr, port)
+    }
+
+    /// The same, and its packets may travel another way from now on: all that it holds stays with it. A client that comes
+    /// behind a NAT, or out of one, is the same client.
+    pub fn update_as(
+        &self,
+        origin: Origin,
+        id: u32,
+        mode: Option<Mode>,
+        addr: IpAddr,
+        port: Option<u16>,
+    ) -> Result<Moved> {
         let _turn = self.turn();
         let t = self.store.tunnel(id)?.ok_or(BrokerError::NoTunnel)?;
+        let mode = mode.unwrap_or(t.mode);
+        // Its own network is of the family inside.
+        if (mode == Mode::FourInSix) != (t.mode == Mode::FourInSix) || !self.plumb.modes().contains(&mode) {
+            return Err(BrokerError::Mode(mode.name().into()));
+        }
+        let same = t.endpoint == Some(addr) && t.mode == mode;
         // Who does not say a port has none to say: the data plane learns it.
-        let port = if t.endpoint == Some(addr) { port.or(t.port) } else { port };
-        if t.endpoint == Some(addr) && t.port == port {
+        let port = if same { port.or(t.port) } else { port };
+        if same && t.port == port {
             if origin.from.is_some() && !self.idle.take(id, Instant::now()) {
                 return Err(BrokerError::TooOften);
             }
             self.hear(id);
             return Ok(Moved::Same(addr));
         }
-        self.check_endpoint(t.mode, addr, port, Some(id))?;
+        self.check_endpoint(mode, addr, port, Some(id))?;
         if origin.from.is_some() && !self.changes.take(id, Instant::now()) {
             self.audit(origin, &t.account, format!("refused: tunnel {id} changed too often"));
             return Err(BrokerError::TooOften);
         }
         let mut moved = t.clone();
-        (moved.endpoint, moved.port) = (Some(addr), port);
+        (moved.endpoint, moved.port, moved.mode) = (Some(addr), port, mode);
         self.plumb.set(&moved)?;
         let time = now();
         self.store.change_tunnel(id, |s| {
             (s.endpoint, s.port, s.changed, s.seen) = (Some(addr), port, Some(time), Some(time));
+            s.mode = mode;
             s.until = if s.until == 0 { 0 } else { self.until(s.account == ANONYMOUS, time) };
         })?;
-        self.audit(origin, &t.account, format!("tunnel {id} moved from {} to {addr}", at(t.endpoint)));
+        let as_what = if mode == t.mode { String::new() } else { format!(", from now on {}", mode.name()) };
+        self.audit(origin, &t.account, format!("tunnel {id} moved from {} to {addr}{as_what}", at(t.endpoint)));
         Ok(Moved::Good(addr))
     }
 
@@ -624,7 +656,8 @@ impl Service {
             Mode::SixInUdp => 28,
             Mode::FourInSix => 40,
         };
-        let net = |a: std::net::Ipv6Addr| IpNet::new(IpAddr::V6(a), 64).unwrap_or(IpNet::V6(t.link));
+        let link = t.link_net();
+        let net = |a: IpAddr| IpNet::new(a, link.prefix_len()).unwrap_or(link);
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).0.get(&t.id).copied();
         LeaseInfo {
             id: t.id,

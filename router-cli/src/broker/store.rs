@@ -347,7 +347,7 @@ impl Store {
             let tunnel = found.ok_or_else(|| StoreError::Missing(format!("tunnel {id}")))?;
             tx.open_table(OWNERS)?.remove((tunnel.account.as_str(), id))?;
             let mut prefixes = tx.open_table(PREFIXES)?;
-            for net in tunnel.sources() {
+            for net in tunnel.held() {
                 prefixes.remove(key_of(&net))?;
             }
             if let Some(end) = end_of(&tunnel) {

@@ -33,6 +33,7 @@ pub fn plan(dir: &std::path::Path) -> BrokerPlan {
         encap_auto: false,
         udp_keepalive: Duration::from_secs(20),
         links: "2001:db8:7::/48".parse().unwrap(),
+        links4: None,
         prefixes: vec!["2001:db8:7000::/36".parse().unwrap()],
         subnets: vec!["2001:db8:8::/48".parse().unwrap()],
         dns: vec!["2001:db8:7::53".parse().unwrap()],

@@ -2,7 +2,8 @@
 
 use super::{Session, unexpected};
 use crate::control::{
-    AccountInfo, Answer, AuditInfo, BrokerAnswer, BrokerOp, JoinInfo, JoinSpec, LeaseInfo, Op, PoolInfo, TunnelWish,
+    AccountInfo, Answer, AuditInfo, BrokerAnswer, BrokerOp, BrokerStats, JoinInfo, JoinSpec, LeaseInfo, Op, PoolInfo,
+    TunnelWish,
 };
 use crate::grammar::{Failure, Options, exit};
 use clap::{Args, Subcommand};
@@ -53,6 +54,8 @@ enum Sub {
         #[arg(short = 'l', long, default_value = "50")]
         last: u32,
     },
+    /// What the broker has heard, and what it lost because it was too much
+    Stats,
     /// Tunnels that this router got from brokers elsewhere
     Joined,
     /// Give up a tunnel that a broker elsewhere gave, here and there
@@ -179,6 +182,7 @@ impl BrokerArgs {
             Sub::Tunnel(TunnelSub::Key { id }) => BrokerOp::TunnelKey(id),
             Sub::Pool { .. } => BrokerOp::PoolShow,
             Sub::Audit { last } => BrokerOp::Audit(last),
+            Sub::Stats => BrokerOp::Stats,
             Sub::Joined => BrokerOp::Joined,
             Sub::Leave { name } => BrokerOp::Leave(name),
         })
@@ -224,11 +228,19 @@ pub(crate) fn run(session: &mut Session<'_>, args: &BrokerArgs) -> Result<(), Fa
 }
 
 /// `tunnel add NAME broker ...`.
-pub(crate) fn join(session: &mut Session<'_>, mut spec: JoinSpec, file: &Path) -> Result<(), Failure> {
-    spec.key = secret(file)?;
+pub(crate) fn join(session: &mut Session<'_>, mut spec: JoinSpec, file: Option<&Path>) -> Result<(), Failure> {
+    spec.key = file.map(secret).transpose()?.unwrap_or_default();
     match call(session, BrokerOp::Join(Box::new(spec)))? {
         answer @ BrokerAnswer::Joined(_) => print(session, &answer),
         _ => Err(unexpected()),
+    }
+}
+
+/// Tunnels from brokers; none where nobody can say.
+pub(crate) fn joined_list(session: &mut Session<'_>) -> Vec<JoinInfo> {
+    match call(session, BrokerOp::Joined) {
+        Ok(BrokerAnswer::Joined(list)) => list,
+        _ => Vec::new(),
     }
 }
 
@@ -257,6 +269,8 @@ fn print(session: &mut Session<'_>, answer: &BrokerAnswer) -> Result<(), Failure
         BrokerAnswer::Pools(list) => json(session, list),
         BrokerAnswer::Audit(list) if plain => Ok(audit(session.out, list)?),
         BrokerAnswer::Audit(list) => json(session, list),
+        BrokerAnswer::Stats(s) if plain => Ok(stats(session.out, s)?),
+        BrokerAnswer::Stats(s) => json(session, s),
         BrokerAnswer::Joined(list) if plain => Ok(joined(session.out, list)?),
         BrokerAnswer::Joined(list) => json(session, list),
     }
@@ -330,6 +344,25 @@ fn audit(out: &mut dyn Write, list: &[AuditInfo]) -> io::Result<()> {
         let from = a.from.map_or_else(|| "-".into(), |f| f.to_string());
         vec![moment(Some(a.time)), a.who.clone(), a.via.clone(), from, a.what.clone()]
     }));
+    table(out, &rows)
+}
+
+fn stats(out: &mut dyn Write, s: &BrokerStats) -> io::Result<()> {
+    let mut rows = head(&["COUNT", "WHAT"]);
+    for (n, what) in [
+        (s.tsp_datagrams, "TSP messages over UDP"),
+        (s.tsp_connections, "TSP connections"),
+        (s.tsp_queue_full, "TSP messages lost: queue from the tunnels' port full"),
+        (s.tsp_rate, "TSP messages and connections dropped: too many of one peer"),
+        (s.tsp_busy, "TSP messages dropped: too many being answered"),
+        (s.tsp_full, "TSP messages and connections dropped: too many conversations"),
+        (s.http_requests, "HTTP requests"),
+        (s.http_full, "HTTP connections closed: too many"),
+        (s.http_rate, "HTTP requests refused: too many of one peer"),
+        (s.busy, "requests refused: too much work waiting"),
+    ] {
+        rows.push(vec![n.to_string(), what.to_owned()]);
+    }
     table(out, &rows)
 }
 

@@ -369,7 +369,7 @@ impl<'a> Session<'a> {
     fn tunnel(&mut self, command: TunnelCommand) -> Result<(), Failure> {
         match command {
             TunnelCommand::Add(t) => self.done(Op::TunnelAdd(t)),
-            TunnelCommand::Join(spec, file) => broker::join(self, *spec, &file),
+            TunnelCommand::Join(spec, file) => broker::join(self, *spec, file.as_deref()),
             TunnelCommand::Change(c) => self.done(Op::TunnelChange(c)),
             TunnelCommand::Delete(name) => self.done(Op::TunnelDelete(name)),
             TunnelCommand::Check(name, target) => self.check_tunnel(&name, target),
@@ -382,9 +382,11 @@ impl<'a> Session<'a> {
                     };
                     let ports: Vec<_> =
                         ports.into_iter().filter(|p| name.as_ref().is_none_or(|n| *n == p.name)).collect();
+                    // Who gave it is known by another part of the router, and missing where there is none.
+                    let joined = if self.options.details { broker::joined_list(self) } else { Vec::new() };
                     match name {
                         Some(name) if list.is_empty() && ports.is_empty() => Err(Failure::no_device(&name)),
-                        _ => self.print(|out, o| output::tunnels(out, &list, &ports, o)),
+                        _ => self.print(|out, o| output::tunnels(out, &list, &ports, &joined, o)),
                     }
                 }
                 _ => Err(unexpected()),

@@ -2,7 +2,8 @@
 
 use super::problem::Problems;
 use super::reader::{Section, Value};
-use ipnet::{IpNet, Ipv6Net};
+use crate::tsp_url::{KINDS, LOGINS, PREFIXES, TspUrl, is_tsp};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use router_core::addr::parse_prefix;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
@@ -38,6 +39,8 @@ pub struct BrokerPlan {
     pub udp_keepalive: Duration,
     /// /64s of the tunnels themselves.
     pub links: Ipv6Net,
+    /// /30s of tunnels with IPv4 inside, if there are any.
+    pub links4: Option<Ipv4Net>,
     /// Pools of /48s.
     pub prefixes: Vec<PoolPlan>,
     /// Pools of /64s.
@@ -72,10 +75,10 @@ pub type PoolPlan = IpNet;
 pub struct JoinPlan {
     /// The broker.
     pub url: String,
-    /// The account there.
+    /// The account there; empty: none.
     pub user: String,
     /// File with the password.
-    pub key_file: PathBuf,
+    pub key_file: Option<PathBuf>,
     /// Length of the prefix to ask for.
     pub prefix: Option<u8>,
     /// Carry the outer packets through this port.
@@ -86,6 +89,12 @@ pub struct JoinPlan {
     pub no_default: bool,
     /// The outer address to use.
     pub local: Option<IpAddr>,
+    /// By TSP: the kind of tunnel to ask for.
+    pub mode: Option<String>,
+    /// By TSP: the only login to use.
+    pub auth: Option<String>,
+    /// By TSP: where the tunnel may end beside the broker itself.
+    pub server: Option<IpAddr>,
 }
 
 /// `[broker]`; None, with problems noted, if it makes no sense.
@@ -168,6 +177,17 @@ pub(super) fn broker(value: &Value<'_>, problems: &mut Problems<'_>) -> Option<B
     let links = pools(&mut s, "links", "\"2001:db8:f::/48\"", 64);
     let prefixes = pools(&mut s, "prefixes", "[\"2001:db8:4000::/36\"]", 48);
     let subnets = pools(&mut s, "subnets", "[\"2001:db8:e::/48\"]", 64);
+    let links4 =
+        s.parsed("links4", "a pool of IPv4 addresses", "\"10.64.0.0/16\"", problems, |t| match parse_prefix(t) {
+            Ok(IpNet::V4(net)) if net.prefix_len() <= 30 && net.trunc() == net => Ok(net),
+            Ok(net) => Err(format!("{net} is no pool of IPv4 /30s")),
+            Err(e) => Err(e.to_string()),
+        });
+    let links4 = links4.map(|(net, _)| net);
+    if links4.is_some() != endpoint6.is_some() && (links4.is_some() || endpoint.is_none()) {
+        let message = "[broker] has only one of endpoint6 and links4";
+        problems.add(value.span(), message, "write both: tunnels over IPv6 have IPv4 inside, and need addresses of it");
+    }
     let mut dns = Vec::new();
     for (text, span) in s.texts("dns", "[\"2001:db8::53\"]", problems) {
         match router_core::addr::parse_addr(&text) {
@@ -240,6 +260,7 @@ pub(super) fn broker(value: &Value<'_>, problems: &mut Problems<'_>) -> Option<B
         encap_auto,
         udp_keepalive,
         links,
+        links4,
         prefixes,
         subnets,
         dns,
@@ -263,26 +284,48 @@ pub(super) fn join(
     problems: &mut Problems<'_>,
 ) -> Option<JoinPlan> {
     let url = s.parsed("broker", "the address of a broker", "\"https://broker.example.net\"", problems, |t| {
-        match t.starts_with("http://") || t.starts_with("https://") {
-            true => Ok(t.to_owned()),
-            false => Err(format!("\"{t}\" does not begin with http:// or https://")),
+        match (t.starts_with("http://") || t.starts_with("https://"), is_tsp(t)) {
+            (true, _) => Ok((t.to_owned(), None)),
+            (_, true) => TspUrl::parse(t).map(|u| (t.to_owned(), Some(u))).map_err(|e| e.to_string()),
+            _ => Err(format!("\"{t}\" does not begin with http://, https:// or tsp://")),
         }
     });
-    let user = s.text("user", "\"alice\"", problems);
+    let tsp = url.as_ref().and_then(|((_, tsp), _)| tsp.clone());
+    let said = s.value("user").is_some();
+    let user = s.text("user", "\"alice\"", problems).or_else(|| tsp.as_ref()?.user.clone());
     let key_file = s.text("key_file", "\"/etc/duet/alice.key\"", problems);
-    for (key, there) in [("user", user.is_some()), ("key_file", key_file.is_some())] {
-        if !there && s.value(key).is_none() {
-            problems.add(
-                span.clone(),
-                format!("[tunnel.{name}] has no {key}"),
-                "a broker gives tunnels to accounts only",
-            );
+    let nobody = tsp.is_some() && user.is_none() && s.value("key_file").is_none();
+    for (key, there) in
+        [("user", user.is_some() || said), ("key_file", key_file.is_some() || s.value("key_file").is_some())]
+    {
+        if !there && !nobody && url.is_some() {
+            let why = match tsp.is_some() {
+                true => "an account has a password; a tunnel of nobody has neither user nor key_file",
+                false => "a broker gives tunnels to accounts only",
+            };
+            problems.add(span.clone(), format!("[tunnel.{name}] has no {key}"), why);
         }
     }
-    let prefix = match s.number("prefix", 0..=64, problems) {
+    let mut word = |s: &mut Section<'_, '_>, key: &'static str, list: &[&str]| {
+        let example = format!("\"{}\"", list.first().copied().unwrap_or_default());
+        let value = s.text(key, &example, problems)?;
+        let good = list.contains(&value.as_str()) && tsp.is_some();
+        if !good {
+            let message = format!("{key} in [tunnel.{name}]: \"{value}\" is nothing to ask this broker for");
+            let hint = format!("with broker = \"tsp://...\" it is one of {}", list.join(", "));
+            problems.add(s.value(key).map_or(span.clone(), |v| v.span()), message, hint);
+        }
+        good.then_some(value)
+    };
+    let mode = word(&mut s, "mode", &KINDS.map(|(name, _)| name));
+    let auth = word(&mut s, "auth", &LOGINS);
+    let server = s.addr("server", "\"203.0.113.1\"", problems).map(|(a, _)| a);
+    let prefix = match s.number("prefix", 0..=64, problems).map(|n| n as u8) {
+        None if nobody => None,
         None => Some(48),
         Some(0) => None,
-        Some(n @ (48 | 64)) => Some(n as u8),
+        Some(n @ (48 | 64)) => Some(n),
+        Some(n) if tsp.is_some() && PREFIXES.contains(&n) => Some(n),
         Some(n) => {
             let message = format!("prefix in [tunnel.{name}]: brokers give no /{n}");
             problems.add(span, message, "write 48 or 64, or 0 for none");
@@ -295,13 +338,16 @@ pub(super) fn join(
     let local = s.addr("local", "\"198.51.100.7\"", problems).map(|(a, _)| a);
     s.finish(problems);
     Some(JoinPlan {
-        url: url?.0,
-        user: user?,
-        key_file: key_file?.into(),
+        url: url?.0.0,
+        user: user.or(nobody.then(String::new))?,
+        key_file: key_file.map(Into::into),
         prefix,
         dev,
         lan,
         no_default: !default,
         local,
+        mode,
+        auth,
+        server,
     })
 }

@@ -7,10 +7,12 @@ use super::problem::{Problem, Problems, nearest};
 use super::reader::{Section, Value, texts, whole};
 use crate::control::Access;
 use crate::grammar::{parse_neigh_line, parse_nexthop_line, parse_route_line, table_from_name, table_name, value};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use router_core::addr::{parse_addr, parse_prefix};
 use router_core::port::PortKind;
-use router_core::settings::{AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, Preference, Proxy};
+use router_core::settings::{
+    AdvertSettings, IcmpSettings, NeighborSettings, NodeIdentity, OnConflict, Preference, PrefixSettings, Proxy,
+};
 use router_core::spec::proto;
 use router_io::port::xdp::{XdpMode, XdpOptions};
 use std::net::IpAddr;
@@ -232,6 +234,12 @@ fn neighbor(value: &Value<'_>, n: &mut NeighborSettings, problems: &mut Problems
     for (key, field) in [("dad_transmits", &mut n.dad_transmits), ("announcements", &mut n.announcements)] {
         *field = s.number(key, 0..=255, problems).map_or(*field, |v| v as u8);
     }
+    n.acd = s.boolean("acd", problems).unwrap_or(n.acd);
+    let words = [("defend", OnConflict::Defend), ("yield", OnConflict::Yield), ("release", OnConflict::Release)];
+    let chosen = s.parsed("acd_conflict", "\"defend\", \"yield\" or \"release\"", "\"defend\"", problems, |t| {
+        words.iter().find(|(w, _)| *w == t).map(|(_, c)| *c).ok_or_else(|| format!("\"{t}\" is none of those"))
+    });
+    n.acd_conflict = chosen.map_or(n.acd_conflict, |(c, _)| c);
     n.mld = s.boolean("mld", problems).unwrap_or(n.mld);
     for (key, field) in [
         ("max_pending", &mut n.max_pending),
@@ -331,6 +339,9 @@ fn ports(value: &Value<'_>, plan: &mut Plan, places: &mut Places, problems: &mut
                 ),
             }
         }
+        if let Some(on) = s.boolean("acd", problems) {
+            plan.settings.neighbor.acd_ports.insert(name.to_owned(), on);
+        }
         if let Some(value) = s.value("advertise") {
             advertise(name, value, plan, problems);
         }
@@ -421,6 +432,9 @@ fn advertise(port: &str, value: &Value<'_>, plan: &mut Plan, problems: &mut Prob
         }
         a.prefixes = Some(prefixes);
     }
+    if let Some(value) = s.value("prefix") {
+        by_prefix(&s.name, value, &mut a, v6, problems);
+    }
     for (text, span) in s.texts("dns", "[\"2001:db8::53\"]", problems) {
         match parse_addr(&text) {
             Ok(IpAddr::V6(addr)) => a.dns.push(addr),
@@ -438,6 +452,33 @@ fn advertise(port: &str, value: &Value<'_>, plan: &mut Plan, problems: &mut Prob
     }
     s.finish(problems);
     plan.settings.adverts.insert(port.to_owned(), a);
+}
+
+/// What is said of single prefixes of an advertisement: a table whose keys are the prefixes.
+fn by_prefix(
+    section: &str,
+    value: &Value<'_>,
+    a: &mut AdvertSettings,
+    read: impl Fn(&str) -> Result<Ipv6Net, String>,
+    problems: &mut Problems<'_>,
+) {
+    let Some(outer) = Section::of(&format!("{section}.prefix"), value, problems) else { return };
+    for (name, span, value) in outer.entries() {
+        let net = match read(name) {
+            Ok(net) => net,
+            Err(why) => {
+                problems.add(span, format!("[{section}.prefix]: {why}"), "write an IPv6 prefix in quotes");
+                continue;
+            }
+        };
+        let Some(mut s) = Section::of(&format!("{section}.prefix.\"{name}\""), value, problems) else { continue };
+        let mut p = PrefixSettings { valid: s.duration("valid", problems), ..PrefixSettings::default() };
+        p.preferred = s.duration("preferred", problems);
+        p.on_link = s.boolean("on_link", problems).unwrap_or(p.on_link);
+        p.autonomous = s.boolean("autonomous", problems);
+        s.finish(problems);
+        a.by_prefix.insert(net, p);
+    }
 }
 
 fn link_local(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> LinkLocal {

@@ -3,6 +3,7 @@ use super::*;
 use crate::control::{Backend, Op, WireError};
 use crate::fake::FakeBackend;
 use router_core::port::{PortKind, TableId};
+use router_core::settings::OnConflict;
 use router_core::spec::proto;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -21,6 +22,7 @@ address = ["192.0.2.1/24", "2001:db8:1::1/64"]
 mtu = 1500
 vlan = 100
 link_local = "fe80::1"
+acd = false
 
 [port.tun0]
 kind = "tun"
@@ -58,6 +60,8 @@ reachable_time = "10s"
 retrans_timer = "250ms"
 max_pending = 8
 failed_hold = 1.5
+acd = true
+acd_conflict = "yield"
 "#;
 
 #[test]
@@ -83,6 +87,8 @@ fn everything_is_read() {
     assert_eq!(plan.settings.neighbor.reachable_time, Duration::from_secs(10));
     assert_eq!(plan.settings.neighbor.retrans_timer, Duration::from_millis(250));
     assert_eq!(plan.settings.neighbor.failed_hold, Duration::from_millis(1500));
+    let n = &plan.settings.neighbor;
+    assert!(n.probes_ipv4("he") && !n.probes_ipv4("lan0") && n.acd_conflict == OnConflict::Yield);
     assert_eq!(read("").unwrap(), Plan::default());
 }
 

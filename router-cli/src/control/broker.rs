@@ -58,6 +58,8 @@ pub enum BrokerOp {
     PoolShow,
     /// The last entries of the audit log.
     Audit(u32),
+    /// What was heard, and what was lost.
+    Stats,
     /// Get a tunnel from a broker elsewhere and keep it.
     Join(Box<JoinSpec>),
     /// Give up a tunnel that a broker elsewhere gave.
@@ -75,6 +77,7 @@ impl BrokerOp {
                 | BrokerOp::TunnelShow(_)
                 | BrokerOp::PoolShow
                 | BrokerOp::Audit(_)
+                | BrokerOp::Stats
                 | BrokerOp::Joined
         )
     }
@@ -116,8 +119,36 @@ pub enum BrokerAnswer {
     Pools(Vec<PoolInfo>),
     /// Entries of the audit log, oldest first.
     Audit(Vec<AuditInfo>),
+    /// What was heard, and what was lost.
+    Stats(BrokerStats),
     /// Tunnels of brokers elsewhere.
     Joined(Vec<JoinInfo>),
+}
+
+/// What the broker has heard since its start, and what it could not listen to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BrokerStats {
+    /// TSP messages over UDP that were looked at.
+    pub tsp_datagrams: u64,
+    /// TSP connections.
+    pub tsp_connections: u64,
+    /// TSP messages lost because the queue from the tunnels' UDP port was full.
+    pub tsp_queue_full: u64,
+    /// TSP messages and connections dropped because one peer sent too many.
+    pub tsp_rate: u64,
+    /// TSP messages dropped because too many were being answered.
+    pub tsp_busy: u64,
+    /// TSP messages and connections dropped because there were too many conversations.
+    pub tsp_full: u64,
+    /// HTTP requests.
+    pub http_requests: u64,
+    /// HTTP connections closed because there were too many, in all or of one peer.
+    pub http_full: u64,
+    /// HTTP requests refused because one peer sent too many.
+    pub http_rate: u64,
+    /// Requests of either protocol refused because too much work was waiting: the database, the router, hashes.
+    pub busy: u64,
 }
 
 /// An account.
@@ -220,9 +251,9 @@ pub struct AuditInfo {
 pub struct JoinSpec {
     /// The tunnel's name here.
     pub name: String,
-    /// The broker: `http://HOST[:PORT]` or `https://`.
+    /// The broker: `http://HOST[:PORT]`, `https://`, or `tsp://[USER@]HOST[:PORT]`.
     pub url: String,
-    /// The account there.
+    /// The account there; empty: none.
     pub user: String,
     /// Its password.
     pub key: String,
@@ -241,6 +272,15 @@ pub struct JoinSpec {
     /// The outer address to use; None: the one that the host uses towards the broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local: Option<IpAddr>,
+    /// The kind of tunnel to ask for by TSP: `any`, `6in4`, `6inudp4`, `4in6`; None: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// The only login to use by TSP: `digest-md5`, `plain`, `anonymous`; None: the best that is safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<String>,
+    /// Where a tunnel by TSP may end beside the broker itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<IpAddr>,
 }
 
 impl std::fmt::Debug for JoinSpec {
@@ -267,9 +307,36 @@ pub struct JoinInfo {
     pub outer: Option<(IpAddr, IpAddr)>,
     /// Delegated prefixes.
     pub prefixes: Vec<IpNet>,
-    /// How often the endpoint was updated.
+    /// How often the endpoint was updated; by TSP, how often this router logged in.
     pub updates: u64,
+    /// How the last login by TSP went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tsp: Option<TspInfo>,
     /// What went wrong last, if it still does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// A login by the tunnel set-up protocol (RFC 5572).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TspInfo {
+    /// `udp` or `tcp`.
+    pub carrier: String,
+    /// `digest-md5`, `plain` or `anonymous`.
+    pub auth: String,
+    /// What was given: `6in4`, `6inudp4` or `4in6`.
+    pub mode: String,
+    /// Who gave it, if the broker sent us there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Our outer address as the server sees it, if a NAT makes it another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<IpAddr>,
+    /// The UDP port beside it, if the server says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen_port: Option<u16>,
+    /// Seconds since then.
+    pub age: u64,
+    /// Seconds until the next one, if nothing happens before.
+    pub renew: u64,
 }

@@ -256,11 +256,13 @@ impl<'a> Stage<'a> {
         let before = expired(self)?;
         let r = self.net.host(from)?.traceroute(&Traceroute::new(dst).timeout(ANSWER).max_hops(8))?;
         let after = expired(self)?;
+        let shown = |from: Option<IpAddr>| from.map_or_else(|| "*".to_owned(), |a| a.to_string());
+        let width = r.hops.iter().map(|h| shown(h.from).len()).max().unwrap_or(0).max(18);
         for hop in &r.hops {
-            let address = hop.from.map_or_else(|| "*".to_owned(), |a| a.to_string());
+            let address = shown(hop.from);
             let time = hop.rtt.map_or_else(String::new, |t| format!("{:.2} ms", t as f64 / 1000.0));
             let name = routers.get(usize::from(hop.ttl) - 1).copied().unwrap_or(to);
-            self.screen.note(&format!("{:>2}  {address:<18} {time:>9}   {name}", hop.ttl));
+            self.screen.note(&format!("{:>2}  {address:<width$} {time:>9}   {name}", hop.ttl));
         }
         // Addresses cannot tell routers apart that have none of their own; their counters can.
         let each_once = before.iter().zip(&after).all(|(b, a)| *a == b + 1);

@@ -145,8 +145,8 @@ pub enum AddrCommand {
 pub enum TunnelCommand {
     /// add.
     Add(Box<TunnelSpec>),
-    /// add NAME broker URL; the key is in the file.
-    Join(Box<crate::control::JoinSpec>, std::path::PathBuf),
+    /// add NAME broker URL; the key is in the file, if the account has one.
+    Join(Box<crate::control::JoinSpec>, Option<std::path::PathBuf>),
     /// change: what was not said stays.
     Change(Box<crate::control::TunnelChange>),
     /// Test end to end: which, and whom to ask.

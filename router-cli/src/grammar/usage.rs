@@ -110,10 +110,12 @@ Usage: duet tunnel { add | change | del | show } [ NAME ]
        [ allowed PREFIX ] ... [ rate PACKETS-PER-SECOND ]
        [ keepalive { ADDRESS [ probe-mtu ] | gre } [ interval MILLISECONDS ] [ retries N ] [ hold N ] ]
        [ keepalive-answer ]
-       duet tunnel add NAME broker URL user USER key-file FILE
+       duet tunnel add NAME broker URL [ user USER key-file FILE ]
        [ prefix { 48 | 64 | none } ] [ lan PORT ] [ dev PORT ] [ local ADDRESS ] [ nodefault ]
+       [ mode { any | 6in4 | 6inudp4 | 4in6 } ] [ auth { digest-md5 | plain | anonymous } ] [ server ADDRESS ]
        duet tunnel check NAME [ ADDRESS ]
        duet link add NAME type { sit | ipip | gre | ip6tnl | ip6gre } ...
+URL := { http:// | https:// | tsp://[USER@] | tsp+udp:// | tsp+tcp:// } HOST[:PORT]
 MODE := { 6in4 | sit | 4in6 | ipip6 | 6in6 | ip6ip6 | any-in-6 | 4in4 | ipip | any-in-4 | any |
           gre | gre6 | ip6gre | 6rd | 6to4 }";
 

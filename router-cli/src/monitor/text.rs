@@ -127,7 +127,7 @@ fn label(what: &What) -> &'static str {
 fn tunnel(out: &mut dyn Write, t: &TunnelEvent, json: bool, color: bool) -> io::Result<()> {
     let o = Options { json, ..Options::default() };
     let mut text = Vec::new();
-    output::tunnels(&mut Out::new(&mut text, &o, color), std::slice::from_ref(&t.info), &[], &o)?;
+    output::tunnels(&mut Out::new(&mut text, &o, color), std::slice::from_ref(&t.info), &[], &[], &o)?;
     let text = String::from_utf8_lossy(&text);
     if json {
         let fields = text.trim().trim_start_matches('[').trim_end_matches(']').trim_end_matches('}');

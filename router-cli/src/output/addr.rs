@@ -78,11 +78,8 @@ fn address(out: &mut Out<'_>, l: &LinkInfo, secondary: bool, net: &IpNet, o: &Op
     out.str("local", "", net.addr(), "", Paint::addr(&net.addr()))?;
     out.num("prefixlen", "/", net.prefix_len(), " ")?;
     out.str("scope", "scope ", scope_name(addr_scope(&net.addr())), " ", Paint::Plain)?;
-    if family == Family::Inet {
-        if secondary {
-            out.truth("secondary", "secondary ")?;
-        }
-        out.str("label", "", &l.name, "", Paint::Plain)?;
+    if family == Family::Inet && secondary {
+        out.truth("secondary", "secondary ")?;
     }
     let failed = l.duplicates.contains(net);
     if failed {
@@ -90,6 +87,9 @@ fn address(out: &mut Out<'_>, l: &LinkInfo, secondary: bool, net: &IpNet, o: &Op
     }
     if failed || l.tentative.contains(&net.addr()) {
         out.truth("tentative", "tentative ")?;
+    }
+    if family == Family::Inet {
+        out.str("label", "", &l.name, "", Paint::Plain)?;
     }
     if o.oneline {
         out.text("\\")?;

@@ -1,7 +1,7 @@
 //! Tunnels, as `ip tunnel` prints them.
 
 use super::out::{Out, Paint};
-use crate::control::{LinkInfo, TunnelInfo};
+use crate::control::{JoinInfo, LinkInfo, TunnelInfo};
 use crate::grammar::{Options, table_name};
 use router_core::addr::Family;
 use router_core::counters::PortTotals;
@@ -11,8 +11,14 @@ use router_core::tunnel::mode::{Between, Peer};
 use router_core::tunnel::{FlowLabel, Path};
 use std::io;
 
-/// All of them, and WireGuard ports behind.
-pub fn tunnels(out: &mut Out<'_>, list: &[TunnelInfo], ports: &[LinkInfo], o: &Options) -> io::Result<()> {
+/// All of them, and WireGuard ports behind; with details, what is known of the brokers of some.
+pub fn tunnels(
+    out: &mut Out<'_>,
+    list: &[TunnelInfo],
+    ports: &[LinkInfo],
+    joined: &[JoinInfo],
+    o: &Options,
+) -> io::Result<()> {
     out.begin()?;
     for info in list {
         let t = &info.tunnel;
@@ -24,6 +30,9 @@ pub fn tunnels(out: &mut Out<'_>, list: &[TunnelInfo], ports: &[LinkInfo], o: &O
         }
         if o.details {
             details(out, info)?;
+            if let Some(j) = joined.iter().find(|j| j.name == t.name) {
+                broker(out, j)?;
+            }
         }
         if o.stats > 0 {
             counters(out, &info.totals)?;
@@ -266,6 +275,55 @@ fn details(out: &mut Out<'_>, info: &TunnelInfo) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Who gave it, and how that goes.
+fn broker(out: &mut Out<'_>, j: &JoinInfo) -> io::Result<()> {
+    out.newline()?;
+    out.text(format_args!("    broker {}", j.url))?;
+    out.object(Some("broker"))?;
+    out.json_word("url", &j.url)?;
+    if !j.user.is_empty() {
+        out.str("user", " account ", &j.user, "", Paint::Plain)?;
+    }
+    if let Some(id) = j.id {
+        out.num("id", " number ", id, "")?;
+    }
+    if let Some(t) = &j.tsp {
+        out.str("by", " by ", &t.carrier, "", Paint::Plain)?;
+        out.str("auth", " with ", &t.auth, "", Paint::Plain)?;
+        out.str("gives", ", gives ", &t.mode, "", Paint::Plain)?;
+        if let Some(by) = &t.by {
+            out.str("server", " of ", by, "", Paint::Plain)?;
+        }
+        if let Some(seen) = &t.seen {
+            out.str("seen", ", behind a NAT as ", seen, "", Paint::addr(seen))?;
+            if let Some(port) = t.seen_port {
+                out.num("seen_port", " port ", port, "")?;
+            }
+        }
+    }
+    let prefixes: Vec<String> = j.prefixes.iter().map(ToString::to_string).collect();
+    let words: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    if !words.is_empty() {
+        out.newline()?;
+        out.words("prefixes", &words)?;
+        out.text(format_args!("    delegated {}", words.join(" ")))?;
+    }
+    if let Some(t) = &j.tsp {
+        out.newline()?;
+        out.num("logins", "    logged in ", j.updates, " times")?;
+        out.num("login_age", ", last ", t.age, " s ago")?;
+        out.num("login_due", ", again in ", t.renew, " s")?;
+    } else {
+        out.newline()?;
+        out.num("updates", "    end told ", j.updates, " times")?;
+    }
+    if let Some(problem) = &j.problem {
+        out.newline()?;
+        out.str("problem", "    problem: ", problem, "", Paint::Down)?;
+    }
+    out.end_object()
 }
 
 fn counters(out: &mut Out<'_>, c: &PortTotals) -> io::Result<()> {

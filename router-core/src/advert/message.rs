@@ -101,13 +101,16 @@ fn put(m: &mut Message, bytes: &[u8]) -> Result<(), DropReason> {
     m.try_extend_from_slice(bytes).map_err(|_| DropReason::NoFrame)
 }
 
-/// Prefix information (RFC 4861 4.6.2): on-link, and autonomous where hosts can make addresses of it.
+/// Prefix information (RFC 4861 4.6.2): on-link, and autonomous where hosts can make addresses of it, unless the operator
+/// says otherwise.
 fn prefix(m: &mut Message, s: &AdvertSettings, p: &Ipv6Net) -> Result<(), DropReason> {
     let seconds = |d: crate::time::Duration| u32::try_from(d.as_secs()).unwrap_or(u32::MAX).to_be_bytes();
-    let autonomous = p.prefix_len() == 64 && !s.managed;
-    put(m, &[3, 4, p.prefix_len(), 0x80 | u8::from(autonomous) << 6])?;
-    put(m, &seconds(s.valid))?;
-    put(m, &seconds(s.preferred))?;
+    let of = s.by_prefix.get(p).copied().unwrap_or_default();
+    let autonomous = of.autonomous.unwrap_or(p.prefix_len() == 64 && !s.managed);
+    let (valid, preferred) = s.lifetimes(p);
+    put(m, &[3, 4, p.prefix_len(), u8::from(of.on_link) << 7 | u8::from(autonomous) << 6])?;
+    put(m, &seconds(valid))?;
+    put(m, &seconds(preferred))?;
     put(m, &[0; 4])?;
     put(m, &p.network().octets())
 }

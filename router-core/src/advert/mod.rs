@@ -10,7 +10,7 @@ mod settings;
 mod tests;
 
 pub use message::write_advert;
-pub use settings::{AdvertError, AdvertSettings, Preference};
+pub use settings::{AdvertError, AdvertSettings, Preference, PrefixSettings};
 
 use crate::port::{Medium, PortId, PortInfo};
 use crate::tables::PortTable;

@@ -2,6 +2,7 @@
 
 use crate::time::Duration;
 use ipnet::Ipv6Net;
+use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 /// Router preference (RFC 4191 2.1).
@@ -14,6 +15,25 @@ pub enum Preference {
     Medium,
     /// Only if there is no other.
     Low,
+}
+
+/// What is said of one prefix beside what is said of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixSettings {
+    /// AdvValidLifetime; None: that of all.
+    pub valid: Option<Duration>,
+    /// AdvPreferredLifetime; None: that of all, but not longer than `valid`.
+    pub preferred: Option<Duration>,
+    /// AdvOnLinkFlag.
+    pub on_link: bool,
+    /// AdvAutonomousFlag; None: where hosts can make addresses of it and DHCPv6 does not give them.
+    pub autonomous: Option<bool>,
+}
+
+impl Default for PrefixSettings {
+    fn default() -> Self {
+        PrefixSettings { valid: None, preferred: None, on_link: true, autonomous: None }
+    }
 }
 
 /// See the module.
@@ -42,6 +62,8 @@ pub struct AdvertSettings {
     pub mtu: Option<u32>,
     /// Prefixes on the link from which hosts make addresses; None: the global /64 prefixes of the port's own addresses.
     pub prefixes: Option<Vec<Ipv6Net>>,
+    /// What is different for single ones of them.
+    pub by_prefix: BTreeMap<Ipv6Net, PrefixSettings>,
     /// AdvValidLifetime of all prefixes.
     pub valid: Duration,
     /// AdvPreferredLifetime of all prefixes, not longer than `valid`.
@@ -68,6 +90,7 @@ impl Default for AdvertSettings {
             retrans_timer: Duration::ZERO,
             mtu: None,
             prefixes: None,
+            by_prefix: BTreeMap::new(),
             valid: Duration::from_secs(2_592_000),
             preferred: Duration::from_secs(604_800),
             dns: Vec::new(),
@@ -98,6 +121,12 @@ pub enum AdvertError {
     /// Longer than the valid one.
     #[error("the preferred lifetime is longer than the valid one (RFC 4861 4.6.2)")]
     Preferred,
+    /// Settings for what is not advertised.
+    #[error("{0} is not among the prefixes that are advertised")]
+    Stranger(Ipv6Net),
+    /// Hosts make addresses from prefixes of 64 bits alone.
+    #[error("hosts cannot make addresses from {0}: its length is not 64 (RFC 4862 5.5.3)")]
+    Autonomous(Ipv6Net),
     /// No prefix of a link.
     #[error("{0} cannot be a prefix of a link: multicast, link-local, or nothing")]
     Prefix(Ipv6Net),
@@ -113,6 +142,13 @@ pub enum AdvertError {
 }
 
 impl AdvertSettings {
+    /// Valid and preferred lifetime of a prefix.
+    pub fn lifetimes(&self, p: &Ipv6Net) -> (Duration, Duration) {
+        let of = self.by_prefix.get(p).copied().unwrap_or_default();
+        let valid = of.valid.unwrap_or(self.valid);
+        (valid, of.preferred.unwrap_or(self.preferred.min(valid)))
+    }
+
     /// MinRtrAdvInterval: as set, or a third of the longest, at least three seconds.
     pub fn least_interval(&self) -> Duration {
         self.min_interval.unwrap_or((self.max_interval / 3).max(Duration::from_secs(3))).min(self.max_interval)
@@ -153,6 +189,18 @@ impl AdvertSettings {
         }
         if self.preferred > self.valid {
             return Err(AdvertError::Preferred);
+        }
+        for (p, of) in &self.by_prefix {
+            if self.prefixes.as_ref().is_some_and(|list| !list.contains(p)) {
+                return Err(AdvertError::Stranger(*p));
+            }
+            let (valid, preferred) = self.lifetimes(p);
+            if preferred > valid {
+                return Err(AdvertError::Preferred);
+            }
+            if of.autonomous == Some(true) && p.prefix_len() != 64 {
+                return Err(AdvertError::Autonomous(*p));
+            }
         }
         for p in self.prefixes.iter().flatten() {
             let a = p.addr();

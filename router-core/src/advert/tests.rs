@@ -41,6 +41,7 @@ fn read(s: &AdvertSettings, last: bool) -> (Vec<u8>, BTreeMap<u8, Vec<Vec<u8>>>)
 }
 
 /// Proves rfc4861-6.2.3-all.
+/// Also proves rfc8504-8.3-dns.
 #[test]
 fn rfc4861_4_2_what_an_advertisement_says() {
     let (head, options) = read(&AdvertSettings::default(), false);
@@ -86,6 +87,49 @@ fn rfc4861_4_2_what_an_advertisement_says() {
     assert_eq!(read(&low, false).0[5], 0x18);
     let never = AdvertSettings { preference: Preference::High, lifetime: Some(Duration::ZERO), ..low };
     assert_eq!(read(&never, false).0[5..8], [0, 0, 0], "rfc4191-2.2: no preference without lifetime");
+}
+
+/// Proves rfc4861-6.2.1-prefix: lifetimes and flags of single prefixes, listed or the port's own. Proves rfc6980-5-advert:
+/// whatever is advertised fits the least MTU.
+#[test]
+fn prefixes_have_their_own_lifetimes_and_flags() {
+    let secs = |n| Some(Duration::from_secs(n));
+    let (a, b, c) = (net("2001:db8:7::/64"), net("2001:db8:8::/64"), net("2001:db8:9::/56"));
+    let plain = PrefixSettings::default();
+    let s = AdvertSettings {
+        prefixes: Some(vec![a, b, c]),
+        by_prefix: [
+            (a, PrefixSettings { valid: secs(600), ..plain }),
+            (b, PrefixSettings { valid: secs(900), preferred: secs(0), on_link: false, autonomous: Some(false) }),
+        ]
+        .into(),
+        ..AdvertSettings::default()
+    };
+    s.check().unwrap();
+    let of = |s: &AdvertSettings| -> Vec<(u8, u32, u32)> {
+        let word = |p: &[u8]| u32::from_be_bytes([p[0], p[1], p[2], p[3]]);
+        read(s, false).1[&3].iter().map(|p| (p[1], word(&p[2..6]), word(&p[6..10]))).collect()
+    };
+    assert_eq!(of(&s), [(0xc0, 600, 600), (0, 900, 0), (0x80, 2_592_000, 604_800)]);
+    let own = AdvertSettings {
+        by_prefix: [(net("2001:db8:1::/64"), PrefixSettings { autonomous: Some(false), ..plain })].into(),
+        ..AdvertSettings::default()
+    };
+    own.check().unwrap();
+    assert_eq!(of(&own), [(0x80, 2_592_000, 604_800)]);
+    for (p, settings) in [
+        (net("2001:db8:a::/64"), plain),
+        (a, PrefixSettings { valid: secs(10), preferred: secs(11), ..plain }),
+        (c, PrefixSettings { autonomous: Some(true), ..plain }),
+    ] {
+        AdvertSettings { by_prefix: [(p, settings)].into(), ..s.clone() }.check().unwrap_err();
+    }
+    let most = AdvertSettings { prefixes: Some(vec![a; 37]), ..AdvertSettings::default() };
+    most.check().unwrap();
+    let mut f = Frame::with_capacity(2000);
+    write_advert(&mut f, &lan(), &most, false).unwrap();
+    assert!(f.len() <= 14 + 1280, "{}", f.len());
+    AdvertSettings { prefixes: Some(vec![a; 38]), ..most }.check().unwrap_err();
 }
 
 #[test]

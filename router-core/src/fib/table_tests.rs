@@ -146,6 +146,7 @@ fn storms_of_long_prefixes() {
     exercise(&nets, 1 << 16);
 }
 
+/// Also proves rfc8504-14.4-lengths.
 #[test]
 fn every_length_at_once() {
     let mut r = Random(78);

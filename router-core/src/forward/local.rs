@@ -132,7 +132,8 @@ pub fn checksum_ok(p: &Packet, data: &[u8]) -> bool {
     match (p.family, p.proto) {
         (Family::Inet, protocol::ICMP) => checksum::verify(t),
         (Family::Inet, protocol::UDP) if be16(t, 6) == 0 => true,
-        (_, protocol::ICMPV6 | protocol::UDP | protocol::TCP) => {
+        // In IPv4, number 58 is nobody's.
+        (Family::Inet6, protocol::ICMPV6) | (_, protocol::UDP | protocol::TCP) => {
             checksum::pseudo(p.src, p.dst, p.proto, t.len() as u32).is_some_and(|sum| checksum::verify_with(sum, t))
         }
         _ => true,
@@ -153,6 +154,17 @@ mod tests {
         let sum = checksum::pseudo(p.src, p.dst, 6, 20).unwrap().bytes(t).finish();
         v[56..58].copy_from_slice(&sum.to_be_bytes());
         v
+    }
+
+    /// Nothing is known of what ICMPv6's number means in IPv4: protocol unreachable, not a wrong checksum.
+    #[test]
+    fn icmpv6_in_ipv4_is_an_unknown_protocol() {
+        let mut v = vec![0x45, 0, 0, 28, 0, 0, 0, 0, 64, 58, 0, 0, 192, 0, 2, 2, 192, 0, 2, 1];
+        v.extend([0x30, 0x39, 0x8d, 0x9a, 0, 8, 0x60, 0xd3]);
+        checksum::fill_ipv4_header(&mut v);
+        let p = Packet::parse(Family::Inet, &v).unwrap();
+        assert!(checksum_ok(&p, &v));
+        assert!(matches!(classify(&p, &v), Local::Drop(DropReason::NoLocalService)));
     }
 
     /// Proves rfc1122-4.1.3.4-length.

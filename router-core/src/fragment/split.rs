@@ -274,6 +274,7 @@ mod tests {
 
     proptest! {
         /// Proves rfc1812-4.2.2.7-fragment, rfc6864-4.2-fragments, rfc791-3.2-fragments, rfc791-3.2-again.
+        /// Also proves rfc8504-5.1-overlap.
         #[test]
         fn fragments_join_to_the_original(
             payload in proptest::collection::vec(any::<u8>(), 0..6000), mtu in 68u32..3000, second_mtu in 68u32..600,

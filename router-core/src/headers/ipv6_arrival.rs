@@ -38,6 +38,12 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
             true => refuse(DropReason::Ipv6Extension, 3, 0),
             false => refuse(DropReason::Ipv6Extension, 0, pointer),
         };
+        // Understood as far as hashing flows goes, but not as their destination (RFC 8200 4: unrecognized), cut or not.
+        // Hop-by-hop options only ever stand right behind the fixed header (RFC 8200 4.1); elsewhere they are that, too.
+        let strange = matches!(proto, protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6);
+        if !first_fragment && (strange || proto == protocol::HOP_BY_HOP && n > 0) {
+            return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at)));
+        }
         let size = match (proto, data.get(at + 1)) {
             (
                 protocol::HOP_BY_HOP
@@ -57,17 +63,11 @@ pub fn check(data: &[u8]) -> Result<(), Refusal> {
             _ if first_fragment && data.len() < at + least(proto) => return Err(cut(at)),
             _ => return Ok(()),
         };
-        // Understood as far as hashing flows goes, but not as their destination (RFC 8200 4: unrecognized), cut or not.
-        if !first_fragment && matches!(proto, protocol::AH | protocol::MOBILITY | protocol::HIP | protocol::SHIM6) {
-            return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at)));
-        }
         let says = if proto == protocol::FRAGMENT { at } else { at + 1 };
         let header = data.get(at..at + size).ok_or_else(|| cut(says))?;
         match proto {
             // What lies behind the fragment header of a first fragment is looked at once the packet is whole.
             _ if first_fragment => {}
-            // Only ever right behind the fixed header (RFC 8200 4.1); elsewhere it is an unrecognized next header.
-            protocol::HOP_BY_HOP if n > 0 => return Err(refuse(DropReason::Ipv6Extension, 1, named_at(data, at))),
             protocol::DEST_OPTIONS => options(header, at, data[24] == 0xff)?,
             // RFC 5095 3 for type 0, RFC 8200 4.4 for all we do not know: harmless when it has been used up.
             protocol::ROUTING if header[3] != 0 => return Err(refuse(DropReason::Ipv6RoutingHeader, 0, at + 2)),
@@ -147,6 +147,7 @@ mod tests {
     use super::*;
     use crate::headers::ipv6::tests::packet;
 
+    /// Also proves rfc7112-5-pointer, rfc8504-5.2-headers.
     #[test]
     fn what_a_destination_refuses() {
         use DropReason::{Ipv6Extension, Ipv6RoutingHeader};
@@ -167,8 +168,17 @@ mod tests {
                 &[0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0],
                 no(Ipv6Extension, 1, 40),
             ),
+            (
+                "rfc8200-4.1-hop-by-hop",
+                60,
+                &[0, 0, 1, 4, 0, 0, 0, 0, 17, 9, 1, 4, 0, 0, 0, 0],
+                no(Ipv6Extension, 1, 40),
+            ),
             ("rfc8200-4-next-header", 51, &[17, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 1, 6)),
             ("rfc8200-4-next-header", 51, &[17, 9, 0, 0, 0, 0, 0, 0], no(Ipv6Extension, 1, 6)),
+            ("rfc8200-4-next-header", 51, &[], no(Ipv6Extension, 1, 6)),
+            ("rfc8200-4-next-header", 44, &[51, 0, 0, 0, 0, 0, 0, 1], no(Ipv6Extension, 1, 40)),
+            ("rfc7112-5", 44, &[51, 0, 0, 1, 0, 0, 0, 1], no(Ipv6Extension, 3, 0)),
             ("rfc8200-4.2-11", 60, &[17, 0, 0xde, 4, 0, 0, 0, 0], no(Ipv6Extension, 2, 42)),
             (
                 "rfc8200-4-next-header",

@@ -89,6 +89,13 @@ impl Arp {
         })
     }
 
+    /// The question whether somebody else has an own address (RFC 5227 2.1.1), for [`MacAddr::BROADCAST`]: from nobody, so
+    /// that nobody learns anything from it.
+    pub fn probe(port: &PortInfo, addr: Ipv4Addr) -> Option<Arp> {
+        let sender = Ipv4Addr::UNSPECIFIED;
+        Some(Arp { request: true, sender_mac: port.mac?, sender, target_mac: MacAddr::default(), target: addr })
+    }
+
     /// The announcement of an own address (RFC 5227 2.3), for [`MacAddr::BROADCAST`].
     pub fn announcement(port: &PortInfo, addr: Ipv4Addr) -> Option<Arp> {
         Some(Arp { request: true, sender_mac: port.mac?, sender: addr, target_mac: MacAddr::default(), target: addr })
@@ -107,7 +114,7 @@ impl Arp {
 }
 
 /// The port's own IPv4 address to ask for `target` from.
-fn sender_for(port: &PortInfo, target: Ipv4Addr) -> Option<Ipv4Addr> {
+pub(crate) fn sender_for(port: &PortInfo, target: Ipv4Addr) -> Option<Ipv4Addr> {
     let v4 = |a: &IpAddr| match a {
         IpAddr::V4(a) => Some(*a),
         IpAddr::V6(_) => None,

@@ -14,6 +14,22 @@ use crate::settings::NeighborSettings;
 use crate::time::Instant;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// An ARP packet as received.
+#[derive(Clone, Copy, Debug)]
+pub struct ArpReceived<'a> {
+    /// Its bytes, from the ARP header on.
+    pub data: &'a [u8],
+    /// Which of our addresses are tentative.
+    pub tentative: Option<&'a OwnAddresses>,
+}
+
+impl<'a> ArpReceived<'a> {
+    /// A packet, where no address of ours is tentative.
+    pub fn new(data: &'a [u8]) -> Self {
+        ArpReceived { data, tentative: None }
+    }
+}
+
 /// A neighbour discovery message as received.
 #[derive(Clone, Copy, Debug)]
 pub struct NdpReceived<'a> {
@@ -63,10 +79,13 @@ pub fn write_solicit(
     }
 }
 
-/// Writes the question whether somebody else has our address (RFC 4862 5.4.2). IPv4 addresses are announced instead.
+/// Writes the question whether somebody else has our address (RFC 4862 5.4.2, RFC 5227 2.1.1).
 pub fn write_probe(out: &mut Frame, port: &PortInfo, addr: IpAddr) -> Result<(), DropReason> {
     match addr {
-        IpAddr::V4(_) => write_announcement(out, port, addr),
+        IpAddr::V4(target) => {
+            let probe = Arp::probe(port, target).ok_or(DropReason::PortGone)?;
+            probe.write(out, port, MacAddr::BROADCAST)
+        }
         IpAddr::V6(target) => ndp::write_probe(out, port, target),
     }
 }
@@ -84,8 +103,7 @@ pub fn write_announcement(out: &mut Frame, port: &PortInfo, addr: IpAddr) -> Res
 }
 
 impl NeighborTable {
-    /// Takes an ARP packet in; `data` starts at the ARP header. When it asks for an address of `port` the answer is
-    /// written into `answer`.
+    /// Takes an ARP packet in. When it asks for an address of `port` the answer is written into `answer`.
     ///
     /// RFC 826: an existing entry is updated by any packet of its owner, a new one is made only by one addressed to us.
     pub fn arp_input(
@@ -93,11 +111,11 @@ impl NeighborTable {
         now: Instant,
         s: &NeighborSettings,
         port: &PortInfo,
-        data: &[u8],
+        received: ArpReceived<'_>,
         answer: &mut Frame,
         out: &mut Vec<NeighborEvent>,
     ) -> Result<Outcome, DropReason> {
-        let arp = Arp::parse(data)?;
+        let arp = Arp::parse(received.data)?;
         let owns = |a: Ipv4Addr| !a.is_unspecified() && port.owns(&IpAddr::V4(a));
         if Some(arp.sender_mac) == port.mac {
             // Our own packet, reflected by the link.
@@ -107,7 +125,14 @@ impl NeighborTable {
         if owns(arp.sender) {
             return Ok(Outcome::Conflict { addr, mac: Some(arp.sender_mac) });
         }
-        let for_us = owns(arp.target);
+        // RFC 5227 2.1.1: another station that probes for an address we probe for is a conflict, too; until it is ours it
+        // does not answer.
+        let target = IpAddr::V4(arp.target);
+        let tentative = received.tentative.is_some_and(|own| own.is_tentative(port.id, &target));
+        if tentative && arp.request && arp.sender.is_unspecified() {
+            return Ok(Outcome::Conflict { addr: target, mac: Some(arp.sender_mac) });
+        }
+        let for_us = owns(arp.target) && !tentative;
         // A question of ours may have had no sender address (an interface without one): its answer has none as target.
         let answers_us = !arp.request
             && Some(arp.target_mac) == port.mac

@@ -68,7 +68,7 @@ impl End {
         let mut answer = Frame::with_capacity(200);
         let (table, port, events) = (&mut self.table, &self.port, &mut self.events);
         let outcome = if f.data()[0] == 0 {
-            table.arp_input(NOW, &s, port, f.data(), &mut answer, events)
+            table.arp_input(NOW, &s, port, ArpReceived::new(f.data()), &mut answer, events)
         } else {
             let packet = Packet::parse(Family::Inet6, f.data()).unwrap();
             let received = NdpReceived { packet: &packet, data: f.data(), from: Some(link.src), tentative: None };
@@ -91,6 +91,7 @@ impl End {
 }
 
 /// Proves rfc4861-7.2.3-ns, rfc826-reception-reply, rfc826-generation, rfc8504-5.4-nd.
+/// Also proves rfc826-reception-order.
 #[test]
 fn two_ends_find_each_other() {
     for (asks, answers) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "fe80::2"), ("fe80::1", "fe80::2")] {
@@ -137,6 +138,7 @@ fn arp_frame(p: &PortInfo, arp: Arp) -> Frame {
 }
 
 /// Proves rfc826-reception-merge, rfc826-reception-add.
+/// Also proves rfc826-reception-newer.
 #[test]
 fn rfc_826_who_is_remembered() {
     let h = host();
@@ -394,7 +396,7 @@ proptest! {
         let mut answer = Frame::with_capacity(200);
         let s = NeighborSettings::default();
         if which == 0 {
-            let _ = end.table.arp_input(NOW, &s, &end.port, f.data(), &mut answer, &mut end.events);
+            let _ = end.table.arp_input(NOW, &s, &end.port, ArpReceived::new(f.data()), &mut answer, &mut end.events);
         } else {
             if fix && f.len() >= 44 {
                 let payload = (f.len() - 40) as u16;

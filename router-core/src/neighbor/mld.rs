@@ -13,6 +13,7 @@ use crate::frame::Frame;
 use crate::headers::{be16, ethernet::ETHERTYPE_IPV6, ipv6, protocol};
 use crate::packet::{Fragment, Packet};
 use crate::port::{Medium, PortId, PortInfo, subnet_router_anycast};
+use crate::settings::NeighborSettings;
 use crate::tables::PortTable;
 use crate::time::{Duration, Instant};
 use ipnet::IpNet;
@@ -33,6 +34,9 @@ const ALL_ROUTERS: [Ipv6Addr; 2] =
     [Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2), Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 2)];
 /// All MLDv2 routers: where reports go (RFC 3810 5.2.14).
 const ALL_MLDV2_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16);
+
+/// The groups of so many proxied addresses of a prefix are joined.
+const MAX_PROXIED: u128 = 256;
 
 /// ICMPv6 type of a query (RFC 3810 5.1).
 pub const QUERY: u8 = 130;
@@ -137,12 +141,13 @@ impl Listener {
         Listener { links: BTreeMap::new(), random: seed | 1 }
     }
 
-    /// Follows the ports: joins and leaves are told. Nothing is where `on` says no.
-    pub fn follow(&mut self, now: Instant, on: bool, ports: &PortTable) {
-        let live = |p: PortId| ports.get(p).filter(|p| on && p.up && p.medium == Medium::Ethernet && p.mac.is_some());
+    /// Follows the ports: joins and leaves are told. Nothing is where the settings say no.
+    pub fn follow(&mut self, now: Instant, s: &NeighborSettings, ports: &PortTable) {
+        let live =
+            |p: PortId| ports.get(p).filter(|p| s.mld && p.up && p.medium == Medium::Ethernet && p.mac.is_some());
         self.links.retain(|port, _| live(*port).is_some());
         for port in ports.iter().filter_map(|p| live(p.id)) {
-            let wanted = groups_of(port);
+            let wanted = groups_of(port, s);
             let link = self.links.entry(port.id).or_default();
             for gone in link.groups.keys().filter(|g| !wanted.contains(g)).copied().collect::<Vec<_>>() {
                 link.groups.remove(&gone);
@@ -254,14 +259,21 @@ impl Listener {
     }
 }
 
-/// The groups of a port that are reported.
-fn groups_of(port: &PortInfo) -> BTreeSet<Ipv6Addr> {
+/// The groups of a port that are reported: those of its own addresses, and those of the addresses for which the router stands
+/// in (RFC 4861 7.2.8), as long as a prefix has no more than [`MAX_PROXIED`] of them.
+fn groups_of(port: &PortInfo, s: &NeighborSettings) -> BTreeSet<Ipv6Addr> {
     let mut groups = BTreeSet::new();
     for net in &port.addrs {
         let IpNet::V6(net) = net else { continue };
         groups.extend(ALL_ROUTERS);
         groups.insert(ndp::solicited_node(net.addr()));
         groups.extend(subnet_router_anycast(net).map(ndp::solicited_node));
+    }
+    for proxy in s.proxy.iter().filter(|p| p.port == port.name) {
+        let IpNet::V6(net) = proxy.net else { continue };
+        if 1u128.checked_shl(u32::from(128 - net.prefix_len())).is_some_and(|n| n <= MAX_PROXIED) {
+            groups.extend(net.hosts().map(ndp::solicited_node));
+        }
     }
     groups
 }
@@ -317,6 +329,7 @@ pub fn write_report(
 mod tests {
     use super::*;
     use crate::addr::Family;
+    use crate::settings::Proxy;
     use crate::testing::port;
     use std::sync::Arc;
 
@@ -354,26 +367,50 @@ mod tests {
     #[test]
     fn joins_and_leaves_are_told_twice() {
         let mut l = Listener::new(7);
-        l.follow(at(0), true, &table(ADDRS));
+        l.follow(at(0), &NeighborSettings::default(), &table(ADDRS));
         let joined = "Joined ff02::2 Joined ff02::1:ff00:0 Joined ff02::1:ff00:1 Joined ff05::2";
         assert_eq!(l.poll_at(), Some(at(0)), "at once");
         assert_eq!(run(&mut l, 60_000), [joined, joined]);
-        l.follow(at(60_000), true, &table(ADDRS));
+        l.follow(at(60_000), &NeighborSettings::default(), &table(ADDRS));
         assert_eq!(l.poll_at(), None, "nothing is new");
-        l.follow(at(61_000), true, &table(&["2001:db8::1/64", "fe80::1/64", "2001:db8::77/64"]));
+        l.follow(
+            at(61_000),
+            &NeighborSettings::default(),
+            &table(&["2001:db8::1/64", "fe80::1/64", "2001:db8::77/64"]),
+        );
         let more = "Joined ff02::1:ff00:77";
         assert_eq!(run(&mut l, 70_000), [more, more]);
-        l.follow(at(71_000), true, &table(ADDRS));
+        l.follow(at(71_000), &NeighborSettings::default(), &table(ADDRS));
         assert_eq!(run(&mut l, 80_000), ["Left ff02::1:ff00:77", "Left ff02::1:ff00:77"]);
-        l.follow(at(81_000), false, &table(ADDRS));
+        l.follow(at(81_000), &NeighborSettings { mld: false, ..NeighborSettings::default() }, &table(ADDRS));
         assert_eq!(l.poll_at(), None);
+    }
+
+    /// Proves rfc4861-7.2.8-join: of single hosts and small prefixes, on the port where it stands in for them.
+    #[test]
+    fn groups_of_proxied_addresses_are_joined() {
+        let proxied = |net: &str, port: &str| {
+            let proxy = Proxy { port: port.into(), net: net.parse().unwrap() };
+            let s = NeighborSettings { proxy: vec![proxy], ..NeighborSettings::default() };
+            let mut l = Listener::new(7);
+            l.follow(at(0), &s, &table(ADDRS));
+            let groups = &l.links[&PortId(3)].groups;
+            (groups.len() - 4, groups.contains_key(&v6("ff02::1:ff00:8042")))
+        };
+        assert_eq!(proxied("2001:db8::8042/128", "lan0"), (1, true));
+        assert_eq!(proxied("2001:db8::8040/126", "lan0"), (4, true));
+        assert_eq!(proxied("2001:db8::8000/120", "lan0"), (256, true));
+        assert_eq!(proxied("2001:db8::8000/119", "lan0"), (0, false));
+        assert_eq!(proxied("::/0", "lan0"), (0, false));
+        assert_eq!(proxied("2001:db8::8042/128", "wan0"), (0, false));
+        assert_eq!(proxied("192.0.2.0/28", "lan0"), (0, false));
     }
 
     /// Proves rfc3810-6.2-general, rfc3810-6.2-specific, rfc3810-8.2.1-v1.
     #[test]
     fn queries_are_answered_in_their_time_and_version() {
         let mut l = Listener::new(7);
-        l.follow(at(0), true, &table(ADDRS));
+        l.follow(at(0), &NeighborSettings::default(), &table(ADDRS));
         run(&mut l, 60_000);
         let within = Duration::from_secs(10);
         let all = Query { group: None, within, old: false };
@@ -388,7 +425,7 @@ mod tests {
         assert!(l.query(at(80_000), ID, &Query { old: true, ..all }));
         let old = ["v1 ff02::2", "v1 ff02::1:ff00:0", "v1 ff02::1:ff00:1", "v1 ff05::2"];
         assert_eq!(run(&mut l, 90_000), old);
-        l.follow(at(91_000), true, &table(&["2001:db8::77/64"]));
+        l.follow(at(91_000), &NeighborSettings::default(), &table(&["2001:db8::77/64"]));
         assert!(run(&mut l, 100_000).contains(&"done ff02::1:ff00:1".to_owned()));
         assert!(l.query(at(400_000), ID, &one("ff02::2")));
         assert_eq!(run(&mut l, 410_000), ["Is ff02::2"]);

@@ -19,9 +19,9 @@ mod table;
 mod unicast;
 
 pub use admin::{NeighError, Neighbor, SetMode};
-pub use input::{NdpReceived, Outcome, write_announcement, write_probe, write_solicit};
+pub use input::{ArpReceived, NdpReceived, Outcome, write_announcement, write_probe, write_solicit};
 pub use nud::Evidence;
-pub use own::{OwnAddresses, OwnEvent};
+pub use own::{Conflict, OwnAddresses, OwnEvent};
 pub use table::{NeighborEvent, NeighborTable, Resolution};
 pub use unicast::answer_without_link;
 

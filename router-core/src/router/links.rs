@@ -174,6 +174,8 @@ impl Router {
         }
         info.addrs.push(addr);
         check_mtu(info.mtu, &info.addrs)?;
+        // One that was somebody else's is tried again.
+        self.forget_duplicate(id, addr);
         self.put(info);
         Ok(())
     }
@@ -184,7 +186,8 @@ impl Router {
         let before = info.addrs.len();
         info.addrs.retain(|a| *a != addr);
         if info.addrs.len() == before {
-            return Err(PortError::NoAddress(addr));
+            // One that was found to be somebody else's is configured still.
+            return if self.forget_duplicate(id, addr) { Ok(()) } else { Err(PortError::NoAddress(addr)) };
         }
         self.put(info);
         Ok(())

@@ -127,7 +127,7 @@ impl Router {
             next_ifindex: 1,
             events: Vec::new(),
             lost_gateways: BTreeMap::new(),
-            own: OwnAddresses::default(),
+            own: OwnAddresses::new(seed ^ 11),
             adverts: Adverts::new(seed),
             irdp: Irdp::new(seed.rotate_left(17)),
             listener: Listener::new(seed ^ 9),
@@ -194,7 +194,7 @@ impl Router {
         self.worker.observer()
     }
 
-    /// Stations that use an address of ours, since the last call.
+    /// Stations that use an address of ours, since the last call; each address at most once in ten seconds (RFC 5227 2.4).
     pub fn take_conflicts(&mut self) -> Vec<(PortId, IpAddr, Option<MacAddr>)> {
         std::mem::take(&mut self.conflicts).into_iter().map(|((p, a), m)| (p, a, m)).collect()
     }

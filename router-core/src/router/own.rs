@@ -58,12 +58,13 @@ impl Router {
             self.own.follow(now, &self.settings.neighbor, &self.ports);
             self.adverts.follow(now, &self.settings.adverts, &self.ports);
             self.irdp.follow(now, &self.settings.irdp, &self.ports);
-            self.listener.follow(now, self.settings.neighbor.mld, &self.ports);
+            self.listener.follow(now, &self.settings.neighbor, &self.ports);
             self.changed |= self.ports.set_tentative(self.own.tentative());
         }
     }
 
-    /// Addresses of a port that somebody else on the link has, so that they are not used (RFC 4862 5.4.5).
+    /// Addresses of a port that somebody else on the link has, so that they are not used (RFC 4862 5.4.5, RFC 5227
+    /// 2.1.1).
     pub fn duplicates(&self, port: PortId) -> &[IpNet] {
         self.duplicates.get(&port).map(Vec::as_slice).unwrap_or_default()
     }
@@ -100,7 +101,7 @@ impl Router {
         }
     }
 
-    /// Takes an address away that somebody else on the link has (RFC 4862 5.4.5).
+    /// Takes an address away that somebody else on the link has (RFC 4862 5.4.5, RFC 5227 2.1.1, 2.4).
     pub(super) fn give_up(&mut self, port: PortId, addr: IpAddr) {
         let Ok(info) = self.port(port) else { return };
         let duplicates: Vec<_> = info.addrs.iter().filter(|n| n.addr() == addr).copied().collect();
@@ -109,5 +110,13 @@ impl Router {
                 self.duplicates.entry(port).or_default().push(net);
             }
         }
+    }
+
+    /// An address that was somebody else's is no more wanted, or is tried again. True when it was one.
+    pub(super) fn forget_duplicate(&mut self, port: PortId, addr: IpNet) -> bool {
+        let Some(list) = self.duplicates.get_mut(&port) else { return false };
+        let before = list.len();
+        list.retain(|n| n.addr() != addr.addr());
+        list.len() < before
     }
 }

@@ -6,10 +6,12 @@ use crate::drop_reason::DropReason;
 use crate::fragment::Pushed;
 use crate::frame::Frame;
 use crate::icmp::{IcmpError, Offender};
+use crate::neighbor::arp;
 use crate::neighbor::mld::{self, Query};
 use crate::neighbor::ndp::question_source;
 use crate::neighbor::{
-    NdpReceived, NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, answer_without_link, write_solicit,
+    ArpReceived, NdpReceived, NeighError, Neighbor, NeighborEvent, Outcome, Resolution, SetMode, answer_without_link,
+    write_solicit,
 };
 use crate::object::{Forward, Rewrite};
 use crate::packet::Packet;
@@ -152,8 +154,12 @@ impl Router {
     /// Asks for a neighbour's link-layer address.
     fn solicit(&mut self, now: Instant, port: PortId, target: IpAddr, unicast: Option<MacAddr>, out: &mut Outbox) {
         let Some(info) = self.ports.get(port).filter(|p| p.up) else { return };
-        // Nothing is asked from an address that may be somebody else's (RFC 4862 5.4); it is asked again in a second.
-        if target.is_ipv6() && question_source(info).is_some_and(|a| self.own.is_tentative(port, &IpAddr::V6(a))) {
+        // Nothing is asked from an address that may be somebody else's (RFC 4862 5.4, RFC 5227 2.1); it is asked again in a second.
+        let source = match target {
+            IpAddr::V4(target) => arp::sender_for(info, target).map(IpAddr::V4),
+            IpAddr::V6(_) => question_source(info).map(IpAddr::V6),
+        };
+        if source.is_some_and(|a| self.own.is_tentative(port, &a)) {
             return;
         }
         let Some(mut frame) = out.pool.take() else { return };
@@ -311,7 +317,10 @@ impl Router {
         let settings = &self.settings.neighbor;
         let events = &mut self.events;
         let outcome = match ndp {
-            None => self.neighbors.arp_input(now, settings, &port, frame.data(), &mut answer, events),
+            None => {
+                let received = ArpReceived { data: frame.data(), tentative: Some(&self.own) };
+                self.neighbors.arp_input(now, settings, &port, received, &mut answer, events)
+            }
             Some((packet, from)) => {
                 let tentative = Some(&self.own);
                 let received = NdpReceived { packet: &packet, data: frame.data(), from, tentative };
@@ -345,10 +354,16 @@ impl Router {
             Ok(Outcome::Used) => counters.delivered.add(1),
             Ok(Outcome::Conflict { addr, mac }) => {
                 counters.delivered.add(1);
-                // Bounded: one per address of ours.
-                self.conflicts.insert((port.id, addr), mac);
-                if self.own.conflict(now, port.id, addr) {
-                    self.give_up(port.id, addr);
+                // Another port of ours on the same link is nobody else (RFC 5227 2.1.1).
+                if addr.is_ipv6() || mac.is_none() || self.ports.iter().all(|p| p.mac != mac) {
+                    let conflict = self.own.conflict(now, settings, port.id, addr);
+                    if conflict.news {
+                        // Bounded: one per address of ours.
+                        self.conflicts.insert((port.id, addr), mac);
+                    }
+                    if conflict.lost {
+                        self.give_up(port.id, addr);
+                    }
                 }
             }
             Ok(Outcome::Ignored(reason)) | Err(reason) => {

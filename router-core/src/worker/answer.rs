@@ -118,6 +118,13 @@ impl<O: Observer> Worker<O> {
             // RFC 1812 5.2.7.2: who wants a packet to go this way knows why.
             .filter(|_| !has_options(packet) || source_route::SourceRoute::of(frame.data()).is_none());
         let Some(redirect) = port.and_then(|port| icmp::redirect(port, packet, hop)) else { return };
+        let from = match redirect {
+            Redirect::V4 { from, .. } => IpAddr::V4(from),
+            Redirect::V6 { from, .. } => IpAddr::V6(from),
+        };
+        if step.tables.ports.is_tentative(hop.port, &from) {
+            return;
+        }
         let offender = Offender::of(packet, frame.data());
         let error = match redirect {
             Redirect::V4 { to, .. } => IcmpError::redirect_v4(to),

@@ -102,6 +102,7 @@ fn solicitation(src: &str, reserved: u8, mac: Option<MacAddr>) -> Vec<u8> {
 }
 
 /// Proves rfc4861-6.2.6-unspecified, rfc4861-7.2-no-option, rfc4861-6.2.6-update, rfc4861-7.1-reserved.
+/// Also proves rfc8504-14.2-solicited.
 #[test]
 fn what_router_solicitations_teach_and_what_not() {
     let mut rig = Rig::new(Settings::default());
@@ -141,6 +142,7 @@ fn only_chosen_ports_advertise() {
 }
 
 /// Proves rfc8200-4.5-identification, rfc8200-4.5-headers: two long replies differ, and the first fragment has all headers.
+/// Also proves rfc7112-5-send, rfc8504-5.1-identification.
 #[test]
 fn fragments_of_ours_are_told_apart() {
     let mut rig = rig_with(Settings::default());

@@ -87,6 +87,7 @@ fn echo_requests_to_groups() {
 
 /// rfc4291-2.6.1-anycast, rfc4443-2.2-anycast: what is sent to all routers of a subnet is delivered, and answered from an
 /// address of this router alone, echo and error.
+/// Also proves rfc8504-6.1-addresses.
 #[test]
 fn anycast_is_delivered_and_answered_from_an_own_address() {
     for (src, dst, own) in [

@@ -1,12 +1,14 @@
 //! Requirements of the RFCs, packet by packet, on a whole router: what goes in, what must come out. The ids are those of
 //! the pages in `docs/rfc`.
 
+mod acd;
 mod details;
 mod errors;
 mod extensions;
 mod ipv4_routers;
 mod neighbors;
 mod options;
+mod paths;
 mod plain;
 mod redirects;
 mod rig;

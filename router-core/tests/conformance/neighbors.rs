@@ -50,6 +50,7 @@ fn reports(sent: &[(PortId, Vec<u8>)]) -> Vec<(u8, IpAddr, IpAddr)> {
 
 /// Proves rfc8504-5.10-mld, rfc4861-6.2.2-routers, rfc4861-7.2.1-groups, rfc4862-5.4.2-join, rfc3810-6.1-join, rfc3810-5.2.13-source, rfc3810-6.2-general: a switch that looks into MLD knows
 /// of every group before it is used, and learns it again when it asks.
+/// Also proves rfc8504-14.1-alert.
 #[test]
 fn groups_are_reported_and_told_to_who_asks() {
     let mut rig = Rig::just_started(Settings::default(), LAN_ADDRS, WAN_ADDRS);
@@ -118,6 +119,7 @@ fn own_addresses_are_probed_and_announced() {
 }
 
 /// Proves rfc4862-5.4-tentative, rfc4862-5.4.3, rfc4862-5.4.4, rfc4862-5.4.5-duplicate.
+/// Also proves rfc8504-6.3-dad.
 #[test]
 fn tentative_addresses_do_not_answer_and_duplicates_are_given_up() {
     let group = "ff02::1:ff00:1";

@@ -220,6 +220,7 @@ fn outer_udp_checksums() {
 }
 
 /// Proves rfc6438-3-tunnel; RFC 8085 5.1.1: flows differ in their source port or flow label, packets of one flow do not.
+/// Also proves rfc8504-5.1-flow-label.
 #[test]
 fn outer_headers_tell_flows_apart() {
     for spec in modes() {
@@ -249,6 +250,7 @@ fn outer_headers_tell_flows_apart() {
 }
 
 /// RFC 6040, RFC 2983 in every mode: DSCP and ECN go out as they are inside; marks come back in, DSCP does not.
+/// Also proves rfc8504-5.12-ecn.
 #[test]
 fn congestion_marks_and_dscp() {
     for spec in modes() {

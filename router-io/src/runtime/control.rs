@@ -145,6 +145,21 @@ impl Control {
         }
     }
 
+    /// Tells the operator who else uses an address of the router (RFC 5227 2.4, RFC 4862 5.4.5).
+    fn tell_conflicts(&mut self) {
+        for (id, addr, mac) in self.router.take_conflicts() {
+            let port = self.router.ports().get(id).map(|p| p.name.as_str()).unwrap_or_default();
+            let station = mac.map(|m| m.to_string()).unwrap_or_default();
+            let given_up = self.router.duplicates(id).iter().any(|n| n.addr() == addr);
+            let what = if given_up {
+                "another station has this address: it is not used"
+            } else {
+                "another station uses an address of this router"
+            };
+            tracing::warn!(port, address = %addr, station, "{what}");
+        }
+    }
+
     /// The router's tables and state, to read.
     pub fn router(&self) -> &Router {
         &self.router
@@ -238,6 +253,7 @@ impl Control {
         let now = self.clock.now();
         self.deadline = self.router.poll(now, &mut self.out);
         self.commit();
+        self.tell_conflicts();
         self.tell_watcher();
         self.deliver();
         self.reclaim(now);

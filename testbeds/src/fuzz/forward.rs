@@ -9,9 +9,10 @@ use router_core::frame::{FramePool, Gso, GsoKind, PartialChecksum};
 use router_core::neighbor::SetMode;
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::router::Router;
-use router_core::settings::Settings;
+use router_core::settings::{AdvertSettings, Settings};
 use router_core::spec::{HopSpec, NeighSpec, NudState, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
 use router_core::time::{Duration, Instant};
+use router_core::tunnel::spec::{GreOptions, TunnelOptions, UdpKind, UdpOptions};
 use router_core::worker::{Fixed, Outbox, Worker};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +23,14 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn port(name: &str, kind: PortKind, medium: Medium, vlan: Option<u16>, mtu: u32, addrs: &[&str]) -> PortInfo {
+pub(super) fn port(
+    name: &str,
+    kind: PortKind,
+    medium: Medium,
+    vlan: Option<u16>,
+    mtu: u32,
+    addrs: &[&str],
+) -> PortInfo {
     PortInfo {
         id: PortId::NONE,
         name: name.into(),
@@ -52,6 +60,7 @@ pub fn furnish(r: &mut Router, now: Instant) {
     }
     let tunnel = TunnelSpec::new("t0", TunnelMode::SixInFour, ip("192.0.2.1"), ip("198.51.100.9"));
     r.add_tunnel(now, tunnel, vec!["2001:db8:fd::1/64".parse().expect("a prefix")]).expect("a tunnel");
+    more_tunnels(r, now);
     for (dst, via, dev) in [
         ("198.51.100.0/24", Some("192.0.2.77"), None),
         ("2001:db8:1::/48", None, Some("tun")),
@@ -62,6 +71,25 @@ pub fn furnish(r: &mut Router, now: Instant) {
     }
 }
 
+/// Tunnels that are found by their keys or UDP ports, and one in IPv6.
+fn more_tunnels(r: &mut Router, now: Instant) {
+    let local = ip("192.0.2.1");
+    let gre = |key| GreOptions { ikey: Some(key), okey: Some(key), ..GreOptions::default() };
+    let udp = |kind, port| Some(UdpOptions::new(kind, port));
+    for (name, mode, remote, gre, udp) in [
+        ("g1", TunnelMode::Gre, "198.51.100.11", gre(1), None),
+        ("g2", TunnelMode::Gre, "198.51.100.11", GreOptions { answer: true, icsum: true, ..gre(2) }, None),
+        ("fou", TunnelMode::SixInFour, "198.51.100.19", GreOptions::default(), udp(UdpKind::Fou, 6090)),
+        ("gue", TunnelMode::AnyInFour, "198.51.100.21", GreOptions::default(), udp(UdpKind::Gue, 6091)),
+    ] {
+        let options = TunnelOptions { gre, udp, ..TunnelOptions::default() };
+        let spec = TunnelSpec { options, ..TunnelSpec::new(name, mode, local, ip(remote)) };
+        r.add_tunnel(now, spec, Vec::new()).expect("a tunnel");
+    }
+    let spec = TunnelSpec::new("t46", TunnelMode::FourInSix, ip("2001:db8::1"), ip("2001:db8:1::16"));
+    r.add_tunnel(now, spec, Vec::new()).expect("a tunnel");
+}
+
 fn route(r: &mut Router, dst: &str, via: Option<&str>, dev: Option<&str>) {
     let mut spec = RouteSpec::new(dst.parse().expect("a prefix"));
     spec.hops.push(HopSpec { via: via.map(ip), dev: dev.map(str::to_owned), ..HopSpec::default() });
@@ -69,7 +97,10 @@ fn route(r: &mut Router, dst: &str, via: Option<&str>, dev: Option<&str>) {
 }
 
 fn router(now: Instant, counters: &Arc<WorkerCounters>, guarded: bool, out: &mut Outbox) -> Router {
-    let mut r = Router::new(Settings::default(), 3, Arc::clone(counters));
+    let mut settings = Settings::default();
+    // The default router of a LAN: solicitations are answered.
+    settings.adverts.insert("eth".into(), AdvertSettings::default());
+    let mut r = Router::new(settings, 3, Arc::clone(counters));
     furnish(&mut r, now);
     route(&mut r, "100.64.0.0/10", None, Some("tun"));
     // One gateway of each family is known, so that packets get through at once.

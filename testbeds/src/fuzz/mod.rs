@@ -4,8 +4,13 @@
 mod control;
 mod filter;
 pub mod forward;
+mod listener;
 mod parse;
+mod stage;
 mod state;
+mod strangers;
+mod translate;
+mod tunnels;
 
 /// A target: any bytes in, a panic for a broken promise.
 pub type Target = fn(&[u8]);
@@ -21,6 +26,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("capture_filter", control::capture_filter),
     ("words", control::words),
     ("filter", filter::rules),
+    ("tunnels", tunnels::tunnels),
+    ("translate", translate::translators),
+    ("listener", listener::multicast),
+    ("broker", strangers::broker),
+    ("wireguard", strangers::wireguard),
+    ("udp", strangers::udp),
+    ("pcap", strangers::pcap),
 ];
 
 /// The target with this name.
@@ -47,5 +59,21 @@ impl<'a> Input<'a> {
         let (piece, rest) = self.0.split_at(n.min(self.0.len()));
         self.0 = rest;
         piece
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_takes_nothing_and_little() {
+        for (name, target) in TARGETS {
+            println!("{name}");
+            target(&[]);
+            for first in 0..=255 {
+                target(&[first, 2, 0, 0x20, 17, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0x45]);
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::Input;
 use router_core::addr::{Family, MacAddr};
 use router_core::fragment::{Limits, Pushed, Reassembler};
 use router_core::frame::Frame;
-use router_core::neighbor::{NdpReceived, NeighborEvent, NeighborTable};
+use router_core::neighbor::{ArpReceived, NdpReceived, NeighborEvent, NeighborTable};
 use router_core::packet::Packet;
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::settings::{NeighborSettings, Proxy};
@@ -47,7 +47,14 @@ pub(super) fn neighbor(data: &[u8]) {
             0 => {
                 let len = usize::from(input.byte().unwrap_or(0));
                 let mut answer = Frame::with_capacity(256);
-                let _ = table.arp_input(now, &settings, &port, input.piece(len), &mut answer, &mut events);
+                let _ = table.arp_input(
+                    now,
+                    &settings,
+                    &port,
+                    ArpReceived::new(input.piece(len)),
+                    &mut answer,
+                    &mut events,
+                );
             }
             1 => {
                 let len = usize::from(input.byte().unwrap_or(0));

@@ -172,7 +172,7 @@ pub fn icmp(packet: &[u8]) -> Option<(u8, u8, &[u8])> {
         (6, _, 58) => &packet[40..],
         _ => return None,
     };
-    Some((s[0], s[1], &s[4..]))
+    Some((*s.first()?, *s.get(1)?, s.get(4..)?))
 }
 
 /// TTL or hop limit.

@@ -1,5 +1,6 @@
 //! The router's core on the topology of the test: control side and one worker, frame by frame.
 
+use crate::rules::{Facts, is_error, without_link_header};
 use crate::stream::Given;
 use crate::{OWN, PEER, PORTS, Sent, Topology};
 use router_core::addr::{parse_interface_addr, parse_prefix};
@@ -13,6 +14,7 @@ use router_core::spec::{HopSpec, NeighSpec, RouteKind, RouteOp, RouteSpec};
 use router_core::time::{Duration, Instant};
 use router_core::worker::{Fixed, Outbox, Worker};
 use std::sync::Arc;
+use testbeds::sim::packets::{checksums_right, sum16};
 
 /// See the module.
 pub struct Duet {
@@ -109,7 +111,14 @@ impl Duet {
         // Answers to hosts that are not there keep their frames: nobody tells this router of the time that passes.
         self.out.pool.refill(64);
         Totals::sum(self.counters.iter().map(|c| &**c)).check().expect("every frame ends once");
-        crate::rules::without_link_header(sent)
+        let sent = without_link_header(sent);
+        for (_, p) in &sent {
+            let header = usize::from(p[0] & 15) * 4;
+            assert!(p[0] >> 4 == 6 || sum16(&[&p[..header]]) == 0, "header checksum: {p:02x?}");
+            let made = is_error(p) && !Facts::of(&given.packet).passed_on(&vec![(0, p.clone())]);
+            assert!(!made || checksums_right(p), "checksum of an error: {p:02x?}");
+        }
+        sent
     }
 }
 

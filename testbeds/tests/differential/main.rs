@@ -3,17 +3,22 @@
 //! be the same, but for the differences that `docs/differences.md` lists with their reasons.
 
 mod duet;
+mod fields;
 mod kernel;
 mod rules;
 mod stream;
+mod twin;
+mod verdict;
 
 use router_core::addr::MacAddr;
 use router_io::sandbox_test;
 use std::collections::BTreeMap;
+use stream::Given;
 
 /// Packets of the stream. Each is followed by one that marks its end, so a run takes ten seconds. By hand, the
 /// environment variables `DIFFERENTIAL_PACKETS` and `DIFFERENTIAL_SEED` give longer and other streams, and
-/// `DIFFERENTIAL_SHOWN` says how many unlisted differences are shown.
+/// `DIFFERENTIAL_SHOWN` says how many unlisted differences are shown; with `DIFFERENTIAL_KINDS`, what either side did is counted
+/// for each rule.
 const PACKETS: u64 = 100_000;
 
 /// A number from the environment.
@@ -37,6 +42,8 @@ pub struct Topology {
     mtus: [u32; 2],
     /// Neighbours of each link.
     neighbors: [&'static [&'static str]; 2],
+    /// Broadcast addresses of the IPv4 links, old ones included.
+    broadcasts: &'static [&'static [u8]],
     /// Routes, in words that both sides understand.
     routes: &'static [&'static str],
 }
@@ -52,6 +59,7 @@ const DUAL: Topology = Topology {
         &["192.0.2.0", "192.0.2.2", "2001:db8::2", "2001:db8::3", "fe80::2"],
         &["198.51.100.0", "198.51.100.2", "2001:db8:1::2", "2001:db8:1::3", "fe80::2"],
     ],
+    broadcasts: &[&[192, 0, 2, 0], &[192, 0, 2, 3], &[198, 51, 100, 0], &[198, 51, 100, 3]],
     routes: DUAL_ROUTES,
 };
 
@@ -60,6 +68,7 @@ const ONLY_V6: Topology = Topology {
     mtus: [1500, 1400],
     addrs: [&["2001:db8::1/126", "fe80::1/64"], &["2001:db8:1::1/126", "fe80::1/64"]],
     neighbors: [&["2001:db8::2", "2001:db8::3", "fe80::2"], &["2001:db8:1::2", "2001:db8:1::3", "fe80::2"]],
+    broadcasts: &[],
     routes: &[
         "203.0.113.0/24 via 2001:db8:1::2 dev wan0",
         "198.51.100.0/24 via fe80::2 dev wan0",
@@ -85,6 +94,7 @@ const WIDE: Topology = Topology {
         &["192.0.2.0", "192.0.2.2", "192.0.2.3", "2001:db8::2", "2001:db8::3", "fe80::2"],
         &["198.51.100.0", "198.51.100.2", "198.51.100.3", "2001:db8:1::", "fe80::2"],
     ],
+    broadcasts: &[&[192, 0, 2, 0], &[192, 0, 2, 255], &[198, 51, 100, 0], &[198, 51, 100, 255]],
     routes: &[
         "203.0.113.0/24 via fe80::2 dev wan0",
         "10.0.0.0/8 via 192.0.2.2 dev lan0",
@@ -149,23 +159,31 @@ fn compare(topology: &Topology) -> BTreeMap<&'static str, usize> {
     let (packets, seed) = (given("DIFFERENTIAL_PACKETS", PACKETS), given("DIFFERENTIAL_SEED", 0));
     let stream: Vec<_> = (0..packets).map(|n| stream::packet(seed, n, topology.mtus)).collect();
     let theirs = kernel.run(&stream);
-    let mut used: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let mut unlisted = Vec::new();
-    let mut same = 0;
+    let mut found = Found::default();
     for (n, (given, theirs)) in stream.iter().zip(&theirs).enumerate() {
         let ours = duet.send(given);
-        let (a, b) = (rules::normal(theirs), rules::normal(&ours));
-        if a == b {
-            same += 1;
-            continue;
-        }
-        match rules::listed(given, &a, &b) {
-            Some(list) => list.into_iter().for_each(|rule| *used.entry(rule).or_default() += 1),
-            None => unlisted.push((n, given, a, b)),
+        found.judge(topology, (n, given), &rules::normal(theirs), &rules::normal(&ours));
+    }
+    // A packet may have several things that Linux minds: its twin is then judged as itself, and has a twin.
+    for _ in 0..4 {
+        let pairs = std::mem::take(&mut found.twins);
+        let twins: Vec<Given> = pairs.iter().map(|t| t.twin.clone()).collect();
+        for (pair, theirs) in pairs.into_iter().zip(kernel.run(&twins)) {
+            let ours = rules::normal(&duet.send(&pair.twin));
+            if !twin::alike((&pair.given, &pair.twin), (&pair.ours, &ours)) {
+                found.unlisted.push((pair.n, pair.given, pair.ours, ours));
+                continue;
+            }
+            found.judge(topology, (pair.n, &pair.twin), &rules::normal(&theirs), &ours);
         }
     }
+    assert!(found.twins.is_empty(), "twins of twins without an end: {:?}", found.twins[0].given);
+    let Found { used, unlisted, histogram, same, .. } = found;
     let moved = theirs.iter().filter(|s| !s.is_empty()).count();
     println!("NOTE: {packets} packets, {moved} with an answer or forwarded, {same} treated alike, listed: {used:?}");
+    if std::env::var_os("DIFFERENTIAL_KINDS").is_some() {
+        histogram.iter().for_each(|(key, n)| println!("KIND {n} {key}"));
+    }
     let text = unlisted
         .iter()
         .take(given("DIFFERENTIAL_SHOWN", 12) as usize)
@@ -179,4 +197,46 @@ fn compare(topology: &Topology) -> BTreeMap<&'static str, usize> {
         assert!(page.contains(&format!("`{rule}`")), "docs/differences.md does not list {rule}");
     }
     used
+}
+
+/// A packet that a rule explains only if its twin is treated alike (see [`twin`]).
+struct Pair {
+    n: usize,
+    given: Given,
+    twin: Given,
+    ours: Sent,
+}
+
+/// What the comparison has found.
+#[derive(Default)]
+struct Found {
+    same: usize,
+    used: BTreeMap<&'static str, usize>,
+    histogram: BTreeMap<String, usize>,
+    unlisted: Vec<(usize, Given, Sent, Sent)>,
+    twins: Vec<Pair>,
+}
+
+impl Found {
+    /// Takes note of what the kernel and Duet did about a packet.
+    fn judge(&mut self, topology: &Topology, (n, given): (usize, &Given), theirs: &Sent, ours: &Sent) {
+        if theirs == ours {
+            self.same += 1;
+            return;
+        }
+        let Some(list) = rules::listed(topology, given, theirs, ours) else {
+            return self.unlisted.push((n, given.clone(), theirs.clone(), ours.clone()));
+        };
+        for rule in list {
+            *self.used.entry(rule).or_default() += 1;
+            let key = format!("{rule}: {} | {}", rules::kind(theirs), rules::kind(ours));
+            *self.histogram.entry(key).or_default() += 1;
+            if twin::needs_twin(rule) {
+                match twin::twin(rule, given) {
+                    Some(twin) => self.twins.push(Pair { n, given: given.clone(), twin, ours: ours.clone() }),
+                    None => self.unlisted.push((n, given.clone(), theirs.clone(), ours.clone())),
+                }
+            }
+        }
+    }
 }

@@ -10,9 +10,10 @@ use benches::table::Table;
 use router_io::lab::{Host, Net, Process, sandbox};
 use router_io::netlink::KernelRoute;
 use router_io::traffic::{napi, pin_process};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,14 +61,7 @@ impl Dut {
         for mut router in std::mem::take(&mut self.routers) {
             router.process().kill().map_err(WireError::system("kill the router"))?;
         }
-        if let Some(mut exec) = self.exec.take() {
-            for pid in noise::family(exec.id()) {
-                if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                    let _ = kill_process(pid, Signal::KILL);
-                }
-            }
-            exec.kill().map_err(WireError::system("kill the command"))?;
-        }
+        self.end_command().map_err(WireError::system("kill the command"))?;
         if self.name.is_kernel() {
             let before = napi::threads("left", Duration::ZERO);
             for dev in ["left", "right"] {
@@ -108,11 +102,32 @@ impl Dut {
             let _ = router.process().signal(signal);
         }
         if let Some(exec) = &self.exec {
-            for pid in noise::family(exec.id()) {
-                if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                    let _ = kill_process(pid, signal);
-                }
-            }
+            signal_all(exec, signal);
+        }
+    }
+
+    /// Ends the user's command, and what its shell has started.
+    fn end_command(&mut self) -> std::io::Result<()> {
+        let Some(mut exec) = self.exec.take() else { return Ok(()) };
+        signal_all(&exec, Signal::KILL);
+        exec.kill().map(drop)
+    }
+}
+
+impl Drop for Dut {
+    fn drop(&mut self) {
+        let _ = self.end_command();
+    }
+}
+
+/// To the command's shell, to what is in its process group, also when the shell has ended, and to its descendants.
+fn signal_all(root: &Process, signal: Signal) {
+    if let Some(group) = i32::try_from(root.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, signal);
+    }
+    for pid in noise::family(root.id()) {
+        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
         }
     }
 }
@@ -238,6 +253,6 @@ fn command(host: &Arc<Host>, setup: &Setup) -> Result<Process, WireError> {
     c.env("DUT_LEFT", "left").env("DUT_RIGHT", "right").env("DUT_PATH", setup.path.name());
     c.env("DUT_CPUS", cpus.join(",")).env("DUT_LEFT_ADDRESS", LEFT4.to_string()).env("DUT_GENERATOR", GEN4.to_string());
     c.env("DUT_SINK", topology::sink4(0).to_string());
-    c.stdin(Stdio::null()).stdout(Stdio::null());
+    c.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
     Ok(host.spawn(c)?)
 }

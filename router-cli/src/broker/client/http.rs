@@ -72,6 +72,11 @@ impl Url {
         Ok(Url { tls, host: host.to_owned(), port })
     }
 
+    /// Name and port, to be resolved.
+    pub fn place(&self) -> (&str, u16) {
+        (&self.host, self.port)
+    }
+
     fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -156,7 +161,7 @@ fn read(stream: &mut impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Status and body. Chunks are for servers that do not know their answer's length: ours does.
-fn parse(bytes: &[u8]) -> Option<(u16, Vec<u8>)> {
+pub fn parse(bytes: &[u8]) -> Option<(u16, Vec<u8>)> {
     let end = bytes.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.split("\r\n");

@@ -1,13 +1,14 @@
 //! The JSON API, under `/api/v1`, with basic authentication: for programs, `duet tunnel add NAME broker` among them.
 
-use super::commands::recipes;
-use super::{Peer, Web, basic};
-use crate::broker::model::{Account, Mode};
-use crate::broker::service::{BrokerError, Moved, Origin, Spoken};
+use super::Web;
+use super::commands::{Recipe, recipes};
+use super::steps::{Asked, Load, call};
+use crate::broker::model::{Account, Mode, Tunnel};
+use crate::broker::service::{BrokerError, Moved, Origin, Service};
 use crate::broker::store::StoreError;
 use crate::control::LeaseInfo;
+use axum::extract::Path;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{Extension, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -86,12 +87,6 @@ pub(super) fn refusal(e: &BrokerError) -> Response {
     }
 }
 
-async fn who(web: &Web, from: IpAddr, headers: &HeaderMap) -> Result<(Account, Origin), BrokerError> {
-    let origin = Origin { from: Some(from), via: "api" };
-    let (user, password) = basic(headers).ok_or(BrokerError::BadAuth)?;
-    Ok((web.login(origin, user, password, Spoken::Plain, None).await?, origin))
-}
-
 fn reply<T: Serialize>(result: Result<T, BrokerError>) -> Response {
     match result {
         Ok(value) => Json(value).into_response(),
@@ -99,68 +94,58 @@ fn reply<T: Serialize>(result: Result<T, BrokerError>) -> Response {
     }
 }
 
-type Asked = (State<Arc<Web>>, Extension<Peer>, HeaderMap);
+async fn list(asked: Asked) -> Response {
+    reply(call(&asked, Load::Light, |s, account, _| Ok(s.infos(&s.store.tunnels_of(&account.name)?))).await)
+}
 
-async fn list((State(web), Extension(Peer(from)), headers): Asked) -> Response {
-    let result = async {
-        let (account, _) = who(&web, from, &headers).await?;
-        web.light(move |s| Ok(s.infos(&s.store.tunnels_of(&account.name)?))).await
-    };
+async fn one(asked: Asked, Path(which): Path<String>) -> Response {
+    let seen_from = asked.1.0.0;
+    let result = call(&asked, Load::Light, move |s, account, _| {
+        Ok(Given { tunnel: s.info(&s.own(&account.name, &which)?), seen_from, update_key: None, moved: false })
+    });
     reply(result.await)
 }
 
-async fn one((State(web), Extension(Peer(from)), headers): Asked, Path(which): Path<String>) -> Response {
-    let result = async {
-        let (account, _) = who(&web, from, &headers).await?;
-        web.light(move |s| {
-            let tunnel = s.info(&s.own(&account.name, &which)?);
-            Ok(Given { tunnel, seen_from: from, update_key: None, moved: false })
-        })
-        .await
-    };
-    reply(result.await)
+/// Moves the end of a tunnel to where the client says, or to where it speaks from.
+fn moved(s: &Service, account: &Account, origin: Origin, t: &Tunnel, to: Option<IpAddr>) -> Result<Given, BrokerError> {
+    let end = s.claimed(origin, to, t.mode)?;
+    let moved = matches!(s.update(origin, t.id, end, None)?, Moved::Good(_));
+    let tunnel = s.info(&s.own(&account.name, &t.id.to_string())?);
+    Ok(Given { tunnel, seen_from: origin.from.unwrap_or(end), update_key: None, moved })
 }
 
 /// Makes the tunnel of this name, or moves it: saying it again changes nothing.
-async fn put(
-    (State(web), Extension(Peer(from)), headers): Asked,
-    Path(which): Path<String>,
-    wish: Result<Json<Wish>, JsonRejection>,
-) -> Response {
-    let result = async {
-        let (account, origin) = who(&web, from, &headers).await?;
-        let Json(wish) = wish.map_err(|e| BrokerError::Invalid(e.body_text()))?;
+async fn put(asked: Asked, Path(which): Path<String>, wish: Result<Json<Wish>, JsonRejection>) -> Response {
+    let wish = wish.map(|Json(wish)| wish).map_err(|e| BrokerError::Invalid(e.body_text()));
+    let name = which.clone();
+    // What is there already needs no new key, and so no hash.
+    let found = call(&asked, Load::Light, move |s, account, origin| {
+        let wish = wish?;
         let mode = match &wish.mode {
             Some(name) => Mode::parse(name).ok_or_else(|| BrokerError::Mode(name.chars().take(16).collect()))?,
             None => Mode::SixInFour,
         };
-        let (owner, name) = (account.name.clone(), which.clone());
-        let found = web.light(move |s| match s.own(&owner, &name) {
-            Err(BrokerError::NoTunnel) => Ok(None),
-            other => other.map(Some),
-        });
-        match found.await? {
-            Some(t) => {
-                web.light(move |s| {
-                    let to = s.claimed(origin, wish.endpoint, t.mode)?;
-                    let moved = matches!(s.update(origin, t.id, to, None)?, Moved::Good(_));
-                    let tunnel = s.info(&s.own(&account.name, &which)?);
-                    Ok(Given { tunnel, seen_from: from, update_key: None, moved })
-                })
-                .await
-            }
-            None => {
-                web.heavy(move |s| {
-                    let to = s.claimed(origin, wish.endpoint, mode)?;
-                    let lengths: Vec<u8> = wish.prefix.into_iter().filter(|l| *l != 0).collect();
-                    let (t, key) = s.create(origin, Some(&account), &which, mode, Some((to, None)), &lengths)?;
-                    Ok(Given { tunnel: s.info(&t), seen_from: from, update_key: Some(key), moved: true })
-                })
-                .await
-            }
+        match s.own(&account.name, &name) {
+            Ok(t) => moved(s, &account, origin, &t, wish.endpoint).map(Ok),
+            Err(BrokerError::NoTunnel) => Ok(Err((mode, wish))),
+            Err(e) => Err(e),
         }
+    });
+    let result = match found.await {
+        Ok(Ok(given)) => Ok(given),
+        Ok(Err((mode, wish))) => {
+            call(&asked, Load::Heavy, move |s, account, origin| {
+                let to = s.claimed(origin, wish.endpoint, mode)?;
+                let lengths: Vec<u8> = wish.prefix.into_iter().filter(|l| *l != 0).collect();
+                let (t, key) = s.create(origin, Some(&account), &which, mode, Some((to, None)), &lengths)?;
+                let seen_from = origin.from.unwrap_or(to);
+                Ok(Given { tunnel: s.info(&t), seen_from, update_key: Some(key), moved: true })
+            })
+            .await
+        }
+        Err(e) => Err(e),
     };
-    reply(result.await)
+    reply(result)
 }
 
 #[derive(Debug, Deserialize)]
@@ -170,62 +155,39 @@ struct End {
     endpoint: Option<IpAddr>,
 }
 
-async fn endpoint(
-    (State(web), Extension(Peer(from)), headers): Asked,
-    Path(which): Path<String>,
-    end: Result<Json<End>, JsonRejection>,
-) -> Response {
-    let result = async {
-        let (account, origin) = who(&web, from, &headers).await?;
-        let Json(end) = end.map_err(|e| BrokerError::Invalid(e.body_text()))?;
-        web.light(move |s| {
-            let t = s.own(&account.name, &which)?;
-            let to = s.claimed(origin, end.endpoint, t.mode)?;
-            let moved = matches!(s.update(origin, t.id, to, None)?, Moved::Good(_));
-            let tunnel = s.info(&s.own(&account.name, &which)?);
-            Ok(Given { tunnel, seen_from: from, update_key: None, moved })
-        })
-        .await
-    };
+async fn endpoint(asked: Asked, Path(which): Path<String>, end: Result<Json<End>, JsonRejection>) -> Response {
+    let end = end.map(|Json(end)| end).map_err(|e| BrokerError::Invalid(e.body_text()));
+    let result = call(&asked, Load::Light, move |s, account, origin| {
+        let t = s.own(&account.name, &which)?;
+        moved(s, &account, origin, &t, end?.endpoint)
+    });
     reply(result.await)
 }
 
-async fn key((State(web), Extension(Peer(from)), headers): Asked, Path(which): Path<String>) -> Response {
-    let result = async {
-        let (account, origin) = who(&web, from, &headers).await?;
-        web.heavy(move |s| {
-            let id = s.own(&account.name, &which)?.id;
-            Ok(json!({ "update_key": s.new_key(origin, id)? }))
-        })
-        .await
-    };
+async fn key(asked: Asked, Path(which): Path<String>) -> Response {
+    let result = call(&asked, Load::Heavy, move |s, account, origin| {
+        let id = s.own(&account.name, &which)?.id;
+        Ok(json!({ "update_key": s.new_key(origin, id)? }))
+    });
     reply(result.await)
 }
 
-async fn remove((State(web), Extension(Peer(from)), headers): Asked, Path(which): Path<String>) -> Response {
-    let result = async {
-        let (account, origin) = who(&web, from, &headers).await?;
-        web.light(move |s| s.delete(origin, s.own(&account.name, &which)?.id)).await
-    };
+async fn remove(asked: Asked, Path(which): Path<String>) -> Response {
+    let result =
+        call(&asked, Load::Light, move |s, account, origin| s.delete(origin, s.own(&account.name, &which)?.id));
     match result.await {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(e) => refusal(&e),
     }
 }
 
-async fn commands((State(web), Extension(Peer(from)), headers): Asked, Path(which): Path<String>) -> Response {
-    let url = own_url(&web, &headers);
-    let result = async {
-        let (account, _) = who(&web, from, &headers).await?;
-        web.light(move |s| {
-            let list = recipes(&s.info(&s.own(&account.name, &which)?), &url);
-            Ok(list
-                .into_iter()
-                .map(|r| json!({ "system": r.system, "note": r.note, "text": r.text }))
-                .collect::<Vec<_>>())
-        })
-        .await
-    };
+async fn commands(asked: Asked, Path(which): Path<String>) -> Response {
+    let url = own_url(&asked.0, &asked.2);
+    let result = call(&asked, Load::Light, move |s, account, _| {
+        let list = recipes(&s.info(&s.own(&account.name, &which)?), &url);
+        let json = |r: Recipe| json!({ "system": r.system, "note": r.note, "text": r.text });
+        Ok(list.into_iter().map(json).collect::<Vec<_>>())
+    });
     reply(result.await)
 }
 

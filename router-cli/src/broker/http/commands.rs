@@ -43,8 +43,21 @@ pub fn recipes(t: &LeaseInfo, url: &str) -> Vec<Recipe> {
             "YOUR_IPV4_ADDRESS is that of your own device, behind the NAT. The keepalive holds the NAT's binding.";
         return vec![Recipe { system: "Duet", note, text }];
     }
-    if t.mode != "6in4" {
-        return vec![duet];
+    if t.mode == "4in6" {
+        let local = t.endpoint.map_or_else(|| "YOUR_IPV6_ADDRESS".to_owned(), |a| a.to_string());
+        let note = "IPv4 for a line that has IPv6 only.";
+        let duet = format!(
+            "duet tunnel add {dev} mode 4in6 local {local} remote {server}\nduet addr add {client} dev {dev}\n\
+             duet route add 0.0.0.0/0 via {gateway} dev {dev}\n"
+        );
+        let linux = format!(
+            "ip link add {dev} type ip6tnl mode ipip6 local {local} remote {server} encaplimit none\n\
+             ip link set {dev} up mtu {mtu}\nip addr add {client} dev {dev}\nip route add default via {gateway} dev {dev}\n"
+        );
+        return vec![
+            Recipe { system: "Duet", note, text: duet },
+            Recipe { system: "Linux", note: "As root, on a line that has IPv6 only.", text: linux },
+        ];
     }
     let first = |command: &dyn Fn(&str) -> String| lan.first().map(|a| command(a)).unwrap_or_default();
     let linux = format!(

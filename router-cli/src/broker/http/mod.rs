@@ -7,6 +7,7 @@ mod html;
 mod nic;
 mod pages;
 mod session;
+mod steps;
 #[cfg(test)]
 mod tests;
 
@@ -79,12 +80,17 @@ impl Web {
         }
     }
 
+    fn busy(&self) -> BrokerError {
+        self.service.stats.busy.one();
+        BrokerError::Busy
+    }
+
     /// Something that touches the database or the router.
     pub async fn light<T: Send + 'static>(
         &self,
         f: impl FnOnce(&Service) -> Result<T, BrokerError> + Send + 'static,
     ) -> Result<T, BrokerError> {
-        let _permit = self.light.try_acquire().map_err(|_| BrokerError::Busy)?;
+        let _permit = self.light.try_acquire().map_err(|_| self.busy())?;
         let service = Arc::clone(&self.service);
         tokio::task::spawn_blocking(move || f(&service)).await.unwrap_or(Err(BrokerError::Busy))
     }
@@ -102,7 +108,7 @@ impl Web {
         }
         let _waiting = Waiting(&self.heavy_waiting);
         if self.heavy_waiting.fetch_add(1, Ordering::AcqRel) >= HASH_QUEUE {
-            return Err(BrokerError::Busy);
+            return Err(self.busy());
         }
         let _permit = self.heavy.acquire().await.map_err(|_| BrokerError::Busy)?;
         let service = Arc::clone(&self.service);
@@ -155,6 +161,12 @@ async fn guard(State(web): State<Arc<Web>>, request: Request, next: Next) -> Res
     let from = request.extensions().get::<Peer>().map(|p| p.0);
     let update = request.uri().path().starts_with("/nic/");
     let allowed = from.is_none_or(|from| web.service.requests.take(peer(from), Instant::now()));
+    let stats = &web.service.stats;
+    if allowed {
+        stats.http_requests.one()
+    } else {
+        stats.http_rate.one()
+    }
     let mut response = match allowed {
         true => next.run(request).await,
         // Update clients know words, not codes.
@@ -220,7 +232,7 @@ impl Drop for Slot {
 
 /// Accepts connections until the runtime ends.
 pub async fn serve(listener: TcpListener, web: Arc<Web>, tls: Option<TlsAcceptor>) {
-    let app = router(web);
+    let app = router(Arc::clone(&web));
     let all = Arc::new(Semaphore::new(CONNECTIONS));
     let peers = Arc::new(Counted::default());
     loop {
@@ -234,6 +246,7 @@ pub async fn serve(listener: TcpListener, web: Arc<Web>, tls: Option<TlsAcceptor
             }
         };
         let (Ok(permit), Some(slot)) = (Arc::clone(&all).try_acquire_owned(), peers.enter(from.ip())) else {
+            web.service.stats.http_full.one();
             continue;
         };
         let (app, tls) = (app.clone(), tls.clone());

@@ -204,10 +204,12 @@ fn entry(xml: &mut String, t: &Tunnel, server: Option<IpAddr>, dns: &[String]) {
     };
     tag("description", t.name.clone());
     tag("mode", t.mode.name().into());
-    tag("serverv4", text(server.filter(IpAddr::is_ipv4)));
-    tag("clientv4", text(t.endpoint.filter(IpAddr::is_ipv4)));
-    tag("serverv6", t.server_inner().to_string());
-    tag("clientv6", t.client_inner().to_string());
+    // Of each end the outer and the inner address, one of either family.
+    for (end, outer, inner) in [("server", server, t.server_inner()), ("client", t.endpoint, t.client_inner())] {
+        let of = |four: bool| [outer, Some(inner)].into_iter().flatten().find(|a| a.is_ipv4() == four);
+        tag(&format!("{end}v4"), text(of(true)));
+        tag(&format!("{end}v6"), text(of(false)));
+    }
     tag("routed64", routed(64));
     tag("routed48", routed(48));
     for (i, server) in dns.iter().take(5).enumerate() {

@@ -3,13 +3,14 @@
 use super::commands::recipes;
 use super::html::{Frame, STYLE, bytes, esc, hidden, moment, page};
 use super::session::{COOKIE, Session, same_site};
+use super::steps::{Asked, Load, Shown, Visitor, visit};
 use super::{Peer, Web, api, nic};
 use crate::broker::model::Mode;
-use crate::broker::service::{BrokerError, Moved, Origin, Spoken};
+use crate::broker::service::{BrokerError, Moved, Origin, Service, Spoken};
 use crate::control::LeaseInfo;
 use axum::Router;
 use axum::extract::{Extension, Form, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
@@ -32,8 +33,6 @@ pub(super) fn routes() -> Router<Arc<Web>> {
         .fallback(nothing)
 }
 
-type Asked = (State<Arc<Web>>, Extension<Peer>, HeaderMap);
-
 async fn style() -> Response {
     let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "max-age=3600")];
     (headers, STYLE).into_response()
@@ -51,7 +50,7 @@ async fn nothing((State(web), _, headers): Asked) -> Response {
     )
 }
 
-fn say(
+pub(super) fn say(
     web: &Web,
     session: Option<&Session>,
     code: StatusCode,
@@ -64,7 +63,7 @@ fn say(
 }
 
 /// What went wrong, on a page of its own.
-fn sorry(web: &Web, session: Option<&Session>, e: &BrokerError) -> Response {
+pub(super) fn sorry(web: &Web, session: Option<&Session>, e: &BrokerError) -> Response {
     let code = api::refusal(e).status();
     let text = match code {
         StatusCode::INTERNAL_SERVER_ERROR => "Something went wrong here. The operator's log says what.".to_owned(),
@@ -80,7 +79,7 @@ fn sentence(text: &str) -> String {
     chars.next().map_or_else(String::new, |c| c.to_uppercase().chain(chars).chain(['.']).collect())
 }
 
-fn to_login() -> Response {
+pub(super) fn to_login() -> Response {
     Redirect::to("/").into_response()
 }
 
@@ -99,17 +98,20 @@ async fn home((State(web), Extension(peer), headers): Asked) -> Response {
     if host.starts_with("checkip.") {
         return nic::checkip(Extension(peer)).await;
     }
-    let Some(session) = web.sessions.of(&headers) else { return login_page(&web, StatusCode::OK, None) };
-    let who = session.account.clone();
-    let list = web.light(move |s| {
-        let tunnels: Vec<LeaseInfo> = s.infos(&s.store.tunnels_of(&who)?);
-        let most = s.store.account(&who)?.and_then(|a| a.max_tunnels).unwrap_or(s.plan.max_tunnels_per_account);
+    if web.sessions.of(&headers).is_none() {
+        return login_page(&web, StatusCode::OK, None);
+    }
+    let asked = (State(web), Extension(peer), headers);
+    let work = |s: &Service, v: &Visitor| {
+        let tunnels: Vec<LeaseInfo> = s.infos(&s.store.tunnels_of(&v.account)?);
+        let most = s.store.account(&v.account)?.and_then(|a| a.max_tunnels).unwrap_or(s.plan.max_tunnels_per_account);
         Ok((tunnels, most, s.plumb.modes()))
-    });
-    let (tunnels, most, modes) = match list.await {
-        Ok(all) => all,
-        Err(e) => return sorry(&web, Some(&session), &e),
     };
+    visit(asked, None, Load::Light, work, |f, (tunnels, most, modes)| overview(f, peer.0, &tunnels, most, &modes)).await
+}
+
+/// The account's tunnels, and a form for another one.
+fn overview(f: &Shown<'_>, from: IpAddr, tunnels: &[LeaseInfo], most: u32, modes: &[Mode]) -> Response {
     let mut body = String::new();
     if tunnels.is_empty() {
         body.push_str("<p>You have no tunnels yet.</p>\n");
@@ -119,7 +121,7 @@ async fn home((State(web), Extension(peer), headers): Asked) -> Response {
              <th scope=\"col\">Your end</th><th scope=\"col\">Prefixes</th><th scope=\"col\" class=\"n\">From you</th>\
              <th scope=\"col\" class=\"n\">To you</th></tr></thead><tbody>\n",
         );
-        for t in &tunnels {
+        for t in tunnels {
             let prefixes: Vec<String> = t.prefixes.iter().map(esc).collect();
             let _ = writeln!(
                 body,
@@ -137,11 +139,18 @@ async fn home((State(web), Extension(peer), headers): Asked) -> Response {
         body.push_str("</tbody></table></div>\n");
     }
     if tunnels.len() < most as usize {
-        body.push_str(&new_form(&web, &session, peer.0, &modes));
+        body.push_str(&new_form(f.web, f.session, from, modes));
     } else {
         let _ = writeln!(body, "<p class=\"dim\">Your account may have {most} tunnels.</p>");
     }
-    say(&web, Some(&session), StatusCode::OK, "Your tunnels", None, &body)
+    f.say("Your tunnels", None, &body)
+}
+
+impl Shown<'_> {
+    /// A page that says that all went well.
+    fn say(&self, title: &str, note: Option<String>, body: &str) -> Response {
+        say(self.web, Some(self.session), StatusCode::OK, title, note.map(|text| (false, text)), body)
+    }
 }
 
 fn new_form(web: &Web, session: &Session, from: IpAddr, modes: &[Mode]) -> String {
@@ -244,61 +253,46 @@ struct Fields {
     new: String,
 }
 
-/// The session of a form, if the form is of a page of it.
-fn checked(web: &Web, headers: &HeaderMap, form: &Fields) -> Result<Session, Box<Response>> {
-    let session = web.sessions.of(headers).ok_or_else(|| Box::new(to_login()))?;
-    if same_site(headers) && session.owns(&form.token) {
-        return Ok(session);
-    }
-    let note = Some((true, "That form is too old, or of another site. Nothing was changed.".to_owned()));
-    Err(Box::new(say(web, Some(&session), StatusCode::FORBIDDEN, "Not done", note, "<p><a href=\"/\">Back</a></p>\n")))
+async fn logout(asked: Asked, Form(form): Form<Fields>) -> Response {
+    let headers = asked.2.clone();
+    visit(
+        asked,
+        Some(&form.token),
+        Load::Light,
+        |_, _| Ok(()),
+        |f, ()| {
+            f.web.sessions.close(&headers);
+            let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+            ([(header::SET_COOKIE, gone)], Redirect::to("/")).into_response()
+        },
+    )
+    .await
 }
 
-async fn logout((State(web), _, headers): Asked, Form(form): Form<Fields>) -> Response {
-    if let Err(refused) = checked(&web, &headers, &form) {
-        return *refused;
-    }
-    web.sessions.close(&headers);
-    let gone = format!("{COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
-    ([(header::SET_COOKIE, gone)], Redirect::to("/")).into_response()
-}
-
-async fn create((State(web), Extension(Peer(from)), headers): Asked, Form(form): Form<Fields>) -> Response {
-    let session = match checked(&web, &headers, &form) {
-        Ok(session) => session,
-        Err(refused) => return *refused,
-    };
-    let origin = Origin { from: Some(from), via: "web" };
-    let who = session.account.clone();
-    let url = api::own_url(&web, &headers);
-    let made = web.heavy(move |s| {
-        let account = s.store.account(&who)?.filter(|a| a.enabled).ok_or(BrokerError::Blocked)?;
+async fn create(asked: Asked, Form(form): Form<Fields>) -> Response {
+    let token = form.token.clone();
+    let work = move |s: &Service, v: &Visitor| {
+        let account = s.store.account(&v.account)?.filter(|a| a.enabled).ok_or(BrokerError::Blocked)?;
         let mode = Mode::parse(&form.mode).ok_or_else(|| BrokerError::Mode("?".into()))?;
-        let end = wanted(s, origin, &form.endpoint, mode)?;
+        let end = wanted(s, v.origin, &form.endpoint, mode)?;
         let lengths: Vec<u8> = Some(form.prefix).into_iter().filter(|l| *l != 0).collect();
-        let (t, key) = s.create(origin, Some(&account), &form.name, mode, end.map(|a| (a, None)), &lengths)?;
+        let (t, key) = s.create(v.origin, Some(&account), &form.name, mode, end.map(|a| (a, None)), &lengths)?;
         Ok((s.info(&t), key))
-    });
-    match made.await {
-        Ok((t, key)) => {
-            let body = format!(
-                "<p>Update key of this tunnel, for clients that keep the endpoint up to date. It is shown this once:</p>\n<pre>{}</pre>\n{}",
-                esc(key),
-                details(&t, &session, &url)
-            );
-            say(&web, Some(&session), StatusCode::OK, &t.name, Some((false, "The tunnel is made.".into())), &body)
-        }
-        Err(e) => sorry(&web, Some(&session), &e),
-    }
+    };
+    visit(asked, Some(&token), Load::Heavy, work, |f, (t, key)| {
+        let body = format!(
+            "<p>Update key of this tunnel, for clients that keep the endpoint up to date. It is shown this once:</p>\n<pre>{}</pre>\n{}",
+            esc(&key),
+            // Ready to be copied, this once.
+            details(&t, f).replace("UPDATE_KEY", &esc(&key))
+        );
+        f.say(&t.name, Some("The tunnel is made.".into()), &body)
+    })
+    .await
 }
 
 /// The address in a form; empty: none.
-fn wanted(
-    s: &crate::broker::service::Service,
-    origin: Origin,
-    text: &str,
-    mode: Mode,
-) -> Result<Option<IpAddr>, BrokerError> {
+fn wanted(s: &Service, origin: Origin, text: &str, mode: Mode) -> Result<Option<IpAddr>, BrokerError> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
@@ -308,19 +302,12 @@ fn wanted(
     s.claimed(origin, Some(said), mode).map(Some)
 }
 
-async fn tunnel((State(web), _, headers): Asked, Path(id): Path<String>) -> Response {
-    let Some(session) = web.sessions.of(&headers) else { return to_login() };
-    let (who, url) = (session.account.clone(), api::own_url(&web, &headers));
-    match web.light(move |s| Ok(s.info(&s.own(&who, &id)?))).await {
-        Ok(t) => {
-            let body = details(&t, &session, &url);
-            say(&web, Some(&session), StatusCode::OK, &t.name, None, &body)
-        }
-        Err(e) => sorry(&web, Some(&session), &e),
-    }
+async fn tunnel(asked: Asked, Path(id): Path<String>) -> Response {
+    let work = move |s: &Service, v: &Visitor| Ok(s.info(&v.tunnel(s, &id)?));
+    visit(asked, None, Load::Light, work, |f, t| f.say(&t.name, None, &details(&t, f))).await
 }
 
-fn details(t: &LeaseInfo, session: &Session, url: &str) -> String {
+fn details(t: &LeaseInfo, f: &Shown<'_>) -> String {
     let mut body = String::new();
     let mut row = |name: &str, value: String| {
         let _ = writeln!(body, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>");
@@ -353,10 +340,10 @@ fn details(t: &LeaseInfo, session: &Session, url: &str) -> String {
          <form method=\"post\" action=\"/tunnels/{0}/key\">{1}<p><button>Make a new update key</button></p></form>\n\
          <p><a href=\"/tunnels/{0}/delete\">Remove this tunnel</a></p>\n<h2>Commands for your end</h2>\n",
         t.id,
-        hidden(&session.token),
+        hidden(&f.session.token),
         esc(current)
     );
-    for r in recipes(t, url) {
+    for r in recipes(t, &f.url) {
         let _ = write!(
             html,
             "<h3>{}</h3>\n<p class=\"dim\">{}</p>\n<pre>{}</pre>\n",
@@ -368,106 +355,64 @@ fn details(t: &LeaseInfo, session: &Session, url: &str) -> String {
     html
 }
 
-async fn endpoint(
-    (State(web), Extension(Peer(from)), headers): Asked,
-    Path(id): Path<String>,
-    Form(form): Form<Fields>,
-) -> Response {
-    let session = match checked(&web, &headers, &form) {
-        Ok(session) => session,
-        Err(refused) => return *refused,
-    };
-    let origin = Origin { from: Some(from), via: "web" };
-    let (who, url) = (session.account.clone(), api::own_url(&web, &headers));
-    let moved = web.light(move |s| {
-        let t = s.own(&who, &id)?;
-        let to = wanted(s, origin, &form.endpoint, t.mode)?;
+async fn endpoint(asked: Asked, Path(id): Path<String>, Form(form): Form<Fields>) -> Response {
+    let token = form.token.clone();
+    let work = move |s: &Service, v: &Visitor| {
+        let t = v.tunnel(s, &id)?;
+        let to = wanted(s, v.origin, &form.endpoint, t.mode)?;
         let to = to.ok_or_else(|| BrokerError::Endpoint("say which address".into()))?;
-        let moved = s.update(origin, t.id, to, None)?;
-        Ok((s.info(&s.own(&who, &id)?), moved))
-    });
-    match moved.await {
-        Ok((t, moved)) => {
-            let note = match moved {
-                Moved::Good(a) => format!("Your end is now {a}."),
-                Moved::Same(a) => format!("Your end was {a} already."),
-            };
-            say(&web, Some(&session), StatusCode::OK, &t.name, Some((false, note)), &details(&t, &session, &url))
-        }
-        Err(e) => sorry(&web, Some(&session), &e),
-    }
+        let moved = s.update(v.origin, t.id, to, None)?;
+        Ok((s.info(&v.tunnel(s, &id)?), moved))
+    };
+    visit(asked, Some(&token), Load::Light, work, |f, (t, moved)| {
+        let note = match moved {
+            Moved::Good(a) => format!("Your end is now {a}."),
+            Moved::Same(a) => format!("Your end was {a} already."),
+        };
+        f.say(&t.name, Some(note), &details(&t, f))
+    })
+    .await
 }
 
-async fn key(
-    (State(web), Extension(Peer(from)), headers): Asked,
-    Path(id): Path<String>,
-    Form(form): Form<Fields>,
-) -> Response {
-    let session = match checked(&web, &headers, &form) {
-        Ok(session) => session,
-        Err(refused) => return *refused,
-    };
-    let who = session.account.clone();
-    let made = web.heavy(move |s| {
-        let t = s.own(&who, &id)?;
-        let key = s.new_key(Origin { from: Some(from), via: "web" }, t.id)?;
+async fn key(asked: Asked, Path(id): Path<String>, Form(form): Form<Fields>) -> Response {
+    let work = move |s: &Service, v: &Visitor| {
+        let t = v.tunnel(s, &id)?;
+        let key = s.new_key(v.origin, t.id)?;
         Ok((t, key))
-    });
-    match made.await {
-        Ok((t, key)) => {
-            let body = format!(
-                "<p>It is shown this once; the old one does not work any more:</p>\n<pre>{}</pre>\n<p><a href=\"/tunnels/{}\">Back to the tunnel</a></p>\n",
-                esc(key),
-                t.id
-            );
-            say(&web, Some(&session), StatusCode::OK, "New update key", None, &body)
-        }
-        Err(e) => sorry(&web, Some(&session), &e),
-    }
-}
-
-async fn ask_delete((State(web), _, headers): Asked, Path(id): Path<String>) -> Response {
-    let Some(session) = web.sessions.of(&headers) else { return to_login() };
-    let who = session.account.clone();
-    match web.light(move |s| s.own(&who, &id)).await {
-        Ok(t) => {
-            let body = format!(
-                "<p>Its prefixes return to their pools: you may not get the same ones again.</p>\n\
-                 <form method=\"post\" action=\"/tunnels/{}/delete\">{}<p><button class=\"bad\">Remove {}</button> &nbsp; <a href=\"/tunnels/{}\">Keep it</a></p></form>\n",
-                t.id,
-                hidden(&session.token),
-                esc(&t.name),
-                t.id
-            );
-            say(&web, Some(&session), StatusCode::OK, &format!("Remove {}?", t.name), None, &body)
-        }
-        Err(e) => sorry(&web, Some(&session), &e),
-    }
-}
-
-async fn delete(
-    (State(web), Extension(Peer(from)), headers): Asked,
-    Path(id): Path<String>,
-    Form(form): Form<Fields>,
-) -> Response {
-    let session = match checked(&web, &headers, &form) {
-        Ok(session) => session,
-        Err(refused) => return *refused,
     };
-    let who = session.account.clone();
-    let gone = web.light(move |s| {
-        let t = s.own(&who, &id)?;
-        s.delete(Origin { from: Some(from), via: "web" }, t.id)
-    });
-    match gone.await {
-        Ok(()) => to_login(),
-        Err(e) => sorry(&web, Some(&session), &e),
-    }
+    visit(asked, Some(&form.token), Load::Heavy, work, |f, (t, key)| {
+        let body = format!(
+            "<p>It is shown this once; the old one does not work any more:</p>\n<pre>{}</pre>\n<p><a href=\"/tunnels/{}\">Back to the tunnel</a></p>\n",
+            esc(key),
+            t.id
+        );
+        f.say("New update key", None, &body)
+    })
+    .await
 }
 
-async fn account((State(web), _, headers): Asked) -> Response {
-    let Some(session) = web.sessions.of(&headers) else { return to_login() };
-    account_page(&web, &session, StatusCode::OK, None)
+async fn ask_delete(asked: Asked, Path(id): Path<String>) -> Response {
+    visit(asked, None, Load::Light, move |s, v| v.tunnel(s, &id), |f, t| {
+        let body = format!(
+            "<p>Its prefixes return to their pools: you may not get the same ones again.</p>\n\
+             <form method=\"post\" action=\"/tunnels/{}/delete\">{}<p><button class=\"bad\">Remove {}</button> &nbsp; <a href=\"/tunnels/{}\">Keep it</a></p></form>\n",
+            t.id,
+            hidden(&f.session.token),
+            esc(&t.name),
+            t.id
+        );
+        f.say(&format!("Remove {}?", t.name), None, &body)
+    })
+    .await
+}
+
+async fn delete(asked: Asked, Path(id): Path<String>, Form(form): Form<Fields>) -> Response {
+    let work = move |s: &Service, v: &Visitor| s.delete(v.origin, v.tunnel(s, &id)?.id);
+    visit(asked, Some(&form.token), Load::Light, work, |_, ()| to_login()).await
+}
+
+async fn account(asked: Asked) -> Response {
+    visit(asked, None, Load::Light, |_, _| Ok(()), |f, ()| account_page(f.web, f.session, StatusCode::OK, None)).await
 }
 
 fn account_page(web: &Web, session: &Session, code: StatusCode, note: Option<(bool, String)>) -> Response {
@@ -481,25 +426,25 @@ fn account_page(web: &Web, session: &Session, code: StatusCode, note: Option<(bo
     say(web, Some(session), code, "Account", note, &body)
 }
 
-async fn password((State(web), Extension(Peer(from)), headers): Asked, Form(form): Form<Fields>) -> Response {
-    let session = match checked(&web, &headers, &form) {
-        Ok(session) => session,
-        Err(refused) => return *refused,
+async fn password(asked: Asked, Form(form): Form<Fields>) -> Response {
+    let token = form.token.clone();
+    // What the visitor can mend is said beside the form.
+    let work = move |s: &Service, v: &Visitor| {
+        let login = s.login(v.origin, &v.account, &form.old, Spoken::Plain);
+        match login.and_then(|_| s.set_password(v.origin, &v.account, Some(form.new))) {
+            Ok(_) => Ok(Ok(())),
+            Err(e @ (BrokerError::BadAuth | BrokerError::Invalid(_) | BrokerError::Locked(_))) => {
+                Ok(Err(e.to_string()))
+            }
+            Err(e) => Err(e),
+        }
     };
-    let origin = Origin { from: Some(from), via: "web" };
-    let who = session.account.clone();
-    let done = web.heavy(move |s| {
-        s.login(origin, &who, &form.old, Spoken::Plain)?;
-        s.set_password(origin, &who, Some(form.new))
-    });
-    match done.await {
-        Ok(_) => {
-            web.sessions.close_all(&session.account);
-            login_page(&web, StatusCode::OK, Some((false, "The password is changed. Log in with the new one.".into())))
+    visit(asked, Some(&token), Load::Heavy, work, |f, done| match done {
+        Ok(()) => {
+            f.web.sessions.close_all(&f.session.account);
+            login_page(f.web, StatusCode::OK, Some((false, "The password is changed. Log in with the new one.".into())))
         }
-        Err(e @ (BrokerError::BadAuth | BrokerError::Invalid(_) | BrokerError::Locked(_))) => {
-            account_page(&web, &session, StatusCode::BAD_REQUEST, Some((true, sentence(&e.to_string()))))
-        }
-        Err(e) => sorry(&web, Some(&session), &e),
-    }
+        Err(why) => account_page(f.web, f.session, StatusCode::BAD_REQUEST, Some((true, sentence(&why)))),
+    })
+    .await
 }

@@ -82,20 +82,50 @@ impl Answer {
     /// Our line if the client knows the password behind `ha1`, the MD5 of `user:realm:password` in hexadecimal; None if
     /// not (RFC 2831 2.1.2.1, 2.1.3).
     pub fn check(&self, ha1: &str) -> Option<String> {
-        let ha1 = HEXLOWER.decode(ha1.as_bytes()).ok()?;
-        // md5-sess: the digest itself, not its text.
-        let mut a1 = Md5::new();
-        a1.update(&ha1);
-        a1.update(format!(":{}:{}", self.nonce, self.cnonce));
-        let a1 = HEXLOWER.encode(&a1.finalize());
-        let digest = |a2: &str| {
-            let a2 = md5_hex(a2.as_bytes());
-            md5_hex(format!("{a1}:{}:{}:{}:auth:{a2}", self.nonce, self.nc, self.cnonce).as_bytes())
-        };
-        let wanted = digest(&format!("AUTHENTICATE:{}", self.uri));
+        let (wanted, proof) = responses(ha1, [&self.nonce, &self.nc, &self.cnonce, &self.uri])?;
         let right: bool = wanted.as_bytes().ct_eq(self.response.as_bytes()).into();
-        right.then(|| BASE64.encode(format!("rspauth={}", digest(&format!(":{}", self.uri))).as_bytes()))
+        right.then(|| BASE64.encode(format!("rspauth={proof}").as_bytes()))
     }
+}
+
+/// What the client has to say, and what the server, of nonce, count, the client's nonce and URI (RFC 2831 2.1.2.1, 2.1.3).
+fn responses(ha1: &str, [nonce, nc, cnonce, uri]: [&str; 4]) -> Option<(String, String)> {
+    let ha1 = HEXLOWER.decode(ha1.as_bytes()).ok()?;
+    // md5-sess: the digest itself, not its text.
+    let mut a1 = Md5::new();
+    a1.update(&ha1);
+    a1.update(format!(":{nonce}:{cnonce}"));
+    let a1 = HEXLOWER.encode(&a1.finalize());
+    let digest = |a2: &str| {
+        let a2 = md5_hex(a2.as_bytes());
+        md5_hex(format!("{a1}:{nonce}:{nc}:{cnonce}:auth:{a2}").as_bytes())
+    };
+    Some((digest(&format!("AUTHENTICATE:{uri}")), digest(&format!(":{uri}"))))
+}
+
+/// The client's side: what to answer to a challenge, and the proof to expect then. None: it is no challenge that can be
+/// answered (RFC 2831 2.1.1).
+pub fn respond(line: &[u8], user: &str, password: &str, host: &str, cnonce: &str) -> Option<(String, String)> {
+    let text = String::from_utf8(BASE64.decode(line.trim_ascii()).ok()?).ok()?;
+    let words = directives(&text)?;
+    let nonce = words.get("nonce").filter(|n| !n.is_empty())?;
+    let auth = words.get("qop").is_none_or(|q| q.split(',').any(|w| w.trim() == "auth"));
+    if !auth || words.get("algorithm").is_none_or(|a| a != "md5-sess") {
+        return None;
+    }
+    let realm = words.get("realm").map_or("", String::as_str);
+    let plain = |t: &str| !t.chars().any(|c| c.is_control() || matches!(c, '"' | '\\'));
+    if ![realm, nonce, user, host].into_iter().all(plain) {
+        return None;
+    }
+    let (nc, uri) = ("00000001", format!("tsp/{host}"));
+    let ha1 = md5_hex(format!("{user}:{realm}:{password}").as_bytes());
+    let (response, proof) = responses(&ha1, [nonce, nc, cnonce, &uri])?;
+    let said = format!(
+        "charset=utf-8,username=\"{user}\",realm=\"{realm}\",nonce=\"{nonce}\",nc={nc},cnonce=\"{cnonce}\",digest-uri=\"{uri}\",\
+         response={response},qop=auth"
+    );
+    Some((BASE64.encode(said.as_bytes()), BASE64.encode(format!("rspauth={proof}").as_bytes())))
 }
 
 /// `name=value` or `name="value"`, with commas between; each name once.
@@ -166,6 +196,32 @@ mod tests {
         assert!(other.read(BASE64.encode(text.as_bytes()).as_bytes()).is_none(), "another nonce");
     }
 
+    /// Our client says what that one said, and expects what the server answered; what cannot be answered is not.
+    #[test]
+    fn responses_of_our_client() {
+        let line = |text: &str| BASE64.encode(text.as_bytes());
+        let challenge = Challenge::with_nonce("lab.example", "OA6MG9tEQGm2hh");
+        let (said, proof) = respond(challenge.line().as_bytes(), "joe", "secret", "192.0.2.1", "1795321184").unwrap();
+        let text = String::from_utf8(BASE64.decode(said.as_bytes()).unwrap()).unwrap();
+        assert!(text.contains("response=5cadeebdd5ee410e46bf20759e289970,qop=auth"), "{text}");
+        assert_eq!(proof, "cnNwYXV0aD03ZDFmNWEwMjBjOGZlMzJiYTVkMDliNGQyMjYzY2Y5Mw==");
+        let answer = challenge.read(said.as_bytes()).unwrap();
+        assert_eq!(answer.check(&md5_hex(b"joe:lab.example:secret")), Some(proof));
+        for bad in [
+            "",
+            "nonce=\"\",algorithm=md5-sess",
+            "nonce=\"x\"",
+            "nonce=\"x\",algorithm=md5",
+            "realm=\"a\",realm=\"b\",nonce=\"x\",algorithm=md5-sess",
+            "nonce=\"x\",qop=\"auth-conf\",algorithm=md5-sess",
+            "nonce=\"x\\\"y\",algorithm=md5-sess",
+            "rspauth=1",
+        ] {
+            assert_eq!(respond(line(bad).as_bytes(), "joe", "secret", "h", "1"), None, "{bad}");
+        }
+        assert_eq!(respond(b"no base64!", "joe", "secret", "h", "1"), None);
+    }
+
     #[test]
     fn directive_lists() {
         let d = directives(r#"a=1, b="x,\"y", ,c=z"#).unwrap();
@@ -181,6 +237,7 @@ mod tests {
             let _ = plain(&bytes);
             let _ = Challenge::new("x").read(&bytes);
             let _ = Challenge::new("x").read(BASE64.encode(&bytes).as_bytes());
+            let _ = respond(BASE64.encode(&bytes).as_bytes(), "joe", "secret", "h", "1");
         }
     }
 }

@@ -6,12 +6,12 @@
 //! * [`session`]: the conversation, without any I/O: what comes in, what goes out, what to ask the broker
 //! * [`mod@serve`] is the sockets
 
-mod auth;
+pub(crate) mod auth;
 mod serve;
-mod session;
+pub(in crate::broker) mod session;
 #[cfg(test)]
 mod tests;
-mod wire;
-mod xml;
+pub(crate) mod wire;
+pub(crate) mod xml;
 
-pub use serve::{Desk, serve_signals, serve_tcp, serve_udp};
+pub use serve::{Desk, enqueue, serve_signals, serve_tcp, serve_udp};

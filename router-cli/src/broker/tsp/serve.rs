@@ -4,6 +4,7 @@ use super::session::{Next, Talk};
 use super::wire::{HEADER, split};
 use crate::broker::http::Web;
 use crate::broker::limit::{Buckets, peer};
+use crate::broker::stats::Count;
 use router_io::port::udp::signals::Signal;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -11,7 +12,7 @@ use std::sync::{Arc, Mutex as Lock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// Connections at once.
 const CONNECTIONS: usize = 256;
@@ -46,6 +47,27 @@ impl Desk {
         Desk { web, tcp: Arc::new(Semaphore::new(CONNECTIONS)), rate: Buckets::new(4.0, 24.0), udp: Lock::default() }
     }
 
+    /// Whether a message or connection of this peer is one too many.
+    fn takes(&self, from: SocketAddr) -> bool {
+        let takes = self.rate.take(peer(from.ip()), Instant::now());
+        if !takes {
+            self.web.service.stats.tsp_rate.one();
+        }
+        takes
+    }
+
+    /// A place among the messages that are being answered.
+    fn place(&self, busy: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
+        let stats = &self.web.service.stats;
+        let place = Arc::clone(busy).try_acquire_owned().ok();
+        if place.is_some() {
+            stats.tsp_datagrams.one()
+        } else {
+            stats.tsp_busy.one()
+        }
+        place
+    }
+
     /// The conversation with this peer; None: there are too many.
     fn conversation(&self, from: SocketAddr, first: bool) -> Option<Arc<Mutex<Conversation>>> {
         let mut table = self.udp.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,6 +82,7 @@ impl Desk {
         if table.len() >= CONVERSATIONS {
             table.retain(|_, (at, _)| !old(*at));
             if table.len() >= CONVERSATIONS && !table.contains_key(&from) {
+                self.web.service.stats.tsp_full.one();
                 return None;
             }
         }
@@ -101,14 +124,21 @@ impl Desk {
     }
 }
 
+/// Puts a message in the queue of [`serve_signals`], or counts that it is lost: a worker does not wait.
+pub fn enqueue<T>(queue: &mpsc::Sender<T>, message: T, lost: &Count) {
+    if queue.try_send(message).is_err() {
+        lost.one();
+    }
+}
+
 /// The same for those that a `udp` port of the router hands over, because tunnels have the same port.
 pub async fn serve_signals(mut signals: mpsc::Receiver<Signal>, desk: Arc<Desk>) {
     let busy = Arc::new(Semaphore::new(64));
     while let Some(signal) = signals.recv().await {
-        if signal.bytes.len() < HEADER || !desk.rate.take(peer(signal.from.ip()), Instant::now()) {
+        if signal.bytes.len() < HEADER || !desk.takes(signal.from) {
             continue;
         }
-        let Ok(permit) = Arc::clone(&busy).try_acquire_owned() else { continue };
+        let Some(permit) = desk.place(&busy) else { continue };
         let desk = Arc::clone(&desk);
         tokio::spawn(async move {
             if let Some(answer) = desk.datagram(signal.from, &signal.bytes).await {
@@ -130,10 +160,10 @@ pub async fn serve_udp(socket: UdpSocket, desk: Arc<Desk>) {
             tokio::task::yield_now().await;
             continue;
         };
-        if n < HEADER || !desk.rate.take(peer(from.ip()), Instant::now()) {
+        if n < HEADER || !desk.takes(from) {
             continue;
         }
-        let Ok(permit) = Arc::clone(&busy).try_acquire_owned() else { continue };
+        let Some(permit) = desk.place(&busy) else { continue };
         let (datagram, desk, socket) = (buffer[..n].to_vec(), Arc::clone(&desk), Arc::clone(&socket));
         tokio::spawn(async move {
             if let Some(answer) = desk.datagram(from, &datagram).await {
@@ -151,10 +181,15 @@ pub async fn serve_tcp(listener: TcpListener, desk: Arc<Desk>) {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        if !desk.rate.take(peer(from.ip()), Instant::now()) {
+        if !desk.takes(from) {
             continue;
         }
-        let Ok(permit) = Arc::clone(&desk.tcp).try_acquire_owned() else { continue };
+        let stats = &desk.web.service.stats;
+        let Ok(permit) = Arc::clone(&desk.tcp).try_acquire_owned() else {
+            stats.tsp_full.one();
+            continue;
+        };
+        stats.tsp_connections.one();
         let web = Arc::clone(&desk.web);
         tokio::spawn(async move {
             let _ = tokio::time::timeout(TIME, talk(stream, from, &web)).await;

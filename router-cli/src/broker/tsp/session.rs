@@ -16,8 +16,9 @@ use std::sync::Arc;
 const TRIES: u8 = 3;
 /// Requests in one conversation.
 const REQUESTS: u8 = 8;
-/// What the tunnel of an account that came by this protocol is called.
+/// What the tunnel of an account that came by this protocol is called; the other one has IPv4 inside.
 const NAME: &str = "tsp";
+const NAME4: &str = "tsp4";
 /// Seconds between keepalives that keep a NAT's binding.
 const KEEPALIVE: u32 = 30;
 
@@ -311,10 +312,17 @@ struct Client {
     udp: bool,
 }
 
+impl Client {
+    /// The name of its tunnel: which family is inside follows from the one outside.
+    fn name(self) -> &'static str {
+        if self.peer.ip().to_canonical().is_ipv6() { NAME4 } else { NAME }
+    }
+}
+
 /// The tunnel that this client got before.
 fn existing(s: &Service, account: Option<&Account>, from: Client) -> Result<Option<Tunnel>, BrokerError> {
     match account {
-        Some(a) => match s.own(&a.name, NAME) {
+        Some(a) => match s.own(&a.name, from.name()) {
             Ok(t) => Ok(Some(t)),
             Err(BrokerError::NoTunnel) => Ok(None),
             Err(e) => Err(e),
@@ -365,16 +373,21 @@ fn give(
     let to = s.claimed(origin, said, mode)?;
     // Nobody gets a prefix without an account. Who asks for less than a /48 gets one.
     let length = match (wanted.prefix, account) {
-        (None | Some(0 | 128), _) => None,
+        (None | Some(0), _) => None,
+        (Some(32), _) if mode == Mode::FourInSix => None,
+        (Some(n), _) if mode == Mode::FourInSix => return Err(BrokerError::Length(n)),
+        (Some(128), _) => None,
         (Some(64), Some(_)) => Some(64),
         (Some(48..64), Some(_)) => Some(48),
         (Some(n), _) => return Err(BrokerError::Length(n)),
     };
     if let Some(t) = found {
         let has = length.is_none_or(|l| t.prefixes.iter().any(|p| p.prefix_len() == l));
-        if t.mode == mode && has {
-            s.update(origin, t.id, to, port)?;
-            return Ok((t, false));
+        // An account's tunnel is the same with its packets in UDP or without: its prefix stays.
+        let kept = t.mode == mode || account.is_some() && mode != Mode::FourInSix && t.mode != Mode::FourInSix;
+        if kept && has {
+            s.update_as(origin, t.id, Some(mode), to, port)?;
+            return Ok((Tunnel { mode, port, ..t }, false));
         }
         // Of nobody's tunnels only those of the same kind are surely the same client's: another may sit behind its NAT.
         if account.is_some() || t.mode == mode {
@@ -382,7 +395,7 @@ fn give(
         }
     }
     let lengths: Vec<u8> = length.into_iter().collect();
-    let (t, _) = s.create(origin, account, NAME, mode, Some((to, port)), &lengths)?;
+    let (t, _) = s.create(origin, account, from.name(), mode, Some((to, port)), &lengths)?;
     Ok((t, true))
 }
 

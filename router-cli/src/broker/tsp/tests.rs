@@ -295,6 +295,69 @@ fn digest_over_udp() {
     });
 }
 
+/// What is lost is counted by its cause, and the rest is answered.
+#[test]
+fn a_flood_is_counted() {
+    run(async {
+        let b = Bench::new();
+        let stats = &b.web.service.stats;
+        let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let to = socket.local_addr().unwrap();
+        tokio::spawn(super::serve_udp(socket, std::sync::Arc::new(Desk::new(b.web.clone()))));
+        let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        for n in 0u8..100 {
+            client.send_to(&[0xf0, 0, 0, n, 0, 0, 0, 0, b'x'], to).await.unwrap();
+        }
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while stats.tsp_rate.get() + stats.tsp_datagrams.get() + stats.tsp_busy.get() < 100 {
+            assert!(std::time::Instant::now() < deadline, "{:?}", stats.shown());
+            tokio::task::yield_now().await;
+        }
+        let shown = stats.shown();
+        assert!(shown.tsp_rate >= 60 && shown.tsp_datagrams >= 24, "{shown:?}");
+        let (queue, mut waiting) = tokio::sync::mpsc::channel(2);
+        for n in 0..5 {
+            super::enqueue(&queue, n, &stats.tsp_queue_full);
+        }
+        assert_eq!((stats.tsp_queue_full.get(), waiting.try_recv()), (3, Ok(0)));
+    });
+}
+
+/// IPv4 inside, over IPv6: a network of its own from its own pool, no prefixes, and a name of its own.
+///
+/// Proves rfc5572-4.5.3-v4v6.
+#[test]
+fn ipv4_inside() {
+    run(async {
+        let b = Bench::with(|p| {
+            p.endpoint6 = "2001:db8::1".parse().ok();
+            p.links4 = "10.64.0.0/16".parse().ok();
+        });
+        let wish = "<tunnel action=\"create\" type=\"v4v6\" proxy=\"no\"><client><address type=\"ipv6\">2001:db8:99::2</address>\
+            <keepalive interval=\"30\"><address type=\"ipv4\">0.0.0.0</address></keepalive></client></tunnel>\r\n";
+        let ask = async |from: &str, wish: &str| {
+            let mut t = Talk::new(from.parse().unwrap(), false);
+            say(&mut t, &b, b"VERSION=2.0.2\r\nAUTHENTICATE PLAIN\r\n\0joe\0secret\r\n").await;
+            say(&mut t, &b, &document(wish)).await.0
+        };
+        let four = ask("[2001:db8:99::2]:4000", wish).await;
+        let want = "<server><address type=\"ipv6\">2001:db8::1</address><address type=\"ipv4\">10.64.0.1</address></server>\
+            <client><address type=\"ipv6\">2001:db8:99::2</address><address type=\"ipv4\">10.64.0.2</address>";
+        assert!(four.contains("type=\"v4v6\"") && four.contains(want), "{four}");
+        assert_eq!(b.allowed("tb10001"), ["10.64.0.0/30"]);
+        assert_eq!(b.route("10.64.0.0/30").as_deref(), Some("tb10001"));
+        // The account's other tunnel is another one; the same again is the same.
+        assert!(ask("192.0.2.2:4000", CREATE).await.contains("2001:db8:7::2<"));
+        assert_eq!(ask("[2001:db8:99::2]:4001", wish).await, four);
+        assert_eq!(b.web.service.store.tunnels_of("joe").unwrap().len(), 2);
+        let more = wish.replace("</client>", "<router><prefix length=\"48\"/></router></client>");
+        assert!(ask("[2001:db8:99::2]:4002", &more).await.contains("507"));
+        // Somebody else's address is none of theirs.
+        let foreign = wish.replace("2001:db8:99::2", "2001:db8:99::3");
+        assert!(ask("[2001:db8:99::2]:4003", &foreign).await.contains("501"));
+    });
+}
+
 /// Who does not come back loses its tunnel, and what it was given.
 ///
 /// Proves rfc3053-2.5-lifetime, rfc5572-4.7.1-lifetime.

@@ -35,6 +35,11 @@ impl Input {
         Ok(())
     }
 
+    /// Whether the end of a line is there.
+    pub fn has_line(&self) -> bool {
+        self.bytes.contains(&b'\n')
+    }
+
     /// Whether nothing is left.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {

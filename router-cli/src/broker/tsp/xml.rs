@@ -7,8 +7,8 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Elements in a document, and how deep they may lie.
-const ELEMENTS: usize = 64;
-const DEPTH: usize = 8;
+pub(in crate::broker) const ELEMENTS: usize = 64;
+pub(in crate::broker) const DEPTH: usize = 8;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ pub enum XmlError {
     Ipv6,
 }
 
-fn attribute(tag: &BytesStart<'_>, name: &str) -> Result<Option<String>, XmlError> {
+/// The value of an attribute.
+pub(in crate::broker) fn attribute(tag: &BytesStart<'_>, name: &str) -> Result<Option<String>, XmlError> {
     for a in tag.attributes() {
         let a = a.map_err(|_| XmlError::Malformed)?;
         if a.key.as_ref() == name {

@@ -192,6 +192,8 @@ fn tunnel() -> Node {
         key("key-file", Value::Text("FILE".into()), "the file with its password"),
         key("prefix", words(&["48", "64", "none"]), "the prefix to ask for"),
         key("lan", Value::Port, "the port that gets the first /64"),
+        key("auth", words(&["digest-md5", "plain", "anonymous"]), "the only login at a tsp:// broker"),
+        key("server", Value::Address, "where a tunnel from a tsp:// broker may end beside the broker"),
         flag("nodefault", "no default route through it"),
         key("mtu", Value::Text("68..65515".into()), "the inner MTU"),
         key("local-dev", Value::Port, "the port or device whose address is the outer source"),

@@ -104,6 +104,8 @@ impl Router {
             (meaning, _) => meaning,
         };
         let answer: Option<fn(Family, u32) -> IcmpError> = match meaning {
+            // RFC 8201 4: no IPv6 link is as narrow as that; it is not believed.
+            Meaning::TooBig(mtu) if quoted.outer == Family::Inet6 && mtu < crate::tunnel::IPV6_MIN_MTU => None,
             Meaning::TooBig(mtu) => {
                 // RFC 1191 5: an old router says 0; take the next lower plateau. RFC 1191 6.3 and common sense: never
                 // below what every path carries, never above what was sent.

@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 
 /// MAX_PROBES (RFC 8899 5.1.2): so many questions of one size unanswered, and the size does not pass.
 const MAX_PROBES: u8 = 3;
-/// PROBE_TIMER (5.1.1).
+/// The least PROBE_TIMER (5.1.1). It is three times the longest way there and back that was seen, if that is more.
 const PROBE_TIMER: Duration = Duration::from_secs(1);
+/// The greatest.
+const LONGEST_PROBE_TIMER: Duration = Duration::from_secs(15);
+/// Questions whose late answers are understood.
+const HISTORY: usize = 8;
 /// PMTU_RAISE_TIMER (5.1.1): the path may have become wider.
 const RAISE_TIMER: Duration = Duration::from_secs(600);
 /// CONFIRMATION_TIMER (5.1.1): the path may have become narrower.
@@ -50,6 +54,14 @@ impl SearchPhase {
     }
 }
 
+/// A question as it was sent.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    seq: u16,
+    size: u32,
+    at: Instant,
+}
+
 /// The search of one tunnel.
 #[derive(Clone, Debug)]
 pub(super) struct Search {
@@ -65,8 +77,12 @@ pub(super) struct Search {
     overhead: u32,
     /// The smallest size that is known not to pass.
     fails: u32,
-    /// The question that is under way: its size, number, and when it was asked.
-    asked: Option<(u32, u16, Instant)>,
+    /// The question that is under way: its size, and when it was asked last.
+    asked: Option<(u32, Instant)>,
+    /// The last questions that were not answered.
+    history: [Option<Question>; HISTORY],
+    /// The longest time that an answer took, lately.
+    rtt: Duration,
     tries: u8,
     raise: Instant,
     pub(super) next: Instant,
@@ -87,6 +103,8 @@ impl Search {
             overhead,
             fails: u32::MAX,
             asked: None,
+            history: [None; HISTORY],
+            rtt: Duration::ZERO,
             tries: 0,
             raise: now + RAISE_TIMER,
             next: now,
@@ -122,20 +140,30 @@ impl Search {
             return false;
         }
         let before = self.size;
-        *self = Search { seq: self.seq, ..Search::new(now, self.ident, (least, most, overhead)) };
+        *self = self.anew(now, (least, most, overhead));
         self.size != before
     }
 
     /// The peer has died, or come back: whatever was found out is not believed any more (5.2: Disabled, then Base).
     pub(super) fn restart(&mut self, now: Instant) {
-        *self = Search { seq: self.seq, ..Search::new(now, self.ident, (self.least, self.most, self.overhead)) };
+        *self = self.anew(now, (self.least, self.most, self.overhead));
+    }
+
+    fn anew(&self, now: Instant, bounds: (u32, u32, u32)) -> Search {
+        Search { seq: self.seq, rtt: self.rtt, ..Search::new(now, self.ident, bounds) }
+    }
+
+    /// PROBE_TIMER: longer than an answer takes (5.1.1), and so at most one question per way there and back (3, 7).
+    fn patience(&self) -> Duration {
+        (self.rtt * 3).clamp(PROBE_TIMER, LONGEST_PROBE_TIMER)
     }
 
     /// The time has come: the number and size of a question to ask, if any. Afterwards `next` is later.
     pub(super) fn poll(&mut self, now: Instant) -> Option<(u16, u32)> {
-        if let Some((size, _, at)) = self.asked {
-            if now.saturating_since(at) < PROBE_TIMER {
-                self.next = at + PROBE_TIMER;
+        if let Some((size, at)) = self.asked {
+            let patience = self.patience();
+            if now.saturating_since(at) < patience {
+                self.next = at + patience;
                 return None;
             }
             self.tries += 1;
@@ -166,8 +194,10 @@ impl Search {
 
     fn ask(&mut self, now: Instant, size: u32) -> (u16, u32) {
         self.seq = self.seq.wrapping_add(1);
-        self.asked = Some((size, self.seq, now));
-        self.next = now + PROBE_TIMER;
+        self.asked = Some((size, now));
+        self.history.rotate_right(1);
+        self.history[0] = Some(Question { seq: self.seq, size, at: now });
+        self.next = now + self.patience();
         (self.seq, size)
     }
 
@@ -186,15 +216,26 @@ impl Search {
         }
     }
 
-    /// A question was answered. Says whether the size in force has changed.
+    /// A question was answered, perhaps late: no answer counts twice. Says whether the size in force has changed.
     pub(super) fn hear(&mut self, now: Instant, seq: u16) -> bool {
-        let Some((size, _, _)) = self.asked.filter(|(_, s, _)| *s == seq) else { return false };
+        let found = self.history.iter_mut().find(|q| q.is_some_and(|q| q.seq == seq));
+        let Some(Question { size, at, .. }) = found.and_then(Option::take) else { return false };
+        self.rtt = now.saturating_since(at).max(self.rtt * 7 / 8);
+        let awaited = self.asked.is_some_and(|(asked, _)| asked == size);
+        if !awaited && (size <= self.size || size > self.most) {
+            return false;
+        }
         (self.asked, self.tries, self.next, self.confirmed) = (None, 0, now, now);
+        if size >= self.fails {
+            self.fails = u32::MAX;
+        }
         let before = self.size;
         match self.phase {
             SearchPhase::Base | SearchPhase::Error => (self.phase, self.size) = (SearchPhase::Search, size),
             SearchPhase::Search => self.size = size.max(self.size),
-            SearchPhase::Complete => self.next = now + CONFIRMATION_TIMER,
+            SearchPhase::Complete if awaited => self.next = now + CONFIRMATION_TIMER,
+            // It had been given up before its answer came.
+            SearchPhase::Complete => (self.phase, self.size) = (SearchPhase::Search, size),
         }
         if self.phase == SearchPhase::Search && self.candidate().is_none() {
             self.complete(now);
@@ -360,6 +401,7 @@ mod tests {
     /// What an ICMP error says bounds the search, and begins it anew.
     ///
     /// Proves rfc8899-4.6.2-ptb.
+    /// Also proves rfc8899-3-link, rfc8899-3-increase, rfc8899-4.6.2-directly.
     #[test]
     fn a_new_bound_begins_anew() {
         let mut w = World::new(1480, 1500);
@@ -370,6 +412,63 @@ mod tests {
         w.until(SearchPhase::Complete, Duration::from_secs(1));
         assert_eq!(w.search.size(), 1430);
         assert!(!w.search.hear(w.now, 9999), "an answer to nothing");
+        assert!(w.search.bound(w.now, (1280, 1480, OVERHEAD)));
+        assert_eq!(w.search.size(), 1280, "more is believed once it has passed");
+    }
+
+    /// Asks for `limit`, with answers that take `rtt`; each question that fits is answered `copies` times. The times of the
+    /// questions.
+    fn far(search: &mut Search, path: u32, rtt: Duration, copies: usize, limit: Duration) -> Vec<Instant> {
+        let mut now = search.next;
+        let end = now + limit;
+        let mut flying: std::collections::VecDeque<(Instant, u16)> = std::collections::VecDeque::new();
+        let mut asked = Vec::new();
+        while now <= end {
+            match flying.front().copied().filter(|(at, _)| *at <= search.next) {
+                Some((at, seq)) => {
+                    now = now.max(at);
+                    flying.pop_front();
+                    search.hear(now, seq);
+                }
+                None => {
+                    now = now.max(search.next);
+                    if let Some((seq, size)) = search.poll(now) {
+                        asked.push(now);
+                        if size + OVERHEAD <= path {
+                            flying.extend((0..copies).map(|_| (now + rtt, seq)));
+                        }
+                    }
+                }
+            }
+        }
+        asked
+    }
+
+    /// Proves rfc8899-5.1.1-probe-timer, rfc8899-3-interval, rfc8899-3-delay: answers may take longer than a second, come
+    /// late or twice; once their time is known there is at most one question in it.
+    #[test]
+    fn far_peers_have_the_time_that_they_need() {
+        for (rtt, path, best) in [
+            (20, 1500, 1480),
+            (900, 1500, 1480),
+            (1200, 1500, 1480),
+            (1200, 1400, 1380),
+            (2500, 1400, 1380),
+            (3500, 1400, 1380),
+            (4900, 1500, 1480),
+        ] {
+            for copies in [1, 3] {
+                let rtt = Duration::from_millis(rtt);
+                let mut search = Search::new(Instant::from_millis(1000), 7, (1280, 1480, OVERHEAD));
+                let asked = far(&mut search, path, rtt, copies, Duration::from_secs(500));
+                assert_eq!((search.size(), search.phase), (best, SearchPhase::Complete), "{rtt:?} {path} {copies}");
+                let after = Instant::from_millis(1000) + rtt;
+                for pair in asked.windows(2).filter(|p| p[0] > after) {
+                    assert!(pair[1].saturating_since(pair[0]) >= rtt, "{rtt:?} {path}: {asked:?}");
+                }
+                assert!(asked.len() < 80, "{}", asked.len());
+            }
+        }
     }
 
     proptest! {

@@ -206,3 +206,24 @@ impl Outgoing {
         Message { count: 1, skip: len(self.v6()), name: (Name(name), length), control }
     }
 }
+/// Reads a packet as the port does that is to send it, and writes the headers of an answer to it: for fuzz targets.
+///
+/// # Panics
+/// When what was written is not what was read.
+pub fn rehearse(packet: &[u8]) {
+    let Some(out) = Outgoing::of(packet) else { return };
+    let _ = out.message();
+    assert!(out.joins(&out) && out.payload < packet.len(), "{out:?}");
+    // The answer comes from where the packet went, to where it came from.
+    let (from, to) = (SocketAddr::new(out.dst, out.dport), SocketAddr::new(out.src, out.sport));
+    let came = Rebuilt { from, to, ttl: out.ttl, tclass: out.tclass, size: None };
+    let mut answer = vec![0; len(out.v6()) + out.payload];
+    if to.port() == 0 || !came.write(&mut answer, out.payload) {
+        return;
+    }
+    let mirrored = Outgoing { src: out.dst, dst: out.src, sport: out.dport, dport: out.sport, df: true, ..out };
+    assert_eq!(Outgoing::of(&answer), Some(mirrored));
+    let before = answer.clone();
+    set_lengths(&mut answer);
+    assert_eq!(answer, before, "lengths that were right");
+}

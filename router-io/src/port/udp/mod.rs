@@ -18,6 +18,8 @@ use super::{BATCH, Port, PortEvent, Receive, RecvError, RecvReport, SendError, S
 use crate::sys::device::Device;
 use crate::sys::gso::{self, Message, SEGMENTS};
 use crate::sys::{mmsg, opt};
+#[doc(hidden)]
+pub use header::rehearse;
 use header::{Outgoing, Rebuilt};
 use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool};
@@ -119,7 +121,7 @@ pub fn open(port: &str, config: &UdpConfig, queues: usize) -> Result<Vec<UdpQueu
     // A host without IPv6 still carries tunnels over IPv4.
     let v6 = config.local.is_none_or(|a| a.is_ipv6()) && (config.local.is_some() || ipv6_present());
     let domains = || [v4.then_some(Domain::IPV4), v6.then_some(Domain::IPV6)].into_iter().flatten();
-    let signals = Signals::of(config.local, &config.listen);
+    let signals = Signals::of(port, config.local, &config.listen);
     (0..queues.max(1))
         .map(|_| {
             let ready = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|e| failed("make an epoll", e.into()))?;
@@ -136,7 +138,9 @@ pub fn open(port: &str, config: &UdpConfig, queues: usize) -> Result<Vec<UdpQueu
                         socket(domain, *number, config, queues > 1).map_err(|e| failed("open a UDP socket", e))?;
                     watch(socket.as_fd(), sockets.len() as u64)?;
                     let v6 = domain == Domain::IPV6;
-                    sockets.push(Sock { socket: Arc::new(socket), v6, port: *number, single: false });
+                    let socket = Arc::new(socket);
+                    signals.add(v6, *number, &socket);
+                    sockets.push(Sock { socket, v6, port: *number, single: false });
                 }
             }
             watch(more.as_fd(), u64::MAX)?;

@@ -34,18 +34,38 @@ type Deliver = Box<dyn Fn(Signal) + Send + Sync>;
 
 struct Claim {
     at: SocketAddr,
+    /// Only what this peer sends; those who ask for one come before those who take anybody's.
+    peer: Option<SocketAddr>,
     deliver: Deliver,
 }
 
 /// The signals of one port: lasts as long as its queues.
 pub struct Signals {
+    name: String,
     local: Option<IpAddr>,
     listen: Vec<u16>,
+    /// The sockets of its queues, by family and UDP port: who begins a conversation sends through one of them.
+    sockets: Mutex<Vec<(bool, u16, Weak<Socket>)>>,
+}
+
+/// A port that is open, for those who begin a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Speaker {
+    /// The port's name.
+    pub name: String,
+    /// The address of the host to which it is bound, if to one.
+    pub local: Option<IpAddr>,
+    /// Its UDP ports.
+    pub listen: Vec<u16>,
 }
 
 impl fmt::Debug for Signals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Signals").field("local", &self.local).field("listen", &self.listen).finish()
+        f.debug_struct("Signals")
+            .field("name", &self.name)
+            .field("local", &self.local)
+            .field("listen", &self.listen)
+            .finish()
     }
 }
 
@@ -69,11 +89,40 @@ impl fmt::Debug for Claimed {
 /// From now on `deliver` gets the messages to `at` (an unspecified address: to any) that `udp` ports receive. It is called
 /// by a worker and must not wait.
 pub fn claim(at: SocketAddr, deliver: impl Fn(Signal) + Send + Sync + 'static) -> Claimed {
-    let claim = Arc::new(Claim { at, deliver: Box::new(deliver) });
+    enter(Claim { at, peer: None, deliver: Box::new(deliver) })
+}
+
+/// The same for what one peer sends, before anybody who takes all.
+pub fn claim_from(at: SocketAddr, peer: SocketAddr, deliver: impl Fn(Signal) + Send + Sync + 'static) -> Claimed {
+    enter(Claim { at, peer: Some(peer), deliver: Box::new(deliver) })
+}
+
+fn enter(claim: Claim) -> Claimed {
+    let claim = Arc::new(claim);
     let mut claims = lock(&CLAIMS);
     claims.retain(|c| c.strong_count() > 0);
     claims.push(Arc::downgrade(&claim));
     Claimed(claim)
+}
+
+/// The `udp` ports of this process.
+pub fn speakers() -> Vec<Speaker> {
+    let speaker = |s: Arc<Signals>| Speaker { name: s.name.clone(), local: s.local, listen: s.listen.clone() };
+    lock(&OPEN).iter().filter_map(Weak::upgrade).map(speaker).collect()
+}
+
+/// Sends a message from UDP port `number` of the port called `name`: so that the tunnel behind it has the same binding of a
+/// NAT as the conversation.
+///
+/// # Errors
+/// The kernel's; [`io::ErrorKind::NotConnected`] when there is no such port, or none of that family.
+pub fn send(name: &str, number: u16, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
+    let port = lock(&OPEN).iter().filter_map(Weak::upgrade).find(|s| s.name == name);
+    let socket = port.and_then(|p| {
+        let sockets = lock(&p.sockets);
+        sockets.iter().filter(|(v6, n, _)| *v6 == to.is_ipv6() && *n == number).find_map(|(.., s)| s.upgrade())
+    });
+    socket.ok_or(io::ErrorKind::NotConnected)?.send_to(bytes, &SockAddr::from(to)).map(|_| ())
 }
 
 /// Whether a `udp` port of this process has this address and port.
@@ -85,12 +134,18 @@ pub fn has_port(at: SocketAddr) -> bool {
 }
 
 impl Signals {
-    pub(super) fn of(local: Option<IpAddr>, listen: &[u16]) -> Arc<Signals> {
-        let signals = Arc::new(Signals { local, listen: listen.to_vec() });
+    pub(super) fn of(name: &str, local: Option<IpAddr>, listen: &[u16]) -> Arc<Signals> {
+        let sockets = Mutex::default();
+        let signals = Arc::new(Signals { name: name.to_owned(), local, listen: listen.to_vec(), sockets });
         let mut open = lock(&OPEN);
         open.retain(|s| s.strong_count() > 0);
         open.push(Arc::downgrade(&signals));
         signals
+    }
+
+    /// A socket of one of its queues.
+    pub(super) fn add(&self, v6: bool, port: u16, socket: &Arc<Socket>) {
+        lock(&self.sockets).push((v6, port, Arc::downgrade(socket)));
     }
 
     /// Whether this is a message.
@@ -101,10 +156,12 @@ impl Signals {
 
     /// Hands it to whoever claims it; false when nobody does.
     pub(super) fn deliver(&self, socket: &Arc<Socket>, came: &Rebuilt, payload: &[u8]) -> bool {
-        let claim = lock(&CLAIMS)
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find(|c| c.at.port() == came.to.port() && (c.at.ip().is_unspecified() || c.at.ip() == came.to.ip()));
+        let to = came.to;
+        let mine = |c: &Arc<Claim>| {
+            let here = c.at.port() == to.port() && (c.at.ip().is_unspecified() || c.at.ip() == to.ip());
+            here && c.peer.is_none_or(|p| p == came.from)
+        };
+        let claim = lock(&CLAIMS).iter().filter_map(Weak::upgrade).filter(mine).max_by_key(|c| c.peer.is_some());
         let Some(claim) = claim else { return false };
         (claim.deliver)(Signal { from: came.from, bytes: payload.to_vec(), socket: Arc::downgrade(socket) });
         true

@@ -171,6 +171,26 @@ sandbox_test! {
         let mut buffer = [0; 100];
         let (n, from) = client.recv_from(&mut buffer).unwrap();
         assert_eq!((&buffer[..n], from), (&b"welcome"[..], at));
+        // Who begins a conversation speaks by the same socket, and hears its peer before anybody else does.
+        let name = signals::speakers().into_iter().find(|s| s.listen.contains(&6081)).unwrap().name;
+        let (to, of_peer) = std::sync::mpsc::channel();
+        let own = signals::claim_from(at, "192.0.2.1:5000".parse().unwrap(), move |s| to.send(s.bytes).unwrap());
+        signals::send(&name, 6081, "192.0.2.1:5000".parse().unwrap(), b"\xf0first").unwrap();
+        let (n, from) = client.recv_from(&mut buffer).unwrap();
+        assert_eq!((&buffer[..n], from), (&b"\xf0first"[..], at));
+        client.send_to(b"\xf0mine", at).unwrap();
+        client.send_to(b"\x60 is a packet", at).unwrap();
+        b.collect(1, 256);
+        assert_eq!(of_peer.recv_timeout(Duration::from_secs(5)).unwrap(), b"\xf0mine");
+        let elsewhere = net.host("a").unwrap().run(|| UdpSocket::bind("192.0.2.1:5001")).unwrap();
+        elsewhere.send_to(b"\xf0his", at).unwrap();
+        elsewhere.send_to(b"\x60 is a packet", at).unwrap();
+        b.collect(1, 256);
+        assert_eq!(from_port.recv_timeout(Duration::from_secs(5)).unwrap().bytes, b"\xf0his");
+        for (name, port) in [("none", 6081), (&*name, 6082)] {
+            assert!(signals::send(name, port, "192.0.2.1:5000".parse().unwrap(), b"x").is_err());
+        }
+        drop(own);
         drop(claimed);
         client.send_to(b"\xf0again", at).unwrap();
         assert_eq!(b.collect(1, 256)[0].data()[28..], b"\xf0again"[..]);

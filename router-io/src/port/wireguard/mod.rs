@@ -12,6 +12,7 @@
 //! | `thread` | one thread of the port, between socket and queues |
 //! | `queue`, `parcel` | what a worker sees: bounded channels of packets, packed by the batch |
 //! | `names` | endpoints that are names |
+//! | `rehearsal` | two ends in memory, for fuzz targets |
 //!
 //! A worker hands a batch over in one piece and goes on; encryption never runs on it. Whatever the thread loses on the way is
 //! reported back to the workers' counters under its reason.
@@ -33,6 +34,9 @@ mod names;
 mod parcel;
 #[cfg(feature = "wireguard")]
 mod queue;
+#[cfg(feature = "wireguard")]
+#[doc(hidden)]
+pub mod rehearsal;
 #[cfg(feature = "wireguard")]
 mod socket;
 #[cfg(feature = "wireguard")]

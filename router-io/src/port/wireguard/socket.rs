@@ -90,7 +90,6 @@ impl Outbound {
     }
 
     /// What waits, for tests: datagram by datagram.
-    #[cfg(test)]
     pub fn take(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut list = Vec::new();
         for run in self.runs.drain(..) {
