@@ -199,20 +199,20 @@ fn addresses_come_and_go() {
     let at = irdp.poll_at(now).unwrap();
     irdp.poll(at, &both);
     let one = PortInfo { addrs: vec![lan().addrs[0]], ..lan() };
-    irdp.follow(at, &wanted, &table(&[one.clone()]));
+    irdp.follow(at, &wanted, &table(std::slice::from_ref(&one)));
     let gone = Due { port: PortId(3), addrs: vec![(a("198.51.100.1"), 0)], lifetime: 0, broadcast: false };
-    assert_eq!(irdp.poll(at, &table(&[one.clone()])), [gone]);
+    assert_eq!(irdp.poll(at, &table(std::slice::from_ref(&one))), [gone]);
     // Not advertised any more.
-    irdp.follow(at, &BTreeMap::new(), &table(&[one.clone()]));
+    irdp.follow(at, &BTreeMap::new(), &table(std::slice::from_ref(&one)));
     let gone = Due { port: PortId(3), addrs: vec![(a("192.0.2.1"), 0)], lifetime: 0, broadcast: false };
-    assert_eq!(irdp.poll(at, &table(&[one.clone()])), [gone.clone()]);
+    assert_eq!(irdp.poll(at, &table(std::slice::from_ref(&one))), std::slice::from_ref(&gone));
     assert_eq!(irdp.poll_at(at), None);
     // Down and up again: from the start.
-    irdp.follow(at, &wanted, &table(&[one.clone()]));
-    irdp.poll(at + MAX_RESPONSE_DELAY, &table(&[one.clone()]));
+    irdp.follow(at, &wanted, &table(std::slice::from_ref(&one)));
+    irdp.poll(at + MAX_RESPONSE_DELAY, &table(std::slice::from_ref(&one)));
     irdp.follow(at, &wanted, &table(&[PortInfo { up: false, ..one.clone() }]));
     assert!(!irdp.is_active(PortId(3)));
-    irdp.follow(at, &wanted, &table(&[one.clone()]));
+    irdp.follow(at, &wanted, &table(std::slice::from_ref(&one)));
     assert!(irdp.poll_at(at).unwrap() <= at + MAX_RESPONSE_DELAY);
     irdp.poll(at + MAX_RESPONSE_DELAY, &table(&[one]));
     assert_eq!(irdp.finish(), [gone]);

@@ -202,9 +202,18 @@ fn every_option_has_its_switch() {
     let record = vec![7, 7, 4, 0, 0, 0, 0];
     let clock = vec![68, 8, 5, 0, 0, 0, 0, 0];
     let asked = [&[68, 12, 5, 3][..], &[198, 51, 100, 1], &[0; 4]].concat();
-    for (kind, options) in
-        [(131, lsrr), (137, ssrr), (7, record), (68, clock), (148, vec![148, 4, 0, 0]), (99, vec![99, 4, 1, 2])]
-    {
+    for (kind, options) in [
+        (131, lsrr),
+        (137, ssrr),
+        (7, record),
+        (68, clock),
+        (148, vec![148, 4, 0, 0]),
+        (99, vec![99, 4, 1, 2]),
+        (130, vec![130, 4, 0, 0]),
+        (133, vec![133, 4, 0, 0]),
+        (134, vec![134, 4, 0, 0]),
+        (25, vec![25, 4, 0, 0]),
+    ] {
         let ignored = rig_with(&[(kind, OptionAction::Ignore)]).send_one(&from_host(far, &options));
         assert_eq!(ignored, (WAN, with_options("192.0.2.2", far, 17, 63, &options, &[5; 20])), "{kind}");
         let mut rig = rig_with(&[(kind, OptionAction::Drop)]);
