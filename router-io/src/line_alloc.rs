@@ -216,7 +216,7 @@ mod tests {
             (r >> 33) % n
         };
         let check = |p: *mut u8, layout: &Layout, size: usize, byte: u8| {
-            assert!(!p.is_null() && p as usize % layout.align() == 0);
+            assert!(!p.is_null() && (p as usize).is_multiple_of(layout.align()));
             // SAFETY: the piece has this size and was written to.
             assert!(unsafe { std::slice::from_raw_parts(p, size) }.iter().all(|b| *b == byte));
         };
