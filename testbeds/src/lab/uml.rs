@@ -73,8 +73,19 @@ impl Guest {
     /// one process trace another.
     ///
     /// # Errors
-    /// With what it said, if it does not boot.
+    /// With what it said, if it does not boot. One that panics before it is ready gets two more chances: now and then
+    /// its first process cannot fork, whatever its network.
     pub fn boot(host: &Host, dir: &Path, devices: &[&str]) -> Result<Option<Self>> {
+        for _ in 0..2 {
+            match Self::boot_once(host, dir, devices) {
+                Err(e) if e.to_string().contains("Kernel panic") => eprintln!("once more: {e}"),
+                other => return other,
+            }
+        }
+        Self::boot_once(host, dir, devices)
+    }
+
+    fn boot_once(host: &Host, dir: &Path, devices: &[&str]) -> Result<Option<Self>> {
         let init = dir.join(format!("init-{}", host.name()));
         std::fs::write(&init, INIT)?;
         std::fs::set_permissions(&init, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
@@ -145,6 +156,9 @@ impl Guest {
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.starts_with(mark) => return Ok((self.said.join("\n"), line)),
+                Ok(line) if line.starts_with("Kernel panic") => {
+                    return Err(format!("the guest ends:\n{}\n{line}", self.said.join("\n")).into());
+                }
                 Ok(line) => self.said.push(line),
                 Err(e) => {
                     let how = if e == RecvTimeoutError::Timeout { "says no more" } else { "has ended" };
