@@ -17,6 +17,7 @@ pub mod frame;
 pub mod headers;
 pub mod icmp;
 pub mod irdp;
+mod jitter;
 pub mod journal;
 pub mod martian;
 pub mod neighbor;

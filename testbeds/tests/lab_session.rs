@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use testbeds::lab::check::{Pair, ip};
+use testbeds::lab::routes::Random;
 use testbeds::lab::tools::run;
 use testbeds::lab::{Bed, Dut, Result, RouterConfig};
 
@@ -23,18 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const BULK: usize = 3_000_000;
 /// Key strokes between two events.
 const STROKES: usize = 120;
-
-/// xorshift64*, so that both ends know all bytes.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
 
 /// What the far side says to one byte: that byte in its own way, and now and then a line, as a terminal would scroll.
 fn echo(byte: u8, out: &mut Vec<u8>) {
@@ -58,7 +47,7 @@ impl Session {
     /// Types as people do: one to three bytes at once, then looks at what comes back.
     fn type_keys(&mut self, strokes: usize) {
         for _ in 0..strokes {
-            let n = self.random.next();
+            let n = self.random.number();
             let keys = &n.to_le_bytes()[..1 + (n >> 40) as usize % 3];
             let mut expected = Vec::new();
             keys.iter().for_each(|k| (self.answer)(*k, &mut expected));
@@ -75,7 +64,7 @@ impl Session {
 
     /// As much as goes through, both ways at once.
     fn bulk(&mut self, len: usize) {
-        let bytes: Vec<u8> = (0..len / 8).flat_map(|_| self.random.next().to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..len / 8).flat_map(|_| self.random.number().to_le_bytes()).collect();
         let mut expected = Vec::new();
         bytes.iter().for_each(|b| (self.answer)(*b, &mut expected));
         let (name, input, output) = (self.name, &mut self.input, &mut self.output);
@@ -116,7 +105,7 @@ fn own(name: &'static str, a: &Host, b: &Arc<Host>, at: IpAddr) -> (Session, Tcp
     stream.set_read_timeout(Some(PATIENCE)).expect("an option");
     let clone = || stream.try_clone().expect("a stream");
     let (input, output): (Box<dyn Write + Send>, Box<dyn Read + Send>) = (Box::new(clone()), Box::new(clone()));
-    (Session { name, input, output, answer: echo, random: Random(7), bytes: 0 }, stream, far)
+    (Session { name, input, output, answer: echo, random: Random::new(7), bytes: 0 }, stream, far)
 }
 
 /// A session of ssh to `cat`, server and client as Debian has them.
@@ -170,7 +159,7 @@ fn ssh(bed: &Bed, at: &str) -> Option<(Session, Ssh)> {
     assert_eq!(&back, b"hello\n");
     let (input, output): (Box<dyn Write + Send>, Box<dyn Read + Send>) = (Box::new(input), Box::new(output));
     let answer = |b, out: &mut Vec<u8>| out.push(b);
-    Some((Session { name: "ssh", input, output, answer, random: Random(9), bytes: 0 }, Ssh { server, client }))
+    Some((Session { name: "ssh", input, output, answer, random: Random::new(9), bytes: 0 }, Ssh { server, client }))
 }
 
 fn command_with_log(mut command: Command, log: std::fs::File) -> Command {

@@ -20,6 +20,20 @@ fn broker(bed: &Bed, more: &str) -> String {
     )
 }
 
+/// The server of [`row`], for tunnels in bare IPv4 and in UDP.
+fn server(bed: &mut Bed, more: &str) -> Result {
+    let more = format!(
+        "tsp = [\"203.0.113.1:3653\"]\nendpoint = \"203.0.113.1\"\ndev = \"wan\"\nudp_port = 3653\nudp_dev = \"out\"\n\
+         udp_keepalive = \"200ms\"\ndigest_md5 = true\n{more}"
+    );
+    let s = RouterConfig::new("s")
+        .port("inside", &["2001:db8:5::1/64"])
+        .port_of("rawip", "wan", &[], "")
+        .port_of("udp", "out", &[], "local = \"203.0.113.1\"\nlisten = [3653]\n")
+        .extra(&broker(bed, &more));
+    bed.router(Duet, &s)
+}
+
 /// A file with the password of a new account.
 fn account(bed: &Bed, name: &str) -> String {
     let password = bed.duet("s").duet(&format!("broker account add {name}")).unwrap();
@@ -86,14 +100,7 @@ sandbox_test! {
                      add chain ip n c { type nat hook postrouting priority 100; }; add rule ip n c oifname out masquerade random";
         let Some((good, text)) = tools::run(bed.host("nat"), "nft", &[rules]) else { return };
         assert!(good, "{text}");
-        let more = "tsp = [\"203.0.113.1:3653\"]\nendpoint = \"203.0.113.1\"\ndev = \"wan\"\nudp_port = 3653\nudp_dev = \"out\"\n\
-                    udp_keepalive = \"200ms\"\ndigest_md5 = true\n";
-        let s = RouterConfig::new("s")
-            .port("inside", &["2001:db8:5::1/64"])
-            .port_of("rawip", "wan", &[], "")
-            .port_of("udp", "out", &[], "local = \"203.0.113.1\"\nlisten = [3653]\n")
-            .extra(&broker(&bed, more));
-        bed.router(Duet, &s).unwrap();
+        server(&mut bed, "").unwrap();
         let file = account(&bed, "alice");
         let c = RouterConfig::new("c")
             .port("lan", &[])
@@ -216,14 +223,7 @@ sandbox_test! {
     fn in_udp_where_protocol_41_is_eaten() {
         let mut bed = row().unwrap();
         bed.net.route("s", "10.0.1.0/24 via 203.0.113.254").unwrap();
-        let more = "tsp = [\"203.0.113.1:3653\"]\nendpoint = \"203.0.113.1\"\ndev = \"wan\"\nprivate_endpoints = true\nudp_port = 3653\n\
-                    udp_dev = \"out\"\nudp_keepalive = \"200ms\"\ndigest_md5 = true\n";
-        let s = RouterConfig::new("s")
-            .port("inside", &["2001:db8:5::1/64"])
-            .port_of("rawip", "wan", &[], "")
-            .port_of("udp", "out", &[], "local = \"203.0.113.1\"\nlisten = [3653]\n")
-            .extra(&broker(&bed, more));
-        bed.router(Duet, &s).unwrap();
+        server(&mut bed, "private_endpoints = true\n").unwrap();
         let file = account(&bed, "dave");
         let c = RouterConfig::new("c").port("lan", &[]).port_of("rawip", "wan", &[], "").port_of("udp", "out", &[], "listen = [3653]\n");
         bed.router(Duet, &c).unwrap();

@@ -247,7 +247,7 @@ pub struct AuditInfo {
 }
 
 /// A tunnel to get from a broker elsewhere.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct JoinSpec {
     /// The tunnel's name here.
     pub name: String,

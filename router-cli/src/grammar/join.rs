@@ -14,20 +14,7 @@ pub(super) fn is_join(w: &Words<'_>) -> bool {
 }
 
 pub(super) fn parse(w: &mut Words<'_>) -> Result<Command, Failure> {
-    let mut j = JoinSpec {
-        name: String::new(),
-        url: String::new(),
-        user: String::new(),
-        key: String::new(),
-        prefix: None,
-        dev: None,
-        lan: None,
-        no_default: false,
-        local: None,
-        mode: None,
-        auth: None,
-        server: None,
-    };
+    let mut j = JoinSpec::default();
     let (mut file, mut prefix) = (None, None);
     while let Some(word) = w.next() {
         match word {

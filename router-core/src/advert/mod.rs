@@ -12,6 +12,7 @@ mod tests;
 pub use message::write_advert;
 pub use settings::{AdvertError, AdvertSettings, Preference, PrefixSettings};
 
+use crate::jitter::Jitter;
 use crate::port::{Medium, PortId, PortInfo};
 use crate::tables::PortTable;
 use crate::time::{Duration, Instant};
@@ -50,13 +51,13 @@ pub struct Adverts {
     /// Ports that are down, whose hosts were told before: what was said. Their name tells them from later ones.
     silent: BTreeMap<PortId, (String, AdvertSettings)>,
     goodbyes: Vec<Due>,
-    random: u64,
+    jitter: Jitter,
 }
 
 impl Adverts {
     /// An empty schedule. `seed` spreads the intervals.
     pub fn new(seed: u64) -> Self {
-        Adverts { ports: BTreeMap::new(), silent: BTreeMap::new(), goodbyes: Vec::new(), random: seed | 1 }
+        Adverts { ports: BTreeMap::new(), silent: BTreeMap::new(), goodbyes: Vec::new(), jitter: Jitter::new(seed) }
     }
 
     /// Follows settings (by the name of a port) and ports. A port whose settings are new or changed starts with its
@@ -86,7 +87,7 @@ impl Adverts {
                     state.next = earliest(now, state.sent);
                 }
                 None => {
-                    let next = now + self.spread(Duration::ZERO, MAX_RA_DELAY_TIME);
+                    let next = now + self.jitter.up_to(MAX_RA_DELAY_TIME);
                     let (settings, initial) = (settings.clone(), MAX_INITIAL_RTR_ADVERTISEMENTS);
                     let told = self.silent.remove(&port.id).is_some();
                     self.ports.insert(port.id, State { settings, initial, next, sent: None, told });
@@ -103,7 +104,7 @@ impl Adverts {
     /// A host asked (RFC 4861 6.2.6): an advertisement to all goes out within half a second, but never within three
     /// seconds of another.
     pub fn solicited(&mut self, now: Instant, port: PortId) {
-        let delay = self.spread(Duration::ZERO, MAX_RA_DELAY_TIME);
+        let delay = self.jitter.up_to(MAX_RA_DELAY_TIME);
         if let Some(state) = self.ports.get_mut(&port) {
             state.next = state.next.min(earliest(now, state.sent) + delay);
         }
@@ -122,7 +123,7 @@ impl Adverts {
         for id in ids {
             let wait = |s: &State| (s.settings.least_interval(), s.settings.max_interval);
             let Some((least, most)) = self.ports.get(&id).map(wait) else { continue };
-            let interval = self.spread(least, most);
+            let interval = self.jitter.between(least, most);
             let Some(state) = self.ports.get_mut(&id) else { continue };
             if !ready(id) {
                 state.next = now + Duration::from_millis(100);
@@ -145,16 +146,6 @@ impl Adverts {
         let silent = std::mem::take(&mut self.silent).into_iter().map(|(id, (_, settings))| (id, settings));
         due.extend(ports.chain(silent).map(|(port, settings)| Due { port, settings, last: true }));
         due
-    }
-
-    /// A random time between two.
-    fn spread(&mut self, least: Duration, most: Duration) -> Duration {
-        // xorshift64: enough to keep routers from falling into step.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let range = u64::try_from(most.saturating_sub(least).as_nanos()).unwrap_or(u64::MAX);
-        least + Duration::from_nanos(if range == 0 { 0 } else { self.random % range })
     }
 }
 

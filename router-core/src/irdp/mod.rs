@@ -13,6 +13,7 @@ pub(crate) use message::most;
 pub use message::{is_solicitation, is_valid_solicitation, write_advert};
 pub use settings::{IrdpError, IrdpSettings, NEVER};
 
+use crate::jitter::Jitter;
 use crate::port::{Medium, PortId, PortInfo};
 use crate::tables::PortTable;
 use crate::time::{Duration, Instant};
@@ -52,13 +53,13 @@ struct State {
 pub struct Irdp {
     ports: BTreeMap<PortId, State>,
     goodbyes: Vec<Due>,
-    random: u64,
+    jitter: Jitter,
 }
 
 impl Irdp {
     /// An empty schedule. `seed` spreads the intervals.
     pub fn new(seed: u64) -> Self {
-        Irdp { ports: BTreeMap::new(), goodbyes: Vec::new(), random: seed | 1 }
+        Irdp { ports: BTreeMap::new(), goodbyes: Vec::new(), jitter: Jitter::new(seed) }
     }
 
     /// Follows settings (by the name of a port) and ports. A port that becomes an advertising one starts with its initial
@@ -81,7 +82,7 @@ impl Irdp {
             if self.ports.get(&port.id).is_some_and(|state| state.settings == *settings) {
                 continue;
             }
-            let next = now + self.spread(Duration::ZERO, MAX_RESPONSE_DELAY);
+            let next = now + self.jitter.up_to(MAX_RESPONSE_DELAY);
             let told = self.ports.remove(&port.id).map(|state| state.told).unwrap_or_default();
             let (settings, initial) = (settings.clone(), MAX_INITIAL_ADVERTISEMENTS);
             self.ports.insert(port.id, State { settings, initial, next, asked: false, told });
@@ -95,7 +96,7 @@ impl Irdp {
 
     /// A host asked: an advertisement to all goes out within two seconds, one for all who ask until then.
     pub fn solicited(&mut self, now: Instant, port: PortId) {
-        let delay = self.spread(Duration::ZERO, MAX_RESPONSE_DELAY);
+        let delay = self.jitter.up_to(MAX_RESPONSE_DELAY);
         if let Some(state) = self.ports.get_mut(&port).filter(|s| !s.asked) {
             state.asked = true;
             state.next = state.next.min(now + delay);
@@ -114,7 +115,7 @@ impl Irdp {
         let ids: Vec<PortId> = self.ports.iter().filter(|(_, s)| s.next <= now).map(|(id, _)| *id).collect();
         for id in ids {
             let Some((least, most)) = self.ports.get(&id).map(|s| s.settings.interval()) else { continue };
-            let interval = self.spread(least, most);
+            let interval = self.jitter.between(least, most);
             let (Some(state), Some(port)) = (self.ports.get_mut(&id), ports.get(id)) else { continue };
             let mut addrs = state.settings.addrs(port);
             addrs.retain(|(a, _)| !ports.is_tentative(id, &IpAddr::V4(*a)));
@@ -139,16 +140,6 @@ impl Irdp {
         let told = std::mem::take(&mut self.ports).into_iter().filter(|(_, s)| !s.told.is_empty());
         due.extend(told.map(|(port, s)| Due { port, addrs: s.told, lifetime: 0, broadcast: s.settings.broadcast }));
         due
-    }
-
-    /// A random time between two.
-    fn spread(&mut self, least: Duration, most: Duration) -> Duration {
-        // xorshift64: enough to keep routers from falling into step.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let range = u64::try_from(most.saturating_sub(least).as_nanos()).unwrap_or(u64::MAX);
-        least + Duration::from_nanos(if range == 0 { 0 } else { self.random % range })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::checksum;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
 use crate::headers::{be16, ethernet::ETHERTYPE_IPV6, ipv6, protocol};
+use crate::jitter::Jitter;
 use crate::packet::{Fragment, Packet};
 use crate::port::{Medium, PortId, PortInfo, subnet_router_anycast};
 use crate::settings::NeighborSettings;
@@ -132,13 +133,13 @@ struct Link {
 #[derive(Debug)]
 pub struct Listener {
     links: BTreeMap<PortId, Link>,
-    random: u64,
+    jitter: Jitter,
 }
 
 impl Listener {
     /// In no group yet. `seed` feeds the random delays.
     pub fn new(seed: u64) -> Self {
-        Listener { links: BTreeMap::new(), random: seed | 1 }
+        Listener { links: BTreeMap::new(), jitter: Jitter::new(seed) }
     }
 
     /// Follows the ports: joins and leaves are told. Nothing is where the settings say no.
@@ -167,7 +168,7 @@ impl Listener {
 
     /// Takes a query in: RFC 3810 6.2. True when it will be answered.
     pub fn query(&mut self, now: Instant, port: PortId, query: &Query) -> bool {
-        let delay = self.spread(query.within);
+        let delay = self.jitter.up_to(query.within);
         let Some(link) = self.links.get_mut(&port) else { return false };
         if query.old {
             link.old_until = Some(now + OLDER_VERSION_QUERIER_PRESENT);
@@ -206,7 +207,7 @@ impl Listener {
         let mut out = Vec::new();
         let ports: Vec<PortId> = self.links.keys().copied().collect();
         for port in ports {
-            let again = now + self.spread(UNSOLICITED_REPORT_INTERVAL);
+            let again = now + self.jitter.up_to(UNSOLICITED_REPORT_INTERVAL);
             let Some(link) = self.links.get_mut(&port) else { continue };
             let due = |at: &Option<Instant>| at.is_some_and(|at| at <= now);
             let all = due(&link.answer_at);
@@ -246,16 +247,6 @@ impl Listener {
             }
         }
         out
-    }
-
-    /// A random time of at most `most`.
-    fn spread(&mut self, most: Duration) -> Duration {
-        // xorshift64: enough to keep the nodes of a link from speaking all at once.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let range = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(if range == 0 { 0 } else { self.random % range })
     }
 }
 

@@ -5,6 +5,7 @@
 //! (RFC 4861 7.2.6). IPv4: announcements (gratuitous ARP, RFC 5227 2.3), where asked for after probes (RFC 5227 2.1); and
 //! what [`OnConflict`] says when somebody else uses the address, too (RFC 5227 2.4).
 
+use crate::jitter::Jitter;
 use crate::port::{Medium, PortId};
 use crate::settings::{NeighborSettings, OnConflict};
 use crate::tables::PortTable;
@@ -74,7 +75,7 @@ struct Conflicts {
 pub struct OwnAddresses {
     known: BTreeMap<(PortId, IpAddr), Own>,
     conflicts: BTreeMap<PortId, Conflicts>,
-    random: u64,
+    jitter: Jitter,
 }
 
 impl OwnAddresses {
@@ -83,7 +84,7 @@ impl OwnAddresses {
         OwnAddresses {
             known: BTreeMap::new(),
             conflicts: BTreeMap::new(),
-            random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            jitter: Jitter::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         }
     }
 
@@ -102,7 +103,7 @@ impl OwnAddresses {
                     IpAddr::V4(_) => 0,
                     IpAddr::V6(_) => s.dad_transmits,
                 };
-                let wait = if addr.is_ipv4() && probes > 0 { self.random(PROBE_WAIT) } else { Duration::ZERO };
+                let wait = if addr.is_ipv4() && probes > 0 { self.jitter.up_to(PROBE_WAIT) } else { Duration::ZERO };
                 let own = Own {
                     tentative: (probes > 0).then_some(probes),
                     announcements: s.announcements,
@@ -139,7 +140,7 @@ impl OwnAddresses {
             match own.tentative {
                 Some(left) if left > 0 => {
                     own.tentative = Some(left - 1);
-                    own.next = Some(now + probe_interval(addr, left - 1, retrans, &mut self.random));
+                    own.next = Some(now + probe_interval(addr, left - 1, retrans, &mut self.jitter));
                     out.push(OwnEvent::Probe(*port, *addr));
                     continue;
                 }
@@ -195,19 +196,14 @@ impl OwnAddresses {
         // What happens once is told.
         Conflict { lost, news: news || lost }
     }
-
-    /// A random time of at most `most`.
-    fn random(&mut self, most: Duration) -> Duration {
-        draw(&mut self.random, most)
-    }
 }
 
 /// RFC 5227 2.1.1: from a probe to what comes next; `left` probes are to follow.
-fn probe_interval(addr: &IpAddr, left: u8, retrans: Duration, random: &mut u64) -> Duration {
+fn probe_interval(addr: &IpAddr, left: u8, retrans: Duration, jitter: &mut Jitter) -> Duration {
     match (addr, left) {
         (IpAddr::V6(_), _) => retrans,
         (IpAddr::V4(_), 0) => ANNOUNCE_WAIT,
-        (IpAddr::V4(_), _) => PROBE_MIN + draw(random, PROBE_SPREAD),
+        (IpAddr::V4(_), _) => PROBE_MIN + jitter.up_to(PROBE_SPREAD),
     }
 }
 
@@ -221,15 +217,6 @@ fn wait_for_turn(all: &mut BTreeMap<PortId, Conflicts>, port: PortId, now: Insta
     }
     seen.probed = Some(now);
     false
-}
-
-/// A random time of at most `most`.
-fn draw(random: &mut u64, most: Duration) -> Duration {
-    *random ^= *random << 13;
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    let range = most.as_nanos() as u64;
-    Duration::from_nanos(if range == 0 { 0 } else { *random % (range + 1) })
 }
 
 #[cfg(test)]
@@ -340,7 +327,8 @@ mod tests {
         own.follow(Instant::ZERO, &s, &only_v4("192.0.2.1/24"));
         let mut now = Instant::ZERO;
         while own.is_tentative(PortId(3), &v4) {
-            let mut twin = OwnAddresses { known: own.known.clone(), conflicts: BTreeMap::new(), random: 1 };
+            let mut twin =
+                OwnAddresses { known: own.known.clone(), conflicts: BTreeMap::new(), jitter: Jitter::new(1) };
             assert!(twin.conflict(now, &s, PortId(3), v4).lost, "{now:?}");
             now = own.poll_at().expect("more to do");
             own.poll(now, &s, &mut Vec::new());

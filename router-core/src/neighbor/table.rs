@@ -5,6 +5,7 @@ use super::nud::{Evidence, Expiry, Nud};
 use crate::addr::MacAddr;
 use crate::drop_reason::DropReason;
 use crate::frame::Frame;
+use crate::jitter::Jitter;
 use crate::journal::{Happened, Journal};
 use crate::port::PortId;
 use crate::settings::NeighborSettings;
@@ -121,7 +122,7 @@ pub struct NeighborTable {
     incomplete: usize,
     stale: usize,
     statics: usize,
-    random: u64,
+    jitter: Jitter,
     pub(super) journal: Journal<(Happened, Neighbor)>,
 }
 
@@ -136,7 +137,7 @@ impl NeighborTable {
             incomplete: 0,
             stale: 0,
             statics: 0,
-            random: seed | 1,
+            jitter: Jitter::new(seed),
             journal: Journal::default(),
         }
     }
@@ -525,12 +526,8 @@ impl NeighborTable {
 
     /// ReachableTime: uniform between 0.5 and 1.5 times the base (RFC 4861 6.3.2 and 10).
     pub(super) fn reachable_time(&mut self, s: &NeighborSettings) -> Duration {
-        // xorshift64: enough to keep neighbours from falling into step.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
         let base = u64::try_from(s.reachable_time.as_nanos()).unwrap_or(u64::MAX / 2);
-        let spread = if base == 0 { 0 } else { self.random % base };
+        let spread = self.jitter.below(base);
         Duration::from_nanos((base / 2).saturating_add(spread))
     }
 }

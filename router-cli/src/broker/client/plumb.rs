@@ -7,6 +7,7 @@ use crate::control::{AddrSpec, Answer, Backend, LeaseInfo, LinkInfo, LinkSelect,
 use crate::grammar::parse_route_line;
 use ipnet::IpNet;
 use router_core::port::PortKind;
+use router_core::spec::RouteSpec;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -86,23 +87,16 @@ pub(super) fn set_up(
             let text = line(router, j, &lease, local, every)?;
             let mut ops = vec![Op::TunnelAdd(Box::new(tunnel_spec(&text)?))];
             ops.push(Op::AddrReplace(AddrSpec { dev: name.clone(), addr: lease.client_inner }));
-            let mut route = |text: String| -> Result<(), WireError> {
-                let words: Vec<&str> = text.split_whitespace().collect();
-                let spec = parse_route_line(&words, None).map_err(|e| WireError::new("invalid", e.line, ""))?;
-                ops.push(Op::RouteReplace(Box::new(spec)));
-                Ok(())
-            };
             if !j.spec.no_default {
                 let all = if lease.client_inner.addr().is_ipv6() { "::/0" } else { "0.0.0.0/0" };
                 let server = lease.server_inner.addr();
                 match lease.client_inner.contains(&server) {
-                    true => route(format!("{all} via {server} dev {name}"))?,
-                    false => route(format!("{all} dev {name}"))?,
+                    true => ops.push(Op::RouteReplace(route(&format!("{all} via {server} dev {name}"))?)),
+                    false => ops.push(Op::RouteReplace(route(&format!("{all} dev {name}"))?)),
                 }
             }
-            // What of the prefix is used nowhere here must not go back through the tunnel (RFC 7084 WPD-5).
-            for p in unused(&lease) {
-                route(format!("unreachable {p} metric 4294967295"))?;
+            for hole in holes(&lease) {
+                ops.push(Op::RouteReplace(hole?));
             }
             if let (Some(lan), Some(addr)) = (&j.spec.lan, lan_address(&lease)) {
                 ops.push(Op::AddrReplace(AddrSpec { dev: lan.clone(), addr }));
@@ -177,18 +171,21 @@ pub(super) fn take_down(router: &dyn Backend, j: &Joined) {
     if let (Some(lan), Some(addr)) = (&j.spec.lan, lan_address(lease)) {
         let _ = router.call(Op::AddrDelete(AddrSpec { dev: lan.clone(), addr }));
     }
-    for p in unused(lease) {
-        let text = format!("unreachable {p} metric 4294967295");
-        let words: Vec<&str> = text.split_whitespace().collect();
-        if let Ok(spec) = parse_route_line(&words, None) {
-            let _ = router.call(Op::RouteDelete(Box::new(spec)));
-        }
+    for hole in holes(lease).flatten() {
+        let _ = router.call(Op::RouteDelete(hole));
     }
 }
 
-/// Prefixes of which parts may be used nowhere.
-fn unused(lease: &LeaseInfo) -> impl Iterator<Item = &IpNet> {
-    lease.prefixes.iter().filter(|p| p.addr().is_ipv4() || p.prefix_len() < 64)
+/// Routes for prefixes of which parts may be used nowhere: those must not go back through the tunnel (RFC 7084 WPD-5).
+fn holes(lease: &LeaseInfo) -> impl Iterator<Item = Result<Box<RouteSpec>, WireError>> {
+    let partly = lease.prefixes.iter().filter(|p| p.addr().is_ipv4() || p.prefix_len() < 64);
+    partly.map(|p| route(&format!("unreachable {p} metric 4294967295")))
+}
+
+/// A route by its words.
+fn route(text: &str) -> Result<Box<RouteSpec>, WireError> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    parse_route_line(&words, None).map(Box::new).map_err(|e| WireError::new("invalid", e.line, ""))
 }
 
 /// The first /64 of the prefix, with this router as ::1.

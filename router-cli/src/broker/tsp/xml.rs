@@ -7,8 +7,8 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Elements in a document, and how deep they may lie.
-pub(in crate::broker) const ELEMENTS: usize = 64;
-pub(in crate::broker) const DEPTH: usize = 8;
+const ELEMENTS: usize = 64;
+const DEPTH: usize = 8;
 
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,54 +70,38 @@ pub(in crate::broker) fn attribute(tag: &BytesStart<'_>, name: &str) -> Result<O
     Ok(None)
 }
 
-/// Reads a request.
-pub fn read(text: &str) -> Result<Wanted, XmlError> {
+/// What takes a document in as [`walk`] goes through it.
+pub(in crate::broker) trait Visitor {
+    /// Why the document is none.
+    type Error: From<XmlError>;
+
+    /// An element, `depth` below the outermost one; its name in lower case.
+    fn element(&mut self, depth: usize, name: &str, tag: &BytesStart<'_>) -> Result<(), Self::Error>;
+
+    /// Text that is not empty, and the names of the elements that it stands in, from the outermost on.
+    fn text(&mut self, path: &[&str], text: &str) -> Result<(), Self::Error>;
+}
+
+/// Goes through a document of a stranger, within bounds.
+///
+/// # Errors
+/// [`XmlError::Malformed`], as the visitor's; and its own.
+pub(in crate::broker) fn walk<V: Visitor>(text: &str, visitor: &mut V) -> Result<(), V::Error> {
+    let malformed = || V::Error::from(XmlError::Malformed);
     let mut reader = Reader::from_str(text);
     let mut path: Vec<String> = Vec::new();
-    let mut address_type = String::new();
-    let mut wanted: Option<Wanted> = None;
     let mut elements = 0;
     loop {
-        let event = reader.read_event().map_err(|_| XmlError::Malformed)?;
+        let event = reader.read_event().map_err(|_| malformed())?;
         let empty = matches!(event, Event::Empty(_));
         match event {
             Event::Start(tag) | Event::Empty(tag) => {
                 elements += 1;
                 let name = tag.local_name().as_ref().to_ascii_lowercase();
                 if elements > ELEMENTS || path.len() >= DEPTH || name.len() > 32 {
-                    return Err(XmlError::Malformed);
+                    return Err(malformed());
                 }
-                match (path.len(), name.as_str(), &mut wanted) {
-                    (0, "tunnel", None) => {
-                        let action = attribute(&tag, "action")?.ok_or(XmlError::Malformed)?;
-                        wanted = Some(Wanted {
-                            action: match action.to_ascii_lowercase().as_str() {
-                                "create" => Action::Create,
-                                "delete" => Action::Delete,
-                                "accept" => Action::Accept,
-                                "reject" => Action::Reject,
-                                "info" => Action::Info,
-                                _ => return Err(XmlError::Malformed),
-                            },
-                            kind: attribute(&tag, "type")?.unwrap_or_default().to_ascii_lowercase(),
-                            ipv4: None,
-                            ipv6: None,
-                            prefix: None,
-                            keepalive: None,
-                        });
-                    }
-                    (0, ..) => return Err(XmlError::Malformed),
-                    (_, "address", _) => address_type = attribute(&tag, "type")?.unwrap_or_default(),
-                    (_, "prefix", Some(w)) => {
-                        let length = attribute(&tag, "length")?.map(|l| l.parse().map_err(|_| XmlError::Malformed));
-                        w.prefix = length.transpose()?.or(w.prefix);
-                    }
-                    (_, "keepalive", Some(w)) => {
-                        let interval = attribute(&tag, "interval")?;
-                        w.keepalive = interval.and_then(|i| i.parse().ok());
-                    }
-                    _ => {}
-                }
+                visitor.element(path.len(), &name, &tag)?;
                 if !empty {
                     path.push(name);
                 }
@@ -126,27 +110,84 @@ pub fn read(text: &str) -> Result<Wanted, XmlError> {
                 path.pop();
             }
             Event::Text(t) => {
-                // The client's own addresses: not those of its keepalive.
-                let own = path.iter().map(String::as_str).eq(["tunnel", "client", "address"]);
                 let text = t.as_ref().trim();
-                if let Some(w) = wanted.as_mut().filter(|_| own && !text.is_empty()) {
-                    match address_type.as_str() {
-                        "ipv4" => w.ipv4 = Some(text.parse().map_err(|_| XmlError::Ipv4)?),
-                        "ipv6" => w.ipv6 = Some(text.parse().map_err(|_| XmlError::Ipv6)?),
-                        _ => {}
-                    }
+                if !text.is_empty() {
+                    visitor.text(&path.iter().map(String::as_str).collect::<Vec<_>>(), text)?;
                 }
             }
             Event::Decl(_) | Event::Comment(_) | Event::CData(_) => {}
             // A document type is where entities that blow up are made.
-            Event::DocType(_) | Event::PI(_) | Event::GeneralRef(_) => return Err(XmlError::Malformed),
+            Event::DocType(_) | Event::PI(_) | Event::GeneralRef(_) => return Err(malformed()),
             Event::Eof => break,
         }
     }
-    if !path.is_empty() {
-        return Err(XmlError::Malformed);
+    if path.is_empty() { Ok(()) } else { Err(malformed()) }
+}
+
+/// A request as far as it was read.
+#[derive(Default)]
+struct Request {
+    wanted: Option<Wanted>,
+    /// Of the address whose text comes next.
+    address_type: String,
+}
+
+impl Visitor for Request {
+    type Error = XmlError;
+
+    fn element(&mut self, depth: usize, name: &str, tag: &BytesStart<'_>) -> Result<(), XmlError> {
+        match (depth, name, &mut self.wanted) {
+            (0, "tunnel", None) => {
+                let action = attribute(tag, "action")?.ok_or(XmlError::Malformed)?;
+                self.wanted = Some(Wanted {
+                    action: match action.to_ascii_lowercase().as_str() {
+                        "create" => Action::Create,
+                        "delete" => Action::Delete,
+                        "accept" => Action::Accept,
+                        "reject" => Action::Reject,
+                        "info" => Action::Info,
+                        _ => return Err(XmlError::Malformed),
+                    },
+                    kind: attribute(tag, "type")?.unwrap_or_default().to_ascii_lowercase(),
+                    ipv4: None,
+                    ipv6: None,
+                    prefix: None,
+                    keepalive: None,
+                });
+            }
+            (0, ..) => return Err(XmlError::Malformed),
+            (_, "address", _) => self.address_type = attribute(tag, "type")?.unwrap_or_default(),
+            (_, "prefix", Some(w)) => {
+                let length = attribute(tag, "length")?.map(|l| l.parse().map_err(|_| XmlError::Malformed));
+                w.prefix = length.transpose()?.or(w.prefix);
+            }
+            (_, "keepalive", Some(w)) => {
+                let interval = attribute(tag, "interval")?;
+                w.keepalive = interval.and_then(|i| i.parse().ok());
+            }
+            _ => {}
+        }
+        Ok(())
     }
-    wanted.ok_or(XmlError::Malformed)
+
+    fn text(&mut self, path: &[&str], text: &str) -> Result<(), XmlError> {
+        // The client's own addresses: not those of its keepalive.
+        if let (Some(w), ["tunnel", "client", "address"]) = (&mut self.wanted, path) {
+            match self.address_type.as_str() {
+                "ipv4" => w.ipv4 = Some(text.parse().map_err(|_| XmlError::Ipv4)?),
+                "ipv6" => w.ipv6 = Some(text.parse().map_err(|_| XmlError::Ipv6)?),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a request.
+pub fn read(text: &str) -> Result<Wanted, XmlError> {
+    let mut request = Request::default();
+    walk(text, &mut request)?;
+    request.wanted.ok_or(XmlError::Malformed)
 }
 
 /// What a client gets.

@@ -1,10 +1,9 @@
 //! Documents of the client's side (RFC 5572): what it asks for, and what servers answer, read as hostile: no entities but
 //! XML's own five, no document type, limits on depth, number and length, addresses that are addresses.
 
-use crate::broker::tsp::xml::{DEPTH, ELEMENTS, attribute};
+use crate::broker::tsp::xml::{Visitor, XmlError, attribute, walk};
 use ipnet::IpNet;
-use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::BytesStart;
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -77,6 +76,12 @@ pub enum Bad {
     Many,
 }
 
+impl From<XmlError> for Bad {
+    fn from(_: XmlError) -> Self {
+        Bad::Xml
+    }
+}
+
 /// The request for a tunnel.
 pub fn create(w: &Wish) -> String {
     let family = if w.own.is_ipv4() { "ipv4" } else { "ipv6" };
@@ -105,87 +110,73 @@ pub fn delete(kind: &str) -> String {
 }
 
 fn number<T: std::str::FromStr>(tag: &BytesStart<'_>, name: &str) -> Result<Option<T>, Bad> {
-    let text = attribute(tag, name).map_err(|_| Bad::Xml)?;
-    text.map(|t| t.parse().map_err(|_| Bad::Number)).transpose()
+    attribute(tag, name)?.map(|t| t.parse().map_err(|_| Bad::Number)).transpose()
+}
+
+/// An answer as far as it was read.
+#[derive(Default)]
+struct Answer {
+    told: Option<Told>,
+    /// Type, port and length of the address whose text comes next.
+    address: (String, Option<u16>, Option<u8>),
+    /// The same of a prefix.
+    length: Option<u8>,
+}
+
+impl Visitor for Answer {
+    type Error = Bad;
+
+    fn element(&mut self, depth: usize, name: &str, tag: &BytesStart<'_>) -> Result<(), Bad> {
+        match (depth, name, &mut self.told) {
+            (0, "tunnel", None) => {
+                let kind = attribute(tag, "type")?.unwrap_or_default();
+                let lifetime = number(tag, "lifetime")?;
+                self.told = Some(Told { kind: kind.to_ascii_lowercase(), lifetime, ..Told::default() });
+            }
+            (0, ..) => return Err(Bad::Tunnel),
+            (_, "address", _) => {
+                let kind = attribute(tag, "type")?.unwrap_or_default();
+                self.address = (kind, number(tag, "port")?, number(tag, "length")?);
+            }
+            (_, "prefix", _) => self.length = number(tag, "length")?,
+            (_, "keepalive", Some(t)) => t.keepalive = number(tag, "interval")?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, path: &[&str], text: &str) -> Result<(), Bad> {
+        let Some(told) = &mut self.told else { return Ok(()) };
+        match path {
+            ["tunnel", "server", "address"] => note(&mut told.server, &self.address, text)?,
+            ["tunnel", "client", "address"] => note(&mut told.client, &self.address, text)?,
+            ["tunnel", "client", "router", "prefix"] => {
+                let (net, said) = text.split_once('/').map_or((text, None), |(n, l)| (n, Some(l)));
+                let said = said.map(|l| l.parse().map_err(|_| Bad::Prefix)).transpose()?;
+                let length = self.length.or(said).ok_or(Bad::Prefix)?;
+                let addr: IpAddr = net.parse().map_err(|_| Bad::Prefix)?;
+                told.prefix = Some(IpNet::new(addr, length).map_err(|_| Bad::Prefix)?);
+            }
+            ["tunnel", "broker", "address"] => {
+                if told.brokers.len() >= ADDRESSES {
+                    return Err(Bad::Many);
+                }
+                if !crate::tsp_url::valid_host(text) {
+                    return Err(Bad::Address);
+                }
+                told.brokers.push(text.to_owned());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// Reads an answer.
 pub fn read(text: &str) -> Result<Told, Bad> {
-    let mut reader = Reader::from_str(text);
-    let mut path: Vec<String> = Vec::new();
-    let mut told: Option<Told> = None;
-    let mut address: (String, Option<u16>, Option<u8>) = Default::default();
-    let mut length: Option<u8> = None;
-    let mut elements = 0;
-    loop {
-        let event = reader.read_event().map_err(|_| Bad::Xml)?;
-        let empty = matches!(event, Event::Empty(_));
-        match event {
-            Event::Start(tag) | Event::Empty(tag) => {
-                elements += 1;
-                let name = tag.local_name().as_ref().to_ascii_lowercase();
-                if elements > ELEMENTS || path.len() >= DEPTH || name.len() > 32 {
-                    return Err(Bad::Xml);
-                }
-                match (path.len(), name.as_str(), &mut told) {
-                    (0, "tunnel", None) => {
-                        let kind = attribute(&tag, "type").map_err(|_| Bad::Xml)?.unwrap_or_default();
-                        let lifetime = number(&tag, "lifetime")?;
-                        told = Some(Told { kind: kind.to_ascii_lowercase(), lifetime, ..Told::default() });
-                    }
-                    (0, ..) => return Err(Bad::Tunnel),
-                    (_, "address", _) => {
-                        let kind = attribute(&tag, "type").map_err(|_| Bad::Xml)?.unwrap_or_default();
-                        address = (kind, number(&tag, "port")?, number(&tag, "length")?);
-                    }
-                    (_, "prefix", _) => length = number(&tag, "length")?,
-                    (_, "keepalive", Some(t)) => t.keepalive = number(&tag, "interval")?,
-                    _ => {}
-                }
-                if !empty {
-                    path.push(name);
-                }
-            }
-            Event::End(_) => {
-                path.pop();
-            }
-            Event::Text(t) => {
-                let text = t.as_ref().trim();
-                let Some(told) = told.as_mut().filter(|_| !text.is_empty()) else { continue };
-                let place: Vec<&str> = path.iter().map(String::as_str).collect();
-                match place[..] {
-                    ["tunnel", "server", "address"] => note(&mut told.server, &address, text)?,
-                    ["tunnel", "client", "address"] => note(&mut told.client, &address, text)?,
-                    ["tunnel", "client", "router", "prefix"] => {
-                        let (net, said) = text.split_once('/').map_or((text, None), |(n, l)| (n, Some(l)));
-                        let said = said.map(|l| l.parse().map_err(|_| Bad::Prefix)).transpose()?;
-                        let length = length.or(said).ok_or(Bad::Prefix)?;
-                        let addr: IpAddr = net.parse().map_err(|_| Bad::Prefix)?;
-                        told.prefix = Some(IpNet::new(addr, length).map_err(|_| Bad::Prefix)?);
-                    }
-                    ["tunnel", "broker", "address"] => {
-                        if told.brokers.len() >= ADDRESSES {
-                            return Err(Bad::Many);
-                        }
-                        if !crate::tsp_url::valid_host(text) {
-                            return Err(Bad::Address);
-                        }
-                        told.brokers.push(text.to_owned());
-                    }
-                    _ => {}
-                }
-            }
-            Event::Decl(_) | Event::Comment(_) | Event::CData(_) => {}
-            // A document type is where entities that blow up are made.
-            Event::DocType(_) | Event::PI(_) | Event::GeneralRef(_) => return Err(Bad::Xml),
-            Event::Eof => break,
-        }
-    }
-    match told {
-        Some(told) if path.is_empty() => Ok(told),
-        Some(_) => Err(Bad::Xml),
-        None => Err(Bad::Tunnel),
-    }
+    let mut answer = Answer::default();
+    walk(text, &mut answer)?;
+    answer.told.ok_or(Bad::Tunnel)
 }
 
 fn note(list: &mut Vec<Address>, said: &(String, Option<u16>, Option<u8>), text: &str) -> Result<(), Bad> {

@@ -6,7 +6,7 @@ use crate::broker::tsp::wire::{HEADER, split};
 use rand::RngExt;
 use router_io::port::udp::signals;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -106,11 +106,26 @@ impl Line for Tcp {
     }
 }
 
+/// Any address of the family of `to`.
+pub(super) fn unspecified(to: SocketAddr) -> IpAddr {
+    if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
 /// Where datagrams leave and arrive.
 enum Socket {
     Own(UdpSocket),
-    /// A `udp` port of the router: its name, its UDP port, the server; what came from there.
-    Port(String, u16, SocketAddr, Receiver<Vec<u8>>, #[allow(dead_code)] signals::Claimed),
+    /// A `udp` port of the router.
+    Port {
+        /// Its name.
+        name: String,
+        /// Its UDP port.
+        number: u16,
+        /// The server.
+        to: SocketAddr,
+        /// What came from there, as long as that is claimed.
+        came: Receiver<Vec<u8>>,
+        _claim: signals::Claimed,
+    },
 }
 
 /// By UDP.
@@ -135,8 +150,7 @@ impl Udp {
     /// # Errors
     /// The network's.
     pub fn open(to: SocketAddr, from: Option<IpAddr>, port: Option<u16>) -> io::Result<(Udp, SocketAddr)> {
-        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
-        let from = from.unwrap_or(any);
+        let from = from.unwrap_or(unspecified(to));
         let first = port.and_then(|p| UdpSocket::bind((from, p)).ok());
         let socket = first.map_or_else(|| UdpSocket::bind((from, 0)), Ok)?;
         socket.connect(to)?;
@@ -146,16 +160,16 @@ impl Udp {
 
     /// Through the router's port `name`, from its UDP port `number`.
     pub fn through(name: &str, number: u16, to: SocketAddr) -> Udp {
-        let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
-        let (tx, rx) = sync_channel(WAITING);
-        let claim = signals::claim_from((any, number).into(), to, move |s| drop(tx.try_send(s.bytes)));
-        Udp::of(Socket::Port(name.to_owned(), number, to, rx, claim))
+        let (tx, came) = sync_channel(WAITING);
+        let heard = move |s: signals::Signal| drop(tx.try_send(s.bytes));
+        let claim = signals::claim_from((unspecified(to), number).into(), to, heard);
+        Udp::of(Socket::Port { name: name.to_owned(), number, to, came, _claim: claim })
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
         match &self.socket {
             Socket::Own(socket) => socket.send(bytes).map(|_| ()),
-            Socket::Port(name, number, to, ..) => signals::send(name, *number, *to, bytes),
+            Socket::Port { name, number, to, .. } => signals::send(name, *number, *to, bytes),
         }
     }
 
@@ -176,7 +190,7 @@ impl Udp {
                     Err(e) => Err(e),
                 }
             }
-            Socket::Port(_, _, _, rx, _) => match rx.recv_timeout(wait) {
+            Socket::Port { came, .. } => match came.recv_timeout(wait) {
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(RecvTimeoutError::Timeout) => Ok(None),
                 Err(RecvTimeoutError::Disconnected) => Err(io::ErrorKind::NotConnected.into()),

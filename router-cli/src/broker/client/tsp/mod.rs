@@ -18,7 +18,7 @@ use crate::tsp_url::{Carrier, KINDS, PORT, TspUrl};
 use document::Wish;
 use ipnet::IpNet;
 use judge::{Measure, Unfit, judge};
-use line::{Line, Tcp, Udp};
+use line::{Line, Tcp, Udp, unspecified};
 use router_io::port::udp::signals;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -356,8 +356,7 @@ fn by_udp(to: SocketAddr, ask: &Ask<'_>) -> std::io::Result<(Box<dyn Line>, IpAd
 /// # Errors
 /// The host's: there is no way there.
 pub fn toward(to: SocketAddr) -> std::io::Result<IpAddr> {
-    let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0u16; 8].into() };
-    let socket = std::net::UdpSocket::bind((any, 0))?;
+    let socket = std::net::UdpSocket::bind((unspecified(to), 0))?;
     socket.connect(to)?;
     Ok(socket.local_addr()?.ip())
 }

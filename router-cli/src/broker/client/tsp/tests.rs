@@ -354,20 +354,7 @@ fn udp_repeats_and_takes_its_own_answer_only() {
 }
 
 fn spec(url: &str) -> JoinSpec {
-    JoinSpec {
-        name: "up".into(),
-        url: url.into(),
-        user: String::new(),
-        key: String::new(),
-        prefix: None,
-        dev: None,
-        lan: None,
-        no_default: false,
-        local: None,
-        mode: None,
-        auth: None,
-        server: None,
-    }
+    JoinSpec { name: "up".into(), url: url.into(), ..JoinSpec::default() }
 }
 
 /// Redirections are followed, not in circles, not for ever, and not with a password in the clear.
