@@ -52,6 +52,12 @@ fn maybe_syn(family: Family, data: &[u8]) -> bool {
     }
 }
 
+/// Whether a packet that carries this protocol, or has this next header, may be a TCP SYN.
+#[inline(always)]
+pub(super) fn may_carry_syn(kind: u8) -> bool {
+    MAY_BE_TCP[usize::from(kind)] != 0
+}
+
 /// What the first byte about what a packet carries tells of a lane's packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Carried {
@@ -244,6 +250,6 @@ impl Lane {
 
     /// Of a packet that its guard denies.
     fn refused(second: u8, start: usize, packet: &Packet) -> Lane {
-        Lane { second, l2: start as u16, len: packet.len, ..Lane::GENERAL }
+        Lane { second, l2: start as u8, len: packet.len, ..Lane::GENERAL }
     }
 }

@@ -3,9 +3,11 @@
 //! Where more tunnels than that meet in a batch, at least our own end is known: then the search alone is left, and the
 //! searches of a batch go on side by side.
 
+use super::ahead::{Ahead, Among};
 use super::outers::{BARE, GRE, UDP, kind_of};
 use crate::decap::{Peers, UdpPorts};
 use crate::fib::{Fib, Lookup};
+use crate::frame::Frame;
 use crate::headers::protocol;
 use crate::object::Object;
 use crate::port::{PortId, PortInfo, TableId};
@@ -168,9 +170,20 @@ impl<'t> Known<'t> {
         if place.ends == *ends && place.what == what { place.found.as_ref() } else { None }
     }
 
-    /// The tunnel of a packet to an address that is known to be ours.
+    /// The tunnel of packet number `i` of a batch with `l2` bytes in front of its IP headers, which is to an address that is known to be ours.
     #[inline(always)]
-    pub(super) fn search_four(&self, ends: u64, what: u64) -> Option<Found<'t>> {
+    pub(super) fn search_four(
+        &self,
+        ends: u64,
+        what: u64,
+        ahead: &mut Ahead,
+        (batch, l2, i): (&[Frame], usize, usize),
+    ) -> Option<Found<'t>> {
+        if kind_of(what as u8) == BARE {
+            let among = || Among { batch, l2, six: self.six, four: self.four, tables: self.tables };
+            let (tunnel, plain) = ahead.ask(i, ends, among)?;
+            return Found::of(self.tables, tunnel, plain, what as u8);
+        }
         self.found(what as u8, self.find_four(ends, what)?)
     }
 

@@ -1,7 +1,6 @@
 //! What the first pass needs to know of tunnels: which outer protocols may be theirs, and those of this batch.
 
 use super::known::{Known, wanted, what};
-use super::tunnel::expect;
 use crate::frame::Frame;
 use crate::headers::protocol;
 use crate::port::PortInfo;
@@ -13,9 +12,6 @@ pub(super) const BARE: u8 = 1;
 pub(super) const GRE: u8 = 2;
 /// UDP, perhaps on its way to a tunnel's port.
 pub(super) const UDP: u8 = 4;
-
-/// See [`Outers::expect`].
-const FAR: usize = 1024;
 
 /// By outer protocol: how tunnels with it are made; 0: it is none of theirs.
 static KINDS: [u8; 256] = {
@@ -39,27 +35,23 @@ pub(super) struct Outers<'t> {
     pub tables: &'t Tables,
     /// Which kinds of tunnels there are here.
     wanted: u8,
+    pub batch: &'t [Frame],
+    /// Bytes in front of the IP headers of the batch.
+    pub l2: usize,
     known: Option<Known<'t>>,
 }
 
 impl<'t> Outers<'t> {
     #[inline]
-    pub(super) fn new(port: &'t PortInfo, tables: &'t Tables) -> Self {
+    pub(super) fn new(port: &'t PortInfo, tables: &'t Tables, batch: &'t [Frame]) -> Self {
         let wanted = if tables.decap.is_empty() { 0 } else { wanted(port, tables) };
-        Outers { port, tables, wanted, known: None }
+        Outers { port, tables, wanted, batch, l2: 0, known: None }
     }
 
-    /// Where there are so many tunnels that what a search needs is mostly in no near cache: fetches it for a whole batch, whose
-    /// IP headers are `l2` bytes from the beginning.
+    /// So many bytes are in front of the IP headers.
     #[inline]
-    pub(super) fn expect(&self, batch: &[Frame], l2: usize) {
-        if self.wanted & BARE != 0 {
-            let peers = |proto| self.tables.decap.peers(proto, self.port.table);
-            let (six, four) = (peers(protocol::IPV6), peers(protocol::IPV4));
-            if six.into_iter().chain(four).any(|p| p.len() > FAR) {
-                expect(batch, l2, six, four);
-            }
-        }
+    pub(super) fn link(&mut self, l2: usize) {
+        self.l2 = l2;
     }
 
     /// Whether a packet with this outer protocol may come out of a tunnel.

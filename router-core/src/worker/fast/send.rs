@@ -5,7 +5,7 @@ use super::tunnel::{limited, mark, overhead, wrap};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::age;
-use crate::counters::{PortCounters, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::filter::PortFlags;
 use crate::flow;
 use crate::frame::Frame;
@@ -95,14 +95,18 @@ impl<O: Observer> Worker<O> {
         let mut last_ident = *ident;
         for group in batch.chunks_mut(GROUP) {
             let lanes = passes.lanes.get(first..first + group.len()).unwrap_or_default();
+            let mut places = [&None; GROUP];
             if far {
-                fetch(passes, lanes, tables, counters);
+                fetch(passes, lanes, tables, &mut places);
             }
             let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
-            for (lane, frame) in lanes.iter().zip(group.iter_mut()) {
-                let found = passes
-                    .id(lane)
-                    .and_then(|id| target(passes, lane, frame, id, ingress, tables, &mut flows, out.tx.len()));
+            for ((lane, frame), place) in lanes.iter().zip(group.iter_mut()).zip(places) {
+                let object = match far {
+                    true => place.as_ref(),
+                    false => passes.id(lane).and_then(|id| tables.routing.objects.get(id)),
+                };
+                let found = object
+                    .and_then(|object| target(passes, lane, frame, object, ingress, tables, &mut flows, out.tx.len()));
                 if flows.mss != UNCLAMPED {
                     clamp(frame, lane, std::mem::replace(&mut flows.mss, UNCLAMPED));
                 }
@@ -112,19 +116,19 @@ impl<O: Observer> Worker<O> {
                 let (port, len) = match (target, lane.family) {
                     (Some(Target { hop, encap: None }), Some(family)) => {
                         if lane.tunnel != PortId::NONE {
-                            out_of.count(counters, lane.tunnel, u64::from(lane.carried));
+                            out_of.count(counters, lane.tunnel, u32::from(lane.carried));
                             frame.meta.port = lane.tunnel;
                         }
                         (hop.port, rewrite(frame, lane, family, hop))
                     }
                     (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
                         if lane.tunnel != PortId::NONE {
-                            out_of.count(counters, lane.tunnel, u64::from(lane.carried));
+                            out_of.count(counters, lane.tunnel, u32::from(lane.carried));
                             leave_tunnel(frame, lane);
                         }
                         last_ident = last_ident.wrapping_add(1);
                         hop.touch();
-                        into.count(counters, encap.tunnel, u64::from(lane.len));
+                        into.count(counters, encap.tunnel, lane.len);
                         (hop.port, wrap(frame, lane, family, encap, hop, last_ident))
                     }
                     _ => (PortId::NONE, 0),
@@ -190,14 +194,13 @@ impl<O: Observer> Worker<O> {
     }
 }
 
-/// Fetches what [`target`] and the edits need of many objects, in short passes, so that many cache misses are under way
-/// at once.
-fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCounters) {
+/// Finds the objects of many packets, and fetches what [`target`] and the edits need of them, in short passes, so that many
+/// cache misses are under way at once. Counters have a pass of their own ([`Through`]).
+fn fetch<'t>(passes: &Passes, lanes: &[Lane], tables: &'t Tables, places: &mut [&'t Option<Object>; GROUP]) {
     let objects = &tables.routing.objects;
     // What comes from far is read by loops of a few instructions, as no more loads are under way than there are in as many
     // instructions as the processor looks ahead.
-    let mut places = [&None; GROUP];
-    for (lane, place) in lanes.iter().zip(&mut places) {
+    for (lane, place) in lanes.iter().zip(places.iter_mut()) {
         if let Some(found) = passes.id(lane).and_then(|id| objects.place(id)) {
             *place = found;
         }
@@ -205,13 +208,7 @@ fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCoun
     let places = &places[..lanes.len().min(GROUP)];
     let mut sum = places.iter().map(|place| u64::from(place.is_some())).sum::<u64>();
     let mut carrier = ObjectId::NO_ROUTE;
-    let mut counted: ArrayVec<&PortCounters, { 2 * GROUP }> = ArrayVec::new();
-    for (lane, place) in lanes.iter().zip(places) {
-        if lane.tunnel != PortId::NONE
-            && let Some(c) = counters.port(lane.tunnel)
-        {
-            counted.push(c);
-        }
+    for place in places {
         let Some(Object::Encap(encap)) = place else { continue };
         // What is not in the same line.
         if let Some(Outer::V6(outer)) = &encap.outer {
@@ -223,11 +220,7 @@ fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCoun
                 sum += u64::from(hop.mtu);
             }
         }
-        if let Some(c) = counters.port(encap.tunnel) {
-            counted.push(c);
-        }
     }
-    sum += counted.iter().map(|c| c.tx_packets.get()).sum::<u64>();
     // The values do not matter; that they were loaded does.
     std::hint::black_box(sum);
 }
@@ -240,19 +233,18 @@ fn target<'t>(
     passes: &Passes,
     lane: &Lane,
     frame: &Frame,
-    id: ObjectId,
+    object: &'t Object,
     ingress: PortId,
     tables: &'t Tables,
     flows: &mut Flows<'t>,
     queues: usize,
 ) -> Option<Target<'t>> {
-    let objects = &tables.routing.objects;
-    let mut object = objects.get(id)?;
+    let mut object = object;
     if matches!(object, Object::Sources(_) | Object::Table(_)) {
         object = steer(lane, frame, object, tables)?;
     }
     if let Object::Group(group) = object {
-        object = objects.get(member(frame, lane, group, flows)?)?;
+        object = tables.routing.objects.get(member(frame, lane, group, flows)?)?;
     }
     let (hop, mss) = match object {
         Object::Forward(hop) => (hop, hop.mss),
@@ -274,11 +266,7 @@ fn target<'t>(
     }
     // Last, because it counts. Of what comes out of tunnels, most wish for nothing but a look at SYNs.
     let plain = flags.is_empty() && !flows.clamps && mss == 0;
-    let looks = lane.tunnel != PortId::NONE
-        && match lane.family {
-            Some(family) => carried(family, lane, frame) != Carried::Other && may_be_syn(lane, frame),
-            None => true,
-        };
+    let looks = lane.syn && may_be_syn(lane, frame);
     if (!plain || looks) && !guarded(lane, frame, (hop, None, mss), ingress, tables, flows, flags) {
         return None;
     }
@@ -399,37 +387,66 @@ fn destination(passes: &Passes, lane: &Lane) -> Option<IpAddr> {
 }
 
 /// Packets that went through a tunnel one behind the other, which are counted together.
-struct Through {
+#[derive(Clone, Copy)]
+struct Run {
     tunnel: PortId,
-    packets: u64,
+    packets: u32,
     bytes: u64,
-    /// Into it.
+}
+
+impl Run {
+    const NONE: Run = Run { tunnel: PortId::NONE, packets: 0, bytes: 0 };
+}
+
+/// What went through tunnels one way. Runs that are over wait in a list, and their counters are added to in a short pass: of many
+/// tunnels, most are in no near cache.
+struct Through {
+    run: Run,
+    over: ArrayVec<Run, GROUP>,
+    /// Into them.
     into: bool,
 }
 
 impl Through {
     fn new(into: bool) -> Self {
-        Through { tunnel: PortId::NONE, packets: 0, bytes: 0, into }
+        Through { run: Run::NONE, over: ArrayVec::new(), into }
     }
 
     #[inline(always)]
-    fn count(&mut self, counters: &WorkerCounters, tunnel: PortId, bytes: u64) {
-        if self.tunnel != tunnel {
-            self.flush(counters);
-            self.tunnel = tunnel;
+    fn count(&mut self, counters: &WorkerCounters, tunnel: PortId, bytes: u32) {
+        if self.run.tunnel != tunnel {
+            self.next(counters, tunnel);
         }
-        self.packets += 1;
-        self.bytes += bytes;
+        self.run.packets += 1;
+        self.run.bytes += u64::from(bytes);
     }
 
-    #[inline(always)]
-    fn flush(&mut self, counters: &WorkerCounters) {
-        if let Some(c) = counters.port(self.tunnel) {
+    #[inline]
+    fn next(&mut self, counters: &WorkerCounters, tunnel: PortId) {
+        let run = std::mem::replace(&mut self.run, Run { tunnel, ..Run::NONE });
+        if self.over.try_push(run).is_err() {
+            self.add(counters);
+            self.over.push(run);
+        }
+    }
+
+    #[inline(never)]
+    fn add(&mut self, counters: &WorkerCounters) {
+        for run in self.over.drain(..) {
+            let Some(c) = counters.port(run.tunnel) else { continue };
             let (packets, bytes) = if self.into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
-            packets.add(self.packets);
-            bytes.add(self.bytes);
+            packets.add(u64::from(run.packets));
+            bytes.add(run.bytes);
         }
-        (self.packets, self.bytes) = (0, 0);
+    }
+
+    /// Adds all that there is.
+    #[inline]
+    fn flush(&mut self, counters: &WorkerCounters) {
+        if self.run.packets > 0 {
+            self.next(counters, PortId::NONE);
+            self.add(counters);
+        }
     }
 }
 

@@ -3,13 +3,13 @@
 //! Both sides know outer IPv4 and IPv6 headers, bare or with GRE or UDP between. Sequence numbers, rates, encapsulation limits of
 //! packets that bring one, and peers that the packet inside names take the general path.
 
+use super::guard::may_carry_syn;
 use super::known::{Found, Known, ends_of, what};
 use super::outers::Outers;
 use super::survey::{plain_v4, plain_v6};
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::checksum::{self, age};
-use crate::decap::Peers;
 use crate::frame::Frame;
 use crate::headers::protocol;
 use crate::object::{Encap, Forward, Object, ObjectId};
@@ -22,26 +22,6 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const V4: usize = IPV4_HEADER as usize;
 const V6: usize = IPV6_HEADER as usize;
-
-/// Reads of every packet of a batch, whose IP headers are `l2` bytes from their beginning, where the search for its tunnel
-/// begins: so that what all of them need comes from memory at once. Nothing is decided here.
-#[inline(never)]
-pub(super) fn expect(batch: &[Frame], l2: usize, six: Option<&Peers>, four: Option<&Peers>) {
-    let mut sum = 0u32;
-    for frame in batch {
-        let Some(h) = frame.data().get(l2..).and_then(|d| d.first_chunk::<V4>()) else { continue };
-        let peers = match h[9] {
-            protocol::IPV6 => six,
-            protocol::IPV4 => four,
-            _ => None,
-        };
-        if let Some(peers) = peers {
-            sum = sum.wrapping_add(peers.touch_v4(ends_of(h)));
-        }
-    }
-    // The values do not matter; that they were loaded does.
-    std::hint::black_box(sum);
-}
 
 impl Passes {
     /// A packet that may come out of a tunnel in IPv4. True: its lane has been added, as that of the packet inside, or, where
@@ -64,10 +44,11 @@ impl Passes {
         }
         let Some(what) = outers.what(h[9], packet, V4) else { return false };
         let (port, ends) = (outers.port, ends_of(h));
+        let (batch, at) = (outers.batch, outers.l2);
         let known = outers.known();
         let (found, searched) = match known.four(ends, what).copied() {
             Some(found) => (found, false),
-            None if known.is_ours_four(ends) => match known.search_four(ends, what) {
+            None if known.is_ours_four(ends) => match known.search_four(ends, what, &mut self.ahead, (batch, at, i)) {
                 Some(found) => (found, true),
                 None => return self.leave_general(l2, len),
             },
@@ -90,7 +71,7 @@ impl Passes {
     /// The lane of a packet that is for us, and out of no tunnel that is known here.
     #[cold]
     fn leave_general(&mut self, l2: usize, len: usize) -> bool {
-        self.lanes.push(Lane { l2: l2 as u16, len: len as u32, ..Lane::GENERAL });
+        self.lanes.push(Lane { l2: l2 as u8, len: len as u32, ..Lane::GENERAL });
         true
     }
 
@@ -109,7 +90,7 @@ impl Passes {
             }
         } else if known.is_ours_six(&h[24..]) {
             self.ours6.push(i as u16);
-            self.lanes.push(Lane { l2: l2 as u16, len, ..Lane::GENERAL });
+            self.lanes.push(Lane { l2: l2 as u8, len, ..Lane::GENERAL });
             return true;
         }
         self.tunneled6.push(i as u16);
@@ -231,7 +212,7 @@ impl Passes {
             protocol::IPV4 => (header, Family::Inet),
             _ => behind(found.gate?, outside, proto, packet)?,
         };
-        self.inside(family, outer, (l2 + at) as u16, packet.get(at..)?, found, port)
+        self.inside(family, outer, u8::try_from(l2 + at).ok()?, packet.get(at..)?, found, port)
     }
 
     /// The lane of a packet inside, which is listed then, as far as the fast path knows it. `l2`: bytes in front of it in
@@ -241,12 +222,12 @@ impl Passes {
         &mut self,
         family: Family,
         outer: u8,
-        l2: u16,
+        l2: u8,
         carried: &[u8],
         found: &Found<'_>,
         port: &PortInfo,
     ) -> Option<Lane> {
-        let (second, len, at) = match family {
+        let (second, kind, len, at) = match family {
             Family::Inet6 => {
                 let (len, dst) = plain_v6(carried)?;
                 let tclass = (carried[0] << 4) | (carried[1] >> 4);
@@ -256,7 +237,7 @@ impl Passes {
                     gate.admits(&IpAddr::V6(source.into())).then_some(())?;
                 }
                 self.v6.push(dst);
-                ((carried[1] & 0xcf) | (ecn << 4), len, self.v6.len() - 1)
+                ((carried[1] & 0xcf) | (ecn << 4), carried[6], len, self.v6.len() - 1)
             }
             Family::Inet => {
                 let h = plain_v4(carried)?;
@@ -265,15 +246,15 @@ impl Passes {
                     gate.admits(&IpAddr::V4(Ipv4Addr::new(h[12], h[13], h[14], h[15]))).then_some(())?;
                 }
                 self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
-                ((h[1] & 0xfc) | ecn, u32::from(u16::from_be_bytes([h[2], h[3]])), self.v4.len() - 1)
+                ((h[1] & 0xfc) | ecn, h[9], u32::from(u16::from_be_bytes([h[2], h[3]])), self.v4.len() - 1)
             }
         };
         let at = at as u16;
         if found.table != port.table {
             self.elsewhere.push((at, family, found.table));
         }
-        let carried = carried.len() as u16;
-        Some(Lane { family: Some(family), second, at, l2, carried, len, tunnel: found.tunnel })
+        let (carried, syn) = (carried.len() as u16, may_carry_syn(kind));
+        Some(Lane { family: Some(family), second, at, l2, syn, carried, len, tunnel: found.tunnel })
     }
 }
 
