@@ -4,6 +4,8 @@
 //! Every rule is counted once: a packet that has passed here is marked as such, should the general path have to go on with
 //! it. What is to be answered, and neighbour discovery, which no filter judges, are the general path's.
 
+#[cfg(doc)]
+use super::SYN;
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::drop_reason::DropReason;
@@ -52,10 +54,10 @@ fn maybe_syn(family: Family, data: &[u8]) -> bool {
     }
 }
 
-/// Whether a packet that carries this protocol, or has this next header, may be a TCP SYN.
+/// [`SYN`] where a packet that carries this protocol, or has this next header, may be one; else 0.
 #[inline(always)]
-pub(super) fn may_carry_syn(kind: u8) -> bool {
-    MAY_BE_TCP[usize::from(kind)] != 0
+pub(super) fn syn(kind: u8) -> u8 {
+    u8::from(MAY_BE_TCP[usize::from(kind)] != 0)
 }
 
 /// What the first byte about what a packet carries tells of a lane's packet.

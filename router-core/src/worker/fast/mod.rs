@@ -22,7 +22,6 @@
 //! | the object is a resolved adjacency (of a gateway or of the destination), or a tunnel over one; its port up, the packet within its MTU | general path |
 //! | out of a tunnel: whole packet, known peer, an inner packet as above | general path |
 
-mod ahead;
 mod guard;
 mod known;
 mod outers;
@@ -43,7 +42,6 @@ use crate::port::{PortId, PortInfo, TableId};
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::worker::{MAX_BATCH, Outbox, Worker};
-use ahead::Ahead;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What the survey found about one frame.
@@ -58,8 +56,8 @@ struct Lane {
     at: u16,
     /// Bytes before the IP header that counts.
     l2: u8,
-    /// Out of a tunnel: the packet may be a TCP SYN, as far as the kind of what it carries tells.
-    syn: bool,
+    /// What is still to be asked of a packet out of a tunnel: [`SYN`], [`RATED`].
+    asks: u8,
     /// Out of a tunnel: bytes that the outer packet carries.
     carried: u16,
     /// Of the IP packet, header included.
@@ -68,9 +66,14 @@ struct Lane {
     tunnel: PortId,
 }
 
+/// The packet may be a TCP SYN, as far as the kind of what it carries tells.
+const SYN: u8 = 1;
+/// The tunnel takes so many packets a second: asked last, as it counts those that are taken.
+const RATED: u8 = 2;
+
 impl Lane {
     const GENERAL: Lane =
-        Lane { family: None, second: 0, at: 0, l2: 0, syn: false, carried: 0, len: 0, tunnel: PortId::NONE };
+        Lane { family: None, second: 0, at: 0, l2: 0, asks: 0, carried: 0, len: 0, tunnel: PortId::NONE };
 }
 
 /// What the passes over a batch leave for each other.
@@ -89,8 +92,6 @@ pub(super) struct Passes {
     ours6: Vec<u16>,
     /// Out of which tunnel each of them comes; [`PortId::NONE`]: out of none.
     peers: Vec<PortId>,
-    /// What packets to our known ends in IPv4 come out of.
-    ahead: Ahead,
     /// The tables of those tunnels, and whether sources are checked; None: the general path knows what to do.
     inner: Vec<Option<(TableId, bool)>>,
     /// Places in `ids4` or `ids6` of packets whose tunnel belongs to another table than the port.
@@ -115,7 +116,6 @@ impl Passes {
             tunneled6: Vec::with_capacity(MAX_BATCH),
             ours6: Vec::with_capacity(MAX_BATCH),
             peers: Vec::with_capacity(MAX_BATCH),
-            ahead: Ahead::new(),
             inner: Vec::with_capacity(MAX_BATCH),
             elsewhere: Vec::with_capacity(MAX_BATCH),
             egress: Vec::with_capacity(MAX_BATCH),

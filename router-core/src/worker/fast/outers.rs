@@ -1,6 +1,7 @@
 //! What the first pass needs to know of tunnels: which outer protocols may be theirs, and those of this batch.
 
 use super::known::{Known, wanted, what};
+use super::tunnel::expect;
 use crate::frame::Frame;
 use crate::headers::protocol;
 use crate::port::PortInfo;
@@ -12,6 +13,11 @@ pub(super) const BARE: u8 = 1;
 pub(super) const GRE: u8 = 2;
 /// UDP, perhaps on its way to a tunnel's port.
 pub(super) const UDP: u8 = 4;
+/// Destination options, which may be an encapsulation limit with any of the above behind.
+pub(super) const LIMIT: u8 = 8;
+
+/// See [`Outers::expect`].
+const FAR: usize = 1024;
 
 /// By outer protocol: how tunnels with it are made; 0: it is none of theirs.
 static KINDS: [u8; 256] = {
@@ -20,6 +26,7 @@ static KINDS: [u8; 256] = {
     t[protocol::IPV4 as usize] = BARE;
     t[protocol::GRE as usize] = GRE;
     t[protocol::UDP as usize] = UDP;
+    t[protocol::DEST_OPTIONS as usize] = LIMIT;
     t
 };
 
@@ -35,23 +42,27 @@ pub(super) struct Outers<'t> {
     pub tables: &'t Tables,
     /// Which kinds of tunnels there are here.
     wanted: u8,
-    pub batch: &'t [Frame],
-    /// Bytes in front of the IP headers of the batch.
-    pub l2: usize,
     known: Option<Known<'t>>,
 }
 
 impl<'t> Outers<'t> {
     #[inline]
-    pub(super) fn new(port: &'t PortInfo, tables: &'t Tables, batch: &'t [Frame]) -> Self {
+    pub(super) fn new(port: &'t PortInfo, tables: &'t Tables) -> Self {
         let wanted = if tables.decap.is_empty() { 0 } else { wanted(port, tables) };
-        Outers { port, tables, wanted, batch, l2: 0, known: None }
+        Outers { port, tables, wanted, known: None }
     }
 
-    /// So many bytes are in front of the IP headers.
+    /// Where there are so many tunnels that what a search needs is mostly in no near cache: fetches it for a whole batch, whose
+    /// IP headers are `l2` bytes from the beginning.
     #[inline]
-    pub(super) fn link(&mut self, l2: usize) {
-        self.l2 = l2;
+    pub(super) fn expect(&self, batch: &[Frame], l2: usize) {
+        if self.wanted & BARE != 0 {
+            let peers = |proto| self.tables.decap.peers(proto, self.port.table);
+            let (six, four) = (peers(protocol::IPV6), peers(protocol::IPV4));
+            if six.into_iter().chain(four).any(|p| p.len() > FAR) {
+                expect(batch, l2, six, four);
+            }
+        }
     }
 
     /// Whether a packet with this outer protocol may come out of a tunnel.

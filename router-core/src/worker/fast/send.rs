@@ -2,7 +2,7 @@
 
 use super::guard::{Carried, UNCLAMPED, carried, clamp, clamps, enters, may_be_syn, passes_out};
 use super::tunnel::{limited, mark, overhead, wrap};
-use super::{Lane, Passes};
+use super::{Lane, Passes, RATED, SYN};
 use crate::addr::Family;
 use crate::checksum::age;
 use crate::counters::WorkerCounters;
@@ -50,6 +50,9 @@ struct Flows<'t> {
     tunnels: bool,
     /// How many tunnels one packet may go through.
     nesting: u8,
+    now: Instant,
+    /// Nothing of the batch has gone to the general path so far, which would ask and number what it sends later.
+    straight: bool,
     /// What carries the last tunnel, and with it mostly the next ones.
     carrier: Option<Carrier<'t>>,
 }
@@ -85,11 +88,13 @@ impl<O: Observer> Worker<O> {
         let (part, tick) = (self.part(), activity::tick(now));
         let (tunnels, nesting) = (tables.guards.tunnels, tables.settings.max_tunnel_nesting);
         let seed = self.flow_seed;
-        let mut flows = Flows { seed, part, tick, clamps, mss: UNCLAMPED, tunnels, nesting, carrier: None };
+        let mut flows =
+            Flows { seed, part, tick, clamps, mss: UNCLAMPED, tunnels, nesting, now, straight: true, carrier: None };
         let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
-        let (mut into, mut out_of) = (Through::new(true), Through::new(false));
+        let (mut into, mut out_of) = (Run::NONE, Run::NONE);
+        let (mut over_into, mut over_out_of) = (Over::new(counters, true), Over::new(counters, false));
         let far = tables.routing.objects.places() > NEAR;
         // In a register: read back from memory it would be waited for, packet by packet.
         let mut last_ident = *ident;
@@ -110,25 +115,26 @@ impl<O: Observer> Worker<O> {
                 if flows.mss != UNCLAMPED {
                     clamp(frame, lane, std::mem::replace(&mut flows.mss, UNCLAMPED));
                 }
+                flows.straight &= found.is_some();
                 targets.push(found);
             }
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets.iter().copied()) {
                 let (port, len) = match (target, lane.family) {
                     (Some(Target { hop, encap: None }), Some(family)) => {
                         if lane.tunnel != PortId::NONE {
-                            out_of.count(counters, lane.tunnel, u32::from(lane.carried));
+                            out_of.count(&mut over_out_of, lane.tunnel, u32::from(lane.carried));
                             frame.meta.port = lane.tunnel;
                         }
                         (hop.port, rewrite(frame, lane, family, hop))
                     }
                     (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
                         if lane.tunnel != PortId::NONE {
-                            out_of.count(counters, lane.tunnel, u32::from(lane.carried));
+                            out_of.count(&mut over_out_of, lane.tunnel, u32::from(lane.carried));
                             leave_tunnel(frame, lane);
                         }
                         last_ident = last_ident.wrapping_add(1);
                         hop.touch();
-                        into.count(counters, encap.tunnel, lane.len);
+                        into.count(&mut over_into, encap.tunnel, lane.len);
                         (hop.port, wrap(frame, lane, family, encap, hop, last_ident))
                     }
                     _ => (PortId::NONE, 0),
@@ -144,8 +150,8 @@ impl<O: Observer> Worker<O> {
             }
             first += GROUP;
         }
-        into.flush(counters);
-        out_of.flush(counters);
+        over_into.finish(into);
+        over_out_of.finish(out_of);
         *ident = last_ident;
         passes.all = Sent { port: together, packets: passes.egress.len() as u64, bytes };
     }
@@ -195,7 +201,7 @@ impl<O: Observer> Worker<O> {
 }
 
 /// Finds the objects of many packets, and fetches what [`target`] and the edits need of them, in short passes, so that many
-/// cache misses are under way at once. Counters have a pass of their own ([`Through`]).
+/// cache misses are under way at once. Counters have a pass of their own ([`Over`]).
 fn fetch<'t>(passes: &Passes, lanes: &[Lane], tables: &'t Tables, places: &mut [&'t Option<Object>; GROUP]) {
     let objects = &tables.routing.objects;
     // What comes from far is read by loops of a few instructions, as no more loads are under way than there are in as many
@@ -266,8 +272,7 @@ fn target<'t>(
     }
     // Last, because it counts. Of what comes out of tunnels, most wish for nothing but a look at SYNs.
     let plain = flags.is_empty() && !flows.clamps && mss == 0;
-    let looks = lane.syn && may_be_syn(lane, frame);
-    if (!plain || looks) && !guarded(lane, frame, (hop, None, mss), ingress, tables, flows, flags) {
+    if (!plain || lane.asks != 0) && !asked(plain, lane, frame, (hop, None, mss), ingress, tables, flows, flags) {
         return None;
     }
     Some(Target { hop, encap: None })
@@ -299,6 +304,9 @@ fn into<'t>(
         }
     };
     let (hop, overhead) = (carrier.hop, overhead(encap, family)?);
+    if !flows.straight && matches!(&encap.outer, Some(Outer::Long(long)) if long.is_numbered()) {
+        return None;
+    }
     let len = lane.len + overhead;
     let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
     if !(room && lane.len <= encap.mtu && len <= hop.mtu.min(u32::from(u16::MAX))) {
@@ -311,12 +319,46 @@ fn into<'t>(
     }
     // Last, because it counts.
     let plain = carrier.flags.is_empty() && !flows.clamps && encap.mss == 0 && !flows.tunnels;
+    if lane.asks & RATED != 0 {
+        let plain = plain && !may_be_syn(lane, frame);
+        return (plain && within_rate(lane, tables, flows)).then_some(Target { hop, encap: Some(encap) });
+    }
     if (!plain || what != Carried::Other && may_be_syn(lane, frame))
         && !guarded(lane, frame, (hop, Some(encap), encap.mss), ingress, tables, flows, carrier.flags)
     {
         return None;
     }
     Some(Target { hop, encap: Some(encap) })
+}
+
+/// Whether a packet that [`target`] would send may go, of those about which more is to be asked. `plain`: only for what its lane
+/// says.
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+fn asked(
+    plain: bool,
+    lane: &Lane,
+    frame: &Frame,
+    way: (&Forward, Option<&Encap>, u16),
+    ingress: PortId,
+    tables: &Tables,
+    flows: &mut Flows<'_>,
+    flags: PortFlags,
+) -> bool {
+    let plain = plain && !(lane.asks & SYN != 0 && may_be_syn(lane, frame));
+    match lane.asks & RATED != 0 {
+        // What counts is asked once: of two such things, the general path asks both.
+        true => plain && within_rate(lane, tables, flows),
+        false => plain || guarded(lane, frame, way, ingress, tables, flows, flags),
+    }
+}
+
+/// Whether the tunnel that a packet came out of may take it, which is counted then. Where not, the general path is told the same and
+/// drops it.
+#[inline(never)]
+fn within_rate(lane: &Lane, tables: &Tables, flows: &Flows<'_>) -> bool {
+    let gate = tables.gates.get(lane.tunnel);
+    flows.straight && gate.is_some_and(|gate| gate.is_within_rate(flows.now, gate.state()))
 }
 
 /// What guards of the ways out say to a packet that [`target`] would send: whether it may go, and in `flows` the segment
@@ -396,56 +438,57 @@ struct Run {
 
 impl Run {
     const NONE: Run = Run { tunnel: PortId::NONE, packets: 0, bytes: 0 };
+
+    #[inline(always)]
+    fn count(&mut self, over: &mut Over<'_>, tunnel: PortId, bytes: u32) {
+        if self.tunnel != tunnel {
+            // By value: the run itself stays in registers.
+            over.push(*self);
+            *self = Run { tunnel, ..Run::NONE };
+        }
+        self.packets += 1;
+        self.bytes += u64::from(bytes);
+    }
 }
 
-/// What went through tunnels one way. Runs that are over wait in a list, and their counters are added to in a short pass: of many
-/// tunnels, most are in no near cache.
-struct Through {
-    run: Run,
-    over: ArrayVec<Run, GROUP>,
-    /// Into them.
+/// Runs that are over, of one way. They wait in a list, and their counters are added to in a short pass: of many tunnels, most are
+/// in no near cache.
+struct Over<'c> {
+    runs: ArrayVec<Run, GROUP>,
+    counters: &'c WorkerCounters,
+    /// Into tunnels.
     into: bool,
 }
 
-impl Through {
-    fn new(into: bool) -> Self {
-        Through { run: Run::NONE, over: ArrayVec::new(), into }
-    }
-
-    #[inline(always)]
-    fn count(&mut self, counters: &WorkerCounters, tunnel: PortId, bytes: u32) {
-        if self.run.tunnel != tunnel {
-            self.next(counters, tunnel);
-        }
-        self.run.packets += 1;
-        self.run.bytes += u64::from(bytes);
+impl<'c> Over<'c> {
+    fn new(counters: &'c WorkerCounters, into: bool) -> Self {
+        Over { runs: ArrayVec::new(), counters, into }
     }
 
     #[inline]
-    fn next(&mut self, counters: &WorkerCounters, tunnel: PortId) {
-        let run = std::mem::replace(&mut self.run, Run { tunnel, ..Run::NONE });
-        if self.over.try_push(run).is_err() {
-            self.add(counters);
-            self.over.push(run);
+    fn push(&mut self, run: Run) {
+        if self.runs.is_full() {
+            self.add();
         }
+        self.runs.push(run);
     }
 
     #[inline(never)]
-    fn add(&mut self, counters: &WorkerCounters) {
-        for run in self.over.drain(..) {
-            let Some(c) = counters.port(run.tunnel) else { continue };
+    fn add(&mut self) {
+        for run in self.runs.drain(..) {
+            let Some(c) = self.counters.port(run.tunnel) else { continue };
             let (packets, bytes) = if self.into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
             packets.add(u64::from(run.packets));
             bytes.add(run.bytes);
         }
     }
 
-    /// Adds all that there is.
+    /// Adds all that there is, and the last run.
     #[inline]
-    fn flush(&mut self, counters: &WorkerCounters) {
-        if self.run.packets > 0 {
-            self.next(counters, PortId::NONE);
-            self.add(counters);
+    fn finish(mut self, last: Run) {
+        if last.packets > 0 {
+            self.push(last);
+            self.add();
         }
     }
 }

@@ -14,9 +14,8 @@ const ETHERNET: usize = 14;
 impl Passes {
     /// Sorts a batch into lanes and lists destinations.
     pub(super) fn survey(&mut self, port: &PortInfo, batch: &[Frame], tables: &Tables) {
-        let known = &mut Outers::new(port, tables, batch);
+        let known = &mut Outers::new(port, tables);
         self.lanes.clear();
-        self.ahead.forget();
         self.v4.clear();
         self.v6.clear();
         self.tunneled4.clear();
@@ -29,7 +28,7 @@ impl Passes {
             (true, Medium::Ethernet, Some(mac)) => {
                 let [a, b, c, d, e, f] = mac.0;
                 let mac = u64::from_le_bytes([a, b, c, d, e, f, 0, 0]);
-                known.link(ETHERNET);
+                known.expect(batch, ETHERNET);
                 for (i, frame) in batch.iter().enumerate() {
                     match frame.data().split_first_chunk::<ETHERNET>() {
                         Some((link, packet)) if !frame.meta.is_special() && u64_le(link) << 16 == mac << 16 => {
@@ -44,6 +43,7 @@ impl Passes {
                 }
             }
             (true, Medium::Ip, _) => {
+                known.expect(batch, 0);
                 for (i, frame) in batch.iter().enumerate() {
                     let data = frame.data();
                     match data.first().map(|b| b >> 4) {
@@ -73,16 +73,7 @@ impl Passes {
         self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
         let len = u32::from(u16::from_be_bytes([h[2], h[3]]));
         let family = Some(Family::Inet);
-        self.lanes.push(Lane {
-            family,
-            second: 0,
-            at,
-            l2: l2 as u8,
-            syn: false,
-            carried: 0,
-            len,
-            tunnel: PortId::NONE,
-        });
+        self.lanes.push(Lane { family, second: 0, at, l2: l2 as u8, asks: 0, carried: 0, len, tunnel: PortId::NONE });
     }
 
     #[inline(always)]
@@ -94,16 +85,7 @@ impl Passes {
         let at = self.v6.len() as u16;
         self.v6.push(dst);
         let family = Some(Family::Inet6);
-        self.lanes.push(Lane {
-            family,
-            second: 0,
-            at,
-            l2: l2 as u8,
-            syn: false,
-            carried: 0,
-            len,
-            tunnel: PortId::NONE,
-        });
+        self.lanes.push(Lane { family, second: 0, at, l2: l2 as u8, asks: 0, carried: 0, len, tunnel: PortId::NONE });
     }
 }
 

@@ -1,15 +1,17 @@
 //! Tunnels on the fast path: packets that come out of one, and the outer header of those that enter one.
 //!
-//! Both sides know outer IPv4 and IPv6 headers, bare or with GRE or UDP between. Sequence numbers, rates, encapsulation limits of
-//! packets that bring one, and peers that the packet inside names take the general path.
+//! Both sides know outer IPv4 and IPv6 headers, bare or with GRE or UDP between, and the encapsulation limit of outer IPv6
+//! headers. Sequence numbers that are checked, limits of packets inside that bring one, and peers that the packet inside names
+//! take the general path.
 
-use super::guard::may_carry_syn;
+use super::guard::syn;
 use super::known::{Found, Known, ends_of, what};
 use super::outers::Outers;
 use super::survey::{plain_v4, plain_v6};
-use super::{Lane, Passes};
+use super::{Lane, Passes, RATED};
 use crate::addr::Family;
 use crate::checksum::{self, age};
+use crate::decap::Peers;
 use crate::frame::Frame;
 use crate::headers::protocol;
 use crate::object::{Encap, Forward, Object, ObjectId};
@@ -22,6 +24,26 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const V4: usize = IPV4_HEADER as usize;
 const V6: usize = IPV6_HEADER as usize;
+
+/// Reads of every packet of a batch, whose IP headers are `l2` bytes from their beginning, where the search for its tunnel
+/// begins: so that what all of them need comes from memory at once. Nothing is decided here.
+#[inline(never)]
+pub(super) fn expect(batch: &[Frame], l2: usize, six: Option<&Peers>, four: Option<&Peers>) {
+    let mut sum = 0u32;
+    for frame in batch {
+        let Some(h) = frame.data().get(l2..).and_then(|d| d.first_chunk::<V4>()) else { continue };
+        let peers = match h[9] {
+            protocol::IPV6 => six,
+            protocol::IPV4 => four,
+            _ => None,
+        };
+        if let Some(peers) = peers {
+            sum = sum.wrapping_add(peers.touch_v4(ends_of(h)));
+        }
+    }
+    // The values do not matter; that they were loaded does.
+    std::hint::black_box(sum);
+}
 
 impl Passes {
     /// A packet that may come out of a tunnel in IPv4. True: its lane has been added, as that of the packet inside, or, where
@@ -44,11 +66,10 @@ impl Passes {
         }
         let Some(what) = outers.what(h[9], packet, V4) else { return false };
         let (port, ends) = (outers.port, ends_of(h));
-        let (batch, at) = (outers.batch, outers.l2);
         let known = outers.known();
         let (found, searched) = match known.four(ends, what).copied() {
             Some(found) => (found, false),
-            None if known.is_ours_four(ends) => match known.search_four(ends, what, &mut self.ahead, (batch, at, i)) {
+            None if known.is_ours_four(ends) => match known.search_four(ends, what) {
                 Some(found) => (found, true),
                 None => return self.leave_general(l2, len),
             },
@@ -57,7 +78,7 @@ impl Passes {
                 return false;
             }
         };
-        if let Some(lane) = self.leave(&found, Family::Inet, h[9], h[1], l2, packet, port) {
+        if let Some(lane) = self.leave(&found, Family::Inet, (h[9], V4), h[1], l2, packet, port) {
             self.lanes.push(lane);
             return true;
         }
@@ -80,11 +101,13 @@ impl Passes {
     pub(super) fn leave_six(&mut self, i: usize, l2: usize, len: u32, data: &[u8], outers: &mut Outers<'_>) -> bool {
         let Some(packet) = data.get(..len as usize) else { return false };
         let Some(h) = packet.first_chunk::<V6>() else { return false };
-        let Some(what) = outers.what(h[6], packet, V6) else { return false };
+        let (proto, header) = if h[6] == protocol::DEST_OPTIONS { behind_limit(packet) } else { (h[6], V6) };
+        let Some(what) = outers.what(proto, packet, header) else { return false };
         let port = outers.port;
         let known = outers.known();
         if let Some(found) = known.six(h, what) {
-            if let Some(lane) = self.leave(found, Family::Inet6, h[6], (h[0] << 4) | (h[1] >> 4), l2, packet, port) {
+            let tclass = (h[0] << 4) | (h[1] >> 4);
+            if let Some(lane) = self.leave(found, Family::Inet6, (proto, header), tclass, l2, packet, port) {
                 self.lanes.push(lane);
                 return true;
             }
@@ -178,12 +201,12 @@ impl Passes {
             let l2 = usize::from(lane.l2);
             let Some(packet) = frame.data().get(l2..l2 + lane.len as usize) else { continue };
             let Some(h) = packet.first_chunk::<V4>() else { continue };
-            let (proto, outer) = match outside {
-                Family::Inet => (h[9], h[1]),
-                Family::Inet6 => (h[6], (h[0] << 4) | (h[1] >> 4)),
+            let (proto, header, outer) = match outside {
+                Family::Inet => (h[9], V4, h[1]),
+                Family::Inet6 => (h[6], V6, (h[0] << 4) | (h[1] >> 4)),
             };
             let Some(found) = Found::of(tables, *tunnel, *plain, proto) else { continue };
-            if let Some(inside) = self.leave(&found, outside, proto, outer, l2, packet, port)
+            if let Some(inside) = self.leave(&found, outside, (proto, header), outer, l2, packet, port)
                 && let Some(lane) = self.lanes.get_mut(i)
             {
                 *lane = inside;
@@ -192,7 +215,8 @@ impl Passes {
         (self.peers, self.inner) = (peers, inner);
     }
 
-    /// The lane of the packet inside one of this tunnel. `outer`: the traffic class outside; `l2`: bytes in front of the
+    /// The lane of the packet inside one of this tunnel. `proto`: what the outer headers carry, which have `header` bytes; `outer`:
+    /// the traffic class outside; `l2`: bytes in front of the
     /// outer packet in the frame.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
@@ -200,17 +224,16 @@ impl Passes {
         &mut self,
         found: &Found<'_>,
         outside: Family,
-        proto: u8,
+        (proto, header): (u8, usize),
         outer: u8,
         l2: usize,
         packet: &[u8],
         port: &PortInfo,
     ) -> Option<Lane> {
-        let header = if outside == Family::Inet { V4 } else { V6 };
         let (at, family) = match proto {
             protocol::IPV6 => (header, Family::Inet6),
             protocol::IPV4 => (header, Family::Inet),
-            _ => behind(found.gate?, outside, proto, packet)?,
+            _ => behind(found.gate?, outside, (proto, header), packet)?,
         };
         self.inside(family, outer, u8::try_from(l2 + at).ok()?, packet.get(at..)?, found, port)
     }
@@ -253,15 +276,26 @@ impl Passes {
         if found.table != port.table {
             self.elsewhere.push((at, family, found.table));
         }
-        let (carried, syn) = (carried.len() as u16, may_carry_syn(kind));
-        Some(Lane { family: Some(family), second, at, l2, syn, carried, len, tunnel: found.tunnel })
+        let carried = carried.len() as u16;
+        let asks = syn(kind) | found.gate.filter(|gate| gate.is_rated()).map_or(0, |_| RATED);
+        Some(Lane { family: Some(family), second, at, l2, asks, carried, len, tunnel: found.tunnel })
+    }
+}
+
+/// What is behind the destination options of an IPv6 packet, and where, if they are those of a tunnel that sends its encapsulation
+/// limit (RFC 2473 4.1.1): the option, and padding. Otherwise as if the options were a protocol, which no tunnel has.
+#[inline(never)]
+fn behind_limit(packet: &[u8]) -> (u8, usize) {
+    const LEN: usize = limit::LEN as usize;
+    match packet.get(V6..).and_then(|p| p.first_chunk::<LEN>()) {
+        Some(h) if *h == limit::header(h[0], h[4]) => (h[0], V6 + LEN),
+        _ => (protocol::DEST_OPTIONS, V6),
     }
 }
 
 /// Where the packet inside begins, and its family, for a tunnel with something between.
 #[inline(never)]
-fn behind(gate: &Gate, outside: Family, proto: u8, packet: &[u8]) -> Option<(usize, Family)> {
-    let header = if outside == Family::Inet { V4 } else { V6 };
+fn behind(gate: &Gate, outside: Family, (proto, header): (u8, usize), packet: &[u8]) -> Option<(usize, Family)> {
     let payload = packet.get(header..)?;
     let (at, family) = between(gate, proto, payload, gate.state()).ok()?;
     if proto == protocol::GRE && gre_keepalive::may_be_question(family, payload.get(at..)?) {
