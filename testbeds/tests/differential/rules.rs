@@ -21,6 +21,7 @@ pub const ALL: &[&str] = &[
     "hop-by-hop-told",
     "hop-by-hop-beyond",
     "hop-by-hop-budget",
+    "hop-by-hop-offender",
     "jumbo-unknown",
     "unicast-in-link-broadcast",
     "icmp-timestamp",
@@ -183,6 +184,26 @@ impl<'a> Facts<'a> {
             }
         }
         (found, most)
+    }
+
+    /// How many hop-by-hop options there are, padding not counted.
+    pub fn options_but_padding(&self) -> usize {
+        self.options6(0).0.iter().filter(|o| o[0] > 1).count()
+    }
+
+    /// Where the first hop-by-hop option lies that no node may skip and that asks for an error; None where it is to be dropped
+    /// in silence, or there is none.
+    pub fn first_offender(&self) -> Option<u32> {
+        let (_, start, _) = self.headers().into_iter().find(|h| h.0 == 0)?;
+        let mut at = start + 2;
+        for option in self.options6(0).0 {
+            match option[0] >> 6 {
+                0 => at += option.len(),
+                1 => return None,
+                _ => return Some(at as u32),
+            }
+        }
+        None
     }
 
     /// Whether options of these headers have padding with anything but zeros.

@@ -168,6 +168,9 @@ const MANY: &[u8] = &[
     0, 0x9e, 2, 0, 0,
 ];
 
+/// Nine options to be skipped, then one that is not.
+const SOME: &[u8] = &[30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 0x9e, 2, 0, 0];
+
 /// Packet number `n` of the stream with this seed, on links with these MTUs.
 pub fn packet(seed: u64, n: u64, mtus: [u32; 2]) -> Given {
     let mut r = Random(n.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xd1ff);
@@ -445,6 +448,7 @@ fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
             &[0x9e, 255, 0, 0, 0, 0],
             &[0x31, 4, 0, 0, 0, 0],
             MANY,
+            SOME,
         ]);
         body.splice(0..0, [&[next, (options.len() / 8) as u8], options].concat());
         next = 0;
