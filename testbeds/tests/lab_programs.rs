@@ -16,7 +16,7 @@ use testbeds::lab::{Bed, Dut, Result, RouterConfig, Watching};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_duet-under-test");
 
 /// a - r - b, with two more stations on a's side of the router: the attacker sits on a link of his own.
-fn bed(left: &str) -> Result<Bed> {
+fn bed(left: &str, more: &str) -> Result<Bed> {
     let mut bed = Bed::new(PROGRAM)?;
     bed.net.hosts(&["a", "r", "b", "x"])?;
     bed.net.link(("a", "eth0"), ("r", "left"))?;
@@ -29,7 +29,8 @@ fn bed(left: &str) -> Result<Bed> {
     let r = RouterConfig::new("r")
         .port_with("left", &["192.0.2.2/25", "2001:db8:a::2/64"], left)
         .port("right", &["192.0.2.130/25", "2001:db8:b::2/64"])
-        .port("third", &["203.0.113.2/24", "2001:db8:c::2/64"]);
+        .port("third", &["203.0.113.2/24", "2001:db8:c::2/64"])
+        .extra(more);
     bed.router(Dut::Duet, &r)?;
     Ok(bed)
 }
@@ -44,7 +45,7 @@ fn says(host: &Host, program: &str, args: &[&str], all: &[&str]) {
 }
 
 fn diagnosis() -> Result {
-    let bed = bed("advertise = true")?;
+    let bed = bed("advertise = true", "")?;
     let a = bed.host("a");
     for (b, r) in [("192.0.2.129", "192.0.2.2"), ("2001:db8:b::1", "2001:db8:a::2")] {
         Pair::new(a, bed.host("b"), if b.contains(':') { "2001:db8:a::1" } else { "192.0.2.1" }, b).reachable()?;
@@ -209,7 +210,8 @@ impl Ledger {
 
 fn attacks() -> Result {
     let seconds = std::env::var("DUET_HOSTILE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
-    let bed = bed("")?;
+    // The pinged hosts have to answer for themselves every two seconds, not every thirty, amid whatever the attacker sends.
+    let bed = bed("", "[neighbor]\nreachable_time = \"1s\"\ndelay_first_probe = \"1s\"")?;
     let (a, x) = (bed.host("a"), bed.host("x"));
     Pair::new(a, bed.host("b"), "2001:db8:a::1", "2001:db8:b::1").reachable()?;
     let pid = bed.duet("r").pid();

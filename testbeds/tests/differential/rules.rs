@@ -63,6 +63,9 @@ pub const ALL: &[&str] = &[
 /// Listed, too, but seen only where the router has no IPv4 address.
 pub const ONLY_V6: &str = "recorded-dummy";
 
+/// Listed, too, but seen only where source routes are followed.
+pub const ROUTED: &[&str] = &["strict-route-astray", "strict-route-before-ttl", "strict-route-source"];
+
 /// Listed, too, but seen only where a port has several addresses.
 pub const SEVERAL: &str = "source-tie";
 
@@ -321,9 +324,17 @@ impl Facts<'_> {
     pub fn passed_on(&self, sent: &Sent) -> bool {
         let same = |p: &[u8]| {
             let g = Facts::of(p);
-            g.v4 == self.v4 && (g.src, g.dst) == (self.src, self.dst)
+            // One that follows its source route goes on to the next address of it.
+            g.v4 == self.v4 && g.src == self.src && (g.dst == self.dst || self.is_stop(g.dst))
         };
         !sent.is_empty() && sent.iter().all(|(_, p)| same(p))
+    }
+
+    /// Whether this address is one of the packet's source route.
+    pub fn is_stop(&self, addr: &[u8]) -> bool {
+        let header = self.bytes.get(20..usize::from(self.bytes[0] & 15) * 4).filter(|_| self.v4).unwrap_or_default();
+        let routed = self.options4().iter().any(|o| matches!(o, 131 | 137));
+        routed && header.windows(4).any(|stop| stop == addr)
     }
 
     /// Whether it goes to an address of the router.

@@ -39,6 +39,24 @@ fn verdict4(topology: &Topology, f: &Facts<'_>, given: &Given, theirs: &Sent, ou
         {
             "source-route-told"
         }
+        // Linux first asks whether there is a route at all, and is silent as with `route-errors-limited`.
+        () if f.options4().contains(&137)
+            && !f.to_own()
+            && (nothing || matches!(a, Some((3, 0 | 1 | 13, _))))
+            && b == Some((12, 0, 16 << 24)) =>
+        {
+            "strict-route-astray"
+        }
+        () if f.options4().contains(&137) && f.to_own() && matches!((a, b), (Some((11, 0, _)), Some((3, 5, _)))) => {
+            "strict-route-before-ttl"
+        }
+        () if f.options4().contains(&137)
+            && (a, b) == (Some((3, 5, 0)), Some((3, 5, 0)))
+            && source(&ours[0].1) == source(f.bytes.get(4..).unwrap_or_default())
+            && source(&theirs[0].1) != source(&ours[0].1) =>
+        {
+            "strict-route-source"
+        }
         () if nothing && route_error(f, b) => "route-errors-limited",
         () if nothing && OWN4.contains(&f.src) && f.passed_on(ours) => "own-source",
         () => return None,
