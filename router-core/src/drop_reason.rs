@@ -136,6 +136,7 @@ reasons! {
     NoFrame, "no_frame", "No free packet buffer.";
     NoHeadroom, "no_headroom", "No room in the buffer for another header.";
     PuntQueueFull, "punt_queue_full", "The control thread's queue is full.";
+    PuntShareFull, "punt_share_full", "The port where it came in already has its share of the control thread's queue: the rest is for other ports.";
     HeldLimit, "held_limit", "The limit of all waiting packets is reached.";
     // egress
     TxFull, "tx_full", "The egress port could not take the frame: its queue or socket buffer is full.";

@@ -168,6 +168,9 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
         "punt_queue_full" => {
             "The control thread is flooded: look for a scan, an ARP storm or very many unresolved neighbours."
         }
+        "punt_share_full" => {
+            "One port floods the control thread; others are not hurt. Look at \"duet stats\" for the port with drops, and lower its limit_neighbor and limit_other."
+        }
         "held_limit" => "Too many packets wait for neighbours: raise max_pending_total in [neighbor].",
         "tx_full" => {
             "The egress is slower than what is sent to it: shape at the source, add a link, or enlarge the queue of the device."

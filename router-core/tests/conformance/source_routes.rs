@@ -191,6 +191,37 @@ fn errors_go_back_along_the_source_route() {
     assert_eq!((answer[0], answer[21]), (0x45, 0));
 }
 
+/// As RFC 1122 4.2.3.8 has it for connections.
+#[test]
+fn resets_go_back_along_the_source_route() {
+    let syn = [&[0xc3, 0x50, 0, 80, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff][..], &[0; 4]].concat();
+    let options = route(131, 12, &["10.0.0.1", "10.0.0.2"]);
+    let mut original = with_options("192.0.2.2", "192.0.2.1", 6, 64, &options, &syn);
+    let at = original.len() - 20;
+    fill_tcp(&mut original, at);
+    let (port, answer) = rig().send_one(&original);
+    assert_eq!((port, answer[9], answer.len()), (LAN, 6, 52));
+    assert_eq!(answer[16..20], [10, 0, 0, 2]);
+    assert_eq!(answer[20..32], [&route(131, 4, &["10.0.0.1", "192.0.2.2"])[..], &[0]].concat()[..]);
+    assert_eq!((&answer[32..36], answer[45]), (&[0, 80, 0xc3, 0x50][..], 0x14), "ports, reset and acknowledgement");
+    // Whole where it arrives: its destination there is the host.
+    let mut arrived = answer.clone();
+    arrived[16..20].copy_from_slice(&[192, 0, 2, 2]);
+    let sum = [arrived[48], arrived[49]];
+    fill_tcp(&mut arrived, 32);
+    assert_eq!(sum, arrived[48..50]);
+    let (_, answer) = rig_with(&[(131, OptionAction::Ignore)]).send_one(&original);
+    assert_eq!((answer[0], answer.len()), (0x45, 40));
+}
+
+/// Sets the checksum of the TCP segment that begins at `at` right.
+fn fill_tcp(p: &mut [u8], at: usize) {
+    p[at + 16..at + 18].fill(0);
+    let len = ((p.len() - at) as u16).to_be_bytes();
+    let pseudo = [&p[12..20], &[0, 6], &len, &p[at..]].concat();
+    p[at + 16..at + 18].copy_from_slice(&router_core::checksum::checksum(&pseudo).to_be_bytes());
+}
+
 /// Proves rfc7126-4.3-lsrr, rfc7126-4.4-ssrr, rfc7126-4.6-record-route, rfc7126-4.8-timestamp, rfc7126-4.9-router-alert,
 /// rfc7126-4.23-unknown, rfc1812-5.3.13.5-switch, rfc1812-5.3.13.6-switch.
 /// Proves rfc7126-4.13-presence, rfc7126-4.21-quick-start, rfc7126-4.23-log.
