@@ -56,7 +56,6 @@ fn fragments_are_not_put_together_on_their_way() {
 }
 
 /// Proves rfc1812-3.3.4-larger: what is longer than the MTU of the port where it comes in is taken all the same.
-/// Proves rfc1812-3.3.4-configurable.
 #[test]
 fn packets_longer_than_the_mtu_are_received() {
     let p = packet("203.0.113.9", "192.0.2.2", 17, 64, &[5; 1480]);
@@ -84,7 +83,7 @@ fn long_echo_requests_in_pieces() {
 }
 
 /// Proves rfc1812-4.2.2.11-source, rfc6633-4-ignore, rfc6633-3-tcp: nothing comes of these, not even an answer.
-/// Proves rfc1812-4.3.3.3-quench, rfc6633-7-1016.
+/// Proves rfc1812-4.3.3.3-quench.
 #[test]
 fn invalid_sources_and_source_quench_are_ignored() {
     let echo = icmp("192.0.2.2", "192.0.2.1", 64, &[8, 0, 0, 0, 0, 1, 0, 1]);
