@@ -81,6 +81,7 @@ impl Ping {
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum PingReply {
     /// The reply.
     Echo {
