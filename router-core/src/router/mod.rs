@@ -5,6 +5,7 @@
 
 mod explain;
 mod explain_words;
+mod flows;
 mod guards;
 mod irdp;
 mod links;
@@ -14,6 +15,7 @@ mod translators;
 mod tunnels;
 mod vrfs;
 
+pub use flows::FlowWay;
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use translators::TranslatorInfo;
