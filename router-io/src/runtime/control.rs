@@ -255,7 +255,9 @@ impl Control {
     /// Does everything that waits, once: commands, reports of workers, link changes, timers; then publishes and sends.
     pub(super) fn turn(&mut self) -> Settled {
         self.wake.listen();
-        self.collect_flows();
+        if !self.commands.is_empty() {
+            self.collect_flows();
+        }
         for _ in 0..COMMANDS_PER_TURN {
             let Ok(command) = self.commands.try_recv() else { break };
             command(self);

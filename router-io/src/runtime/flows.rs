@@ -9,21 +9,27 @@ use router_core::port::PortId;
 use router_core::router::FlowWay;
 use router_core::time::{Duration, Instant};
 
-/// Flows that are looked at in one go: some hundred microseconds of work.
+/// Flows that are looked at in one go: some milliseconds of work at most.
 const PER_TICK: u32 = 48;
-/// Between two goes while there is something to do, and while there is not.
-const BUSY: Duration = Duration::from_millis(20);
-const QUIET: Duration = Duration::from_millis(100);
+/// Between two goes while there are new flows, and while there are none: what a flow waits for the kernel's way.
+const BUSY: Duration = Duration::from_millis(5);
+const QUIET: Duration = Duration::from_millis(20);
+/// The pause after a go is so many times as long as the work was: a flood of flows leaves the control thread to others.
+const REST: u32 = 6;
 /// Between two looks for idle flows.
 const SWEEP: Duration = Duration::from_millis(500);
-/// Frames between the filter and the forwarder at any one moment: one per processor, as a rule.
-const IN_FLIGHT: u64 = 4096;
+/// More frames than are between the filter and the forwarder at any one moment: one per processor.
+const IN_FLIGHT: u64 = 1024;
+/// So many flows are looked at whenever somebody asks; more of them no more often than the second says.
+const FEW: usize = 4096;
+const SELDOM: Duration = Duration::from_millis(50);
 
 /// See the module.
 pub(super) struct Agent {
     table: FlowTable,
     tick_at: Instant,
     sweep_at: Instant,
+    collected: Instant,
     /// Somebody watches packets, or the programs do not do as they should.
     suspended: bool,
     /// The mark does not arrive: never again.
@@ -83,7 +89,7 @@ pub struct OffloadedFlow {
 impl Agent {
     fn new(table: FlowTable, now: Instant) -> Self {
         let (tick_at, sweep_at) = (now, now + SWEEP);
-        Agent { table, tick_at, sweep_at, suspended: false, broken: false, fib_writes: 0, gone: (0, 0) }
+        Agent { table, tick_at, sweep_at, collected: now, suspended: false, broken: false, fib_writes: 0, gone: (0, 0) }
     }
 
     /// All entries are void from here on.
@@ -162,6 +168,10 @@ impl Control {
     pub(super) fn collect_flows(&mut self) {
         let now = self.clock.now();
         let Some(agent) = &mut self.flows else { return };
+        if agent.table.len() > FEW && now.saturating_since(agent.collected) < SELDOM {
+            return;
+        }
+        agent.collected = now;
         let (counters, gone) = (&self.counters, &mut agent.gone);
         agent.table.collect(now, |g: Gone| {
             counters.received.add(g.packets);
@@ -190,7 +200,9 @@ impl Control {
         if self.flows.as_ref().is_none_or(|a| now < a.tick_at && a.suspended == self.watches.is_active()) {
             return;
         }
-        self.collect_flows();
+        if self.flows.as_ref().is_some_and(|a| now >= a.sweep_at) {
+            self.collect_flows();
+        }
         let watched = self.watches.is_active();
         let Some(mut agent) = self.flows.take() else { return };
         agent.supervise(watched);
@@ -208,7 +220,8 @@ impl Control {
             agent.table.sweep(now);
             agent.sweep_at = now + SWEEP;
         }
-        agent.tick_at = now + if learned > 0 || !agent.table.is_empty() { BUSY } else { QUIET };
+        let worked = self.clock.now().saturating_since(now);
+        agent.tick_at = now + (worked * (REST + 1)).max(if learned > 0 { BUSY } else { QUIET });
         self.flows = Some(agent);
     }
 

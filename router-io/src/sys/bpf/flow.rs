@@ -230,7 +230,7 @@ impl FlowMaps {
 
     /// Ways, number 0 included.
     pub fn ways(&self) -> usize {
-        self.ways.len()
+        self.ways.count()
     }
 
     fn state(&self, at: i32) -> &AtomicU64 {
@@ -264,9 +264,9 @@ impl FlowMaps {
     /// What the programs have done so far.
     pub fn counts(&self) -> Counts {
         let get = |at| self.state(at).load(Relaxed);
-        // In this order: whatever was forwarded, was taken before.
-        let (failed, forwarded) = (get(FAILED), get(FORWARDED));
-        Counts { taken: get(TAKEN), forwarded, failed }
+        // In this order: what was taken has been forwarded by then, but for what is between the programs.
+        let taken = get(TAKEN);
+        Counts { taken, forwarded: get(FORWARDED), failed: get(FAILED) }
     }
 
     /// Writes a way that no entry names yet, nor has named a moment ago.

@@ -50,8 +50,6 @@ pub enum Op {
     Add = 0x00,
     /// -
     Sub = 0x10,
-    /// or
-    Or = 0x40,
     /// and
     And = 0x50,
     /// unsigned quotient

@@ -55,13 +55,8 @@ impl MappedArray {
     }
 
     /// Number of values.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.len
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// The numbers of value `i`; none if there is no such value.
@@ -95,7 +90,7 @@ mod tests {
             }
             other => other.unwrap(),
         };
-        for i in 0..map.len() {
+        for i in 0..map.count() {
             map.get(i)[2].store(i as u64, Relaxed);
         }
         let all = |word: usize| (0..1000).map(|i| map.get(i)[word].load(Relaxed)).collect::<Vec<_>>();
