@@ -47,6 +47,8 @@ pub struct Tables {
     pub guards: Arc<Guards>,
     /// Ports of a closed network in which IPv4-mapped addresses may be on the wire.
     pub mapped_ports: Arc<[PortId]>,
+    /// Identifiers of the echo requests that the operator has the router send: replies to them are the control side's.
+    pub pings: Arc<[u16]>,
     /// Rules that send packets to other tables than that of their port; None while there are none.
     pub policy: Option<Arc<Policy>>,
 }

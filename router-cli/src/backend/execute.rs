@@ -1,6 +1,6 @@
 //! One operation on the control side.
 
-use super::{count, errors, filter, inspect, show};
+use super::{count, errors, filter, flow, inspect, show};
 use crate::control::{
     AddrSelect, AddrSpec, Answer, BucketSelect, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect,
     TunnelChange, WireError,
@@ -89,6 +89,19 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             Ok(Answer::Asked(target, asked))
         }
         Op::TunnelAnswers(name) => Ok(Answer::Answers(c.router_mut().probe_answers(&name).map_err(errors::tunnel)?)),
+        Op::PingOpen => {
+            let (router, now, _) = c.router_parts();
+            Ok(Answer::PingSession(router.open_ping(now)))
+        }
+        Op::Ping(p) => {
+            let (router, now, out) = c.router_parts();
+            let (from, seq) = router.ping(now, p.session, &p.ping, out).map_err(errors::ping)?;
+            Ok(Answer::Pinged(from, seq))
+        }
+        Op::PingAnswers(session) => {
+            let (router, now, _) = c.router_parts();
+            Ok(Answer::PingAnswers(router.ping_answers(now, session).map_err(errors::ping)?))
+        }
         Op::TunnelEnds => Ok(Answer::Tunnels(show::tunnel_ends(c))),
         Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
         Op::FilterShow(select) => filter::show(c, &select),
@@ -149,6 +162,8 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         Op::CountShow => Ok(Answer::Counts(count::show(c))),
         Op::CountDelete(target) => count::delete(c, &target),
         Op::CountClear => Ok(Answer::Count(count::clear(c))),
+        Op::FlowShow { limit } => Ok(Answer::Flows(flow::show(c, limit as usize))),
+        Op::FlowFlush => Ok(Answer::Count(c.flush_flows() as u64)),
         Op::Drops => Ok(Answer::Drops(inspect::drops(c))),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
         Op::RouteShow(_)

@@ -289,6 +289,8 @@ const COMMANDS: &[&str] = &[
     "capture",
     "count",
     "explain",
+    "ping",
+    "flow",
     "trace",
 ];
 

@@ -5,17 +5,21 @@
 
 mod explain;
 mod explain_words;
+mod flows;
 mod guards;
 mod irdp;
 mod links;
 mod own;
+mod ping;
 mod punts;
 mod translators;
 mod tunnels;
 mod vrfs;
 
+pub use flows::FlowWay;
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
+pub use ping::{Ping, PingAnswer, PingError, PingReply};
 pub use translators::TranslatorInfo;
 pub use tunnels::{
     LearnedMtu, Life, MtuCause, PathCause, PathInfo, PathResult, ProbeAnswer, SearchPhase, TunnelError, TunnelInfo,
@@ -85,6 +89,7 @@ pub struct Router {
     conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
     /// Ports, addresses and tunnels that changed.
     journal: Journal<(Happened, Subject)>,
+    pings: ping::Pings,
 }
 
 impl Router {
@@ -102,6 +107,7 @@ impl Router {
             settings: Arc::clone(&settings),
             guards: Arc::default(),
             mapped_ports: Arc::new([]),
+            pings: Arc::new([]),
             policy: None,
         });
         let mut router = Router {
@@ -135,6 +141,7 @@ impl Router {
             duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             journal: Journal::default(),
+            pings: ping::Pings::default(),
         };
         let lo = PortInfo {
             id: PortId(0),
@@ -244,6 +251,7 @@ impl Router {
                 settings: Arc::clone(&self.settings),
                 guards,
                 mapped_ports: self.mapped_ports(),
+                pings: self.pings.identifiers(),
                 policy: self.rules.compile(&self.ports),
             });
             publish(&self.tables);

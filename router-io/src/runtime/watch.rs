@@ -87,6 +87,13 @@ pub struct Capture {
     pub feed: Feed,
 }
 
+impl Watches {
+    /// Whether somebody watches.
+    pub(super) fn is_active(&self) -> bool {
+        !self.active.is_empty()
+    }
+}
+
 impl Control {
     /// Starts to copy packets.
     pub fn capture(

@@ -17,6 +17,7 @@ use crate::port::PortId;
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::tunnel::Outer;
+use crate::worker::tunnel::returns;
 use crate::worker::{MAX_BATCH, Outbox, Worker};
 use arrayvec::ArrayVec;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -327,6 +328,10 @@ fn into<'t>(
     if what == Carried::Extended && limited(lane, frame) {
         return None;
     }
+    // Refused there, where it is so: IPv4 in IPv4 that goes round.
+    if family == Family::Inet && goes_round(encap, lane, frame, ingress, tables) {
+        return None;
+    }
     // Last, because it counts.
     let plain = carrier.flags.is_empty() && !flows.clamps && encap.mss == 0 && !flows.tunnels;
     if lane.asks & RATED != 0 {
@@ -339,6 +344,14 @@ fn into<'t>(
         return None;
     }
     Some(Target { hop, encap: Some(encap) })
+}
+
+/// See [`returns`]; also true where that cannot be told here.
+#[inline]
+fn goes_round(encap: &Encap, lane: &Lane, frame: &Frame, ingress: PortId, tables: &Tables) -> bool {
+    let port = if lane.tunnel == PortId::NONE { ingress } else { lane.tunnel };
+    let header = frame.data().get(usize::from(lane.l2)..).and_then(|d| d.first_chunk::<20>());
+    header.is_none_or(|h| returns(tables, encap, port, Ipv4Addr::new(h[12], h[13], h[14], h[15])))
 }
 
 /// Whether a packet that [`target`] would send may go, of those about which more is to be asked. `plain`: only for what its lane
