@@ -103,8 +103,8 @@ impl<O: Observer> Worker<O> {
         let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
-        let (mut into, mut out_of) = (Through::new(true), Through::new(false));
         let far = tables.routing.objects.places() > NEAR;
+        let (mut into, mut out_of) = (Through::new(true, far), Through::new(false, far));
         // In a register: read back from memory it would be waited for, packet by packet.
         let mut last_ident = *ident;
         for group in batch.chunks_mut(GROUP) {
@@ -461,20 +461,30 @@ struct Run {
 
 impl Run {
     const NONE: Run = Run { tunnel: PortId::NONE, packets: 0, bytes: 0 };
+
+    #[inline(always)]
+    fn add(self, counters: &WorkerCounters, into: bool) {
+        if let Some(c) = counters.port(self.tunnel) {
+            let (packets, bytes) = if into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
+            packets.add(u64::from(self.packets));
+            bytes.add(self.bytes);
+        }
+    }
 }
 
-/// What went through tunnels one way. Runs that are over wait in a list, and their counters are added to in a short pass: of many
-/// tunnels, most are in no near cache.
+/// What went through tunnels one way. Where there are so many that most counters are in no near cache, runs that are over wait in a
+/// list, and are added in a short pass.
 struct Through {
     run: Run,
     over: ArrayVec<Run, GROUP>,
+    far: bool,
     /// Into them.
     into: bool,
 }
 
 impl Through {
-    fn new(into: bool) -> Self {
-        Through { run: Run::NONE, over: ArrayVec::new(), into }
+    fn new(into: bool, far: bool) -> Self {
+        Through { run: Run::NONE, over: ArrayVec::new(), far, into }
     }
 
     #[inline(always)]
@@ -489,19 +499,19 @@ impl Through {
     #[inline]
     fn next(&mut self, counters: &WorkerCounters, tunnel: PortId) {
         let run = std::mem::replace(&mut self.run, Run { tunnel, ..Run::NONE });
-        if self.over.try_push(run).is_err() {
-            self.add(counters);
-            self.over.push(run);
+        if !self.far {
+            return run.add(counters, self.into);
         }
+        if self.over.is_full() {
+            self.add(counters);
+        }
+        self.over.push(run);
     }
 
     #[inline(never)]
     fn add(&mut self, counters: &WorkerCounters) {
         for run in self.over.drain(..) {
-            let Some(c) = counters.port(run.tunnel) else { continue };
-            let (packets, bytes) = if self.into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
-            packets.add(u64::from(run.packets));
-            bytes.add(run.bytes);
+            run.add(counters, self.into);
         }
     }
 
