@@ -94,7 +94,7 @@ reasons! {
     TunnelReflection, "tunnel_reflection", "The packet came out of this tunnel and would go back into it (RFC 4443 3.1).";
     TunnelLimit, "tunnel_limit", "The packet may not be encapsulated again: its encapsulation limit is zero (RFC 2473 4.1.1).";
     TunnelNoPeer, "tunnel_no_peer", "The inner destination names no peer that can be one (RFC 5969 7, RFC 3964 5).";
-    TunnelLoop, "tunnel_loop", "The inner address names this router as its own peer: a loop (RFC 6324 2).";
+    TunnelLoop, "tunnel_loop", "A loop: the inner address names this router as its own peer (RFC 6324 2), or the source is ours or the far end's (RFC 2003 3.2).";
     TunnelFragment, "tunnel_fragment", "A fragmented outer packet; tunnels here do not reassemble.";
     // WireGuard
     WireguardMalformed, "wireguard_malformed", "A datagram at a WireGuard socket that is none of its four messages.";

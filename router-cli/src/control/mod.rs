@@ -23,7 +23,7 @@ pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEve
 pub use filter::*;
 pub use inspect::*;
 pub use ops::{
-    AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
+    AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, PingOp, RoutePage, RoutePageSelect,
     RuleDelete, StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, TunnelProbe, VersionInfo, VrfSpec,
 };
 pub(crate) use select::addr_scope;

@@ -90,7 +90,9 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
         "tunnel_no_peer" => {
             "Outside the 6rd prefix there is no peer without a border relay: set br, or mend the route."
         }
-        "tunnel_loop" => "Somebody sends packets whose 6rd or 6to4 address is this router's own: an attack, or a loop.",
+        "tunnel_loop" => {
+            "An attack, or a loop of routes: packets for a tunnel whose 6rd or 6to4 address is this router's own, or that claim to come from it or from the far end."
+        }
         "tunnel_ecn" => {
             "A router on the tunnel's way marks congestion that the inner packet cannot carry; usual under load."
         }

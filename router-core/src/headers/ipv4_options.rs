@@ -322,7 +322,6 @@ mod tests {
     }
 
     /// Proves rfc1122-3.2.2.6-options.
-    /// Proves rfc1812-4.2.2.1-timestamp.
     #[test]
     fn replies_carry_the_options_that_record() {
         let h = header(&[1, 148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 68, 8, 5, 0, 0, 0, 0, 0]);

@@ -9,6 +9,7 @@ mod guards;
 mod irdp;
 mod links;
 mod own;
+mod ping;
 mod punts;
 mod translators;
 mod tunnels;
@@ -16,6 +17,7 @@ mod vrfs;
 
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
+pub use ping::{Ping, PingAnswer, PingError, PingReply};
 pub use translators::TranslatorInfo;
 pub use tunnels::{
     LearnedMtu, Life, MtuCause, PathCause, PathInfo, PathResult, ProbeAnswer, SearchPhase, TunnelError, TunnelInfo,
@@ -85,6 +87,7 @@ pub struct Router {
     conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
     /// Ports, addresses and tunnels that changed.
     journal: Journal<(Happened, Subject)>,
+    pings: ping::Pings,
 }
 
 impl Router {
@@ -102,6 +105,7 @@ impl Router {
             settings: Arc::clone(&settings),
             guards: Arc::default(),
             mapped_ports: Arc::new([]),
+            pings: Arc::new([]),
             policy: None,
         });
         let mut router = Router {
@@ -135,6 +139,7 @@ impl Router {
             duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             journal: Journal::default(),
+            pings: ping::Pings::default(),
         };
         let lo = PortInfo {
             id: PortId(0),
@@ -244,6 +249,7 @@ impl Router {
                 settings: Arc::clone(&self.settings),
                 guards,
                 mapped_ports: self.mapped_ports(),
+                pings: self.pings.identifiers(),
                 policy: self.rules.compile(&self.ports),
             });
             publish(&self.tables);
