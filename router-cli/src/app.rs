@@ -144,6 +144,8 @@ enum Sub {
     Flow(Words),
     /// What becomes of a packet and why: explain [from A] to B [iif P] ...; "explain help" lists all words
     Explain(Words),
+    /// Echo requests from the router: ping [-c N] [-s BYTES] [-t TTL] [-I PORT|ADDRESS] [ROUTER ...] ADDRESS
+    Ping(Words),
     /// Neighbours (ARP and NDP): show, add, replace, change, del, get, flush
     Neigh(Words),
     /// Ports and tunnels: show, set up|down|mtu|master|mark; VRFs: add, del
@@ -261,6 +263,13 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
                 done(to_stdout(|out| {
                     let color = color(&asked.options);
                     command::count::run(asked, out, color, the_socket)
+                }))
+            }
+            ["ping", rest @ ..] => {
+                let asked = command::ping::parse(rest, options).map_err(|f| f.behind(words.len() - rest.len()))?;
+                done(to_stdout(|out| {
+                    let color = color(&asked.options);
+                    command::ping::run(asked, out, color, the_socket)
                 }))
             }
             ["flow", rest @ ..] => {
@@ -402,6 +411,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Count(w) => return again("count", &w),
         Sub::Flow(w) => return again("flow", &w),
         Sub::Explain(w) => return again("explain", &w),
+        Sub::Ping(w) => return again("ping", &w),
         Sub::Neigh(w) => words_of("neigh", w),
         Sub::Link(w) => words_of("link", w),
         Sub::Addr(w) => words_of("addr", w),
@@ -431,6 +441,7 @@ pub(crate) fn check(words: &[String]) -> Result<(), Failure> {
         ["explain", rest @ ..] => command::explain::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
         ["trace", rest @ ..] => command::trace::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
         ["count", rest @ ..] => command::count::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
+        ["ping", rest @ ..] => command::ping::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
         ["flow", rest @ ..] => command::flow::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
         ["capture", rest @ ..] => command::capture::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
         [word, ..] if OWN.contains(word) => match Cli::try_parse_from(clap_args(words)) {

@@ -226,6 +226,9 @@ impl State {
             Op::TranslateShow(_) => Ok(Answer::Translators(Vec::new())),
             Op::TunnelEnds => Ok(Answer::Tunnels(Vec::new())),
             Op::TunnelProbe(p) => Err(WireError::no_device(&p.name)),
+            Op::PingOpen => Ok(Answer::PingSession(7)),
+            Op::Ping(p) => Ok(Answer::Pinged(p.ping.target, 1)),
+            Op::PingAnswers(_) => Ok(Answer::PingAnswers(Vec::new())),
             Op::TunnelAnswers(_) => Ok(Answer::Answers(Vec::new())),
             Op::TunnelShow(name) => Ok(Answer::Tunnels(
                 self.tunnels

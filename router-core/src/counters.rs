@@ -298,6 +298,9 @@ pub struct PortTotals {
     pub rx_bytes: u64,
     /// Received frames dropped.
     pub rx_dropped: u64,
+    /// Frames that came and were never received: a worker came too late, and the port's queue was full. None of the others.
+    #[serde(default)]
+    pub rx_missed: u64,
     /// Multicast frames received.
     pub rx_multicast: u64,
     /// Frames sent.

@@ -94,7 +94,7 @@ reasons! {
     TunnelReflection, "tunnel_reflection", "The packet came out of this tunnel and would go back into it (RFC 4443 3.1).";
     TunnelLimit, "tunnel_limit", "The packet may not be encapsulated again: its encapsulation limit is zero (RFC 2473 4.1.1).";
     TunnelNoPeer, "tunnel_no_peer", "The inner destination names no peer that can be one (RFC 5969 7, RFC 3964 5).";
-    TunnelLoop, "tunnel_loop", "The inner address names this router as its own peer: a loop (RFC 6324 2).";
+    TunnelLoop, "tunnel_loop", "A loop: the inner address names this router as its own peer (RFC 6324 2), or the source is ours or the far end's (RFC 2003 3.2).";
     TunnelFragment, "tunnel_fragment", "A fragmented outer packet; tunnels here do not reassemble.";
     // WireGuard
     WireguardMalformed, "wireguard_malformed", "A datagram at a WireGuard socket that is none of its four messages.";
@@ -136,6 +136,7 @@ reasons! {
     NoFrame, "no_frame", "No free packet buffer.";
     NoHeadroom, "no_headroom", "No room in the buffer for another header.";
     PuntQueueFull, "punt_queue_full", "The control thread's queue is full.";
+    PuntShareFull, "punt_share_full", "The port where it came in already has its share of the control thread's queue: the rest is for other ports.";
     HeldLimit, "held_limit", "The limit of all waiting packets is reached.";
     // egress
     TxFull, "tx_full", "The egress port could not take the frame: its queue or socket buffer is full.";

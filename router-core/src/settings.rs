@@ -73,7 +73,7 @@ pub struct IcmpSettings {
     pub echo_rate: u32,
     /// Echo replies in one burst per worker.
     pub echo_burst: u32,
-    /// TTL and hop limit of errors, echo replies and TCP resets (RFC 1122 3.2.1.7, RFC 1812 4.2.2.9); at least 1.
+    /// TTL and hop limit of errors, echo replies, TCP resets and echo requests (RFC 1122 3.2.1.7, RFC 1812 4.2.2.9); at least 1.
     pub ttl: u8,
     /// Source of ICMPv4 errors when the router has no IPv4 address at all (RFC 7600 5.4: 192.0.0.8).
     pub dummy_source: IpAddr,

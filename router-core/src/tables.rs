@@ -47,6 +47,8 @@ pub struct Tables {
     pub guards: Arc<Guards>,
     /// Ports of a closed network in which IPv4-mapped addresses may be on the wire.
     pub mapped_ports: Arc<[PortId]>,
+    /// Identifiers of the echo requests that the operator has the router send: replies to them are the control side's.
+    pub pings: Arc<[u16]>,
     /// Rules that send packets to other tables than that of their port; None while there are none.
     pub policy: Option<Arc<Policy>>,
 }
@@ -100,6 +102,8 @@ pub enum Checks {
     Nothing,
     /// The source of the packet inside.
     Sources,
+    /// How many come, last of all; sources, perhaps.
+    Rate,
     /// More than that.
     More,
 }
@@ -119,7 +123,7 @@ struct Slot {
 enum Brief {
     /// Up, in table `main`, and of what comes out of it nothing is checked.
     Plain,
-    /// The same, but sources are checked.
+    /// The same, but its gate is asked.
     Sources,
     /// Its slot says more.
     Other,
@@ -132,7 +136,7 @@ impl Slot {
     #[inline]
     fn plain(&self) -> Option<(TableId, bool)> {
         let plain = self.up && self.checks != Checks::More && !self.flags.has(PortFlags::JUDGE_IN);
-        plain.then_some((self.table, self.checks == Checks::Sources))
+        plain.then_some((self.table, self.checks != Checks::Nothing))
     }
 
     fn brief(&self) -> Brief {
@@ -239,8 +243,8 @@ impl PortTable {
         self.addresses.first(domain, family).and_then(|id| self.get(id))
     }
 
-    /// The table of a tunnel that is up, and whether the sources inside are to be checked. None: a packet out of it needs
-    /// more checks than that, peer and family.
+    /// The table of a tunnel that is up, and whether its gate is to be asked about sources or rate. None: a packet out of
+    /// it needs more checks than that, peer and family.
     #[inline]
     pub fn plain_tunnel(&self, id: PortId) -> Option<(TableId, bool)> {
         match self.briefs.get(id.index())? {
@@ -339,7 +343,7 @@ mod tests {
         assert_eq!(ports.plain_tunnel(PortId(70)), None);
         for table in [TableId::MAIN, TableId(7)] {
             for up in [true, false] {
-                for checks in [Checks::Nothing, Checks::Sources, Checks::More] {
+                for checks in [Checks::Nothing, Checks::Sources, Checks::Rate, Checks::More] {
                     for flags in [PortFlags::default(), judged, PortFlags::CLAMP] {
                         let old = ports.clone();
                         let said = old.plain_tunnel(PortId(70));
@@ -347,7 +351,7 @@ mod tests {
                         ports.set_checks(PortId(70), checks);
                         ports.set_flags(PortId(70), flags);
                         let plain = up && checks != Checks::More && flags != judged;
-                        let want = plain.then_some((table, checks == Checks::Sources));
+                        let want = plain.then_some((table, checks != Checks::Nothing));
                         assert_eq!(ports.plain_tunnel(PortId(70)), want, "{table:?} {up} {checks:?} {flags:?}");
                         assert_eq!(old.plain_tunnel(PortId(70)), said);
                     }

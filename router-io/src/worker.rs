@@ -7,14 +7,16 @@
 //! another thread, and a full channel is a counted drop.
 
 mod patience;
+pub mod reports;
 mod watched;
 
 use crate::clock::Clock;
 use crate::port::{BATCH, Port, PortEvent, RecvReport, SendReport};
 use crate::sys::wake::Wake;
 use arc_swap::{ArcSwap, Cache};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, TryRecvError};
 use patience::{Patience, Wait};
+use reports::ReportSender;
 use router_core::counters::WorkerCounters;
 use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool, MAX_FRAME};
@@ -120,7 +122,7 @@ pub struct WorkerParts {
     /// Rung after news was sent.
     pub wake: Wake,
     /// To the control thread.
-    pub reports: Sender<Report>,
+    pub reports: ReportSender,
     /// Rung after reports were sent.
     pub wake_control: Wake,
 }
@@ -133,7 +135,7 @@ pub struct Worker {
     counters: Arc<WorkerCounters>,
     news: Receiver<News>,
     wake: Wake,
-    reports: Sender<Report>,
+    reports: ReportSender,
     wake_control: Wake,
     /// By port index.
     queues: Vec<Option<Box<dyn Port>>>,
@@ -301,13 +303,11 @@ impl Worker {
         }
         for mut punt in self.out.punts.drain(..) {
             // The control thread may keep it for long, or for good: the buffer stays here.
-            if !self.reports.is_full() {
+            if self.reports.refusal(punt.frame().meta.port).is_none() {
                 punt.leave_buffer(&mut self.out.pool);
             }
-            if let Err(TrySendError::Full(Report::Punt(p)) | TrySendError::Disconnected(Report::Punt(p))) =
-                self.reports.try_send(Report::Punt(punt))
-            {
-                let frame = self.core.punt_refused(p);
+            if let Err((punt, reason)) = self.reports.punt(punt) {
+                let frame = self.core.punt_refused(punt, reason);
                 self.out.pool.put(frame);
             }
         }
@@ -424,8 +424,8 @@ impl Worker {
 
 /// Tells the control thread about an event. When its queue is full the event is lost: link changes are also seen by
 /// the control thread itself, and the others repeat.
-fn tell(reports: &Sender<Report>, wake: &Wake, id: PortId, event: PortEvent) {
-    if reports.try_send(Report::Event(id, event)).is_ok() {
+fn tell(reports: &ReportSender, wake: &Wake, id: PortId, event: PortEvent) {
+    if reports.tell(id, event) {
         wake.ring();
     }
 }

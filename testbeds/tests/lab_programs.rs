@@ -4,18 +4,19 @@
 //! `DUET_HOSTILE_SECONDS` sets how long each attack lasts; 2 without it. For more than ten, `DUET_TEST_LIMIT` must be set as well.
 //! `DUET_HOSTILE_ONLY` leaves out those whose name has none of its words in it, with commas between.
 
+use router_cli::demo::instance::Stats;
 use router_io::lab::Host;
 use router_io::sandbox_test;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use testbeds::lab::check::Pair;
 use testbeds::lab::tools::run;
-use testbeds::lab::{Bed, Dut, Result, RouterConfig};
+use testbeds::lab::{Bed, Dut, Result, RouterConfig, Watching};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_duet-under-test");
 
 /// a - r - b, with two more stations on a's side of the router: the attacker sits on a link of his own.
-fn bed(left: &str) -> Result<Bed> {
+fn bed(left: &str, more: &str) -> Result<Bed> {
     let mut bed = Bed::new(PROGRAM)?;
     bed.net.hosts(&["a", "r", "b", "x"])?;
     bed.net.link(("a", "eth0"), ("r", "left"))?;
@@ -28,7 +29,8 @@ fn bed(left: &str) -> Result<Bed> {
     let r = RouterConfig::new("r")
         .port_with("left", &["192.0.2.2/25", "2001:db8:a::2/64"], left)
         .port("right", &["192.0.2.130/25", "2001:db8:b::2/64"])
-        .port("third", &["203.0.113.2/24", "2001:db8:c::2/64"]);
+        .port("third", &["203.0.113.2/24", "2001:db8:c::2/64"])
+        .extra(more);
     bed.router(Dut::Duet, &r)?;
     Ok(bed)
 }
@@ -43,7 +45,7 @@ fn says(host: &Host, program: &str, args: &[&str], all: &[&str]) {
 }
 
 fn diagnosis() -> Result {
-    let bed = bed("advertise = true")?;
+    let bed = bed("advertise = true", "")?;
     let a = bed.host("a");
     for (b, r) in [("192.0.2.129", "192.0.2.2"), ("2001:db8:b::1", "2001:db8:a::2")] {
         Pair::new(a, bed.host("b"), if b.contains(':') { "2001:db8:a::1" } else { "192.0.2.1" }, b).reachable()?;
@@ -145,9 +147,71 @@ fn watch(a: &Host, seconds: u64) -> Option<(u64, u64)> {
     Some((numbers.next()?, numbers.next()?))
 }
 
+/// Where the echo requests of a and their answers are counted: at the hosts and at both ports of the router. What is lost
+/// between two of these places was lost there.
+#[derive(Debug)]
+struct Ledger {
+    /// At the hosts: sent by a, seen by b, answered by b, seen by a.
+    echo: [u64; 4],
+    stats: Stats,
+    /// Frames that the router's process came too late for: the kernel's queues of `left` and `right` were full.
+    missed: u64,
+    /// Frames that the kernel dropped on the two links: the backlog of a processor was full.
+    backlog: u64,
+}
+
+/// A counter of ICMPv6 of a host's kernel.
+fn counter(host: &Host, name: &str) -> u64 {
+    let text = host.run(|| std::fs::read_to_string("/proc/thread-self/net/snmp6")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
+    line.trim().parse().unwrap_or(0)
+}
+
+/// Frames that a device of a host could not hand to its peer.
+fn undelivered(host: &Host, device: &str) -> u64 {
+    let text = host.run(|| std::fs::read_to_string("/proc/thread-self/net/dev")).unwrap_or_default();
+    let line = text.lines().find_map(|l| l.trim_start().strip_prefix(device)?.strip_prefix(':')).unwrap_or_default();
+    line.split_whitespace().nth(11).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+impl Ledger {
+    fn read(bed: &Bed) -> Result<Self> {
+        let (a, b) = (bed.host("a"), bed.host("b"));
+        let stats = bed.stats("r")?;
+        let missed = stats.port("left").rx_missed + stats.port("right").rx_missed;
+        Ok(Ledger {
+            echo: [
+                counter(a, "Icmp6OutEchos"),
+                counter(b, "Icmp6InEchos"),
+                counter(b, "Icmp6OutEchoReplies"),
+                counter(a, "Icmp6InEchoReplies"),
+            ],
+            stats,
+            missed,
+            backlog: [("a", "eth0"), ("r", "left"), ("r", "right"), ("b", "eth0")]
+                .map(|(host, device)| undelivered(bed.host(host), device))
+                .iter()
+                .sum(),
+        })
+    }
+
+    /// What was lost since `before`: on the way to b, in b, on the way back.
+    fn lost_since(&self, before: &Ledger) -> [u64; 3] {
+        let grown = |i: usize| self.echo[i].saturating_sub(before.echo[i]);
+        [0, 1, 2].map(|i| grown(i).saturating_sub(grown(i + 1)))
+    }
+
+    /// Everything that the router dropped since, by reason.
+    fn drops_since(&self, before: &Ledger) -> Vec<(String, u64)> {
+        let grown = |(r, n): (&String, &u64)| (r.clone(), n.saturating_sub(before.stats.drops(r)));
+        self.stats.drops.iter().map(grown).filter(|(_, n)| *n > 0).collect()
+    }
+}
+
 fn attacks() -> Result {
     let seconds = std::env::var("DUET_HOSTILE_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
-    let bed = bed("")?;
+    // The pinged hosts have to answer for themselves every two seconds, not every thirty, amid whatever the attacker sends.
+    let bed = bed("", "[neighbor]\nreachable_time = \"1s\"\ndelay_first_probe = \"1s\"")?;
     let (a, x) = (bed.host("a"), bed.host("x"));
     Pair::new(a, bed.host("b"), "2001:db8:a::1", "2001:db8:b::1").reachable()?;
     let pid = bed.duet("r").pid();
@@ -155,20 +219,35 @@ fn attacks() -> Result {
     let mut strike = |program: &str, args: &[&str]| -> Result<Option<u64>> {
         let mut command = Command::new(program);
         command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let before = Ledger::read(&bed)?;
+        let neighbors = Watching::start(PROGRAM, bed.duet("r"), "monitor -ts neigh")?;
         let Ok(mut attack) = x.spawn(command) else {
             eprintln!("SKIPPED: {program}: not installed");
             return Ok(None);
         };
-        let before = bed.stats("r")?;
         let watched = watch(a, seconds);
         let _ = attack.kill();
-        let after = bed.stats("r")?;
+        let after = Ledger::read(&bed)?;
+        neighbors.interrupt()?;
         let memory = resident(pid);
-        let frames = after.received.saturating_sub(before.received);
+        let frames = after.stats.received.saturating_sub(before.stats.received);
+        let (lost, drops) = (after.lost_since(&before), after.drops_since(&before));
+        let (missed, backlog) = (after.missed - before.missed, after.backlog - before.backlog);
         println!("{program} {}: {frames} frames, {watched:?} through, {memory} KiB resident", args.join(" "));
+        println!(
+            "    lost to b, in b, back: {lost:?}; missed at left and right: {missed}; lost by the kernel there: {backlog}; dropped: {drops:?}"
+        );
         if let Some((sent, answered)) = watched {
-            let lost: Vec<_> = after.drops.iter().filter(|(r, n)| **n > before.drops(r)).collect();
-            assert!(answered * 100 >= sent * 99, "{program}: {answered} of {sent} got through; dropped: {lost:?}");
+            // What the pinged hosts' neighbours went through, where something is lost.
+            let (seen, _) = neighbors.end()?;
+            let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+            let hosts: Vec<&str> = seen.lines().filter(|l| l.contains("dev left") || l.contains("dev right")).collect();
+            let story = format!(
+                "lost {lost:?}, missed {missed}, lost by the kernel {backlog}, dropped {drops:?}, neighbours {hosts:#?}"
+            );
+            assert!(answered * 100 >= sent * 99, "{program}: {answered} of {sent} got through; {story}");
+            // Each that is lost was lost where the router never saw it: it, or the kernel, got no processor in time.
+            assert!(lost[0] + lost[2] <= missed + backlog, "{program}: lost by the router: {story}");
         }
         ran += 1;
         Ok(Some(memory))

@@ -54,7 +54,7 @@ fn rfc4861_7_2_2_a_burst_to_a_new_neighbour_loses_nothing_and_keeps_its_order() 
     }
 }
 
-/// Proves rfc1812-4.3.3.1-host, rfc4443-3.1-code-3, rfc4861-7.2.2-fail.
+/// Proves rfc1812-4.3.3.1-host, rfc1812-3.3.2-arp, rfc4443-3.1-code-3, rfc4861-7.2.2-fail.
 #[test]
 fn a_neighbour_that_does_not_answer_is_told_to_every_sender() {
     for (family, code) in [(Family::Inet, (3, 1)), (Family::Inet6, (1, 3))] {

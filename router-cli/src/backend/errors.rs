@@ -5,7 +5,7 @@ use router_core::addr::Family;
 use router_core::explain::ExplainError;
 use router_core::neighbor::NeighError;
 use router_core::policy::RuleError;
-use router_core::router::{PortError, TunnelError, VrfError};
+use router_core::router::{PingError, PortError, TunnelError, VrfError};
 use router_core::routing::RouteError;
 use router_core::translate::TranslatorError;
 use router_io::runtime::ControlError;
@@ -42,6 +42,19 @@ pub(super) fn tunnel(e: TunnelError) -> WireError {
         TunnelError::SameEnds(_) | TunnelError::SameKey { .. } => WireError::exists(e.to_string()),
         other => invalid(other),
     }
+}
+
+pub(super) fn ping(e: PingError) -> WireError {
+    let hint = match &e {
+        PingError::NoDevice(name) => return WireError::no_device(name),
+        PingError::NoRoute(_) => "\"duet explain to ADDRESS\" shows why",
+        PingError::NotOwn(_) => "\"duet addr\" lists those that it has",
+        PingError::NoSource(_) => "give a port one of that family",
+        PingError::Own(_) => "ask another; \"duet addr\" shows that it is there",
+        PingError::Size => "-s says how many bytes of data",
+        PingError::Target(_) | PingError::Options(_) | PingError::NoSession => "",
+    };
+    WireError::new("invalid", format!("Error: {e}."), hint)
 }
 
 pub(super) fn rule(e: RuleError) -> WireError {

@@ -89,6 +89,19 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
             Ok(Answer::Asked(target, asked))
         }
         Op::TunnelAnswers(name) => Ok(Answer::Answers(c.router_mut().probe_answers(&name).map_err(errors::tunnel)?)),
+        Op::PingOpen => {
+            let (router, now, _) = c.router_parts();
+            Ok(Answer::PingSession(router.open_ping(now)))
+        }
+        Op::Ping(p) => {
+            let (router, now, out) = c.router_parts();
+            let (from, seq) = router.ping(now, p.session, &p.ping, out).map_err(errors::ping)?;
+            Ok(Answer::Pinged(from, seq))
+        }
+        Op::PingAnswers(session) => {
+            let (router, now, _) = c.router_parts();
+            Ok(Answer::PingAnswers(router.ping_answers(now, session).map_err(errors::ping)?))
+        }
         Op::TunnelEnds => Ok(Answer::Tunnels(show::tunnel_ends(c))),
         Op::TunnelShow(name) => Ok(Answer::Tunnels(show::tunnels(c, name.as_deref()))),
         Op::FilterShow(select) => filter::show(c, &select),

@@ -110,12 +110,8 @@ pub fn run<T>(f: impl Future<Output = T>) -> T {
     runtime.block_on(f)
 }
 
-/// A recorded file, if the recordings are there.
-pub fn recording(name: &str) -> Option<Vec<u8>> {
-    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/fixtures");
-    let found = std::fs::read(dir.join(name)).ok();
-    if found.is_none() {
-        eprintln!("SKIPPED: no recording {name}");
-    }
-    found
+/// A file of `router-cli/recordings`.
+pub fn recording(name: &str) -> Vec<u8> {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings").join(name);
+    std::fs::read(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()))
 }

@@ -9,6 +9,7 @@ pub(crate) mod drops;
 pub(crate) mod explain;
 mod filter;
 pub(crate) mod flow;
+pub(crate) mod ping;
 mod restore;
 mod rule;
 pub(crate) mod sample;

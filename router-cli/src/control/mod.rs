@@ -25,7 +25,7 @@ pub use filter::*;
 pub use flow::{FlowInfo, FlowStatus, FlowsInfo};
 pub use inspect::*;
 pub use ops::{
-    AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, RoutePage, RoutePageSelect,
+    AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, PingOp, RoutePage, RoutePageSelect,
     RuleDelete, StatsInfo, TranslateSelect, TranslatorInfo, TunnelInfo, TunnelProbe, VersionInfo, VrfSpec,
 };
 pub(crate) use select::addr_scope;

@@ -12,7 +12,7 @@ use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
 use router_core::policy::RuleSpec;
 use router_core::port::{Medium, PortKind, TableId};
-use router_core::router::{LearnedMtu, Life, PathInfo, ProbeAnswer};
+use router_core::router::{LearnedMtu, Life, PathInfo, Ping, PingAnswer, ProbeAnswer};
 use router_core::routing::BucketInfo;
 use router_core::spec::{
     HopSpec, NeighSpec, NextHopSpec, RouteInfo, RouteKind, RouteOp, RouteSpec, TunnelOptions, TunnelSpec,
@@ -113,6 +113,15 @@ pub enum Op {
     /// What was answered since the last call.
     #[serde(rename = "tunnel.answers")]
     TunnelAnswers(String),
+    /// Begin to send echo requests; what they have in common is the number that is answered.
+    #[serde(rename = "ping.open")]
+    PingOpen,
+    /// Send one.
+    #[serde(rename = "ping")]
+    Ping(Box<PingOp>),
+    /// What came back since the last call.
+    #[serde(rename = "ping.answers")]
+    PingAnswers(u16),
     /// List tunnels one of whose ends is a name or follows a device of the host.
     #[serde(rename = "tunnel.ends")]
     TunnelEnds,
@@ -370,6 +379,12 @@ pub enum Answer {
     Asked(IpAddr, Vec<u16>),
     /// Answers to them.
     Answers(Vec<ProbeAnswer>),
+    /// Who asks has this number.
+    PingSession(u16),
+    /// An echo request was sent: from where, and its number.
+    Pinged(IpAddr, u16),
+    /// Answers to echo requests.
+    PingAnswers(Vec<PingAnswer>),
     /// Translators.
     Translators(Vec<TranslatorInfo>),
     /// Filters.
@@ -577,6 +592,16 @@ pub struct TunnelProbe {
     pub tclass: u8,
     /// How many; 0 only makes ready, which must come first.
     pub count: u16,
+}
+
+/// An echo request of one who asks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PingOp {
+    /// The number of the one who asks.
+    pub session: u16,
+    /// What to send.
+    pub ping: Ping,
 }
 
 /// A tunnel with its counters.

@@ -289,6 +289,7 @@ const COMMANDS: &[&str] = &[
     "capture",
     "count",
     "explain",
+    "ping",
     "flow",
     "trace",
 ];

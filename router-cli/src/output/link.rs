@@ -184,7 +184,7 @@ fn hardware_brief(out: &mut Out<'_>, l: &LinkInfo) -> io::Result<()> {
 
 /// The `RX:` and `TX:` block of `-s`.
 pub(super) fn stats(out: &mut Out<'_>, t: &PortTotals) -> io::Result<()> {
-    let rx = [t.rx_bytes, t.rx_packets, 0, t.rx_dropped, 0, t.rx_multicast];
+    let rx = [t.rx_bytes, t.rx_packets, 0, t.rx_dropped, t.rx_missed, t.rx_multicast];
     let tx = [t.tx_bytes, t.tx_packets, 0, t.tx_dropped, 0, 0];
     out.object(Some("stats64"))?;
     for (name, keys, values) in [

@@ -90,7 +90,9 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
         "tunnel_no_peer" => {
             "Outside the 6rd prefix there is no peer without a border relay: set br, or mend the route."
         }
-        "tunnel_loop" => "Somebody sends packets whose 6rd or 6to4 address is this router's own: an attack, or a loop.",
+        "tunnel_loop" => {
+            "An attack, or a loop of routes: packets for a tunnel whose 6rd or 6to4 address is this router's own, or that claim to come from it or from the far end."
+        }
         "tunnel_ecn" => {
             "A router on the tunnel's way marks congestion that the inner packet cannot carry; usual under load."
         }
@@ -167,6 +169,9 @@ pub fn remedy(reason: &str) -> Option<&'static str> {
         "no_headroom" => "Too many headers for one buffer: reduce the stacking of tunnels.",
         "punt_queue_full" => {
             "The control thread is flooded: look for a scan, an ARP storm or very many unresolved neighbours."
+        }
+        "punt_share_full" => {
+            "One port floods the control thread; others are not hurt. Look at \"duet stats\" for the port with drops, and lower its limit_neighbor and limit_other."
         }
         "held_limit" => "Too many packets wait for neighbours: raise max_pending_total in [neighbor].",
         "tx_full" => {

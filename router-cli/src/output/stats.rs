@@ -66,6 +66,7 @@ pub fn stats(out: &mut Out<'_>, s: &StatsInfo) -> io::Result<()> {
                 ("rx_packets", t.rx_packets),
                 ("rx_bytes", t.rx_bytes),
                 ("rx_dropped", t.rx_dropped),
+                ("rx_missed", t.rx_missed),
                 ("rx_multicast", t.rx_multicast),
                 ("tx_packets", t.tx_packets),
                 ("tx_bytes", t.tx_bytes),
@@ -120,14 +121,14 @@ pub fn stats(out: &mut Out<'_>, s: &StatsInfo) -> io::Result<()> {
         align(&mut t, 1..7);
         out.text("\n")?;
         print(out, &t)?;
-        // Hardly ever: ports whose limits have cut something.
-        let mut limited = table(&["port", "limit_neighbor", "limit_icmp", "limit_other"]);
-        let cut = |t: &PortTotals| [t.limit_neighbor, t.limit_icmp, t.limit_other];
-        for (name, numbers) in s.ports.iter().map(|(n, t)| (n, cut(t))).filter(|(_, c)| *c != [0; 3]) {
+        // Hardly ever: ports whose limits have cut something, or for which no worker had time.
+        let mut limited = table(&["port", "limit_neighbor", "limit_icmp", "limit_other", "rx missed"]);
+        let cut = |t: &PortTotals| [t.limit_neighbor, t.limit_icmp, t.limit_other, t.rx_missed];
+        for (name, numbers) in s.ports.iter().map(|(n, t)| (n, cut(t))).filter(|(_, c)| *c != [0; 4]) {
             limited.add_row(std::iter::once(name.clone()).chain(numbers.iter().map(u64::to_string)));
         }
         if limited.row_count() > 0 {
-            align(&mut limited, 1..4);
+            align(&mut limited, 1..5);
             out.text("\n")?;
             print(out, &limited)?;
         }

@@ -164,7 +164,6 @@ mod tests {
 
     /// Proves rfc1122-3.2.1.1-version, rfc1122-3.2.1.2-checksum, rfc1812-4.2.2.5-checksum, rfc791-3.1-header,
     /// rfc791-3.1-checksum.
-    /// Proves rfc1812-4.2.2.5-switch.
     #[test]
     fn rfc1812_5_2_2_header_checks() {
         use DropReason::*;
@@ -200,7 +199,15 @@ mod tests {
             let mut v = packet(&[], 8);
             v[6..8].copy_from_slice(&bytes);
             refresh(&mut v, 20);
-            assert_eq!(parse(&v).unwrap().fragment, want);
+            let parsed = parse(&v).unwrap();
+            assert_eq!((parsed.fragment, parsed.df), (want, bytes[0] & 0x40 != 0));
+        }
+        // Identification and DF, as they are written.
+        for (ident, df) in [(0, false), (0, true), (0xbeef, true), (0x1234, false)] {
+            let (src, dst) = ([192, 0, 2, 1].into(), [198, 51, 100, 1].into());
+            let mut v = [0; 20];
+            Header { tos: 0, total_len: 20, ident, df, ttl: 1, proto: 17, src, dst }.write(&mut v);
+            assert_eq!(v[4..8], [(ident >> 8) as u8, ident as u8, if df { 0x40 } else { 0 }, 0]);
         }
     }
 }

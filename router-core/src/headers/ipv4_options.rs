@@ -111,11 +111,10 @@ pub fn check(header: &[u8]) -> Result<bool, Bad> {
                 }
                 let &[_, _, pointer, flags, ..] = o else { return Err(malformed(at + 1)) };
                 let pointer = usize::from(pointer);
-                // Flags without a meaning (yet) pass, and nothing is written.
+                // Flags without a meaning (yet) pass, and nothing is written; whatever they may mean, a timestamp fits.
                 let entry = match flags & 15 {
-                    0 => 4,
                     1 | 3 => 8,
-                    _ => 1,
+                    _ => 4,
                 };
                 if pointer < 5 || (pointer <= o.len() && pointer + entry - 1 > o.len()) {
                     return Err(malformed(at + 2));
@@ -279,6 +278,7 @@ mod tests {
             ("rfc791-3.1-timestamp", &[68, 8, 5, 1, 0, 0, 0, 0], Err((Ipv4Options, 22))),
             ("rfc791-3.1-timestamp", &[68, 8, 5, 2, 0, 0, 0, 0], Ok(false)),
             ("rfc791-3.1-timestamp", &[68, 12, 5, 2, 0, 0, 0, 0, 0, 0, 0, 0], Ok(false)),
+            ("rfc791-3.1-timestamp", &[68, 6, 5, 2, 0, 0], Err((Ipv4Options, 22))),
             ("rfc2113-2.1", &[148, 3, 0], Err((Ipv4Options, 21))),
             ("rfc791-3.1-timestamp", &[68, 8, 4, 0, 0, 0, 0, 0], Err((Ipv4Options, 22))),
             ("rfc791-3.1-timestamp", &[68, 3, 5], Err((Ipv4Options, 21))),
@@ -322,7 +322,6 @@ mod tests {
     }
 
     /// Proves rfc1122-3.2.2.6-options.
-    /// Proves rfc1812-4.2.2.1-timestamp.
     #[test]
     fn replies_carry_the_options_that_record() {
         let h = header(&[1, 148, 4, 0, 0, 7, 7, 4, 0, 0, 0, 0, 68, 8, 5, 0, 0, 0, 0, 0]);

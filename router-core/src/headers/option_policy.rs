@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     /// Proves rfc7126-4.1-end, rfc7126-4.2-nop.
-    /// Proves rfc7126-4.13-security, rfc7126-4.3-documented, rfc7126-4.9-alert-default.
+    /// Proves rfc7126-4.13-security, rfc7126-4.9-alert-default.
     #[test]
     fn options_have_a_default_and_a_switch() {
         use OptionAction::{Drop, Ignore, Process};

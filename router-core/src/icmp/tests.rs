@@ -393,7 +393,7 @@ fn port(id: u16, addrs: &[&str]) -> Arc<PortInfo> {
 /// rfc6724-5-rule-2, rfc6724-5-rule-5, rfc6724-5-rule-6, rfc6724-5-rule-8, rfc6724-5-tie, rfc4443-2.2-anycast,
 /// rfc7600-5.4, draft-v4-via-v6-4-source.
 /// Also proves rfc6724-5-candidates, rfc8504-6.6-selection.
-/// Proves rfc1812-4.2.2.11-own, rfc1812-4.2.2.2-router-id.
+/// Proves rfc1812-4.2.2.11-own.
 #[test]
 fn sources_in_order_of_preference() {
     // ports' addresses, router id, ingress, sender, destination, expected source

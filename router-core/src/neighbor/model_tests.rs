@@ -103,7 +103,6 @@ impl Listener {
 }
 
 proptest! {
-    /// Proves rfc4861-6.3.2-random.
     #[test]
     fn random_events(events in proptest::collection::vec(event(), 0..150)) {
         let (s, port) = (settings(), PortId(1));
@@ -184,7 +183,7 @@ proptest! {
         }
     }
 
-    /// Proves rfc4861-7.2.5-unknown, rfc6583-7.4-gleaning.
+    /// Proves rfc6583-7.4-gleaning.
     #[test]
     fn strangers_cannot_fill_it(events in proptest::collection::vec((any::<u16>(), any::<bool>(), 0u32..3000), 0..300)) {
         let (s, port) = (settings(), PortId(1));

@@ -171,7 +171,28 @@ fn use_by_workers_leads_to_probes() {
     assert!(lost(&events[3]) && matches!(events[4], NeighborEvent::Evicted { .. }));
 }
 
-/// Proves rfc1122-2.3.2.1-flush.
+/// Proves rfc4861-6.3.2-random: each table draws its own ReachableTime, evenly, between half and one and a half of the base.
+#[test]
+fn reachable_time_is_drawn_at_random() {
+    let base = NeighborSettings::default().reachable_time;
+    let mut drawn: Vec<Duration> = (0..300)
+        .map(|seed| {
+            let mut b = Bed::new(NeighborSettings::default());
+            b.t = NeighborTable::new(seed);
+            b.resolve(9, None);
+            b.input(9, reply());
+            assert_eq!(b.state(9), Some(NudState::Reachable));
+            b.t.poll_at().unwrap().saturating_since(b.now)
+        })
+        .collect();
+    drawn.sort_unstable();
+    assert!(drawn[0] >= base / 2 && drawn[299] <= base * 3 / 2, "{drawn:?}");
+    // Evenly: each third of the range has its share.
+    assert!(drawn[60] < base * 5 / 6 && drawn[150] > base * 5 / 6 && drawn[150] < base * 7 / 6, "{drawn:?}");
+    assert!(drawn[240] > base * 7 / 6, "{drawn:?}");
+}
+
+/// Proves rfc1122-2.3.2.1-flush. Proves rfc4861-7.2.5-unknown: an advertisement about somebody for whom nobody asked.
 #[test]
 fn unused_stale_entries_go() {
     let mut b = Bed::new(NeighborSettings::default());

@@ -507,7 +507,7 @@ impl Teller<'_> {
             Punted::RouterSolicit => End::Consumed { what: "router discovery".into() },
             Punted::Reassemble => End::Consumed { what: "reassembly".into() },
             Punted::Translate(_) => End::Consumed { what: "a session of the translator, then translation".into() },
-            Punted::EchoReply => End::Consumed { what: "an answer to a tunnel's keepalive".into() },
+            Punted::EchoReply => End::Consumed { what: "an answer to a question of the router's own".into() },
             Punted::IcmpError => End::Consumed { what: "an ICMP error, read for path MTUs of tunnels".into() },
             Punted::Resolve { port, neighbor } => {
                 // A host on the link was told of by its own step already.

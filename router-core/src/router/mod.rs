@@ -10,6 +10,7 @@ mod guards;
 mod irdp;
 mod links;
 mod own;
+mod ping;
 mod punts;
 mod translators;
 mod tunnels;
@@ -18,6 +19,7 @@ mod vrfs;
 pub use flows::FlowWay;
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
+pub use ping::{Ping, PingAnswer, PingError, PingReply};
 pub use translators::TranslatorInfo;
 pub use tunnels::{
     LearnedMtu, Life, MtuCause, PathCause, PathInfo, PathResult, ProbeAnswer, SearchPhase, TunnelError, TunnelInfo,
@@ -87,6 +89,7 @@ pub struct Router {
     conflicts: BTreeMap<(PortId, IpAddr), Option<MacAddr>>,
     /// Ports, addresses and tunnels that changed.
     journal: Journal<(Happened, Subject)>,
+    pings: ping::Pings,
 }
 
 impl Router {
@@ -104,6 +107,7 @@ impl Router {
             settings: Arc::clone(&settings),
             guards: Arc::default(),
             mapped_ports: Arc::new([]),
+            pings: Arc::new([]),
             policy: None,
         });
         let mut router = Router {
@@ -137,6 +141,7 @@ impl Router {
             duplicates: BTreeMap::new(),
             conflicts: BTreeMap::new(),
             journal: Journal::default(),
+            pings: ping::Pings::default(),
         };
         let lo = PortInfo {
             id: PortId(0),
@@ -246,6 +251,7 @@ impl Router {
                 settings: Arc::clone(&self.settings),
                 guards,
                 mapped_ports: self.mapped_ports(),
+                pings: self.pings.identifiers(),
                 policy: self.rules.compile(&self.ports),
             });
             publish(&self.tables);

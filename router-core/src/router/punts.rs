@@ -48,7 +48,9 @@ impl Router {
             PuntReason::Reassemble(packet) => self.reassemble(now, frame, &packet, out),
             PuntReason::IcmpError(packet) => self.icmp_error(now, frame, &packet, out),
             PuntReason::EchoReply(packet) => {
-                self.tunnel_answered(now, frame.meta.port, &packet, frame.data(), out);
+                if !self.ping_answered(now, &packet, frame.data()) {
+                    self.tunnel_answered(now, frame.meta.port, &packet, frame.data(), out);
+                }
                 self.worker.counters().delivered.add(1);
                 out.pool.put(frame);
             }
@@ -272,11 +274,12 @@ impl Router {
         }
     }
 
-    /// An ICMP error about a packet of ours: only those about tunnels matter.
+    /// An ICMP error about a packet of ours: those about tunnels matter, and about what the operator has asked.
     fn icmp_error(&mut self, now: Instant, frame: Frame, packet: &Packet, out: &mut Outbox) {
         let table = self.ports.get(frame.meta.port).map(|p| p.table).unwrap_or_default();
         let body = packet.transport(frame.data());
         let body = body.to_vec();
+        self.ping_failed(now, packet.src, &body);
         self.tunnel_error(now, table, packet, &body, out);
         self.worker.counters().delivered.add(1);
         out.pool.put(frame);

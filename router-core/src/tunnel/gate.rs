@@ -128,11 +128,12 @@ impl Gate {
     pub fn checks(&self) -> Checks {
         // While another path is in use, questions about the bare one are the control side's.
         let looked_at = self.arrivals.as_ref().is_some_and(|a| a.current != Some(Path::Bare));
-        let counts = self.rate.is_some() || self.gre.is_some_and(|g| g.iseq);
-        match (looked_at || counts, self.allowed.is_empty()) {
-            (true, _) => Checks::More,
-            (false, false) => Checks::Sources,
-            (false, true) => Checks::Nothing,
+        let ordered = self.gre.is_some_and(|g| g.iseq);
+        match (looked_at || ordered, self.rate, self.allowed.is_empty()) {
+            (true, _, _) => Checks::More,
+            (false, Some(_), _) => Checks::Rate,
+            (false, None, false) => Checks::Sources,
+            (false, None, true) => Checks::Nothing,
         }
     }
 
@@ -168,8 +169,14 @@ impl Gate {
         }
     }
 
+    /// Whether the peer's packets are limited in number.
+    #[inline]
+    pub(crate) fn is_rated(&self) -> bool {
+        self.rate.is_some()
+    }
+
     /// Whether the peer's rate allows another packet, which is counted then.
-    pub(super) fn is_within_rate(&self, now: Instant, state: &TunnelState) -> bool {
+    pub(crate) fn is_within_rate(&self, now: Instant, state: &TunnelState) -> bool {
         self.rate.is_none_or(|rate| state.within(now, rate))
     }
 }

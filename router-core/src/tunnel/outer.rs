@@ -410,14 +410,19 @@ pub struct Long {
 impl Long {
     /// With what follows from the rest.
     fn ready(self) -> Self {
-        let same = self.derived.is_none() && self.gre.is_none_or(|g| !g.oseq);
-        Long { plain: same.then_some(self.added() as u32), ..self }
+        Long { plain: self.derived.is_none().then_some(self.added() as u32), ..self }
     }
 
-    /// Bytes added, where one packet's header says nothing about another's and the packet inside does not name the peer.
+    /// Bytes added, where the packet inside does not name the peer.
     #[inline]
     pub fn plain(&self) -> Option<u32> {
         self.plain
+    }
+
+    /// Whether headers are numbered: they must be written in the order in which packets are sent.
+    #[inline]
+    pub fn is_numbered(&self) -> bool {
+        self.gre.is_some_and(|g| g.oseq)
     }
 
     /// Bytes added.

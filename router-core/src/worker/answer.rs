@@ -173,6 +173,9 @@ impl<O: Observer> Worker<O> {
         let allowed = self.limiter.allow(step.now, &step.tables.settings.icmp, LimitKind::Error, packet.src);
         if allowed && let Some(mut out) = step.out.pool.take() {
             if local::tcp_reset(packet, frame.data(), trusted, &mut out) {
+                if step.tables.settings.ipv4_options.follows_routes() {
+                    icmp::send_back_along(&mut out, &Offender::of(packet, frame.data()));
+                }
                 self.note(&out, || Stage::Caused { what: Cause::Reset, front: false });
                 self.originate(step, out, packet.src, ingress);
             } else {

@@ -209,6 +209,7 @@ impl<O: Observer> Worker<O> {
     /// A packet for one of the router's own addresses.
     pub(super) fn deliver(&mut self, step: &mut Step<'_>, job: Job, packet: Packet) {
         let from = link_source(&job);
+        let joined = matches!(job.start, Start::Reassembled);
         let Job { mut frame, depth, .. } = job;
         // Before all else of a destination's duties (RFC 8200 4): what the headers say decides what is behind them.
         if packet.family == Family::Inet6
@@ -220,6 +221,10 @@ impl<O: Observer> Worker<O> {
         let verdict = local::classify(&packet, frame.data());
         let verdict = self.classify_tunnel(step, &frame, &packet, verdict);
         self.note(&frame, || Stage::Local(verdict));
+        // Neighbour discovery does not come in fragments (RFC 6980 5).
+        if joined && verdict == local::Local::Ndp {
+            return self.discard(step, frame, DropReason::NdpMalformed);
+        }
         if verdict != local::Local::Ndp && step.tables.ports.is_unconfirmed(&packet.dst) {
             return self.discard(step, frame, DropReason::TentativeAddress);
         }

@@ -97,6 +97,11 @@ pub struct Punt {
 }
 
 impl Punt {
+    /// A frame that starts at an ARP header, as a worker hands it over: for those who carry punts, and their tests.
+    pub fn arp(frame: Frame) -> Self {
+        Punt { frame, why: PuntReason::Arp }
+    }
+
     /// The frame.
     pub fn frame(&self) -> &Frame {
         &self.frame
@@ -456,9 +461,12 @@ impl<O: Observer> Worker<O> {
     }
 
     /// Accounts for a punt that the runtime could not deliver to the control thread.
-    pub fn punt_refused(&self, punt: Punt) -> Frame {
+    pub fn punt_refused(&self, punt: Punt, reason: DropReason) -> Frame {
         self.counters.held.sub(1);
-        self.counters.count_drop(DropReason::PuntQueueFull);
+        self.counters.count_drop(reason);
+        if let Some(p) = self.counters.rare(punt.frame.meta.port) {
+            p.rx_dropped.add(1);
+        }
         punt.frame
     }
 

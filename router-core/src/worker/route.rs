@@ -169,6 +169,10 @@ impl<O: Observer> Worker<O> {
                         self.refuse(step, job.frame, &packet, DropReason::TunnelReflection, 0);
                         return Ok(());
                     }
+                    if self.goes_round(step, &job.frame, &packet, encap) {
+                        self.discard(step, job.frame, DropReason::TunnelLoop);
+                        return Ok(());
+                    }
                     self.ident = self.ident.wrapping_add(1);
                     let forwarder = Encapsulate { encap, ident: self.ident };
                     // Each segment of a super-frame gets an identification of its own, whoever cuts it (RFC 6864 4.3).

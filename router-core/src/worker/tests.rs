@@ -152,6 +152,7 @@ fn tables() -> Arc<Tables> {
         settings: Arc::new(Settings::default()),
         guards: Arc::default(),
         mapped_ports: Arc::new([]),
+        pings: Arc::new([]),
         policy: None,
     })
 }
@@ -238,7 +239,7 @@ fn forwarded_packets_are_rewritten_and_nothing_else_changes() {
 }
 
 /// Proves rfc1122-3.2.2.1-protocol, rfc1122-3.3.6-broadcast, rfc1191-4-code, rfc1191-4-size,
-/// rfc1812-4.2.3.1-broadcast, rfc1812-4.3.3.4-time, rfc1812-4.3.3.6-broadcast, rfc1812-5.3.1-ttl, rfc1812-5.3.4-link,
+/// rfc1812-4.2.3.1-broadcast, rfc1812-4.3.3.4-time, rfc1812-4.3.3.6-broadcast, rfc1812-5.3.1-ttl,
 /// rfc1812-5.3.5.1-limited, rfc4213-3.2.2-too-big, rfc4213-3.6-peer, rfc4291-2.5.6-link-local, rfc4443-3.3-hop,
 /// rfc791-3.1-ttl, rfc8200-3-hop-limit, rfc8200-4.5-source, rfc8201-4-true.
 #[test]
@@ -296,7 +297,7 @@ fn unresolved_gateways_hold_the_packet_unchanged() {
         assert_eq!(totals.held, 1);
         assert_eq!(b.out.punts[0].frame.data(), packet);
         let punt = b.out.punts.pop().unwrap();
-        b.worker.punt_refused(punt);
+        b.worker.punt_refused(punt, DropReason::PuntQueueFull);
         let totals = Totals::sum([&**b.worker.counters()]);
         assert_eq!(totals.dropped, [("punt_queue_full", 1)].into());
         totals.check().unwrap();

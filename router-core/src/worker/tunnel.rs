@@ -4,15 +4,18 @@ use crate::addr::Family;
 use crate::drop_reason::DropReason;
 use crate::forward::local::Local;
 use crate::frame::Frame;
-use crate::headers::protocol;
+use crate::headers::{be16, protocol};
 use crate::object::Encap;
 use crate::observe::{Cause, Observer, Stage};
 use crate::offload::complete_checksum;
 use crate::packet::Packet;
-use crate::port::{PortCaps, PortKind};
+use crate::port::{PortCaps, PortId, PortInfo, PortKind};
+use crate::tables::{Tables, domain_of};
 use crate::tunnel::path::{self, Arrival, Path};
 use crate::tunnel::{TunnelState, decapsulate, gre, gre_keepalive, udp};
+use crate::worker::route::is_own;
 use crate::worker::{Job, PuntReason, Start, Step, Worker};
+use std::net::{IpAddr, Ipv4Addr};
 
 impl<O: Observer> Worker<O> {
     /// Whether a packet for the router is a tunnel's matter, although its protocol alone does not say so, or is none
@@ -133,8 +136,17 @@ impl<O: Observer> Worker<O> {
     /// Whether a packet for the router is an echo reply for which the control side waits.
     pub(super) fn is_awaited(&self, step: &Step<'_>, frame: &Frame, packet: &Packet) -> bool {
         let reply = if packet.family == Family::Inet { 0 } else { 129 };
-        step.tables.gates.get(frame.meta.port).is_some_and(|g| g.keepalive)
-            && packet.transport(frame.data()).first() == Some(&reply)
+        let message = packet.transport(frame.data());
+        let asked = || message.get(4..6).is_some_and(|ident| step.tables.pings.contains(&be16(ident, 0)));
+        message.first() == Some(&reply)
+            && (step.tables.gates.get(frame.meta.port).is_some_and(|g| g.keepalive) || asked())
+    }
+
+    /// Whether an IPv4 packet of somebody else's says that it comes from this router, or from the far end of the IPv4 tunnel
+    /// that it would enter: it goes round (RFC 2003 3.2).
+    #[inline]
+    pub(super) fn goes_round(&self, step: &Step<'_>, frame: &Frame, packet: &Packet, encap: &Encap) -> bool {
+        matches!(packet.src, IpAddr::V4(src) if !is_own(frame) && returns(step.tables, encap, frame.meta.port, src))
     }
 
     /// Whether a packet came out of the very tunnel that it would enter: there is nobody in there but the one who sent it
@@ -144,6 +156,20 @@ impl<O: Observer> Worker<O> {
         frame.meta.port == encap.tunnel
             && step.tables.gates.get(encap.tunnel).is_none_or(|g| g.derived.is_none_or(|d| !d.is_relay()))
     }
+}
+
+/// See [`Worker::goes_round`]. `port`: where the packet came in, whose VRF says whose address it is.
+#[inline]
+pub(super) fn returns(tables: &Tables, encap: &Encap, port: PortId, src: Ipv4Addr) -> bool {
+    if encap.outer.as_ref().is_none_or(|o| o.family() != Family::Inet) {
+        return false;
+    }
+    let domain = |p: &PortInfo| domain_of(p.table);
+    encap.facts.remote == src
+        || tables
+            .ports
+            .owners(IpAddr::V4(src))
+            .any(|own| tables.ports.get(port).is_none_or(|from| domain(from) == domain(own)))
 }
 
 fn is_echo(family: Family, inner: &[u8]) -> bool {

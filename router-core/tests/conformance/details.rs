@@ -88,6 +88,8 @@ fn stream_identifiers_are_ignored() {
     let with = with_options("192.0.2.2", "192.0.2.1", 1, 64, &[136, 4, 0, 7], &request[20..]);
     let (port, reply) = rig_with(Settings::default()).send_one(&with);
     assert_eq!((port, reply[0], reply[20]), (LAN, 0x45, 0));
+    let through = |ttl| with_options("192.0.2.2", "203.0.113.9", 17, ttl, &[136, 4, 0, 7], &[5; 20]);
+    assert_eq!(rig_with(Settings::default()).send_one(&through(64)), (WAN, through(63)), "passed as it is");
 }
 
 /// A router solicitation in its frame.

@@ -139,11 +139,19 @@ fn echo_to_any_own_address() {
     for (src, dst) in [
         ("192.0.2.2", "192.0.2.1"),
         ("192.0.2.2", "198.51.100.1"),
+        ("192.0.2.2", "192.0.2.77"),
+        ("192.0.2.2", "10.5.5.5"),
         ("2001:db8::2", "2001:db8::1"),
         ("2001:db8::2", "2001:db8:1::1"),
+        ("2001:db8::2", "2001:db8:5::5"),
         ("fe80::2", "fe80::1"),
     ] {
         let mut rig = Rig::new(Settings::default());
+        // Several on one interface, each as good as the first.
+        for more in ["192.0.2.77/24", "10.5.5.5/8", "2001:db8:5::5/64"] {
+            rig.with(|r, _, _| r.add_addr(LAN, more.parse().expect("address"))).expect("address");
+        }
+        rig.pass(Duration::from_secs(5));
         let kind = if src.contains(':') { 128 } else { 8 };
         let request = icmp(src, dst, 64, &[kind, 0, 0, 0, 0, 1, 0, 1, 7, 7]);
         let (port, answer) = rig.send_one(&request);

@@ -254,3 +254,43 @@ fn router_solicitations_teach() {
     assert_eq!(known.len(), 1);
     assert_eq!((known[0].mac, known[0].state), (Some(HOST), router_core::spec::NudState::Stale));
 }
+
+/// Proves rfc6980-5-ignore: neighbour discovery in one fragment or in several is ignored in silence, to a group and to the
+/// address itself, and teaches nothing; the same in one piece is answered.
+#[test]
+fn discovery_in_fragments_is_ignored() {
+    let group = "ff02::1:ff00:1";
+    for (to, mac) in [("2001:db8::1", OWN[1]), (group, MacAddr([0x33, 0x33, 0xff, 0, 0, 1]))] {
+        let framed = |p: &[u8]| crate::rig::frame_of(HOST, mac, p);
+        let target: std::net::Ipv6Addr = "2001:db8::1".parse().expect("address");
+        let ask = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &[1, 1], &HOST.0].concat();
+        let whole = icmp("fe80::77", to, 255, &ask);
+        let known = |rig: &Rig| rig.router.neighbors().iter().any(|n| n.addr == ip("fe80::77"));
+        let mut rig = Rig::new(Settings::default());
+        assert_eq!((rig.frame(LAN, &framed(&whole)).len(), known(&rig)), (1, true), "in one piece, {to}");
+        let advert = [&[136, 0, 0, 0, 0x60, 0, 0, 0][..], &ip6("fe80::77"), &[2, 1], &HOST.0].concat();
+        let solicit = [&[133, 0, 0, 0, 0, 0, 0, 0][..], &[1, 1], &HOST.0].concat();
+        for message in [ask, advert, solicit] {
+            let whole = icmp("fe80::77", to, 255, &message);
+            let piece = |at: usize, end: usize, more: u8| {
+                let field = (at as u16 | u16::from(more)).to_be_bytes();
+                let payload = [&[58, 0, field[0], field[1], 0, 0, 0, 9], &whole[40 + at..40 + end]].concat();
+                framed(&crate::rig::packet("fe80::77", to, 44, 255, &payload))
+            };
+            let len = message.len();
+            for pieces in [vec![piece(0, len, 0)], vec![piece(0, 8, 1), piece(8, len, 0)]] {
+                let mut rig = Rig::new(Settings::default());
+                for p in &pieces {
+                    let sent = rig.frame(LAN, p);
+                    assert!(sent.is_empty(), "{to}, type {}: {sent:02x?}", message[0]);
+                }
+                assert!(rig.pass(Duration::from_secs(5)).is_empty(), "{to}, type {}", message[0]);
+                assert!(!known(&rig), "{to}, type {}", message[0]);
+            }
+        }
+    }
+}
+
+fn ip6(text: &str) -> [u8; 16] {
+    text.parse::<std::net::Ipv6Addr>().expect("address").octets()
+}

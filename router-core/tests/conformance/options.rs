@@ -25,6 +25,12 @@ fn forwarded_ipv4_options() {
         ("rfc1812-5.3.13.6", vec![68, 8, 5, 0, 0, 0, 0, 0], [&[68, 8, 9, 0][..], &time].concat()),
         ("rfc1812-4.2.2.1-unknown", vec![0x9e, 4, 1, 2], vec![0x9e, 4, 1, 2]),
         ("rfc2113-2.1", vec![148, 4, 0, 0], vec![148, 4, 0, 0]),
+        ("rfc7126-4.13-security", vec![130, 4, 1, 2], vec![130, 4, 1, 2]),
+        ("rfc7126-4.13-security", vec![133, 4, 1, 2], vec![133, 4, 1, 2]),
+        ("rfc7126-4.13-security", vec![134, 4, 1, 2], vec![134, 4, 1, 2]),
+        ("rfc7126-4.21-quick-start", vec![25, 8, 1, 2, 3, 4, 5, 6], vec![25, 8, 1, 2, 3, 4, 5, 6]),
+        ("rfc7126-4.1-end", vec![0, 9, 9, 9], vec![0, 9, 9, 9]),
+        ("rfc7126-4.2-nop", vec![1, 1, 1, 1], vec![1, 1, 1, 1]),
     ];
     for (id, before, after) in rows {
         let sent = rig.send_one(&with_options("192.0.2.2", "203.0.113.9", 17, 64, &before, &[5; 20]));
@@ -53,6 +59,7 @@ fn refused_ipv4_options() {
     }
 }
 
+/// Proves rfc1812-4.2.2.1-timestamp.
 /// rfc1122-3.2.2.6-options, rfc1812-4.3.3.6-options: `ping -R` gets its way recorded there and back.
 #[test]
 fn echo_replies_keep_recorded_routes() {
@@ -66,6 +73,21 @@ fn echo_replies_keep_recorded_routes() {
     assert_eq!((p.src, reply[0], &reply[4..]), (ip("198.51.100.1"), 0, &message[4..]));
     let recorded = &answer[20..usize::from(p.l4)];
     assert_eq!(recorded, [7, 15, 12, 10, 0, 0, 1, 198, 51, 100, 1, 0, 0, 0, 0, 0]);
+    // The same for timestamps, of each kind; and a full option counts who could not write.
+    let mut rig = rig();
+    let now = ((rig.now.as_nanos() / 1_000_000) as u32 | 0x8000_0000).to_be_bytes();
+    let own = [198, 51, 100, 1];
+    for (before, after) in [
+        ([&[68, 8, 5, 0][..], &[0; 4]].concat(), [&[68, 8, 9, 0][..], &now].concat()),
+        ([&[68, 12, 5, 1][..], &[0; 8]].concat(), [&[68, 12, 13, 1][..], &own, &now].concat()),
+        ([&[68, 12, 5, 3][..], &own, &[0; 4]].concat(), [&[68, 12, 13, 3][..], &own, &now].concat()),
+        ([&[68, 8, 9, 0][..], &[9; 4]].concat(), [&[68, 8, 9, 0x10][..], &[9; 4]].concat()),
+    ] {
+        let request = with_options("192.0.2.2", "198.51.100.1", 1, 64, &before, &whole[20..]);
+        let (_, answer) = rig.send_one(&request);
+        let (p, reply) = read_icmp(&answer);
+        assert_eq!((reply[0], &answer[20..usize::from(p.l4)]), (0, &after[..]), "{before:?}");
+    }
 }
 
 /// IPv6 extension headers in any legal order pass a router unread; only hop-by-hop options are looked at.

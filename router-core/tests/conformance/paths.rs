@@ -136,7 +136,7 @@ fn inner_sources_of_elsewhere_pass_by_default() {
 
 /// Proves rfc1191-3-reduce, rfc1191-3-floor, rfc1191-3-increase, rfc1191-3-avoid: a smaller MTU is believed at once, a
 /// larger one never, nothing goes below 68, and what is longer than the new one is not sent again. Proves rfc1191-6.3-five:
-/// for no less than five minutes.
+/// for no less than five minutes; rfc1191-6.3-age.
 #[test]
 fn rfc1191_3_what_the_underlay_says() {
     let mut rig = rig(TunnelMode::SixInFour, |_| {});

@@ -41,11 +41,15 @@ fn forwarding_changes_nothing_else() {
 #[test]
 fn packets_to_the_router_that_nobody_wants() {
     for kind in [0u8, 1, 2, 4, 5, 6, 9, 13, 14, 15, 16, 17, 18, 30, 42, 77, 255] {
-        let mut rig = rig();
-        let message = [kind, 1, 0, 0, 192, 0, 2, 3, 0x45, 0];
-        assert!(rig.send(&icmp("192.0.2.2", "192.0.2.1", 64, &message)).is_empty(), "IPv4 type {kind}");
-        let far = icmp("192.0.2.2", "203.0.113.9", 64, &message);
-        assert_eq!(rig.send(&far).len(), 1, "IPv4 type {kind} passes");
+        // As long as an information, a mask and a timestamp request are, and cut; codes 0 and 1.
+        for (code, len) in [(0, 8), (0, 12), (0, 20), (1, 12), (0, 4)] {
+            let mut rig = rig();
+            let message = [&[kind, code, 0, 0, 192, 0, 2, 3, 0x45, 0][..], &[0; 10]].concat();
+            let message = &message[..len];
+            assert!(rig.send(&icmp("192.0.2.2", "192.0.2.1", 64, message)).is_empty(), "IPv4 type {kind}, {code}");
+            let (port, far) = rig.send_one(&icmp("192.0.2.2", "203.0.113.9", 64, message));
+            assert_eq!((port, &far[20..]), (WAN, &icmp("192.0.2.2", "203.0.113.9", 64, message)[20..]), "type {kind}");
+        }
     }
     for kind in [0u8, 5, 100, 127, 129, 130, 141, 200, 255] {
         let mut rig = rig();
@@ -53,8 +57,18 @@ fn packets_to_the_router_that_nobody_wants() {
         assert!(rig.send(&icmp("2001:db8::2", "2001:db8::1", 64, &message)).is_empty(), "IPv6 type {kind}");
         assert_eq!(rig.send(&icmp("2001:db8::2", "2001:db8:9::9", 64, &message)).len(), 1, "IPv6 type {kind} passes");
     }
-    // A redirect, good in every way, changes no route.
+    // Redirects, good in every way, change no route.
     let mut rig = rig();
+    for code in [0, 1] {
+        for (gateway, about) in [([192, 0, 2, 3], "192.0.2.2"), ([198, 51, 100, 2], "192.0.2.1")] {
+            let quoted = packet(about, "203.0.113.9", 17, 63, &[1; 8]);
+            let message = [&[5, code, 0, 0][..], &gateway, &quoted].concat();
+            for from in ["192.0.2.3", "192.0.2.2"] {
+                assert!(rig.send(&icmp(from, "192.0.2.1", 64, &message)).is_empty());
+                assert_eq!(rig.send_one(&packet("192.0.2.2", "203.0.113.9", 17, 64, &[1; 9])).0, WAN);
+            }
+        }
+    }
     let mut redirect = vec![137, 0, 0, 0, 0, 0, 0, 0];
     for addr in ["fe80::3", "2001:db8:9::9"] {
         let std::net::IpAddr::V6(a) = ip(addr) else { panic!() };

@@ -46,6 +46,12 @@ fn hosts_are_told_of_a_better_ipv6_router_or_that_the_destination_is_near() {
         assert_eq!((m[48], usize::from(m[49]) * 8), (4, m.len() - 48), "{dst}: redirected header");
         assert_eq!(m[56..56 + original.len()], original, "{dst}");
         assert!(told[0].1.len() <= 1280);
+        let long = packet("2001:db8::2", dst, 17, 64, &[5; 1400]);
+        let sent = rig(Settings::default()).send(&long);
+        let told = sent.iter().find(|(_, p)| p[6] == 58).expect("a redirect");
+        assert!((1200..=1280).contains(&told.1.len()), "{dst}: {}", told.1.len());
+        let (_, m) = read_icmp(&told.1);
+        assert_eq!((&m[56..], usize::from(m[49]) * 8), (&long[..m.len() - 56], m.len() - 48), "{dst}");
     }
 }
 

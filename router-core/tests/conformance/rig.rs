@@ -2,6 +2,7 @@
 
 use router_core::addr::{Family, MacAddr, parse_interface_addr, parse_prefix};
 use router_core::counters::{Totals, WorkerCounters};
+use router_core::drop_reason::DropReason;
 use router_core::frame::{Frame, FramePool};
 use router_core::neighbor::SetMode;
 use router_core::packet::Packet;
@@ -10,6 +11,7 @@ use router_core::router::Router;
 use router_core::settings::Settings;
 use router_core::spec::{HopSpec, NeighSpec, RouteOp, RouteSpec};
 use router_core::time::{Duration, Instant};
+use router_core::trace::LastDrop;
 use router_core::worker::{Fixed, Outbox, Worker};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -168,6 +170,16 @@ impl Rig {
         let totals = Totals::sum(self.counters.iter().map(|c| &**c));
         totals.check().expect("every frame ends once");
         totals
+    }
+
+    /// What was kept of packets that were dropped for a reason.
+    pub fn last_drops(&self, reason: DropReason) -> Vec<LastDrop> {
+        self.counters.iter().flat_map(|c| c.last_drops.read(reason)).collect()
+    }
+
+    /// Packets dropped that had come in by a port.
+    pub fn dropped_at(&self, port: PortId) -> u64 {
+        self.counters.iter().filter_map(|c| c.rare(port)).map(|p| p.rx_dropped.get()).sum()
     }
 
     /// Sends an IP packet from the host on `LAN` and returns the IP packets that leave, by port.

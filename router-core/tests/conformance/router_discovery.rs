@@ -61,7 +61,8 @@ fn routers_tell_of_themselves() {
 }
 
 /// Proves rfc1256-4.3-answer, rfc1256-4.2-silent, rfc1256-4.3-broadcast.
-/// Proves rfc1256-4.3-join.
+/// Proves rfc1256-4.3-join. Proves rfc1812-4.2.2.11-broadcast: what comes to the directed broadcast of the link is received,
+/// and means something.
 #[test]
 fn hosts_that_ask_are_answered() {
     let good: &[u8] = &[10, 0, 0, 0, 0, 0, 0, 0];
@@ -70,6 +71,8 @@ fn hosts_that_ask_are_answered() {
         ("192.0.2.2", "224.0.0.2", good, true),
         ("0.0.0.0", "224.0.0.2", good, true),
         ("192.0.2.2", "255.255.255.255", good, true),
+        ("192.0.2.2", "192.0.2.255", good, true),
+        ("192.0.2.2", "198.51.100.255", good, false),
         ("203.0.113.9", "224.0.0.2", good, false),
         ("192.0.2.2", "224.0.0.2", &[10, 1, 0, 0, 0, 0, 0, 0], false),
         ("192.0.2.2", "224.0.0.2", &[10, 0, 0, 0], false),

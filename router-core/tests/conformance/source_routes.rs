@@ -2,6 +2,7 @@
 
 use crate::rig::{GATEWAY, HOST, LAN, OWN, Rig, WAN, frame_of, icmp, ip, packet, read_icmp, with_options};
 use router_core::checksum::fill_ipv4_header;
+use router_core::drop_reason::DropReason;
 use router_core::port::PortId;
 use router_core::settings::{OptionAction, Settings};
 use router_core::spec::{TunnelMode, TunnelSpec};
@@ -93,8 +94,10 @@ fn source_routes_that_fail() {
     ];
     for (id, dst, options, (kind, code, pointer)) in rows {
         let original = from_host(dst, &options);
-        let (port, answer) = rig().send_one(&original);
+        let mut rig = rig();
+        let (port, answer) = rig.send_one(&original);
         let (p, m) = read_icmp(&answer);
+        assert_eq!(rig.totals().dropped_total(), 1, "{id}: counted");
         assert_eq!((port, m[0], m[1], m[4], p.dst), (LAN, kind, code, pointer, ip("192.0.2.2")), "{id}");
         assert_eq!(m[8..], original, "{id}");
     }
@@ -191,9 +194,40 @@ fn errors_go_back_along_the_source_route() {
     assert_eq!((answer[0], answer[21]), (0x45, 0));
 }
 
+/// As RFC 1122 4.2.3.8 has it for connections.
+#[test]
+fn resets_go_back_along_the_source_route() {
+    let syn = [&[0xc3, 0x50, 0, 80, 0, 0, 0, 7, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff][..], &[0; 4]].concat();
+    let options = route(131, 12, &["10.0.0.1", "10.0.0.2"]);
+    let mut original = with_options("192.0.2.2", "192.0.2.1", 6, 64, &options, &syn);
+    let at = original.len() - 20;
+    fill_tcp(&mut original, at);
+    let (port, answer) = rig().send_one(&original);
+    assert_eq!((port, answer[9], answer.len()), (LAN, 6, 52));
+    assert_eq!(answer[16..20], [10, 0, 0, 2]);
+    assert_eq!(answer[20..32], [&route(131, 4, &["10.0.0.1", "192.0.2.2"])[..], &[0]].concat()[..]);
+    assert_eq!((&answer[32..36], answer[45]), (&[0, 80, 0xc3, 0x50][..], 0x14), "ports, reset and acknowledgement");
+    // Whole where it arrives: its destination there is the host.
+    let mut arrived = answer.clone();
+    arrived[16..20].copy_from_slice(&[192, 0, 2, 2]);
+    let sum = [arrived[48], arrived[49]];
+    fill_tcp(&mut arrived, 32);
+    assert_eq!(sum, arrived[48..50]);
+    let (_, answer) = rig_with(&[(131, OptionAction::Ignore)]).send_one(&original);
+    assert_eq!((answer[0], answer.len()), (0x45, 40));
+}
+
+/// Sets the checksum of the TCP segment that begins at `at` right.
+fn fill_tcp(p: &mut [u8], at: usize) {
+    p[at + 16..at + 18].fill(0);
+    let len = ((p.len() - at) as u16).to_be_bytes();
+    let pseudo = [&p[12..20], &[0, 6], &len, &p[at..]].concat();
+    p[at + 16..at + 18].copy_from_slice(&router_core::checksum::checksum(&pseudo).to_be_bytes());
+}
+
 /// Proves rfc7126-4.3-lsrr, rfc7126-4.4-ssrr, rfc7126-4.6-record-route, rfc7126-4.8-timestamp, rfc7126-4.9-router-alert,
 /// rfc7126-4.23-unknown, rfc1812-5.3.13.5-switch, rfc1812-5.3.13.6-switch.
-/// Proves rfc7126-4.13-presence, rfc7126-4.21-quick-start, rfc7126-4.23-log.
+/// Proves rfc7126-4.13-presence, rfc7126-4.21-quick-start.
 #[test]
 fn every_option_has_its_switch() {
     let far = "203.0.113.9";
@@ -234,6 +268,72 @@ fn every_option_has_its_switch() {
     let request = with_options("192.0.2.2", "192.0.2.1", 1, 64, &[7, 7, 4, 0, 0, 0, 0], &whole[20..]);
     let (_, answer) = rig_with(&[(7, OptionAction::Ignore)]).send_one(&request);
     assert_eq!(answer[20..27], [7, 7, 8, 192, 0, 2, 1]);
+}
+
+/// Proves rfc7126-4.23-log: each packet that is dropped because of an option is counted under its reason and at its port, and
+/// what was dropped, when, and where it came in is kept for the log of drops.
+#[test]
+fn dropped_options_are_counted_and_kept() {
+    for (kind, options, reason) in [
+        (131, route(131, 4, &["10.0.0.1"]), DropReason::Ipv4SourceRoute),
+        (137, route(137, 4, &["10.0.0.1"]), DropReason::Ipv4SourceRoute),
+        (7, vec![7, 7, 4, 0, 0, 0, 0], DropReason::Ipv4OptionDenied),
+        (68, vec![68, 8, 5, 0, 0, 0, 0, 0], DropReason::Ipv4OptionDenied),
+        (148, vec![148, 4, 0, 0], DropReason::Ipv4OptionDenied),
+        (130, vec![130, 4, 0, 0], DropReason::Ipv4OptionDenied),
+        (99, vec![99, 4, 1, 2], DropReason::Ipv4OptionDenied),
+    ] {
+        for from in [LAN, WAN] {
+            let mut rig = rig_with(&[(kind, OptionAction::Drop)]);
+            let (mac, own) = if from == LAN { (HOST, OWN[1]) } else { (GATEWAY, OWN[2]) };
+            let src = if from == LAN { "192.0.2.2" } else { "198.51.100.2" };
+            let p = with_options(src, "10.0.0.1", 17, 64, &options, &[5; 20]);
+            for n in 1..=3 {
+                rig.pass(Duration::from_secs(1));
+                let _ = rig.frame(from, &frame_of(mac, own, &p));
+                assert_eq!(rig.totals().dropped, [(reason.name(), n)].into(), "{kind}");
+                assert_eq!(rig.dropped_at(from), n, "{kind}");
+                let kept = rig.last_drops(reason);
+                assert_eq!(kept.len() as u64, n, "{kind}");
+                let last = kept.iter().max_by_key(|d| d.at).expect("one");
+                let ip = if last.link { &last.head[14..] } else { &last.head[..] };
+                assert_eq!((last.port, last.at, &ip[..20 + options.len()]), (from, rig.now, &p[..20 + options.len()]));
+            }
+        }
+    }
+}
+
+/// Proves rfc7126-4.3-documented: what docs/configuration.md says of each option is what a router does that is not told.
+#[test]
+fn the_defaults_of_options_are_documented() {
+    let text = include_str!("../../../docs/configuration.md");
+    let section = text.split("## [ipv4_options]").nth(1).and_then(|s| s.split("\n## ").next()).expect("a section");
+    let policy = Settings::default().ipv4_options;
+    let mut seen = std::collections::BTreeSet::new();
+    let mut unknown = None;
+    for row in section.lines().filter(|l| l.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let default = match cells[2].split('"').nth(1) {
+            Some("drop") => OptionAction::Drop,
+            Some("ignore") => OptionAction::Ignore,
+            Some("process") => OptionAction::Process,
+            other => panic!("{row}: {other:?}"),
+        };
+        let types = cells[1].split(':').next().unwrap_or_default();
+        let types: Vec<u8> = types.split([',', ';']).filter_map(|n| n.trim().parse().ok()).collect();
+        assert_eq!(types.is_empty(), cells[0] == "`unknown`", "{row}");
+        if types.is_empty() {
+            unknown = Some(default);
+        }
+        for kind in types {
+            assert_eq!(policy.action(kind), default, "{kind}: {row}");
+            assert!(seen.insert(kind), "{kind} is there twice");
+        }
+    }
+    assert!([131, 137, 7, 68, 148, 130, 133, 134, 136, 25].iter().all(|k| seen.contains(k)), "{seen:?}");
+    for kind in (2..=255).filter(|k| !seen.contains(k)) {
+        assert_eq!(Some(policy.action(kind)), unknown, "{kind}");
+    }
 }
 
 /// Refused source routes in broadcasts and groups are not answered. Proves rfc1812-4.3.2.7-broadcast.

@@ -65,7 +65,6 @@ fn probes_out_of_a_tunnel_are_answered() {
 
 /// Proves rfc4213-3.6-inner: what may be no source elsewhere is none out of a tunnel either.
 /// Also proves rfc4213-5-links.
-/// Proves rfc2003-6.2-admit.
 #[test]
 fn inner_packets_are_checked_like_others() {
     for (src, passes) in [

@@ -9,6 +9,7 @@ use crate::clock::{Clock, VirtualClock};
 use crate::netlink::LinkMonitor;
 use crate::port::open::Opener;
 use crate::sys::wake::Wake;
+use crate::worker::reports::ReportReceiver;
 use crate::worker::{News, POOL, Report};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -56,7 +57,7 @@ pub(super) struct ControlParts {
     pub counters: Arc<WorkerCounters>,
     pub workers: Vec<WorkerLink>,
     pub commands: Receiver<Command>,
-    pub reports: Receiver<Report>,
+    pub reports: ReportReceiver,
     pub wake: Wake,
     pub max_ports: usize,
     pub alive: Sender<Never>,
@@ -93,7 +94,7 @@ pub struct Control {
     deadline: Option<Instant>,
     pub(super) counters: Arc<WorkerCounters>,
     commands: Receiver<Command>,
-    reports: Receiver<Report>,
+    reports: ReportReceiver,
     wake: Wake,
     stopping: bool,
     watcher: Option<Watcher>,
@@ -237,7 +238,8 @@ impl Control {
 
     /// Counters of one port or tunnel.
     pub fn port_totals(&self, id: PortId) -> PortTotals {
-        PortTotals::sum(id, self.all_counters())
+        let rx_missed = self.ports.get(&id).map_or(0, |p| p.missed);
+        PortTotals { rx_missed, ..PortTotals::sum(id, self.all_counters()) }
     }
 
     /// Runs until told to stop; dropping `self` closes everything.
@@ -280,7 +282,7 @@ impl Control {
     fn take_reports(&mut self) {
         let now = self.clock.now();
         for _ in 0..REPORTS_PER_TURN {
-            match self.reports.try_recv() {
+            match self.reports.take() {
                 Ok(Report::Punt(punt)) => self.router.handle(now, punt, &mut self.out),
                 Ok(Report::Event(id, event)) => self.port_event(id, event),
                 Err(_) => break,

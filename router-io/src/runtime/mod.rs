@@ -21,7 +21,7 @@ pub use watch::{Capture, MAX_TRACED, Trace, Traced, WatchError};
 use crate::clock::{Clock, VirtualClock};
 use crate::sys::sched;
 use crate::sys::wake::Wake;
-use crate::worker::{Worker, WorkerParts};
+use crate::worker::{Worker, WorkerParts, reports};
 use arc_swap::ArcSwap;
 use control::{Command, ControlParts, WorkerLink};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, unbounded};
@@ -38,7 +38,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-/// Frames that may wait for the control thread, from all workers together. Each holds a buffer of its worker's pool.
+/// Frames that may wait for the control thread, from all workers together; one port's flood takes half of them at most
+/// ([`reports`]).
 const REPORTS: usize = 1024;
 /// Messages that may wait for one worker.
 const NEWS: usize = 256;
@@ -284,7 +285,7 @@ fn assemble(config: RuntimeConfig, clock: Clock) -> io::Result<(Control, Vec<Wor
     let (commands_tx, commands) = bounded(COMMANDS);
     // In a replay both ends are the same thread, which must not wait for itself.
     let replaying = matches!(clock, Clock::Virtual(_));
-    let (reports_tx, reports) = if replaying { unbounded() } else { bounded(REPORTS) };
+    let (reports_tx, reports) = reports::queue((!replaying).then_some(REPORTS));
     let wake = Wake::new()?;
     let (alive, life) = bounded(0);
     let mut workers = Vec::new();

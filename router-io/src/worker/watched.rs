@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::worker::Published;
+use router_core::drop_reason::DropReason;
 use router_core::frame::Frame;
 use router_core::port::PortId;
 use router_core::time::Instant;
@@ -58,10 +59,10 @@ impl Core {
     }
 
     /// See [`Worker::punt_refused`].
-    pub fn punt_refused(&mut self, punt: Punt) -> Frame {
+    pub fn punt_refused(&mut self, punt: Punt, reason: DropReason) -> Frame {
         match (&self.plain, &self.watched) {
-            (Some(worker), _) => worker.punt_refused(punt),
-            (None, Some(worker)) => worker.punt_refused(punt),
+            (Some(worker), _) => worker.punt_refused(punt, reason),
+            (None, Some(worker)) => worker.punt_refused(punt, reason),
             (None, None) => punt.into_frame(),
         }
     }

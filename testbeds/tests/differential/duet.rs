@@ -6,6 +6,8 @@ use crate::{OWN, PEER, PORTS, Sent, Topology};
 use router_core::addr::{parse_interface_addr, parse_prefix};
 use router_core::counters::{Totals, WorkerCounters};
 use router_core::frame::{Frame, FramePool};
+use router_core::headers::ipv4_options::{LSRR, SSRR};
+use router_core::headers::option_policy::OptionAction;
 use router_core::neighbor::SetMode;
 use router_core::port::{Medium, PortCaps, PortId, PortInfo, PortKind, TableId};
 use router_core::router::Router;
@@ -25,7 +27,7 @@ pub struct Duet {
     counters: [Arc<WorkerCounters>; 2],
 }
 
-fn settings() -> Settings {
+fn settings(topology: &Topology) -> Settings {
     let mut s = Settings::default();
     // As the kernel of a lab: limits would hide answers, and the kernel's redirects depend on the time of day.
     s.icmp.error_rate = 1_000_000;
@@ -37,6 +39,10 @@ fn settings() -> Settings {
     s.icmp.redirects = false;
     s.neighbor.dad_transmits = 0;
     s.neighbor.announcements = 0;
+    if topology.source_routes {
+        s.ipv4_options.set(LSRR, OptionAction::Process);
+        s.ipv4_options.set(SSRR, OptionAction::Process);
+    }
     s
 }
 
@@ -44,7 +50,7 @@ impl Duet {
     pub fn new(topology: &Topology) -> Duet {
         let counters = [0, 1].map(|_| Arc::new(WorkerCounters::new(8)));
         let mut duet = Duet {
-            router: Router::new(settings(), 7, Arc::clone(&counters[0])),
+            router: Router::new(settings(topology), 7, Arc::clone(&counters[0])),
             worker: Worker::new(Arc::clone(&counters[1]), 7),
             out: Outbox::new(8, FramePool::new(256, 4096)),
             now: Instant::from_millis(1000),

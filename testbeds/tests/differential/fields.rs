@@ -91,7 +91,9 @@ pub fn fields(given: &Given, theirs: &Sent, ours: &Sent) -> Option<Vec<&'static 
                 let behind = (usize::from(quote[0] & 15) * 4).min(quote.len());
                 let rest = &quote[behind..quote.len().min(behind + 400)];
                 let head = [0x45, p[1], 0, 0, 0, 0, p[6], p[7], p[8], p[9], 0, 0];
-                *p = [&head, &p[12..20], &p[at..at + 2], &p[at + 4..at + 8], &quote[..10], &quote[12..20], rest]
+                // The next stop of the route may already be written into it.
+                let to = if f.is_stop(&quote[16..20]) { f.dst } else { &quote[16..20] };
+                *p = [&head, &p[12..20], &p[at..at + 2], &p[at + 4..at + 8], &quote[..10], &quote[12..16], to, rest]
                     .concat();
             }
         }),

@@ -54,6 +54,10 @@ impl Kernel {
                 net.addr("r", name, addr)?;
             }
         }
+        for name in ["all", "lan0", "wan0"] {
+            let value = if topology.source_routes { "1" } else { "0" };
+            r.set_sysctl(&format!("net.ipv4.conf.{name}.accept_source_route"), value)?;
+        }
         net.wait_ready(Duration::from_secs(10))?;
         for (i, name) in PORTS.into_iter().enumerate() {
             let index = r.netlink().link_index(name).unwrap_or_else(|e| panic!("{name}: {e}"));

@@ -46,6 +46,8 @@ pub struct Topology {
     broadcasts: &'static [&'static [u8]],
     /// Routes, in words that both sides understand.
     routes: &'static [&'static str],
+    /// Whether source routes are followed.
+    source_routes: bool,
 }
 
 /// Both families on both links.
@@ -61,7 +63,11 @@ const DUAL: Topology = Topology {
     ],
     broadcasts: &[&[192, 0, 2, 0], &[192, 0, 2, 3], &[198, 51, 100, 0], &[198, 51, 100, 3]],
     routes: DUAL_ROUTES,
+    source_routes: false,
 };
+
+/// The same, and source routes are followed.
+const ROUTED: Topology = Topology { source_routes: true, ..DUAL };
 
 /// No IPv4 address anywhere: IPv4 goes by IPv6 next hops, and errors come from 192.0.0.8.
 const ONLY_V6: Topology = Topology {
@@ -81,6 +87,7 @@ const ONLY_V6: Topology = Topology {
         "2001:db8:f::/48 via 2001:db8::2 dev lan0",
         "unreachable 2001:db8:b::/48",
     ],
+    source_routes: false,
 };
 
 /// Links of the usual size with several addresses each, the least MTU that IPv6 allows, gateways of the other family.
@@ -108,6 +115,7 @@ const WIDE: Topology = Topology {
         "unreachable 2001:db8:b::/48",
         "prohibit 2001:db8:c::/48",
     ],
+    source_routes: false,
 };
 
 const DUAL_ROUTES: &[&str] = &[
@@ -152,6 +160,16 @@ sandbox_test! {
     }
 }
 
+sandbox_test! {
+    /// With `accept_source_route` there and `lsrr`, `ssrr` "process" here.
+    fn linux_and_duet_follow_source_routes_alike() {
+        let used = compare(&ROUTED);
+        for rule in rules::ROUTED {
+            assert!(used.contains_key(rule), "{rule} was not seen");
+        }
+    }
+}
+
 /// Sends the stream through both and returns how often each listed difference was seen.
 fn compare(topology: &Topology) -> BTreeMap<&'static str, usize> {
     let kernel = kernel::Kernel::new(topology).unwrap_or_else(|e| panic!("no kernel router: {e}"));
@@ -193,7 +211,7 @@ fn compare(topology: &Topology) -> BTreeMap<&'static str, usize> {
     // The stream must be worth something.
     assert!(same > packets as usize / 2 && moved > packets as usize / 4, "{same} alike, {moved} moved");
     let page = include_str!("../../../docs/differences.md");
-    for rule in rules::ALL.iter().chain([&rules::ONLY_V6, &rules::SEVERAL]) {
+    for rule in rules::ALL.iter().chain(rules::ROUTED).chain([&rules::ONLY_V6, &rules::SEVERAL]) {
         assert!(page.contains(&format!("`{rule}`")), "docs/differences.md does not list {rule}");
     }
     used

@@ -21,6 +21,7 @@ pub const ALL: &[&str] = &[
     "hop-by-hop-told",
     "hop-by-hop-beyond",
     "hop-by-hop-budget",
+    "hop-by-hop-offender",
     "jumbo-unknown",
     "unicast-in-link-broadcast",
     "icmp-timestamp",
@@ -61,6 +62,9 @@ pub const ALL: &[&str] = &[
 
 /// Listed, too, but seen only where the router has no IPv4 address.
 pub const ONLY_V6: &str = "recorded-dummy";
+
+/// Listed, too, but seen only where source routes are followed.
+pub const ROUTED: &[&str] = &["strict-route-astray", "strict-route-before-ttl", "strict-route-source"];
 
 /// Listed, too, but seen only where a port has several addresses.
 pub const SEVERAL: &str = "source-tie";
@@ -185,6 +189,26 @@ impl<'a> Facts<'a> {
         (found, most)
     }
 
+    /// How many hop-by-hop options there are, padding not counted.
+    pub fn options_but_padding(&self) -> usize {
+        self.options6(0).0.iter().filter(|o| o[0] > 1).count()
+    }
+
+    /// Where the first hop-by-hop option lies that no node may skip and that asks for an error; None where it is to be dropped
+    /// in silence, or there is none.
+    pub fn first_offender(&self) -> Option<u32> {
+        let (_, start, _) = self.headers().into_iter().find(|h| h.0 == 0)?;
+        let mut at = start + 2;
+        for option in self.options6(0).0 {
+            match option[0] >> 6 {
+                0 => at += option.len(),
+                1 => return None,
+                _ => return Some(at as u32),
+            }
+        }
+        None
+    }
+
     /// Whether options of these headers have padding with anything but zeros.
     pub fn padding_says_something(&self, header: u8) -> bool {
         self.options6(header).0.iter().any(|o| o[0] == 1 && o[2..].iter().any(|b| *b != 0))
@@ -300,9 +324,17 @@ impl Facts<'_> {
     pub fn passed_on(&self, sent: &Sent) -> bool {
         let same = |p: &[u8]| {
             let g = Facts::of(p);
-            g.v4 == self.v4 && (g.src, g.dst) == (self.src, self.dst)
+            // One that follows its source route goes on to the next address of it.
+            g.v4 == self.v4 && g.src == self.src && (g.dst == self.dst || self.is_stop(g.dst))
         };
         !sent.is_empty() && sent.iter().all(|(_, p)| same(p))
+    }
+
+    /// Whether this address is one of the packet's source route.
+    pub fn is_stop(&self, addr: &[u8]) -> bool {
+        let header = self.bytes.get(20..usize::from(self.bytes[0] & 15) * 4).filter(|_| self.v4).unwrap_or_default();
+        let routed = self.options4().iter().any(|o| matches!(o, 131 | 137));
+        routed && header.windows(4).any(|stop| stop == addr)
     }
 
     /// Whether it goes to an address of the router.

@@ -168,6 +168,9 @@ const MANY: &[u8] = &[
     0, 0x9e, 2, 0, 0,
 ];
 
+/// Nine options to be skipped, then one that is not.
+const SOME: &[u8] = &[30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 30, 0, 0x9e, 2, 0, 0];
+
 /// Packet number `n` of the stream with this seed, on links with these MTUs.
 pub fn packet(seed: u64, n: u64, mtus: [u32; 2]) -> Given {
     let mut r = Random(n.wrapping_mul(0x2545_f491_4f6c_dd1d) ^ seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xd1ff);
@@ -337,6 +340,11 @@ fn ipv4(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
             &[1, 1, 1, 7],
             &[131, 3, 4, 0],
             &[131, 7, 8, 203, 0, 113, 9, 0],
+            // To a neighbour, by another address of the router, to somebody without a route.
+            &[137, 7, 4, 198, 51, 100, 2, 0],
+            &[131, 11, 4, 198, 51, 100, 1, 203, 0, 113, 9, 0],
+            &[131, 11, 8, 192, 0, 2, 2, 203, 0, 113, 9, 0],
+            &[131, 7, 4, 203, 0, 116, 9, 0],
             &[134, 8, 0, 0, 0, 1, 2, 3],
         ])
     } else {
@@ -445,6 +453,7 @@ fn ipv6(r: &mut Random, n: u64, (port, mtu): (usize, usize)) -> Vec<u8> {
             &[0x9e, 255, 0, 0, 0, 0],
             &[0x31, 4, 0, 0, 0, 0],
             MANY,
+            SOME,
         ]);
         body.splice(0..0, [&[next, (options.len() / 8) as u8], options].concat());
         next = 0;

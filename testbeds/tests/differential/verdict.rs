@@ -39,6 +39,24 @@ fn verdict4(topology: &Topology, f: &Facts<'_>, given: &Given, theirs: &Sent, ou
         {
             "source-route-told"
         }
+        // Linux first asks whether there is a route at all, and is silent as with `route-errors-limited`.
+        () if f.options4().contains(&137)
+            && !f.to_own()
+            && (nothing || matches!(a, Some((3, 0 | 1 | 13, _))))
+            && b == Some((12, 0, 16 << 24)) =>
+        {
+            "strict-route-astray"
+        }
+        () if f.options4().contains(&137) && f.to_own() && matches!((a, b), (Some((11, 0, _)), Some((3, 5, _)))) => {
+            "strict-route-before-ttl"
+        }
+        () if f.options4().contains(&137)
+            && (a, b) == (Some((3, 5, 0)), Some((3, 5, 0)))
+            && source(&ours[0].1) == source(f.bytes.get(4..).unwrap_or_default())
+            && source(&theirs[0].1) != source(&ours[0].1) =>
+        {
+            "strict-route-source"
+        }
         () if nothing && route_error(f, b) => "route-errors-limited",
         () if nothing && OWN4.contains(&f.src) && f.passed_on(ours) => "own-source",
         () => return None,
@@ -64,6 +82,9 @@ fn is_timestamp_reply(sent: &Sent) -> bool {
 fn is_reset(sent: &Sent) -> bool {
     matches!(&sent[..], [(_, p)] if p.len() == 60 && p[6] == 6 && p[53] & 4 != 0)
 }
+
+/// How many hop-by-hop options Linux takes, padding not counted (`net.ipv6.max_hbh_opts_number`).
+const LINUX_OPTIONS: usize = 8;
 
 fn verdict6(f: &Facts<'_>, given: &Given, theirs: &Sent, ours: &Sent) -> Option<&'static str> {
     let (a, b) = (only_error(theirs), only_error(ours));
@@ -93,7 +114,12 @@ fn verdict6(f: &Facts<'_>, given: &Given, theirs: &Sent, ours: &Sent) -> Option<
         _ if silent && given.to == MacAddr::BROADCAST && (f.to_own() || f.to_anycast()) && !f.passed_on(theirs) => {
             "unicast-in-link-broadcast"
         }
-        _ if nothing && f.options6(0).0.len() > 16 => "hop-by-hop-budget",
+        (None, Some((4, 2, at)))
+            if nothing && f.options_but_padding() > LINUX_OPTIONS && f.first_offender() == Some(at) =>
+        {
+            "hop-by-hop-offender"
+        }
+        _ if nothing && (f.options6(0).0.len() > 16 || f.options_but_padding() > LINUX_OPTIONS) => "hop-by-hop-budget",
         _ if nothing && (f.padding_says_something(0) || f.padding_says_something(60)) => "padding-not-zero",
         _ if nothing && (f.options6(0).1 > 7 || f.options6(60).1 > 7) => "padding-long",
         _ if nothing && f.options6(0).0.iter().any(|o| o[0] == 5 && o.len() != 4) => "router-alert-length",

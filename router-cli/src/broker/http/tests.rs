@@ -193,8 +193,7 @@ fn the_older_call_and_the_documents() {
 
 #[test]
 fn recorded_requests() {
-    let Some(text) = recording("broker-update/requests.txt") else { return };
-    let text = String::from_utf8(text).unwrap();
+    let text = String::from_utf8(recording("broker-update/requests.txt")).unwrap();
     run(async {
         let b = Bench::new();
         let id = tunnel(&b);

@@ -318,6 +318,9 @@ fn from_clap(command: &clap::Command) -> Node {
     if let Some(more) = words_of(&node.word) {
         node.keys.extend(more);
         node.args.clear();
+        if node.word == "ping" {
+            node.args.push(Value::Address);
+        }
         node.args_repeat = true;
     }
     node
@@ -343,6 +346,18 @@ fn value_of(name: &str, values: Vec<String>, hint: ValueHint) -> Value {
 /// Keywords of commands whose words are a language of their own.
 fn words_of(command: &str) -> Option<Vec<Key>> {
     match command {
+        "ping" => Some(vec![
+            key("-c", Value::Number, "how many requests; 5"),
+            key("-i", Value::Text("SECONDS".into()), "time between two; 1"),
+            key("-s", Value::Number, "bytes of data; 56"),
+            key("-t", Value::Number, "TTL or hop limit"),
+            key("-Q", Value::Number, "type of service or traffic class"),
+            key("-I", Value::Port, "the link or VRF, or one of the router's addresses"),
+            key("-M", words(&["do", "dont"]), "set DF, or leave it clear"),
+            key("-W", Value::Text("SECONDS".into()), "how long an answer may take; 1"),
+            flag("-R", "have routers record their addresses"),
+            flag("strict", "the routers named, and no others between them"),
+        ]),
         "explain" => Some(vec![
             key("from", Value::Address, "the packet's source address"),
             key("to", Value::Address, "its destination address"),

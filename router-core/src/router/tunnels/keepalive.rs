@@ -6,6 +6,7 @@ use super::search::Search;
 use super::{Tunnel, Tunnels};
 use crate::checksum;
 use crate::headers::{be16, ipv4, protocol};
+use crate::icmp::set_ttl;
 use crate::journal::Happened;
 use crate::packet::Packet;
 use crate::port::PortId;
@@ -198,7 +199,8 @@ impl Router {
         }
     }
 
-    /// Sends a packet of our own into a tunnel, whatever the routes say. `beyond`: also if it is longer than the tunnel's MTU.
+    /// Sends a packet of our own into a tunnel, whatever the routes say, with the TTL that the operator wants (RFC 1122
+    /// 3.2.1.7). `beyond`: also if it is longer than the tunnel's MTU.
     pub(super) fn send_into(&mut self, now: Instant, id: PortId, packet: &[u8], beyond: bool, out: &mut Outbox) {
         if !self.ports.get(id).is_some_and(|p| p.admin_up) {
             return;
@@ -207,6 +209,7 @@ impl Router {
         if !frame.set_data(packet) {
             return out.pool.put(frame);
         }
+        set_ttl(frame.data_mut(), self.settings.icmp.ttl);
         frame.meta.beyond_mtu = beyond;
         self.worker.counters().originated.add(1);
         let tables = Arc::clone(&self.tables);

@@ -13,6 +13,7 @@ use crate::drop_reason::DropReason;
 use crate::forward::{Context, Forwarder, local};
 use crate::frame::Frame;
 use crate::headers::{be16, ipv4, protocol};
+use crate::icmp::set_ttl;
 use crate::journal::Happened;
 use crate::object::{Encap, ObjectId};
 use crate::packet::Packet;
@@ -507,7 +508,9 @@ impl Router {
         let Some(mut frame) = out.pool.take() else { return };
         let start = elsewhere.map_or(Start::Object(carrier), Start::Link);
         let tables = Arc::clone(&self.tables);
-        let made = frame.set_data(packet)
+        let set = frame.set_data(packet);
+        set_ttl(frame.data_mut(), self.settings.icmp.ttl);
+        let made = set
             && Packet::sniff(packet).and_then(|family| Packet::parse(family, packet)).is_ok_and(|p| {
                 let next = ObjectId::NO_ROUTE;
                 let cx = Context { now, tables: &tables, next, rehearsal: false, ident: 0 };

@@ -4,6 +4,7 @@
 use super::TunnelError;
 use super::keepalive::echo_request;
 use crate::addr::Family;
+use crate::icmp::set_ttl;
 use crate::packet::Packet;
 use crate::port::PortId;
 use crate::router::Router;
@@ -112,6 +113,7 @@ impl Router {
             out.pool.put(frame);
             return Err(TunnelError::Value("such a long packet fits no buffer"));
         }
+        set_ttl(frame.data_mut(), self.settings.icmp.ttl);
         self.worker.counters().originated.add(1);
         let tables = Arc::clone(&self.tables);
         self.worker.launch(now, &mut Fixed(tables), frame, Start::Link(id), out);

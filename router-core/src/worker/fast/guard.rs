@@ -4,6 +4,8 @@
 //! Every rule is counted once: a packet that has passed here is marked as such, should the general path have to go on with
 //! it. What is to be answered, and neighbour discovery, which no filter judges, are the general path's.
 
+#[cfg(doc)]
+use super::SYN;
 use super::{Lane, Passes};
 use crate::addr::Family;
 use crate::drop_reason::DropReason;
@@ -50,6 +52,12 @@ fn maybe_syn(family: Family, data: &[u8]) -> bool {
         Some(1) => data.get(flags).is_none_or(|f| f & 2 != 0),
         Some(_) => family == Family::Inet6,
     }
+}
+
+/// [`SYN`] where a packet that carries this protocol, or has this next header, may be one; else 0.
+#[inline(always)]
+pub(super) fn syn(kind: u8) -> u8 {
+    u8::from(MAY_BE_TCP[usize::from(kind)] != 0)
 }
 
 /// What the first byte about what a packet carries tells of a lane's packet.
@@ -244,6 +252,6 @@ impl Lane {
 
     /// Of a packet that its guard denies.
     fn refused(second: u8, start: usize, packet: &Packet) -> Lane {
-        Lane { second, l2: start as u16, len: packet.len, ..Lane::GENERAL }
+        Lane { second, l2: start as u8, len: packet.len, ..Lane::GENERAL }
     }
 }

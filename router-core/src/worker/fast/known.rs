@@ -3,7 +3,7 @@
 //! Where more tunnels than that meet in a batch, at least our own end is known: then the search alone is left, and the
 //! searches of a batch go on side by side.
 
-use super::outers::{BARE, GRE, UDP, kind_of};
+use super::outers::{BARE, GRE, LIMIT, UDP, kind_of};
 use crate::decap::{Peers, UdpPorts};
 use crate::fib::{Fib, Lookup};
 use crate::headers::protocol;
@@ -189,7 +189,7 @@ impl<'t> Known<'t> {
         let id = self.fib?.lookup6(Ipv6Addr::from(*dst));
         matches!(self.tables.routing.objects.get(id)?, Object::Local).then_some(())?;
         self.ours6 = Some(*dst);
-        self.found(h[6], self.find_six(h, what)?)
+        self.found(what as u8, self.find_six(h, what)?)
     }
 
     #[inline(always)]
@@ -226,7 +226,7 @@ fn ends_six(ends: &[u8; 32]) -> Option<(IpAddr, IpAddr)> {
     Some((Ipv6Addr::from(*src).into(), Ipv6Addr::from(*dst).into()))
 }
 
-/// Which kinds of outer packets may come out of tunnels here: bits of [`BARE`], [`GRE`], [`UDP`].
+/// Which kinds of outer packets may come out of tunnels here: bits of [`BARE`], [`GRE`], [`UDP`], [`LIMIT`].
 pub(super) fn wanted(port: &PortInfo, tables: &Tables) -> u8 {
     // Whether a packet is for us may be for rules to say, and an address may not be ours for certain yet.
     let by_rules = tables.policy.as_ref().is_some_and(|p| !p.own_first());
@@ -235,5 +235,6 @@ pub(super) fn wanted(port: &PortInfo, tables: &Tables) -> u8 {
     }
     let has = |proto, kind| if tables.decap.peers(proto, port.table).is_some() { kind } else { 0 };
     let udp = if tables.decap.has_udp() { UDP } else { 0 };
-    has(protocol::IPV6, BARE) | has(protocol::IPV4, BARE) | has(protocol::GRE, GRE) | udp
+    let kinds = has(protocol::IPV6, BARE) | has(protocol::IPV4, BARE) | has(protocol::GRE, GRE) | udp;
+    if kinds == 0 { 0 } else { kinds | LIMIT }
 }

@@ -55,7 +55,9 @@ struct Lane {
     /// Where in the list of its family the destination is.
     at: u16,
     /// Bytes before the IP header that counts.
-    l2: u16,
+    l2: u8,
+    /// What is still to be asked of a packet out of a tunnel: [`SYN`], [`RATED`].
+    asks: u8,
     /// Out of a tunnel: bytes that the outer packet carries.
     carried: u16,
     /// Of the IP packet, header included.
@@ -64,8 +66,14 @@ struct Lane {
     tunnel: PortId,
 }
 
+/// The packet may be a TCP SYN, as far as the kind of what it carries tells.
+const SYN: u8 = 1;
+/// The tunnel takes so many packets a second: asked last, as it counts those that are taken.
+const RATED: u8 = 2;
+
 impl Lane {
-    const GENERAL: Lane = Lane { family: None, second: 0, at: 0, l2: 0, carried: 0, len: 0, tunnel: PortId::NONE };
+    const GENERAL: Lane =
+        Lane { family: None, second: 0, at: 0, l2: 0, asks: 0, carried: 0, len: 0, tunnel: PortId::NONE };
 }
 
 /// What the passes over a batch leave for each other.

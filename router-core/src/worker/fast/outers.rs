@@ -13,6 +13,8 @@ pub(super) const BARE: u8 = 1;
 pub(super) const GRE: u8 = 2;
 /// UDP, perhaps on its way to a tunnel's port.
 pub(super) const UDP: u8 = 4;
+/// Destination options, which may be an encapsulation limit with any of the above behind.
+pub(super) const LIMIT: u8 = 8;
 
 /// See [`Outers::expect`].
 const FAR: usize = 1024;
@@ -24,6 +26,7 @@ static KINDS: [u8; 256] = {
     t[protocol::IPV4 as usize] = BARE;
     t[protocol::GRE as usize] = GRE;
     t[protocol::UDP as usize] = UDP;
+    t[protocol::DEST_OPTIONS as usize] = LIMIT;
     t
 };
 

@@ -2,10 +2,10 @@
 
 use super::guard::{Carried, UNCLAMPED, carried, clamp, clamps, enters, may_be_syn, passes_out};
 use super::tunnel::{limited, mark, overhead, wrap};
-use super::{Lane, Passes};
+use super::{Lane, Passes, RATED, SYN};
 use crate::addr::Family;
 use crate::checksum::age;
-use crate::counters::{PortCounters, WorkerCounters};
+use crate::counters::WorkerCounters;
 use crate::filter::PortFlags;
 use crate::flow;
 use crate::frame::Frame;
@@ -17,6 +17,7 @@ use crate::port::PortId;
 use crate::tables::Tables;
 use crate::time::Instant;
 use crate::tunnel::Outer;
+use crate::worker::tunnel::returns;
 use crate::worker::{MAX_BATCH, Outbox, Worker};
 use arrayvec::ArrayVec;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -50,6 +51,9 @@ struct Flows<'t> {
     tunnels: bool,
     /// How many tunnels one packet may go through.
     nesting: u8,
+    now: Instant,
+    /// Nothing of the batch has gone to the general path so far, which would ask and number what it sends later.
+    straight: bool,
     /// What carries the last tunnel, and with it mostly the next ones.
     carrier: Option<Carrier<'t>>,
 }
@@ -85,46 +89,53 @@ impl<O: Observer> Worker<O> {
         let (part, tick) = (self.part(), activity::tick(now));
         let (tunnels, nesting) = (tables.guards.tunnels, tables.settings.max_tunnel_nesting);
         let seed = self.flow_seed;
-        let mut flows = Flows { seed, part, tick, clamps, mss: UNCLAMPED, tunnels, nesting, carrier: None };
+        let mut flows =
+            Flows { seed, part, tick, clamps, mss: UNCLAMPED, tunnels, nesting, now, straight: true, carrier: None };
         let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
-        let (mut into, mut out_of) = (Through::new(true), Through::new(false));
+        let (mut into, mut out_of) = (Run::NONE, Run::NONE);
+        let (mut over_into, mut over_out_of) = (Over::new(counters, true), Over::new(counters, false));
         let far = tables.routing.objects.places() > NEAR;
         // In a register: read back from memory it would be waited for, packet by packet.
         let mut last_ident = *ident;
         for group in batch.chunks_mut(GROUP) {
             let lanes = passes.lanes.get(first..first + group.len()).unwrap_or_default();
+            let mut places = [&None; GROUP];
             if far {
-                fetch(passes, lanes, tables, counters);
+                fetch(passes, lanes, tables, &mut places);
             }
             let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
-            for (lane, frame) in lanes.iter().zip(group.iter_mut()) {
-                let found = passes
-                    .id(lane)
-                    .and_then(|id| target(passes, lane, frame, id, ingress, tables, &mut flows, out.tx.len()));
+            for ((lane, frame), place) in lanes.iter().zip(group.iter_mut()).zip(places) {
+                let object = match far {
+                    true => place.as_ref(),
+                    false => passes.id(lane).and_then(|id| tables.routing.objects.get(id)),
+                };
+                let found = object
+                    .and_then(|object| target(passes, lane, frame, object, ingress, tables, &mut flows, out.tx.len()));
                 if flows.mss != UNCLAMPED {
                     clamp(frame, lane, std::mem::replace(&mut flows.mss, UNCLAMPED));
                 }
+                flows.straight &= found.is_some();
                 targets.push(found);
             }
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets.iter().copied()) {
                 let (port, len) = match (target, lane.family) {
                     (Some(Target { hop, encap: None }), Some(family)) => {
                         if lane.tunnel != PortId::NONE {
-                            out_of.count(counters, lane.tunnel, u64::from(lane.carried));
+                            out_of.count(&mut over_out_of, lane.tunnel, u32::from(lane.carried));
                             frame.meta.port = lane.tunnel;
                         }
                         (hop.port, rewrite(frame, lane, family, hop))
                     }
                     (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
                         if lane.tunnel != PortId::NONE {
-                            out_of.count(counters, lane.tunnel, u64::from(lane.carried));
+                            out_of.count(&mut over_out_of, lane.tunnel, u32::from(lane.carried));
                             leave_tunnel(frame, lane);
                         }
                         last_ident = last_ident.wrapping_add(1);
                         hop.touch();
-                        into.count(counters, encap.tunnel, u64::from(lane.len));
+                        into.count(&mut over_into, encap.tunnel, lane.len);
                         (hop.port, wrap(frame, lane, family, encap, hop, last_ident))
                     }
                     _ => (PortId::NONE, 0),
@@ -140,8 +151,8 @@ impl<O: Observer> Worker<O> {
             }
             first += GROUP;
         }
-        into.flush(counters);
-        out_of.flush(counters);
+        over_into.finish(into);
+        over_out_of.finish(out_of);
         *ident = last_ident;
         passes.all = Sent { port: together, packets: passes.egress.len() as u64, bytes };
     }
@@ -190,14 +201,13 @@ impl<O: Observer> Worker<O> {
     }
 }
 
-/// Fetches what [`target`] and the edits need of many objects, in short passes, so that many cache misses are under way
-/// at once.
-fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCounters) {
+/// Finds the objects of many packets, and fetches what [`target`] and the edits need of them, in short passes, so that many
+/// cache misses are under way at once. Counters have a pass of their own ([`Over`]).
+fn fetch<'t>(passes: &Passes, lanes: &[Lane], tables: &'t Tables, places: &mut [&'t Option<Object>; GROUP]) {
     let objects = &tables.routing.objects;
     // What comes from far is read by loops of a few instructions, as no more loads are under way than there are in as many
     // instructions as the processor looks ahead.
-    let mut places = [&None; GROUP];
-    for (lane, place) in lanes.iter().zip(&mut places) {
+    for (lane, place) in lanes.iter().zip(places.iter_mut()) {
         if let Some(found) = passes.id(lane).and_then(|id| objects.place(id)) {
             *place = found;
         }
@@ -205,13 +215,7 @@ fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCoun
     let places = &places[..lanes.len().min(GROUP)];
     let mut sum = places.iter().map(|place| u64::from(place.is_some())).sum::<u64>();
     let mut carrier = ObjectId::NO_ROUTE;
-    let mut counted: ArrayVec<&PortCounters, { 2 * GROUP }> = ArrayVec::new();
-    for (lane, place) in lanes.iter().zip(places) {
-        if lane.tunnel != PortId::NONE
-            && let Some(c) = counters.port(lane.tunnel)
-        {
-            counted.push(c);
-        }
+    for place in places {
         let Some(Object::Encap(encap)) = place else { continue };
         // What is not in the same line.
         if let Some(Outer::V6(outer)) = &encap.outer {
@@ -223,11 +227,7 @@ fn fetch(passes: &Passes, lanes: &[Lane], tables: &Tables, counters: &WorkerCoun
                 sum += u64::from(hop.mtu);
             }
         }
-        if let Some(c) = counters.port(encap.tunnel) {
-            counted.push(c);
-        }
     }
-    sum += counted.iter().map(|c| c.tx_packets.get()).sum::<u64>();
     // The values do not matter; that they were loaded does.
     std::hint::black_box(sum);
 }
@@ -240,19 +240,18 @@ fn target<'t>(
     passes: &Passes,
     lane: &Lane,
     frame: &Frame,
-    id: ObjectId,
+    object: &'t Object,
     ingress: PortId,
     tables: &'t Tables,
     flows: &mut Flows<'t>,
     queues: usize,
 ) -> Option<Target<'t>> {
-    let objects = &tables.routing.objects;
-    let mut object = objects.get(id)?;
+    let mut object = object;
     if matches!(object, Object::Sources(_) | Object::Table(_)) {
         object = steer(lane, frame, object, tables)?;
     }
     if let Object::Group(group) = object {
-        object = objects.get(member(frame, lane, group, flows)?)?;
+        object = tables.routing.objects.get(member(frame, lane, group, flows)?)?;
     }
     let (hop, mss) = match object {
         Object::Forward(hop) => (hop, hop.mss),
@@ -274,12 +273,7 @@ fn target<'t>(
     }
     // Last, because it counts. Of what comes out of tunnels, most wish for nothing but a look at SYNs.
     let plain = flags.is_empty() && !flows.clamps && mss == 0;
-    let looks = lane.tunnel != PortId::NONE
-        && match lane.family {
-            Some(family) => carried(family, lane, frame) != Carried::Other && may_be_syn(lane, frame),
-            None => true,
-        };
-    if (!plain || looks) && !guarded(lane, frame, (hop, None, mss), ingress, tables, flows, flags) {
+    if (!plain || lane.asks != 0) && !asked(plain, lane, frame, (hop, None, mss), ingress, tables, flows, flags) {
         return None;
     }
     Some(Target { hop, encap: None })
@@ -311,6 +305,9 @@ fn into<'t>(
         }
     };
     let (hop, overhead) = (carrier.hop, overhead(encap, family)?);
+    if !flows.straight && matches!(&encap.outer, Some(Outer::Long(long)) if long.is_numbered()) {
+        return None;
+    }
     let len = lane.len + overhead;
     let room = usize::from(lane.l2) + frame.headroom() >= hop.rewrite.len() + overhead as usize;
     if !(room && lane.len <= encap.mtu && len <= hop.mtu.min(u32::from(u16::MAX))) {
@@ -321,14 +318,60 @@ fn into<'t>(
     if what == Carried::Extended && limited(lane, frame) {
         return None;
     }
+    // Refused there, where it is so: IPv4 in IPv4 that goes round.
+    if family == Family::Inet && goes_round(encap, lane, frame, ingress, tables) {
+        return None;
+    }
     // Last, because it counts.
     let plain = carrier.flags.is_empty() && !flows.clamps && encap.mss == 0 && !flows.tunnels;
+    if lane.asks & RATED != 0 {
+        let plain = plain && !may_be_syn(lane, frame);
+        return (plain && within_rate(lane, tables, flows)).then_some(Target { hop, encap: Some(encap) });
+    }
     if (!plain || what != Carried::Other && may_be_syn(lane, frame))
         && !guarded(lane, frame, (hop, Some(encap), encap.mss), ingress, tables, flows, carrier.flags)
     {
         return None;
     }
     Some(Target { hop, encap: Some(encap) })
+}
+
+/// See [`returns`]; also true where that cannot be told here.
+#[inline]
+fn goes_round(encap: &Encap, lane: &Lane, frame: &Frame, ingress: PortId, tables: &Tables) -> bool {
+    let port = if lane.tunnel == PortId::NONE { ingress } else { lane.tunnel };
+    let header = frame.data().get(usize::from(lane.l2)..).and_then(|d| d.first_chunk::<20>());
+    header.is_none_or(|h| returns(tables, encap, port, Ipv4Addr::new(h[12], h[13], h[14], h[15])))
+}
+
+/// Whether a packet that [`target`] would send may go, of those about which more is to be asked. `plain`: only for what its lane
+/// says.
+#[inline(never)]
+#[allow(clippy::too_many_arguments)]
+fn asked(
+    plain: bool,
+    lane: &Lane,
+    frame: &Frame,
+    way: (&Forward, Option<&Encap>, u16),
+    ingress: PortId,
+    tables: &Tables,
+    flows: &mut Flows<'_>,
+    flags: PortFlags,
+) -> bool {
+    let plain = plain && !(lane.asks & SYN != 0 && may_be_syn(lane, frame));
+    match lane.asks & RATED != 0 {
+        // What counts is asked once: of two such things, the general path asks both.
+        true => plain && within_rate(lane, tables, flows),
+        false => plain || guarded(lane, frame, way, ingress, tables, flows, flags),
+    }
+}
+
+/// Whether the tunnel that a packet came out of may take it, which is counted then. Where not, the general path is told the same and
+/// drops it.
+#[inline(never)]
+fn within_rate(lane: &Lane, tables: &Tables, flows: &Flows<'_>) -> bool {
+    let gate = tables.gates.get(lane.tunnel);
+    flows.straight && gate.is_some_and(|gate| gate.is_within_rate(flows.now, gate.state()))
 }
 
 /// What guards of the ways out say to a packet that [`target`] would send: whether it may go, and in `flows` the segment
@@ -399,37 +442,67 @@ fn destination(passes: &Passes, lane: &Lane) -> Option<IpAddr> {
 }
 
 /// Packets that went through a tunnel one behind the other, which are counted together.
-struct Through {
+#[derive(Clone, Copy)]
+struct Run {
     tunnel: PortId,
-    packets: u64,
+    packets: u32,
     bytes: u64,
-    /// Into it.
+}
+
+impl Run {
+    const NONE: Run = Run { tunnel: PortId::NONE, packets: 0, bytes: 0 };
+
+    #[inline(always)]
+    fn count(&mut self, over: &mut Over<'_>, tunnel: PortId, bytes: u32) {
+        if self.tunnel != tunnel {
+            // By value: the run itself stays in registers.
+            over.push(*self);
+            *self = Run { tunnel, ..Run::NONE };
+        }
+        self.packets += 1;
+        self.bytes += u64::from(bytes);
+    }
+}
+
+/// Runs that are over, of one way. They wait in a list, and their counters are added to in a short pass: of many tunnels, most are
+/// in no near cache.
+struct Over<'c> {
+    runs: ArrayVec<Run, GROUP>,
+    counters: &'c WorkerCounters,
+    /// Into tunnels.
     into: bool,
 }
 
-impl Through {
-    fn new(into: bool) -> Self {
-        Through { tunnel: PortId::NONE, packets: 0, bytes: 0, into }
+impl<'c> Over<'c> {
+    fn new(counters: &'c WorkerCounters, into: bool) -> Self {
+        Over { runs: ArrayVec::new(), counters, into }
     }
 
-    #[inline(always)]
-    fn count(&mut self, counters: &WorkerCounters, tunnel: PortId, bytes: u64) {
-        if self.tunnel != tunnel {
-            self.flush(counters);
-            self.tunnel = tunnel;
+    #[inline]
+    fn push(&mut self, run: Run) {
+        if self.runs.is_full() {
+            self.add();
         }
-        self.packets += 1;
-        self.bytes += bytes;
+        self.runs.push(run);
     }
 
-    #[inline(always)]
-    fn flush(&mut self, counters: &WorkerCounters) {
-        if let Some(c) = counters.port(self.tunnel) {
+    #[inline(never)]
+    fn add(&mut self) {
+        for run in self.runs.drain(..) {
+            let Some(c) = self.counters.port(run.tunnel) else { continue };
             let (packets, bytes) = if self.into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
-            packets.add(self.packets);
-            bytes.add(self.bytes);
+            packets.add(u64::from(run.packets));
+            bytes.add(run.bytes);
         }
-        (self.packets, self.bytes) = (0, 0);
+    }
+
+    /// Adds all that there is, and the last run.
+    #[inline]
+    fn finish(mut self, last: Run) {
+        if last.packets > 0 {
+            self.push(last);
+            self.add();
+        }
     }
 }
 

@@ -73,7 +73,7 @@ impl Passes {
         self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
         let len = u32::from(u16::from_be_bytes([h[2], h[3]]));
         let family = Some(Family::Inet);
-        self.lanes.push(Lane { family, second: 0, at, l2: l2 as u16, carried: 0, len, tunnel: PortId::NONE });
+        self.lanes.push(Lane { family, second: 0, at, l2: l2 as u8, asks: 0, carried: 0, len, tunnel: PortId::NONE });
     }
 
     #[inline(always)]
@@ -85,7 +85,7 @@ impl Passes {
         let at = self.v6.len() as u16;
         self.v6.push(dst);
         let family = Some(Family::Inet6);
-        self.lanes.push(Lane { family, second: 0, at, l2: l2 as u16, carried: 0, len, tunnel: PortId::NONE });
+        self.lanes.push(Lane { family, second: 0, at, l2: l2 as u8, asks: 0, carried: 0, len, tunnel: PortId::NONE });
     }
 }
 

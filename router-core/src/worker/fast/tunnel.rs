@@ -1,12 +1,14 @@
 //! Tunnels on the fast path: packets that come out of one, and the outer header of those that enter one.
 //!
-//! Both sides know outer IPv4 and IPv6 headers, bare or with GRE or UDP between. Sequence numbers, rates, encapsulation limits of
-//! packets that bring one, and peers that the packet inside names take the general path.
+//! Both sides know outer IPv4 and IPv6 headers, bare or with GRE or UDP between, and the encapsulation limit of outer IPv6
+//! headers. Sequence numbers that are checked, limits of packets inside that bring one, and peers that the packet inside names
+//! take the general path.
 
+use super::guard::syn;
 use super::known::{Found, Known, ends_of, what};
 use super::outers::Outers;
 use super::survey::{plain_v4, plain_v6};
-use super::{Lane, Passes};
+use super::{Lane, Passes, RATED};
 use crate::addr::Family;
 use crate::checksum::{self, age};
 use crate::decap::Peers;
@@ -76,7 +78,7 @@ impl Passes {
                 return false;
             }
         };
-        if let Some(lane) = self.leave(&found, Family::Inet, h[9], h[1], l2, packet, port) {
+        if let Some(lane) = self.leave(&found, Family::Inet, (h[9], V4), h[1], l2, packet, port) {
             self.lanes.push(lane);
             return true;
         }
@@ -90,7 +92,7 @@ impl Passes {
     /// The lane of a packet that is for us, and out of no tunnel that is known here.
     #[cold]
     fn leave_general(&mut self, l2: usize, len: usize) -> bool {
-        self.lanes.push(Lane { l2: l2 as u16, len: len as u32, ..Lane::GENERAL });
+        self.lanes.push(Lane { l2: l2 as u8, len: len as u32, ..Lane::GENERAL });
         true
     }
 
@@ -99,17 +101,19 @@ impl Passes {
     pub(super) fn leave_six(&mut self, i: usize, l2: usize, len: u32, data: &[u8], outers: &mut Outers<'_>) -> bool {
         let Some(packet) = data.get(..len as usize) else { return false };
         let Some(h) = packet.first_chunk::<V6>() else { return false };
-        let Some(what) = outers.what(h[6], packet, V6) else { return false };
+        let (proto, header) = if h[6] == protocol::DEST_OPTIONS { behind_limit(packet) } else { (h[6], V6) };
+        let Some(what) = outers.what(proto, packet, header) else { return false };
         let port = outers.port;
         let known = outers.known();
         if let Some(found) = known.six(h, what) {
-            if let Some(lane) = self.leave(found, Family::Inet6, h[6], (h[0] << 4) | (h[1] >> 4), l2, packet, port) {
+            let tclass = (h[0] << 4) | (h[1] >> 4);
+            if let Some(lane) = self.leave(found, Family::Inet6, (proto, header), tclass, l2, packet, port) {
                 self.lanes.push(lane);
                 return true;
             }
         } else if known.is_ours_six(&h[24..]) {
             self.ours6.push(i as u16);
-            self.lanes.push(Lane { l2: l2 as u16, len, ..Lane::GENERAL });
+            self.lanes.push(Lane { l2: l2 as u8, len, ..Lane::GENERAL });
             return true;
         }
         self.tunneled6.push(i as u16);
@@ -197,12 +201,12 @@ impl Passes {
             let l2 = usize::from(lane.l2);
             let Some(packet) = frame.data().get(l2..l2 + lane.len as usize) else { continue };
             let Some(h) = packet.first_chunk::<V4>() else { continue };
-            let (proto, outer) = match outside {
-                Family::Inet => (h[9], h[1]),
-                Family::Inet6 => (h[6], (h[0] << 4) | (h[1] >> 4)),
+            let (proto, header, outer) = match outside {
+                Family::Inet => (h[9], V4, h[1]),
+                Family::Inet6 => (h[6], V6, (h[0] << 4) | (h[1] >> 4)),
             };
             let Some(found) = Found::of(tables, *tunnel, *plain, proto) else { continue };
-            if let Some(inside) = self.leave(&found, outside, proto, outer, l2, packet, port)
+            if let Some(inside) = self.leave(&found, outside, (proto, header), outer, l2, packet, port)
                 && let Some(lane) = self.lanes.get_mut(i)
             {
                 *lane = inside;
@@ -211,7 +215,8 @@ impl Passes {
         (self.peers, self.inner) = (peers, inner);
     }
 
-    /// The lane of the packet inside one of this tunnel. `outer`: the traffic class outside; `l2`: bytes in front of the
+    /// The lane of the packet inside one of this tunnel. `proto`: what the outer headers carry, which have `header` bytes; `outer`:
+    /// the traffic class outside; `l2`: bytes in front of the
     /// outer packet in the frame.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)]
@@ -219,19 +224,18 @@ impl Passes {
         &mut self,
         found: &Found<'_>,
         outside: Family,
-        proto: u8,
+        (proto, header): (u8, usize),
         outer: u8,
         l2: usize,
         packet: &[u8],
         port: &PortInfo,
     ) -> Option<Lane> {
-        let header = if outside == Family::Inet { V4 } else { V6 };
         let (at, family) = match proto {
             protocol::IPV6 => (header, Family::Inet6),
             protocol::IPV4 => (header, Family::Inet),
-            _ => behind(found.gate?, outside, proto, packet)?,
+            _ => behind(found.gate?, outside, (proto, header), packet)?,
         };
-        self.inside(family, outer, (l2 + at) as u16, packet.get(at..)?, found, port)
+        self.inside(family, outer, u8::try_from(l2 + at).ok()?, packet.get(at..)?, found, port)
     }
 
     /// The lane of a packet inside, which is listed then, as far as the fast path knows it. `l2`: bytes in front of it in
@@ -241,12 +245,12 @@ impl Passes {
         &mut self,
         family: Family,
         outer: u8,
-        l2: u16,
+        l2: u8,
         carried: &[u8],
         found: &Found<'_>,
         port: &PortInfo,
     ) -> Option<Lane> {
-        let (second, len, at) = match family {
+        let (second, kind, len, at) = match family {
             Family::Inet6 => {
                 let (len, dst) = plain_v6(carried)?;
                 let tclass = (carried[0] << 4) | (carried[1] >> 4);
@@ -256,7 +260,7 @@ impl Passes {
                     gate.admits(&IpAddr::V6(source.into())).then_some(())?;
                 }
                 self.v6.push(dst);
-                ((carried[1] & 0xcf) | (ecn << 4), len, self.v6.len() - 1)
+                ((carried[1] & 0xcf) | (ecn << 4), carried[6], len, self.v6.len() - 1)
             }
             Family::Inet => {
                 let h = plain_v4(carried)?;
@@ -265,7 +269,7 @@ impl Passes {
                     gate.admits(&IpAddr::V4(Ipv4Addr::new(h[12], h[13], h[14], h[15]))).then_some(())?;
                 }
                 self.v4.push(Ipv4Addr::new(h[16], h[17], h[18], h[19]));
-                ((h[1] & 0xfc) | ecn, u32::from(u16::from_be_bytes([h[2], h[3]])), self.v4.len() - 1)
+                ((h[1] & 0xfc) | ecn, h[9], u32::from(u16::from_be_bytes([h[2], h[3]])), self.v4.len() - 1)
             }
         };
         let at = at as u16;
@@ -273,14 +277,25 @@ impl Passes {
             self.elsewhere.push((at, family, found.table));
         }
         let carried = carried.len() as u16;
-        Some(Lane { family: Some(family), second, at, l2, carried, len, tunnel: found.tunnel })
+        let asks = syn(kind) | found.gate.filter(|gate| gate.is_rated()).map_or(0, |_| RATED);
+        Some(Lane { family: Some(family), second, at, l2, asks, carried, len, tunnel: found.tunnel })
+    }
+}
+
+/// What is behind the destination options of an IPv6 packet, and where, if they are those of a tunnel that sends its encapsulation
+/// limit (RFC 2473 4.1.1): the option, and padding. Otherwise as if the options were a protocol, which no tunnel has.
+#[inline(never)]
+fn behind_limit(packet: &[u8]) -> (u8, usize) {
+    const LEN: usize = limit::LEN as usize;
+    match packet.get(V6..).and_then(|p| p.first_chunk::<LEN>()) {
+        Some(h) if *h == limit::header(h[0], h[4]) => (h[0], V6 + LEN),
+        _ => (protocol::DEST_OPTIONS, V6),
     }
 }
 
 /// Where the packet inside begins, and its family, for a tunnel with something between.
 #[inline(never)]
-fn behind(gate: &Gate, outside: Family, proto: u8, packet: &[u8]) -> Option<(usize, Family)> {
-    let header = if outside == Family::Inet { V4 } else { V6 };
+fn behind(gate: &Gate, outside: Family, (proto, header): (u8, usize), packet: &[u8]) -> Option<(usize, Family)> {
     let payload = packet.get(header..)?;
     let (at, family) = between(gate, proto, payload, gate.state()).ok()?;
     if proto == protocol::GRE && gre_keepalive::may_be_question(family, payload.get(at..)?) {
