@@ -1,12 +1,16 @@
 //! Flow offload: established flows between `packet` ports are forwarded in the kernel, and as the router would.
 
+use router_core::frame::Frame;
 use router_io::lab::Host;
 use router_io::lab::probe::TcpTransfer;
+use router_io::port::packet::{self, PacketOptions, PacketQueue};
+use router_io::port::{Receive, Transmit};
 use router_io::sandbox_test;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 use testbeds::lab::check::{Pair, ip};
 use testbeds::lab::{Bed, Dut, Result, RouterConfig};
+use testbeds::sim::packets;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_duet-under-test");
 
@@ -140,7 +144,7 @@ fn big_tcp(bed: &Bed, router: &str, pair: Pair<'_>, share: u64) {
         r.up.mbit_per_s(),
         r.down.mbit_per_s(),
         bytes >> 20,
-        2 * BYTES >> 20
+        (2 * BYTES) >> 20
     );
     assert!(bytes > 2 * BYTES / 100 * share, "{bytes} bytes offloaded: {}", bed.duet(router).duet("flow").unwrap());
 }
@@ -389,6 +393,171 @@ sandbox_test! {
     }
 }
 
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) as usize % n
+    }
+}
+
+/// A frame of one of the flows, more or less spoilt.
+fn spoilt(random: &mut Random, macs: &[u8], flow: &PacketFlow) -> Vec<u8> {
+    let payload = vec![7; [0, 1, 2, 5, 100, 1000, 1440, 1452, 1472, 1473][random.below(10)]];
+    let ttl = [1, 2, 64, 255][random.below(4)];
+    let df = random.below(2) == 0;
+    let mut p = flow.packet(ttl, df, &payload);
+    let (l4, v6) = if p[0] >> 4 == 6 { (40, true) } else { (20, false) };
+    let len = p.len();
+    let mut fix = false;
+    match random.below(24) {
+        0 => p[random.below(len.min(64))] ^= 1 << random.below(8),
+        1 => p[random.below(len.min(64))] = random.below(256) as u8,
+        2 => p.truncate(random.below(len)),
+        3 => p.extend(vec![0; random.below(40)]),
+        4 => p.extend(vec![0; 46usize.saturating_sub(len)]),
+        // Flags and data offset of TCP; ports of UDP.
+        5 => p[l4 + 13.min(len - l4 - 1)] = random.below(256) as u8,
+        6 => p[l4 + 12.min(len - l4 - 1)] = (random.below(16) << 4) as u8,
+        7 if !v6 => (p[6], fix) = ((random.below(8) << 5) as u8, true),
+        8 if !v6 => (p[7], fix) = (random.below(3) as u8, true),
+        9 if !v6 => (p[0], fix) = (0x46, true),
+        10 if !v6 => (p[8], fix) = (random.below(3) as u8, true),
+        11 if !v6 => p[10] ^= 1,
+        12 if !v6 => (p[3], fix) = (p[3].wrapping_add(random.below(5) as u8).wrapping_sub(2), true),
+        13 if v6 => p[5] = p[5].wrapping_add(random.below(5) as u8).wrapping_sub(2),
+        14 if v6 => p[7] = random.below(3) as u8,
+        15 if v6 => p[6] = [0, 17, 6, 43, 44, 60][random.below(6)],
+        16 => (p[1], fix) = (p[1] ^ (1 << random.below(8)), true),
+        _ => {}
+    }
+    if fix && p.len() >= 20 {
+        (p[10], p[11]) = (0, 0);
+        let sum: u32 = p[..20].chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        p[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    let mut frame = [macs, if v6 { &[0x86, 0xdd] } else { &[8, 0] }, &p].concat();
+    if random.below(40) == 0 {
+        frame[random.below(14)] ^= 1;
+    }
+    frame
+}
+
+/// A flow whose packets are made by hand.
+#[derive(Clone, Copy)]
+struct PacketFlow {
+    src: std::net::IpAddr,
+    dst: std::net::IpAddr,
+    proto: u8,
+    ports: (u16, u16),
+}
+
+impl PacketFlow {
+    fn packet(&self, ttl: u8, df: bool, payload: &[u8]) -> Vec<u8> {
+        if self.proto == 17 {
+            return packets::udp(self.src, self.dst, self.ports, ttl, df, payload);
+        }
+        let mut t = [self.ports.0.to_be_bytes(), self.ports.1.to_be_bytes()].concat();
+        t.extend([0, 0, 0, 1, 0, 0, 0, 2, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
+        t.extend(&payload[..payload.len().min(1440)]);
+        packets::ip(self.src, self.dst, 6, ttl, df, &packets::transport(self.src, self.dst, 6, t, 16))
+    }
+}
+
+/// Sends frames, each followed by a packet that is never offloaded, and gives what comes out behind each.
+fn through(ends: &mut [PacketQueue; 2], macs: &[u8], frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+    let [a, b] = ends;
+    let (mut frame, mut all) = (Frame::with_capacity(70_000), Vec::new());
+    for (i, bytes) in frames.iter().enumerate() {
+        let index = (i as u32).to_be_bytes();
+        let mark = packets::ip(ip("192.0.2.1"), ip("192.0.2.129"), 253, 64, false, &index);
+        for bytes in [bytes.clone(), [macs, &[8, 0], &mark].concat()] {
+            // Too short for the device: not sent at all, either time.
+            let _ = a.send(&mut Frame::from_slice(&bytes));
+        }
+        let (mut out, deadline) = (Vec::new(), Instant::now() + PATIENCE);
+        loop {
+            assert!(Instant::now() < deadline, "no mark {i}");
+            frame.reset();
+            if !b.recv(&mut frame).unwrap() {
+                std::thread::yield_now();
+                continue;
+            }
+            let data = frame.data();
+            if data.len() >= 38 && data[12..14] == [8, 0] && data[23] == 253 && data[34..38] == index {
+                break;
+            }
+            // What the router itself has to say on the link comes when it comes.
+            let own = data[12..14] == [8, 6] || data[12..14] == [0x86, 0xdd] && data.get(20) == Some(&58);
+            if !own && data.get(23) != Some(&253) {
+                out.push(data.to_vec());
+            }
+        }
+        all.push(out);
+    }
+    all
+}
+
+sandbox_test! {
+    fn odd_frames_fare_as_without() {
+        if !possible() {
+            return;
+        }
+        let bed = fork(ON).unwrap();
+        for (from, to) in [("192.0.2.1", "192.0.2.129"), ("2001:db8:a::1", "2001:db8:b::1")] {
+            Pair::new(bed.host("a"), bed.host("b"), from, to).reachable().unwrap();
+        }
+        // Frames are sent and seen as they are on the wire.
+        for host in ["a", "b"] {
+            bed.net.plain_device(host, "eth0").unwrap();
+        }
+        let open = |host: &str| {
+            bed.host(host).run(|| packet::open("raw", "eth0", PacketOptions::default(), 1)).unwrap().0.remove(0)
+        };
+        let mut ends = [open("a"), open("b")];
+        let mac = |host: &str, dev: &str| bed.host(host).netlink().link(dev).unwrap().mac.unwrap().0;
+        let macs = [mac("r", "left"), mac("a", "eth0")].concat();
+        let flows: Vec<PacketFlow> = [("192.0.2.1", "192.0.2.129"), ("2001:db8:a::1", "2001:db8:b::1")]
+            .into_iter()
+            .flat_map(|(src, dst)| [6, 17].map(|proto| PacketFlow { src: ip(src), dst: ip(dst), proto, ports: (777, 888) }))
+            .collect();
+        let mut random = Random(0x0ff1_0ad5);
+        let frames: Vec<Vec<u8>> = (0..4000).map(|i| spoilt(&mut random, &macs, &flows[i % 4])).collect();
+        // Learned.
+        for flow in &flows {
+            let kind: [u8; 2] = if flow.src.is_ipv6() { [0x86, 0xdd] } else { [8, 0] };
+            let frame = [&macs[..], &kind, &flow.packet(64, true, &[1; 9])];
+            let frame = frame.concat();
+            wait(|| {
+                through(&mut ends, &macs, std::slice::from_ref(&frame));
+                let info = bed.duet("r").json("flow show -j").unwrap();
+                let proto = if flow.proto == 6 { "tcp" } else { "udp" };
+                let mine = |f: &serde_json::Value| f["proto"] == proto && f["src"] == flow.src.to_string() && f["sport"] == 777;
+                info["flows"].as_array().unwrap().iter().any(|f| mine(f) && f["packets"].as_u64() > Some(0))
+            });
+        }
+        let before = offloaded(&bed, "r").0;
+        let with = through(&mut ends, &macs, &frames);
+        let by_kernel = offloaded(&bed, "r").0 - before;
+        bed.duet("r").duet("trace add dst host 198.51.100.77 count 1").unwrap();
+        let before = offloaded(&bed, "r").0;
+        let without = through(&mut ends, &macs, &frames);
+        assert_eq!(offloaded(&bed, "r").0, before, "suspended");
+        let passed = without.iter().filter(|o| !o.is_empty()).count();
+        println!("{} frames, {passed} passed, {by_kernel} of them by the kernel", frames.len());
+        for ((frame, with), without) in frames.iter().zip(&with).zip(&without) {
+            assert_eq!(with, without, "{frame:02x?}");
+        }
+        assert!(by_kernel > 1000 && (by_kernel as usize) < passed, "{by_kernel} {passed}");
+        bed.finish().unwrap();
+    }
+}
+
 /// a - r1 - r2 - b with a tunnel between the routers.
 fn tunnel(extra: &str) -> Result<Bed> {
     let mut bed = Bed::row(PROGRAM, &["a", "r1", "r2", "b"], &[])?;
@@ -452,4 +621,51 @@ sandbox_test! {
         pair.udp().unwrap();
         bed.finish().unwrap();
     }
+}
+
+sandbox_test! {
+    fn into_every_bare_tunnel() {
+        if !possible() {
+            return;
+        }
+        for (mode, v6_outside, v6_inside) in [("4in4", false, false), ("4in6", true, false), ("6in6", true, true)] {
+            let bed = bare_tunnel(mode, v6_outside).unwrap();
+            let (from, to) = if v6_inside { ("2001:db8:a::1", "2001:db8:b::1") } else { ("192.0.2.1", "192.0.2.129") };
+            let pair = Pair::new(bed.host("a"), bed.host("b"), from, to);
+            pair.reachable().unwrap();
+            let most = if v6_outside { 1460 } else { 1480 };
+            pair.discovers_mtu(most, 1).unwrap();
+            pair.swapped().discovers_mtu(most, 1).unwrap();
+            big_tcp(&bed, "r1", pair, 40);
+            pair.every_size().unwrap();
+            pair.udp().unwrap();
+            bed.finish().unwrap();
+        }
+    }
+}
+
+/// a - r1 - r2 - b with a tunnel of this mode between the routers.
+fn bare_tunnel(mode: &str, v6_outside: bool) -> Result<Bed> {
+    let mut bed = Bed::row(PROGRAM, &["a", "r1", "r2", "b"], &[])?;
+    bed.ready()?;
+    bed.end("a", &["192.0.2.1/25", "2001:db8:a::1/64"], &["default via 192.0.2.2", "default via 2001:db8:a::2"])?;
+    bed.end("b", &["192.0.2.129/25", "2001:db8:b::1/64"], &["default via 192.0.2.130", "default via 2001:db8:b::2"])?;
+    let ends = if v6_outside { ["2001:db8:f::1", "2001:db8:f::2"] } else { ["198.51.100.1", "198.51.100.2"] };
+    let plen = if v6_outside { 64 } else { 24 };
+    for (name, own, peer) in [("r1", ends[0], ends[1]), ("r2", ends[1], ends[0])] {
+        let (near, far) = if name == "r1" { ("left", "right") } else { ("right", "left") };
+        let (inside, nets) = match name {
+            "r1" => (["192.0.2.2/25", "2001:db8:a::2/64"], ["192.0.2.128/25", "2001:db8:b::/64"]),
+            _ => (["192.0.2.130/25", "2001:db8:b::2/64"], ["192.0.2.0/25", "2001:db8:a::/64"]),
+        };
+        let net = if mode.starts_with('4') { nets[0] } else { nets[1] };
+        let r = RouterConfig::new(name)
+            .port(near, &inside)
+            .port(far, &[&format!("{own}/{plen}")])
+            .extra(ON)
+            .extra(&format!("[tunnel.site]\nmode = \"{mode}\"\nlocal = \"{own}\"\nremote = \"{peer}\"\n"))
+            .route(&format!("{net} dev site"));
+        bed.router(Dut::Duet, &r)?;
+    }
+    Ok(bed)
 }

@@ -153,3 +153,37 @@ pub fn probe() -> Result<(), OffloadError> {
 pub fn programs_on(ifindex: u32) -> io::Result<u32> {
     attached_traffic(ifindex, Way::In)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_say_whose_packets_they_are() {
+        let mut key = [0; KEY];
+        key[..4].copy_from_slice(&7u32.to_ne_bytes());
+        (key[4], key[5]) = (6, 4);
+        key[8..12].copy_from_slice(&0xb8u32.to_ne_bytes());
+        key[12..16].copy_from_slice(&[0x12, 0x34, 0, 80]);
+        key[16..20].copy_from_slice(&[192, 0, 2, 1]);
+        key[32..36].copy_from_slice(&[198, 51, 100, 9]);
+        let k = FlowKey::read(&key);
+        assert_eq!((k.ifindex, k.v6, k.proto, k.tclass, k.label), (7, false, 6, 0xb8, 0));
+        assert_eq!((k.src.to_string(), k.dst.to_string()), ("192.0.2.1".into(), "198.51.100.9".into()));
+        assert_eq!((k.sport, k.dport), (0x1234, 80));
+        key[5] = 6;
+        key[8..12].copy_from_slice(&[0x6b, 0x81, 0x23, 0x45]);
+        key[16..32].copy_from_slice(&"2001:db8::1".parse::<std::net::Ipv6Addr>().unwrap().octets());
+        let k = FlowKey::read(&key);
+        assert_eq!((k.v6, k.tclass, k.label, k.src.to_string()), (true, 0xb8, 0x12345, "2001:db8::1".to_owned()));
+    }
+
+    #[test]
+    fn errors_say_how_to_mend() {
+        let os = |n| io::Error::from_raw_os_error(n);
+        let said = OffloadError::Attach { source: os(libc::EINVAL) }.to_string();
+        assert!(said.ends_with("needs Linux 6.6 (TCX)"), "{said}");
+        let said = OffloadError::Maps { source: os(libc::EPERM) }.to_string();
+        assert!(said.ends_with("needs CAP_BPF and CAP_NET_ADMIN"), "{said}");
+    }
+}

@@ -211,6 +211,8 @@ pub struct Opener {
     memories: Memories,
     /// Devices from which the kernel is kept off, by index: several ports (VLANs) may use one device.
     blocks: BTreeMap<u32, Weak<KernelBlock>>,
+    /// Devices with programs that offload flows: one port each.
+    programs: BTreeMap<u32, Weak<Programs>>,
     /// What the programs of `packet` ports share; None: nothing is offloaded.
     pub offload: Option<Arc<FlowMaps>>,
 }
@@ -218,7 +220,13 @@ pub struct Opener {
 impl Opener {
     /// An opener whose capture ports follow `clock`.
     pub fn new(clock: VirtualClock) -> Self {
-        Opener { clock, memories: Memories::default(), blocks: BTreeMap::new(), offload: None }
+        Opener {
+            clock,
+            memories: Memories::default(),
+            blocks: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            offload: None,
+        }
     }
 
     /// Opens a port with one queue for each of `workers`, in the calling thread's network namespace.
@@ -229,7 +237,7 @@ impl Opener {
         };
         let mut opened = match kind {
             PortKind::Xdp => self.open_xdp(config, workers)?,
-            _ => open(config, workers, &self.clock, self.offload.as_deref())?,
+            _ => open(config, workers, &self.clock, self.offload.as_deref().map(|f| (f, &mut self.programs)))?,
         };
         opened.kind = kind;
         if matches!(kind, PortKind::Packet | PortKind::Datalink) && !config.share_with_kernel {
@@ -297,7 +305,7 @@ fn open(
     config: &PortConfig,
     workers: usize,
     clock: &VirtualClock,
-    flows: Option<&FlowMaps>,
+    flows: Option<(&FlowMaps, &mut BTreeMap<u32, Weak<Programs>>)>,
 ) -> Result<OpenedPort, PortError> {
     let name = config.name.as_str();
     let device = config.device_name();
@@ -317,7 +325,7 @@ fn open(
             let told = index.map(|index| packet::send_tunnels(&mut queues, index));
             // The kernel, too, would want the packets; the queueing discipline that is not wanted is on the programs' way.
             let may = index.is_some() && !config.share_with_kernel;
-            let programs = flows.filter(|_| may).and_then(|flows| offload(config, flows, &queues, &facts));
+            let programs = flows.filter(|_| may).and_then(|(flows, all)| offload(config, flows, all, &queues, &facts));
             let mut opened = OpenedPort::of_device(name, boxed(queues), &facts)?;
             opened.offloads = programs.is_some();
             opened.guards.extend(programs.map(|p| Box::new(p) as Guard));
@@ -377,11 +385,28 @@ fn open(
 }
 
 /// Puts the programs that offload flows on a port; without them it works as ever.
-fn offload(config: &PortConfig, flows: &FlowMaps, queues: &[packet::PacketQueue], facts: &Device) -> Option<Programs> {
+fn offload(
+    config: &PortConfig,
+    flows: &FlowMaps,
+    all: &mut BTreeMap<u32, Weak<Programs>>,
+    queues: &[packet::PacketQueue],
+    facts: &Device,
+) -> Option<Arc<Programs>> {
     let mac = config.mac.or(facts.mac().ok().flatten())?;
+    let index = facts.index().ok()?;
+    all.retain(|_, p| p.strong_count() > 0);
+    // Two ports that hear the same frames both treat them, as a user may want; the programs would not.
+    if all.contains_key(&index) {
+        tracing::warn!(port = %config.name, "flows of this port are not offloaded: another port has the device");
+        return None;
+    }
     let sockets = queues.iter().map(packet::PacketQueue::socket);
-    match Programs::attach(flows, sockets, facts.index().ok()?, mac.0) {
-        Ok(programs) => Some(programs),
+    match Programs::attach(flows, sockets, index, mac.0) {
+        Ok(programs) => {
+            let programs = Arc::new(programs);
+            all.insert(index, Arc::downgrade(&programs));
+            Some(programs)
+        }
         Err(e) => {
             tracing::warn!(port = %config.name, error = %e, "flows of this port are not offloaded");
             None

@@ -164,6 +164,14 @@ impl Control {
         self.flows.as_mut().map_or(0, |a| a.table.flush(now))
     }
 
+    /// Nothing is offloaded from here on, until the next turn in which nobody watches.
+    pub(super) fn suspend_flows(&mut self) {
+        if let Some(agent) = &mut self.flows {
+            agent.suspended = true;
+            agent.void();
+        }
+    }
+
     /// Accounts for what was offloaded since the last call: as if the control side had received and sent it.
     pub(super) fn collect_flows(&mut self) {
         let now = self.clock.now();

@@ -171,7 +171,7 @@ fn whatever_is_not_plain_has_none() {
     assert!(r.flow_way(NOW, PortId(9), &whole).is_none());
     // Whatever counts or judges single packets.
     assert!(way(&r, "10.1.0.2", "20.0.0.1").is_some());
-    r.set_filter("f", FilterSpec { rules: vec!["allow".parse().unwrap()], ..FilterSpec::default() }).unwrap();
+    r.set_filter("f", FilterSpec { rules: vec!["allow".parse().unwrap()] }).unwrap();
     for (port, guard) in [
         ("in", GuardSpec { filter_in: Some("f".into()), ..GuardSpec::default() }),
         ("out", GuardSpec { filter_out: Some("f".into()), ..GuardSpec::default() }),

@@ -74,6 +74,8 @@ struct Carrier<'t> {
     hop: &'t Forward,
     /// Of its port, which is up.
     flags: PortFlags,
+    /// There are local ends from which nothing may be sent.
+    barred: bool,
 }
 
 /// Where a packet goes.
@@ -311,9 +313,13 @@ fn into<'t>(
             let Object::Forward(hop) = tables.routing.objects.get(encap.carrier)? else { return None };
             let flags =
                 tables.ports.flags_if_up(hop.port).filter(|_| hop.port.index() < queues && flows.nesting > 0)?;
-            *flows.carrier.insert(Carrier { id: encap.carrier, hop, flags })
+            let barred = tables.ports.any_barred();
+            *flows.carrier.insert(Carrier { id: encap.carrier, hop, flags, barred })
         }
     };
+    if carrier.barred && tables.ports.is_barred(&encap.facts.local) {
+        return None;
+    }
     let (hop, overhead) = (carrier.hop, overhead(encap, family)?);
     if !flows.straight && matches!(&encap.outer, Some(Outer::Long(long)) if long.is_numbered()) {
         return None;
