@@ -140,6 +140,8 @@ enum Sub {
     Trace(Words),
     /// Count the traffic of routes and next hops: count add route PREFIX | nexthop ADDRESS, show, del, clear
     Count(Words),
+    /// Flows that are offloaded to the kernel: flow show, flush
+    Flow(Words),
     /// What becomes of a packet and why: explain [from A] to B [iif P] ...; "explain help" lists all words
     Explain(Words),
     /// Echo requests from the router: ping [-c N] [-s BYTES] [-t TTL] [-I PORT|ADDRESS] [ROUTER ...] ADDRESS
@@ -268,6 +270,13 @@ fn dispatch(words: &[String]) -> Result<ExitCode, Failure> {
                 done(to_stdout(|out| {
                     let color = color(&asked.options);
                     command::ping::run(asked, out, color, the_socket)
+                }))
+            }
+            ["flow", rest @ ..] => {
+                let asked = command::flow::parse(rest, options).map_err(|f| f.behind(words.len() - rest.len()))?;
+                done(to_stdout(|out| {
+                    let color = color(&asked.options);
+                    command::flow::run(asked, out, color, the_socket)
                 }))
             }
             ["capture", rest @ ..] => {
@@ -400,6 +409,7 @@ fn own(words: &[String]) -> Result<ExitCode, Failure> {
         Sub::Capture(w) => return again("capture", &w),
         Sub::Trace(w) => return again("trace", &w),
         Sub::Count(w) => return again("count", &w),
+        Sub::Flow(w) => return again("flow", &w),
         Sub::Explain(w) => return again("explain", &w),
         Sub::Ping(w) => return again("ping", &w),
         Sub::Neigh(w) => words_of("neigh", w),
@@ -432,6 +442,7 @@ pub(crate) fn check(words: &[String]) -> Result<(), Failure> {
         ["trace", rest @ ..] => command::trace::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
         ["count", rest @ ..] => command::count::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
         ["ping", rest @ ..] => command::ping::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
+        ["flow", rest @ ..] => command::flow::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
         ["capture", rest @ ..] => command::capture::parse(rest, options()).map(|_| ()).map_err(|f| f.behind(1)),
         [word, ..] if OWN.contains(word) => match Cli::try_parse_from(clap_args(words)) {
             Err(e) if e.use_stderr() => Err(wrong_words(&e, words)),

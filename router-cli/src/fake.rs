@@ -287,6 +287,8 @@ impl State {
             | Op::CountShow
             | Op::CountDelete(_)
             | Op::CountClear
+            | Op::FlowShow { .. }
+            | Op::FlowFlush
             | Op::Drops => Err(WireError::new("failed", "Error: no packets here.", "")),
             Op::Stats => Ok(Answer::Stats(Box::default())),
             Op::Version => Ok(Answer::Version(VersionInfo {

@@ -62,6 +62,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let signals = Signals::install().map_err(refused)?;
     let runtime =
         Runtime::start(runtime_config(&plan)).map_err(|e| refused(format!("Cannot start the router: {e}")))?;
+    if let Some(most) = plan.offload {
+        offload_flows(&runtime, most);
+    }
     let backend = Arc::new(RouterBackend::new(runtime.handle(), &plan.router.name));
     let fresh = Plan { settings: plan.settings.clone(), ..Plan::default() };
     apply(&*backend, &diff(&fresh, &plan)).map_err(|e| Failure::from(e).not_started(&args.file))?;
@@ -98,6 +101,17 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     runtime.stop().map_err(refused)?;
     tracing::info!("stopped");
     result
+}
+
+/// Before any port is opened. Where the kernel or the rights do not allow it, the router works without.
+fn offload_flows(runtime: &Runtime, most: u32) {
+    let possible = || router_io::offload::probe().map_err(|e| e.to_string());
+    let enable =
+        move |control: &mut router_io::runtime::Control| control.offload_flows(most).map_err(|e| e.to_string());
+    match possible().and_then(|()| runtime.handle().call(enable).unwrap_or_else(|e| Err(e.to_string()))) {
+        Ok(()) => tracing::info!(max = most, "flows between packet ports are offloaded to the kernel"),
+        Err(reason) => tracing::warn!(reason, "flows are not offloaded; the router works without"),
+    }
 }
 
 /// What is left to do for this thread, and for those of the control socket that it is about to start, are files: reading
@@ -184,6 +198,9 @@ impl Reloader {
         let mut lines: Vec<String> = steps.iter().map(|s| s.text.clone()).collect();
         if old.router != new.router {
             lines.push("[router] changed: name, workers, socket, owner and mode need a restart".into());
+        }
+        if old.offload != new.offload {
+            lines.push("[offload] changed: it needs a restart".into());
         }
         if old.broker != new.broker || old.joins != new.joins {
             lines.push("[broker] and tunnels with broker = changed: they need a restart".into());

@@ -8,6 +8,7 @@ pub mod lab;
 pub mod line_alloc;
 pub mod machine;
 pub mod netlink;
+pub mod offload;
 pub mod port;
 pub mod runtime;
 mod sys;

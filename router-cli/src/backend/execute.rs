@@ -1,6 +1,6 @@
 //! One operation on the control side.
 
-use super::{count, errors, filter, inspect, show};
+use super::{count, errors, filter, flow, inspect, show};
 use crate::control::{
     AddrSelect, AddrSpec, Answer, BucketSelect, GetInfo, LinkSet, NextHopSelect, Op, RouteGet, RouteSelect,
     TunnelChange, WireError,
@@ -162,6 +162,8 @@ pub(crate) fn execute(c: &mut Control, op: Op) -> Result {
         Op::CountShow => Ok(Answer::Counts(count::show(c))),
         Op::CountDelete(target) => count::delete(c, &target),
         Op::CountClear => Ok(Answer::Count(count::clear(c))),
+        Op::FlowShow { limit } => Ok(Answer::Flows(flow::show(c, limit as usize))),
+        Op::FlowFlush => Ok(Answer::Count(c.flush_flows() as u64)),
         Op::Drops => Ok(Answer::Drops(inspect::drops(c))),
         Op::Stats => Ok(Answer::Stats(Box::new(show::stats(c)))),
         Op::RouteShow(_)

@@ -6,6 +6,7 @@ mod errors;
 mod events;
 mod execute;
 mod filter;
+mod flow;
 mod inspect;
 mod ports;
 mod show;

@@ -8,6 +8,7 @@ pub(crate) mod count;
 pub(crate) mod drops;
 pub(crate) mod explain;
 mod filter;
+pub(crate) mod flow;
 pub(crate) mod ping;
 mod restore;
 mod rule;

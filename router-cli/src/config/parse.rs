@@ -34,6 +34,7 @@ const SECTIONS: &[&str] = &[
     "icmp",
     "ipv4_options",
     "neighbor",
+    "offload",
 ];
 
 /// Where things of a plan stand in the file, for the checks across sections.
@@ -83,6 +84,7 @@ pub(super) fn parse(text: &str) -> Result<Plan, Vec<Problem>> {
             "nexthop" => nexthops(value, &mut plan, &mut places, &mut problems),
             "icmp" => icmp(value, &mut plan.settings.icmp, &mut problems),
             "ipv4_options" => super::ipv4_options::options(value, &mut plan.settings.ipv4_options, &mut problems),
+            "offload" => offload(value, &mut plan, &mut problems),
             "neighbor" => neighbor(value, &mut plan.settings.neighbor, &mut problems),
             _ => {
                 let remedy = match nearest(name, SECTIONS.iter().copied()) {
@@ -135,6 +137,14 @@ fn router(value: &Value<'_>, plan: &mut Plan, problems: &mut Problems<'_>) {
     martians.allow_class_e = s.boolean("allow_class_e", problems).unwrap_or(martians.allow_class_e);
     s.finish(problems);
     plan.router = r;
+}
+
+fn offload(value: &Value<'_>, plan: &mut Plan, problems: &mut Problems<'_>) {
+    let Some(mut s) = Section::of("offload", value, problems) else { return };
+    let flows = s.boolean("flows", problems).unwrap_or(false);
+    let most = s.number("max", 1..=u64::from(router_io::offload::MOST_FLOWS), problems);
+    plan.offload = flows.then(|| most.map_or(router_io::offload::DEFAULT_FLOWS, |n| n as u32));
+    s.finish(problems);
 }
 
 fn access(s: &mut Section<'_, '_>, problems: &mut Problems<'_>) -> Access {

@@ -49,6 +49,8 @@ pub struct Plan {
     pub filters: BTreeMap<String, FilterSpec>,
     /// What ports and tunnels ask of their packets, by name, where they say anything.
     pub guards: BTreeMap<String, GuardSpec>,
+    /// `[offload]`: most flows that the kernel forwards by itself; None: it does not. Cannot change without a restart.
+    pub offload: Option<u32>,
     /// `[routes]`, in the order of the file, tables filled in.
     pub routes: Vec<RouteSpec>,
 }

@@ -6,6 +6,7 @@ mod client;
 mod count;
 mod events;
 mod filter;
+mod flow;
 mod inspect;
 mod lines;
 mod ops;
@@ -21,6 +22,7 @@ pub use client::{Client, ClientError};
 pub use count::{CountInfo, CountTarget};
 pub use events::{DropEvent, Event, Follower, Hub, Kind, MonitorSelect, TunnelEvent, What, now};
 pub use filter::*;
+pub use flow::{FlowInfo, FlowStatus, FlowsInfo};
 pub use inspect::*;
 pub use ops::{
     AddrSpec, Answer, BatchFailure, BatchResult, GetInfo, LinkInfo, NeighInfo, Op, PingOp, RoutePage, RoutePageSelect,

@@ -2,6 +2,7 @@
 
 use super::count::{CountInfo, CountTarget};
 use super::filter::*;
+use super::flow::FlowsInfo;
 use super::inspect::*;
 use super::select::*;
 use crate::grammar::Verb;
@@ -212,6 +213,15 @@ pub enum Op {
     /// Count nothing any more; answers with how many there were.
     #[serde(rename = "count.clear")]
     CountClear,
+    /// Flows that are offloaded, those with the most bytes first.
+    #[serde(rename = "flow.show")]
+    FlowShow {
+        /// As many as are wanted.
+        limit: u64,
+    },
+    /// Forget them; answers with how many there were.
+    #[serde(rename = "flow.flush")]
+    FlowFlush,
     /// Why packets were dropped, with the last of them.
     #[serde(rename = "drops")]
     Drops,
@@ -328,6 +338,7 @@ impl Op {
                 | Op::RuleShow
                 | Op::Explain(_)
                 | Op::CountShow
+                | Op::FlowShow { .. }
                 | Op::Drops
                 | Op::Monitor(_)
                 | Op::Stats
@@ -341,7 +352,7 @@ impl Op {
     /// contents of other people's packets, or makes the router do more work.
     pub fn is_inspection(&self) -> bool {
         matches!(self, Op::Capture(_) | Op::TraceAdd(_) | Op::TraceShow | Op::TraceDelete(_) | Op::TraceClear)
-            || matches!(self, Op::CountAdd(_) | Op::CountDelete(_) | Op::CountClear)
+            || matches!(self, Op::CountAdd(_) | Op::CountDelete(_) | Op::CountClear | Op::FlowFlush)
     }
 }
 
@@ -393,6 +404,8 @@ pub enum Answer {
     Traces(Vec<TraceInfo>),
     /// Counted routes and next hops.
     Counts(Vec<CountInfo>),
+    /// Offloaded flows.
+    Flows(FlowsInfo),
     /// Drop reasons that occurred.
     Drops(Vec<DropInfo>),
     /// Counters.

@@ -147,6 +147,15 @@ fn privileges_for(plan: &Plan, out: &mut Vec<Finding>) {
             format!("sudo setcap {names}+ep $(command -v duet), or run it as root"),
         ));
     }
+    if let Some(Err(e)) = plan.offload.map(|_| router_io::offload::probe()) {
+        out.push(Finding::new(
+            Severity::Warning,
+            "flow-offload",
+            "flows cannot be offloaded to this kernel: the router will forward them all by itself",
+            e.to_string(),
+            "Linux 6.6 and sudo setcap cap_bpf,cap_net_admin,cap_net_raw+ep $(command -v duet); or flows = false in [offload]",
+        ));
+    }
     let tun = plan.ports.values().any(|p| p.kind.makes_device());
     if tun && !std::path::Path::new("/dev/net/tun").exists() {
         out.push(Finding::new(

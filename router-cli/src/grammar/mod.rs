@@ -290,6 +290,7 @@ const COMMANDS: &[&str] = &[
     "count",
     "explain",
     "ping",
+    "flow",
     "trace",
 ];
 

@@ -5,6 +5,7 @@
 
 mod explain;
 mod explain_words;
+mod flows;
 mod guards;
 mod irdp;
 mod links;
@@ -15,6 +16,7 @@ mod translators;
 mod tunnels;
 mod vrfs;
 
+pub use flows::FlowWay;
 pub use guards::{FilterError, FilterInfo};
 pub use links::PortError;
 pub use ping::{Ping, PingAnswer, PingError, PingReply};

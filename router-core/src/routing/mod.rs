@@ -267,6 +267,11 @@ impl Routing {
         }
     }
 
+    /// FIB entries set or removed since the start.
+    pub fn fib_writes(&self) -> u64 {
+        self.fib_writes
+    }
+
     /// Sizes of the tables, for display.
     pub fn stats(&self) -> RoutingStats {
         RoutingStats {

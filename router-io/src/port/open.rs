@@ -9,6 +9,8 @@ use super::xdp::{self, XdpOptions};
 use super::{Port, datalink, memory, packet, rawip, tun, udp};
 use crate::clock::VirtualClock;
 use crate::netlink::{KernelBlock, Netlink, NetlinkError};
+use crate::offload::Programs;
+use crate::sys::bpf::flow::FlowMaps;
 use crate::sys::device::Device;
 use ipnet::IpNet;
 use router_core::addr::MacAddr;
@@ -131,6 +133,8 @@ pub struct OpenedPort {
     pub timeline: Option<Timeline>,
     /// `wireguard`: what tells of its peers, and changes them.
     pub wireguard: Option<wireguard::Handle>,
+    /// Flows that enter and leave here may be offloaded.
+    pub offloads: bool,
     /// What is undone when the port is closed.
     pub guards: Vec<Guard>,
 }
@@ -165,6 +169,7 @@ impl OpenedPort {
             device: None,
             timeline: None,
             wireguard: None,
+            offloads: false,
             guards: Vec::new(),
         }
     }
@@ -206,12 +211,22 @@ pub struct Opener {
     memories: Memories,
     /// Devices from which the kernel is kept off, by index: several ports (VLANs) may use one device.
     blocks: BTreeMap<u32, Weak<KernelBlock>>,
+    /// Devices with programs that offload flows: one port each.
+    programs: BTreeMap<u32, Weak<Programs>>,
+    /// What the programs of `packet` ports share; None: nothing is offloaded.
+    pub offload: Option<Arc<FlowMaps>>,
 }
 
 impl Opener {
     /// An opener whose capture ports follow `clock`.
     pub fn new(clock: VirtualClock) -> Self {
-        Opener { clock, memories: Memories::default(), blocks: BTreeMap::new() }
+        Opener {
+            clock,
+            memories: Memories::default(),
+            blocks: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            offload: None,
+        }
     }
 
     /// Opens a port with one queue for each of `workers`, in the calling thread's network namespace.
@@ -222,7 +237,7 @@ impl Opener {
         };
         let mut opened = match kind {
             PortKind::Xdp => self.open_xdp(config, workers)?,
-            _ => open(config, workers, &self.clock)?,
+            _ => open(config, workers, &self.clock, self.offload.as_deref().map(|f| (f, &mut self.programs)))?,
         };
         opened.kind = kind;
         if matches!(kind, PortKind::Packet | PortKind::Datalink) && !config.share_with_kernel {
@@ -286,7 +301,12 @@ impl Opener {
     }
 }
 
-fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<OpenedPort, PortError> {
+fn open(
+    config: &PortConfig,
+    workers: usize,
+    clock: &VirtualClock,
+    flows: Option<(&FlowMaps, &mut BTreeMap<u32, Weak<Programs>>)>,
+) -> Result<OpenedPort, PortError> {
     let name = config.name.as_str();
     let device = config.device_name();
     let impossible = |reason: &str| PortError::Config { port: name.to_owned(), reason: reason.to_owned() };
@@ -303,7 +323,12 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
             let (mut queues, facts) = packet::open(name, device, config.packet_options(), workers)?;
             let index = facts.index().ok().filter(|_| !config.qdisc_bypass && config.vlan.is_none());
             let told = index.map(|index| packet::send_tunnels(&mut queues, index));
+            // The kernel, too, would want the packets; the queueing discipline that is not wanted is on the programs' way.
+            let may = index.is_some() && !config.share_with_kernel;
+            let programs = flows.filter(|_| may).and_then(|(flows, all)| offload(config, flows, all, &queues, &facts));
             let mut opened = OpenedPort::of_device(name, boxed(queues), &facts)?;
+            opened.offloads = programs.is_some();
+            opened.guards.extend(programs.map(|p| Box::new(p) as Guard));
             match told {
                 Some(Ok(link)) => opened.guards.push(Box::new(link)),
                 Some(Err(e)) => tracing::debug!(port = name, error = %e, "super-frames in tunnels are cut in software"),
@@ -356,6 +381,36 @@ fn open(config: &PortConfig, workers: usize, clock: &VirtualClock) -> Result<Ope
         | PortKind::Vrf
         | PortKind::Xdp
         | PortKind::Auto => Err(impossible("this kind has no device to open")),
+    }
+}
+
+/// Puts the programs that offload flows on a port; without them it works as ever.
+fn offload(
+    config: &PortConfig,
+    flows: &FlowMaps,
+    all: &mut BTreeMap<u32, Weak<Programs>>,
+    queues: &[packet::PacketQueue],
+    facts: &Device,
+) -> Option<Arc<Programs>> {
+    let mac = config.mac.or(facts.mac().ok().flatten())?;
+    let index = facts.index().ok()?;
+    all.retain(|_, p| p.strong_count() > 0);
+    // Two ports that hear the same frames both treat them, as a user may want; the programs would not.
+    if all.contains_key(&index) {
+        tracing::warn!(port = %config.name, "flows of this port are not offloaded: another port has the device");
+        return None;
+    }
+    let sockets = queues.iter().map(packet::PacketQueue::socket);
+    match Programs::attach(flows, sockets, index, mac.0) {
+        Ok(programs) => {
+            let programs = Arc::new(programs);
+            all.insert(index, Arc::downgrade(&programs));
+            Some(programs)
+        }
+        Err(e) => {
+            tracing::warn!(port = %config.name, error = %e, "flows of this port are not offloaded");
+            None
+        }
     }
 }
 

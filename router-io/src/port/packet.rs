@@ -146,6 +146,11 @@ pub(super) fn open_sender(ifindex: u32) -> io::Result<PacketQueue> {
 }
 
 impl PacketQueue {
+    /// The socket that receives.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     fn new(fd: OwnedFd, ifindex: u32, receives: bool, ring: Option<RxRing>) -> Self {
         let (rx, tx) = (mmsg::Receiver::new(BATCH), mmsg::Sender::new(BATCH));
         let lent = Vec::with_capacity(BATCH);

@@ -2,6 +2,7 @@
 //! may still be reading.
 
 use super::Never;
+use super::flows::Agent;
 use super::ports::OpenPort;
 use super::watch::Watches;
 use crate::clock::{Clock, VirtualClock};
@@ -84,12 +85,14 @@ pub struct Control {
     pub(super) opener: Opener,
     pub(super) links: Option<LinkMonitor>,
     pub(super) watches: Watches,
+    /// None: nothing is offloaded.
+    pub(super) flows: Option<Agent>,
     tables: Arc<ArcSwap<Tables>>,
     /// Former snapshots: freed here, once no worker holds them any more.
     retired: Vec<Arc<Tables>>,
     reclaim_at: Option<Instant>,
     deadline: Option<Instant>,
-    counters: Arc<WorkerCounters>,
+    pub(super) counters: Arc<WorkerCounters>,
     commands: Receiver<Command>,
     reports: ReportReceiver,
     wake: Wake,
@@ -111,6 +114,7 @@ impl Control {
             opener: Opener::new(parts.virtual_clock),
             links: None,
             watches: Watches::default(),
+            flows: None,
             clock: parts.clock,
             tables: parts.tables,
             retired: Vec::new(),
@@ -193,11 +197,18 @@ impl Control {
     /// One slice; true when some is left.
     fn commit_slice(&mut self) -> bool {
         let (tables, retired, workers, counters) = (&self.tables, &mut self.retired, &self.workers, &self.counters);
-        self.router.commit(self.clock.now(), &mut |new| {
+        let flows = &self.flows;
+        let more = self.router.commit(self.clock.now(), &mut |new| {
+            // What was offloaded was decided on other tables.
+            flows.iter().for_each(Agent::void);
             let ports = new.ports.places();
             workers.iter().map(|w| &w.counters).chain([counters]).for_each(|c| c.make_room(ports));
             retired.push(tables.swap(Arc::clone(new)));
-        })
+        });
+        if let Some(agent) = &mut self.flows {
+            agent.void_if_written(self.router.routing().fib_writes());
+        }
+        more
     }
 
     /// Asks the control thread to end after this turn.
@@ -246,6 +257,9 @@ impl Control {
     /// Does everything that waits, once: commands, reports of workers, link changes, timers; then publishes and sends.
     pub(super) fn turn(&mut self) -> Settled {
         self.wake.listen();
+        if !self.commands.is_empty() {
+            self.collect_flows();
+        }
         for _ in 0..COMMANDS_PER_TURN {
             let Ok(command) = self.commands.try_recv() else { break };
             command(self);
@@ -255,6 +269,7 @@ impl Control {
         let now = self.clock.now();
         self.deadline = self.router.poll(now, &mut self.out);
         self.commit();
+        self.offload_turn();
         self.tell_conflicts();
         self.tell_watcher();
         self.deliver();
@@ -321,7 +336,8 @@ impl Control {
 
     /// Waits for something to do.
     fn sleep(&mut self) {
-        let next = [self.deadline, self.reclaim_at].into_iter().flatten().min();
+        let next =
+            [self.deadline, self.reclaim_at, self.flows.as_ref().map(Agent::deadline)].into_iter().flatten().min();
         let timeout = next.map(|at| {
             let span = at.saturating_since(self.clock.now());
             Timespec { tv_sec: span.as_secs() as i64, tv_nsec: i64::from(span.subsec_nanos()) }

@@ -1,6 +1,7 @@
 //! A running router: worker threads, the control thread, and the handle by which everybody else talks to it.
 
 mod control;
+mod flows;
 mod links;
 mod ports;
 pub mod privileges;
@@ -12,6 +13,7 @@ mod watch;
 mod tests;
 
 pub use control::{Control, Settled, Watcher};
+pub use flows::{OffloadStatus, OffloadedFlow};
 pub use ports::ControlError;
 pub use signals::{Signal, Signals};
 pub use watch::{Capture, MAX_TRACED, Trace, Traced, WatchError};

@@ -34,6 +34,8 @@ pub struct OpenPort {
     /// The host's index of the device, while it exists.
     pub(super) device_index: Option<u32>,
     pub(super) timeline: Option<Timeline>,
+    /// Its device and sockets have the programs that offload flows.
+    pub(super) offloads: bool,
     /// `wireguard`: what tells of its peers, and changes them.
     pub wireguard: Option<wireguard::Handle>,
     pub(super) guards: Vec<Guard>,
@@ -147,14 +149,14 @@ impl Control {
 
     /// Distributes the queues over the workers, in place of the port's former ones if it had any.
     pub(super) fn put_into_service(&mut self, id: PortId, config: PortConfig, opened: OpenedPort) {
-        let OpenedPort { queues, device_index, timeline, wireguard, guards, .. } = opened;
+        let OpenedPort { queues, device_index, timeline, wireguard, guards, offloads, .. } = opened;
         for (worker, queue) in self.workers.iter().zip(queues) {
             // May wait for the worker to catch up; workers never wait for us.
             let _ = worker.news.send(News::AddQueue(id, queue));
             worker.wake.ring();
         }
         let missed = self.ports.get(&id).map_or(0, |p| p.missed);
-        self.ports.insert(id, OpenPort { config, missed, device_index, timeline, wireguard, guards });
+        self.ports.insert(id, OpenPort { config, missed, device_index, timeline, offloads, wireguard, guards });
     }
 
     fn close_port(&mut self, id: PortId) {

@@ -87,6 +87,13 @@ pub struct Capture {
     pub feed: Feed,
 }
 
+impl Watches {
+    /// Whether somebody watches.
+    pub(super) fn is_active(&self) -> bool {
+        !self.active.is_empty()
+    }
+}
+
 impl Control {
     /// Starts to copy packets.
     pub fn capture(
@@ -167,6 +174,8 @@ impl Control {
         self.watches.next += 1;
         let id = self.watches.next;
         self.watches.active.push(id);
+        // Whoever watches sees every packet from here on.
+        self.suspend_flows();
         for (i, worker) in self.workers.iter().enumerate() {
             let _ = worker.news.send(News::Watch(Box::new(make(id, i as u16))));
             worker.wake.ring();

@@ -41,7 +41,7 @@ impl Dut {
                 kernel(net, setup)?;
                 dut.threads = threaded(net, &setup.cpus.dut)?;
             }
-            DutName::Packet | DutName::Xdp | DutName::Tun => {
+            DutName::Packet | DutName::PacketOffload | DutName::Xdp | DutName::Tun => {
                 for (role, host) in setup.path.roles().iter().zip(["dut", "dut2"]) {
                     dut.routers.push(duet(name, net.host(host)?, *role, setup)?);
                 }

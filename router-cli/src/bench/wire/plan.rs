@@ -206,6 +206,9 @@ pub(crate) enum DutName {
     /// Duet with ports of kind "packet"
     #[value(name = "packet")]
     Packet,
+    /// The same with flows offloaded to the kernel ([offload] flows = true)
+    #[value(name = "packet-offload")]
+    PacketOffload,
     /// Duet with ports of kind "xdp"
     #[value(name = "xdp")]
     Xdp,
@@ -227,6 +230,7 @@ impl DutName {
             DutName::Kernel => "kernel",
             DutName::KernelThreaded => "kernel-threaded",
             DutName::Packet => "packet",
+            DutName::PacketOffload => "packet-offload",
             DutName::Xdp => "xdp",
             DutName::Tun => "tun",
             DutName::Exec => "exec",
@@ -241,7 +245,7 @@ impl DutName {
     /// The kind of Duet's ports, if it is Duet.
     pub fn port_kind(self) -> Option<&'static str> {
         match self {
-            DutName::Packet => Some("packet"),
+            DutName::Packet | DutName::PacketOffload => Some("packet"),
             DutName::Xdp => Some("xdp"),
             DutName::Tun => Some("tun"),
             _ => None,

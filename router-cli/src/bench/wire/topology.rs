@@ -266,6 +266,9 @@ pub(super) fn duet_config(path: PathName, role: Role, dut: DutName, workers: u16
     let kind = dut.port_kind().unwrap_or("packet");
     let quote = |list: Vec<String>| list.into_iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
     let mut t = format!("[router]\nname = \"dut\"\nworkers = {workers}\n\n");
+    if dut == DutName::PacketOffload {
+        t += "[offload]\nflows = true\n\n";
+    }
     // The error path is measured, not its limit.
     t += "[icmp]\nerror_rate = 4294967295\nerror_burst = 4294967295\npeer_rate = 4294967295\npeer_burst = 4294967295\n";
     for dev in ["left", "right"] {

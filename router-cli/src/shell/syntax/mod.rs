@@ -307,6 +307,14 @@ fn from_clap(command: &clap::Command) -> Node {
         ];
         node.args.clear();
     }
+    if node.word == "flow" {
+        let limit = || key("limit", Value::Number, "at most so many");
+        node.sub = vec![
+            Node::new("show", "Those with the most bytes first").keys(&[limit()]),
+            Node::new("flush", "Forget them; those with packets are learned again"),
+        ];
+        node.args.clear();
+    }
     if let Some(more) = words_of(&node.word) {
         node.keys.extend(more);
         node.args.clear();

@@ -76,6 +76,10 @@ pub enum If {
     Eq = 0x10,
     /// unsigned >
     Gt = 0x20,
+    /// unsigned <
+    Lt = 0xa0,
+    /// any of these bits
+    Set = 0x40,
     /// !=
     Ne = 0x50,
 }
@@ -90,6 +94,8 @@ pub struct Label(usize);
 pub enum Helper {
     /// `bpf_map_lookup_elem`
     MapLookup = 1,
+    /// `bpf_map_update_elem`
+    MapUpdate = 2,
     /// `bpf_ktime_get_ns`
     KtimeGetNs = 5,
     /// `bpf_skb_store_bytes`
@@ -98,6 +104,8 @@ pub enum Helper {
     Redirect = 23,
     /// `bpf_skb_load_bytes`
     SkbLoadBytes = 26,
+    /// `bpf_skb_change_tail`
+    SkbChangeTail = 38,
     /// `bpf_skb_adjust_room`
     SkbAdjustRoom = 50,
     /// `bpf_redirect_map`
@@ -154,6 +162,11 @@ impl Code {
     /// `*(u64 *)(dst + off) += src`, atomically
     pub fn atomic_add(&mut self, dst: Reg, off: i16, src: Reg) -> &mut Self {
         self.push(0xdb, dst, src, off, 0)
+    }
+
+    /// The lower 16 bits of `dst` from network order to the host's, or back; the others become 0.
+    pub fn be16(&mut self, dst: Reg) -> &mut Self {
+        self.push(0xdc, dst, R0, 0, 16)
     }
 
     /// `dst =` the map behind a descriptor

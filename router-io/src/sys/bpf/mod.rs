@@ -1,12 +1,17 @@
 //! bpf(2): maps, programs and links, for ports and for the test traffic of benchmarks. No compiler and no loader library:
-//! programs are a few instructions ([`insn`]); those of ports are in [`xdp`] and [`tunnel`].
+//! programs are a few instructions ([`insn`]); those of ports are in [`xdp`], [`tunnel`] and [`flow`].
 
 mod array;
+pub mod flow;
+mod hash;
 pub mod insn;
+mod mapped;
 pub mod tunnel;
 pub mod xdp;
 
 pub use array::ArrayMap;
+pub use hash::HashMap;
+pub use mapped::MappedArray;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -15,9 +20,11 @@ const MAP_CREATE: libc::c_int = 0;
 const MAP_UPDATE_ELEM: libc::c_int = 2;
 const PROG_LOAD: libc::c_int = 5;
 const PROG_TEST_RUN: libc::c_int = 10;
+const PROG_QUERY: libc::c_int = 16;
 const LINK_CREATE: libc::c_int = 28;
 
 const MAP_TYPE_XSKMAP: u32 = 17;
+const PROG_TYPE_SOCKET_FILTER: u32 = 1;
 const PROG_TYPE_SCHED_CLS: u32 = 3;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_XDP: u32 = 37;
@@ -53,7 +60,6 @@ impl Attr {
         self
     }
 
-    #[cfg(test)]
     fn read(&self, at: usize) -> u32 {
         u32::from_ne_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
     }
@@ -104,6 +110,15 @@ impl XskMap {
     }
 }
 
+/// How many programs for packets of the kernel are on one way of the device `ifindex` of the calling thread's network namespace,
+/// anybody's.
+pub fn attached_traffic(ifindex: u32, way: Way) -> io::Result<u32> {
+    let mut attr = Attr::new().word(0, ifindex).word(4, way.attach_type());
+    // SAFETY: PROG_QUERY without room for numbers of programs only counts them, into the attribute.
+    unsafe { attr.call(PROG_QUERY) }?;
+    Ok(attr.read(24))
+}
+
 /// Why the kernel does not take a program.
 #[derive(Debug, thiserror::Error)]
 #[error("the kernel refuses the BPF program: {source}{}", if .log.is_empty() { String::new() } else { format!("\n{log}") })]
@@ -138,6 +153,8 @@ pub enum Kind {
     Xdp,
     /// Packets of the kernel that come in or go out ([`Program::attach_traffic`]).
     Traffic,
+    /// Packets on their way into a socket ([`Program::attach_socket`]).
+    Socket,
 }
 
 /// On which of a device's ways a program for packets of the kernel runs.
@@ -147,6 +164,15 @@ pub enum Way {
     In,
     /// Before the queueing discipline.
     Out,
+}
+
+impl Way {
+    fn attach_type(self) -> u32 {
+        match self {
+            Way::In => ATTACH_TCX_INGRESS,
+            Way::Out => ATTACH_TCX_EGRESS,
+        }
+    }
 }
 
 /// How a program is attached to a device.
@@ -175,6 +201,7 @@ impl Program {
         let (kind, attach) = match kind {
             Kind::Xdp => (PROG_TYPE_XDP, ATTACH_XDP),
             Kind::Traffic => (PROG_TYPE_SCHED_CLS, 0),
+            Kind::Socket => (PROG_TYPE_SOCKET_FILTER, 0),
         };
         let license = c"Dual MIT/GPL";
         let short = &name.as_bytes()[..name.len().min(15)];
@@ -216,13 +243,14 @@ impl Program {
     /// Attaches a program of kind [`Kind::Traffic`] to the device `ifindex` of the calling thread's network namespace, beside
     /// others that are there. Linux 6.6; EINVAL before.
     pub fn attach_traffic(&self, ifindex: u32, way: Way) -> io::Result<Link> {
-        let way = match way {
-            Way::In => ATTACH_TCX_INGRESS,
-            Way::Out => ATTACH_TCX_EGRESS,
-        };
-        let mut attr = Attr::new().fd(0, self.fd.as_fd()).word(4, ifindex).word(8, way);
+        let mut attr = Attr::new().fd(0, self.fd.as_fd()).word(4, ifindex).word(8, way.attach_type());
         // SAFETY: LINK_CREATE reads plain numbers and makes a descriptor.
         Ok(Link { _fd: unsafe { attr.call_for_fd(LINK_CREATE) }? })
+    }
+
+    /// Lets a program of kind [`Kind::Socket`] say which packets `socket` gets, until the socket is closed.
+    pub fn attach_socket(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        crate::sys::opt::set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &self.fd.as_raw_fd())
     }
 
     /// Attaches it natively if the driver can, else generically, and says whether it is in the driver.
