@@ -307,7 +307,7 @@ impl Worker {
             if self.reports.refusal(punt.frame().meta.port).is_none() {
                 punt.leave_buffer(&mut self.out.pool);
             }
-            if let Err((punt, reason)) = self.reports.punt(punt) {
+            if let Some((punt, reason)) = self.reports.punt(punt) {
                 let frame = self.core.punt_refused(now, punt, reason);
                 self.out.pool.put(frame);
             }

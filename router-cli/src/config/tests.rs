@@ -518,15 +518,15 @@ fn inner_df_is_ignored_where_somebody_says_so() {
 /// Ports without link layer have nobody to probe, or to tell of themselves: said, not passed over.
 #[test]
 fn what_speaks_to_a_link_needs_one() {
-    for kind in ["tun", "rawip", "udp\"\nlisten = \"6080", "loopback"] {
-        for key in ["acd = true", "advertise = true", "irdp = true"] {
-            let name = if kind == "loopback" { "lo" } else { "p0" };
-            let found = problems(&format!("[port.{name}]\nkind = \"{kind}\"\n{key}\n")).join("\n");
-            let word = key.split(' ').next().unwrap();
-            assert!(found.contains(&format!("has {word}")) && found.contains("leave it out"), "{kind} {key}: {found}");
+    for (name, kind, more) in
+        [("p0", "tun", ""), ("p0", "rawip", ""), ("p0", "udp", "listen = [6080]\n"), ("lo", "loopback", "")]
+    {
+        let port = format!("[port.{name}]\nkind = \"{kind}\"\n{more}");
+        for key in ["acd", "advertise", "irdp"] {
+            let found = problems(&format!("{port}{key} = true\n")).join("\n");
+            assert!(found.contains(&format!("has {key}")) && found.contains("leave it out"), "{kind} {key}: {found}");
         }
-        let name = if kind == "loopback" { "lo" } else { "p0" };
-        let found = read(&format!("[port.{name}]\nkind = \"{kind}\"\nacd = false\n"));
+        let found = read(&format!("{port}acd = false\n"));
         assert!(found.is_ok(), "{kind}: {found:?}");
     }
     for kind in ["packet", "tap", "memory", "auto"] {

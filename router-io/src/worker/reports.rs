@@ -54,23 +54,22 @@ impl ReportSender {
         }
     }
 
-    /// Hands a punt over, or gives it back with the reason.
-    // A worker calls this: a box would be an allocation for each frame of a flood.
-    #[expect(clippy::result_large_err)]
-    pub fn punt(&self, punt: Punt) -> Result<(), (Punt, DropReason)> {
+    /// Hands a punt over. Some: there is no place for it, and why.
+    #[must_use]
+    pub fn punt(&self, punt: Punt) -> Option<(Punt, DropReason)> {
         let port = punt.frame().meta.port;
         if let Some(reason) = self.refusal(port) {
-            return Err((punt, reason));
+            return Some((punt, reason));
         }
         // Before the receiver can take it off again.
         share(&self.shares, port).fetch_add(1, Ordering::Relaxed);
         match self.queue.try_send(Report::Punt(punt)) {
-            Ok(()) => Ok(()),
+            Ok(()) => None,
             Err(TrySendError::Full(report) | TrySendError::Disconnected(report)) => {
                 share(&self.shares, port).fetch_sub(1, Ordering::Relaxed);
                 match report {
-                    Report::Punt(punt) => Err((punt, DropReason::PuntQueueFull)),
-                    Report::Event(..) => Ok(()),
+                    Report::Punt(punt) => Some((punt, DropReason::PuntQueueFull)),
+                    Report::Event(..) => None,
                 }
             }
         }
@@ -109,7 +108,7 @@ mod tests {
     /// Lets a port punt until it is refused: how many were taken, and why no more.
     fn flood(tx: &ReportSender, port: u32) -> (usize, DropReason) {
         for n in 0..2 * PLACES {
-            if let Err((punt, reason)) = tx.punt(punt(port)) {
+            if let Some((punt, reason)) = tx.punt(punt(port)) {
                 assert_eq!(punt.frame().meta.port, PortId(port));
                 return (n, reason);
             }
@@ -129,7 +128,7 @@ mod tests {
         assert_eq!(flood(&tx, 1), (PLACES / 2, DropReason::PuntShareFull));
         // One that comes later gets half of what is left, and one more still has a place.
         assert_eq!(flood(&tx, 2), (PLACES / 4, DropReason::PuntShareFull));
-        assert!(tx.punt(punt(3)).is_ok());
+        assert!(tx.punt(punt(3)).is_none());
         assert!(tx.tell(PortId(1), PortEvent::Overrun(1)), "events are nobody's share");
         // As the queue moves on, both floods come to a third each.
         for _ in 0..10 * PLACES {
@@ -151,7 +150,7 @@ mod tests {
         }
         // Ten halves of what is left are all of 1,024 but one.
         assert_eq!(tx.refusal(PortId(11)), None);
-        assert!(tx.punt(punt(11)).is_ok());
+        assert!(tx.punt(punt(11)).is_none());
         assert_eq!(tx.refusal(PortId(12)), Some(DropReason::PuntQueueFull));
     }
 
@@ -159,12 +158,12 @@ mod tests {
     fn without_bound_nothing_is_refused_and_a_lost_control_thread_refuses_all() {
         let (tx, rx) = queue(None);
         for _ in 0..5 * PLACES {
-            tx.punt(punt(1)).unwrap_or_else(|(_, reason)| panic!("{reason}"));
+            assert!(tx.punt(punt(1)).is_none());
         }
         drop(rx);
-        assert_eq!(tx.punt(punt(1)).map_err(|(_, reason)| reason), Err(DropReason::PuntQueueFull));
+        assert_eq!(tx.punt(punt(1)).map(|(_, reason)| reason), Some(DropReason::PuntQueueFull));
         let (tx, _rx) = queue(Some(1));
-        assert!(tx.punt(punt(1)).is_ok());
+        assert!(tx.punt(punt(1)).is_none());
         assert!(!tx.tell(PortId(1), PortEvent::Overrun(1)));
     }
 }
