@@ -111,6 +111,7 @@ impl State {
             duplicates: Vec::new(),
             outer: None,
             wireguard: None,
+            advertises: Vec::new(),
             totals: Default::default(),
         });
     }

@@ -233,6 +233,10 @@ const CASES: &[(&str, i32, &str, &str)] = &[
     ("capture -C 10 []", 1, "Error: without a file there is nothing to rotate.", "-w FILE"),
     ("count add [routes] 10.0.0.0/8", 1, "Error: \"routes\" is wrong here.", "route or nexthop"),
     ("count add route [10.0.0.0/99]", 1, "Error: \"10.0.0.0/99\" is wrong here.", "a prefix"),
+    ("ping -t [256] 192.0.2.9", 1, "Error: \"256\" is wrong here.", "a number from 1 to 255"),
+    ("ping 192.0.2.9 [nobody]", 1, "Error: \"nobody\" is wrong here.", "the address of who is to answer"),
+    ("ping [2001:db8::1] 192.0.2.9", 1, "Error: source routes are for IPv4 alone.", "one address"),
+    ("ping -c 3 []", 1, "The command is not complete.", "the address of who is to answer"),
     ("route diff running []", 2, "Error: two sources are compared.", "running"),
     // what clap reads
     ("drops [--al]", 1, "error: unexpected argument '--al' found", "--all"),

@@ -130,7 +130,7 @@ reasons! {
     LocalChecksum, "local_checksum", "Addressed to the router with a wrong transport checksum.";
     IcmpConsumed, "icmp_consumed", "An ICMP message to the router that calls for no answer.";
     RateLimited, "rate_limited", "The rate limit of answers of this kind is reached (RFC 1812 4.3.2.8, RFC 4443 2.4 f).";
-    TentativeAddress, "tentative_address", "Addressed to the router at an address that duplicate address detection has not confirmed yet (RFC 4862 5.4).";
+    TentativeAddress, "tentative_address", "To an address of the router, or from one into a tunnel, that duplicate address detection has not confirmed (RFC 4862 5.4).";
     LocalIgnored, "local_ignored", "Link chatter the router takes no part in (multicast, broadcast).";
     // resources
     NoFrame, "no_frame", "No free packet buffer.";

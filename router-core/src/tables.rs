@@ -92,6 +92,8 @@ pub struct PortTable {
     addresses: AddressIndex,
     /// Own addresses that duplicate address detection has not confirmed yet. Empty, but for a second after a start.
     tentative: Option<Arc<[(PortId, IpAddr)]>>,
+    /// Addresses that were given up because another station has them.
+    given_up: Option<Arc<[IpAddr]>>,
 }
 
 /// What is checked of packets out of a tunnel, beside their peer and family.
@@ -292,6 +294,29 @@ impl PortTable {
     pub fn is_unconfirmed(&self, addr: &IpAddr) -> bool {
         let Some(list) = self.tentative.as_deref() else { return false };
         list.iter().any(|(_, a)| a == addr) && !self.owners(*addr).any(|p| !self.is_tentative(p.id, addr))
+    }
+
+    /// Whether there are addresses from which nothing may be sent.
+    #[inline]
+    pub fn any_barred(&self) -> bool {
+        self.tentative.is_some() || self.given_up.is_some()
+    }
+
+    /// Whether nothing may be sent from an address: it is not confirmed yet, or another station has it (RFC 4862 5.4, 5.4.5;
+    /// RFC 5227 2.1.1). Addresses that are nobody's here are not barred: the host's own stack may have them.
+    #[inline]
+    pub fn is_barred(&self, addr: &IpAddr) -> bool {
+        self.is_unconfirmed(addr)
+            || self.given_up.as_deref().is_some_and(|l| l.contains(addr) && self.owners(*addr).next().is_none())
+    }
+
+    /// Says which own addresses were given up. True when that is news.
+    pub fn set_given_up(&mut self, list: Vec<IpAddr>) -> bool {
+        if self.given_up.as_deref().unwrap_or_default() == list {
+            return false;
+        }
+        self.given_up = (!list.is_empty()).then(|| list.into());
+        true
     }
 
     /// Says which own addresses are tentative. True when that is news.

@@ -23,6 +23,7 @@ use router_core::frame::{Frame, FramePool, MAX_FRAME};
 use router_core::offload;
 use router_core::port::{Medium, PortId};
 use router_core::tables::Tables;
+use router_core::time::Instant;
 use router_core::trace::Watch;
 use router_core::worker::{Outbox, Punt, TableSource};
 use rustix::event::{Timespec, epoll};
@@ -275,14 +276,14 @@ impl Worker {
         let any = !self.batch.is_empty();
         if any {
             self.core.process(now, &mut self.tables, id, &mut self.batch, &mut self.out);
-            self.flush();
+            self.flush(now);
         }
         self.account(id, report);
         any
     }
 
     /// Sends what the core has left, and hands over its punts.
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Instant) {
         // Frames are for ports with a queue here, hardly ever for one that was just removed: the long rest of the lists
         // (tunnels, free indexes) is only looked at now and then.
         self.flushes += 1;
@@ -307,7 +308,7 @@ impl Worker {
                 punt.leave_buffer(&mut self.out.pool);
             }
             if let Err((punt, reason)) = self.reports.punt(punt) {
-                let frame = self.core.punt_refused(punt, reason);
+                let frame = self.core.punt_refused(now, punt, reason);
                 self.out.pool.put(frame);
             }
         }

@@ -144,7 +144,7 @@ fn big_tcp(bed: &Bed, router: &str, pair: Pair<'_>, share: u64) {
         r.up.mbit_per_s(),
         r.down.mbit_per_s(),
         bytes >> 20,
-        2 * BYTES >> 20
+        (2 * BYTES) >> 20
     );
     assert!(bytes > 2 * BYTES / 100 * share, "{bytes} bytes offloaded: {}", bed.duet(router).duet("flow").unwrap());
 }

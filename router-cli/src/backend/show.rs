@@ -74,6 +74,7 @@ pub(super) fn link(c: &Control, p: &PortInfo) -> LinkInfo {
         duplicates: c.router().duplicates(p.id).to_vec(),
         outer: None,
         wireguard: None,
+        advertises: c.router().advertisements(c.now(), p.id),
         totals: c.port_totals(p.id),
     }
 }

@@ -58,6 +58,20 @@ fn ports(plan: &Plan, places: &Places, problems: &mut Problems<'_>) {
                 wrong(format!("of kind {} has {key}", p.kind), "only ports with Ethernet frames have it: leave it out");
             }
         }
+        // What speaks to the hosts of a link must have one.
+        let settings = &plan.settings;
+        for (key, there, what) in [
+            ("acd", settings.neighbor.acd_ports.get(name) == Some(&true), "ARP probes"),
+            ("advertise", settings.adverts.contains_key(name), "router advertisements"),
+            ("irdp", settings.irdp.contains_key(name), "router discovery"),
+        ] {
+            if there && !ethernet && p.kind != PortKind::Tap {
+                wrong(
+                    format!("of kind {} has {key}", p.kind),
+                    &format!("{what} need Ethernet frames, which this port has not: leave it out"),
+                );
+            }
+        }
         if p.kind == PortKind::Pcap && p.input.is_none() && p.output.is_none() {
             wrong("has neither input nor output".into(), "write input = \"in.pcap\", output = \"out.pcap\" or both");
         }

@@ -515,6 +515,26 @@ fn inner_df_is_ignored_where_somebody_says_so() {
     assert!(of("ignore_df = true").is_err() && of("").is_ok());
 }
 
+/// Ports without link layer have nobody to probe, or to tell of themselves: said, not passed over.
+#[test]
+fn what_speaks_to_a_link_needs_one() {
+    for kind in ["tun", "rawip", "udp\"\nlisten = \"6080", "loopback"] {
+        for key in ["acd = true", "advertise = true", "irdp = true"] {
+            let name = if kind == "loopback" { "lo" } else { "p0" };
+            let found = problems(&format!("[port.{name}]\nkind = \"{kind}\"\n{key}\n")).join("\n");
+            let word = key.split(' ').next().unwrap();
+            assert!(found.contains(&format!("has {word}")) && found.contains("leave it out"), "{kind} {key}: {found}");
+        }
+        let name = if kind == "loopback" { "lo" } else { "p0" };
+        let found = read(&format!("[port.{name}]\nkind = \"{kind}\"\nacd = false\n"));
+        assert!(found.is_ok(), "{kind}: {found:?}");
+    }
+    for kind in ["packet", "tap", "memory", "auto"] {
+        let all = format!("[port.p0]\nkind = \"{kind}\"\nacd = true\nirdp = true\nadvertise = true\n");
+        assert!(read(&all).is_ok(), "{kind}");
+    }
+}
+
 /// Proves rfc1256-4.1-configurable.
 #[test]
 fn icmp_router_discovery_of_a_port() {

@@ -8,6 +8,7 @@ use super::select::*;
 use crate::grammar::Verb;
 use ipnet::IpNet;
 use router_core::addr::{Family, MacAddr};
+use router_core::advert::AdvertStatus;
 use router_core::counters::PortTotals;
 use router_core::explain::{Explanation, Question};
 use router_core::policy::RuleSpec;
@@ -543,6 +544,9 @@ pub struct LinkInfo {
     /// What a WireGuard port knows of its peers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wireguard: Option<Box<Status>>,
+    /// How the router tells the hosts of its link about itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub advertises: Vec<AdvertStatus>,
     /// Counters.
     #[serde(default)]
     pub totals: PortTotals,

@@ -155,6 +155,7 @@ fn details(out: &mut Out<'_>, l: &LinkInfo) -> io::Result<()> {
         out.num("vlan", "vlan ", vlan, " ")?;
     }
     out.str("table", "table ", table_name(l.table), " ", Paint::Plain)?;
+    super::advert::advertisements(out, &l.advertises)?;
     match &l.wireguard {
         Some(status) => super::wireguard::peers(out, status),
         None => Ok(()),

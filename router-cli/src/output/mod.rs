@@ -1,6 +1,7 @@
 //! iproute2's output, text and JSON, byte for byte. What only duet knows appears with `-d` alone.
 
 mod addr;
+mod advert;
 mod explain;
 mod filter;
 mod link;

@@ -179,6 +179,15 @@ impl<'a> Out<'a> {
         write!(self.w, "{before}{value}{after}")
     }
 
+    /// A number that may be below zero.
+    pub fn signed(&mut self, key: &str, before: &str, value: i32) -> io::Result<()> {
+        if self.json {
+            self.key(key)?;
+            return write!(self.w, "{value}");
+        }
+        write!(self.w, "{before}{value}")
+    }
+
     /// Seconds, told in hundredths, written as C's `%g` does: `120`, `0.75`.
     pub fn seconds(&mut self, key: &str, before: &str, hundredths: u64, after: &str) -> io::Result<()> {
         let value = hundredths as f64 / 100.0;

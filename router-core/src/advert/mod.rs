@@ -6,17 +6,21 @@
 
 mod message;
 mod settings;
+mod status;
 #[cfg(test)]
 mod tests;
 
 pub use message::write_advert;
 pub use settings::{AdvertError, AdvertSettings, Preference, PrefixSettings};
+pub use status::AdvertStatus;
+pub(crate) use status::Tally;
 
 use crate::jitter::Jitter;
 use crate::port::{Medium, PortId, PortInfo};
 use crate::tables::PortTable;
 use crate::time::{Duration, Instant};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// Router constants of RFC 4861 10.
 const MAX_INITIAL_RTR_ADVERT_INTERVAL: Duration = Duration::from_secs(16);
@@ -43,6 +47,7 @@ struct State {
     sent: Option<Instant>,
     /// Hosts on this link may have been told that this is a router.
     told: bool,
+    tally: Tally,
 }
 
 /// The schedule of all ports. See the module.
@@ -90,7 +95,8 @@ impl Adverts {
                     let next = now + self.jitter.up_to(MAX_RA_DELAY_TIME);
                     let (settings, initial) = (settings.clone(), MAX_INITIAL_RTR_ADVERTISEMENTS);
                     let told = self.silent.remove(&port.id).is_some();
-                    self.ports.insert(port.id, State { settings, initial, next, sent: None, told });
+                    self.ports
+                        .insert(port.id, State { settings, initial, next, sent: None, told, tally: Tally::default() });
                 }
             }
         }
@@ -101,11 +107,19 @@ impl Adverts {
         self.ports.contains_key(&port)
     }
 
+    /// What this has come to on a port; None where nothing is said.
+    pub fn status(&self, now: Instant, port: PortId) -> Option<AdvertStatus> {
+        let state = self.ports.get(&port)?;
+        let to = IpAddr::V6(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1));
+        Some(state.tally.status(now, state.next, to, state.settings.lifetime_secs()))
+    }
+
     /// A host asked (RFC 4861 6.2.6): an advertisement to all goes out within half a second, but never within three
     /// seconds of another.
     pub fn solicited(&mut self, now: Instant, port: PortId) {
         let delay = self.jitter.up_to(MAX_RA_DELAY_TIME);
         if let Some(state) = self.ports.get_mut(&port) {
+            state.tally.solicited();
             state.next = state.next.min(earliest(now, state.sent) + delay);
         }
     }
@@ -133,6 +147,7 @@ impl Adverts {
             // RFC 4861 6.2.4: the first few come sooner.
             let interval = if state.initial > 0 { interval.min(MAX_INITIAL_RTR_ADVERT_INTERVAL) } else { interval };
             (state.next, state.sent, state.told) = (now + interval, Some(now), true);
+            state.tally.sent(now);
             due.push(Due { port: id, settings: state.settings.clone(), last: false });
         }
         due

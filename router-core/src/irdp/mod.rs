@@ -13,6 +13,7 @@ pub(crate) use message::most;
 pub use message::{is_solicitation, is_valid_solicitation, write_advert};
 pub use settings::{IrdpError, IrdpSettings, NEVER};
 
+use crate::advert::{AdvertStatus, Tally};
 use crate::jitter::Jitter;
 use crate::port::{Medium, PortId, PortInfo};
 use crate::tables::PortTable;
@@ -47,6 +48,7 @@ struct State {
     asked: bool,
     /// What the hosts of the link have been told.
     told: Vec<(Ipv4Addr, i32)>,
+    tally: Tally,
 }
 
 /// The schedule of all ports. See the module.
@@ -83,9 +85,10 @@ impl Irdp {
                 continue;
             }
             let next = now + self.jitter.up_to(MAX_RESPONSE_DELAY);
-            let told = self.ports.remove(&port.id).map(|state| state.told).unwrap_or_default();
+            let before = self.ports.remove(&port.id);
+            let (told, tally) = before.map(|state| (state.told, state.tally)).unwrap_or_default();
             let (settings, initial) = (settings.clone(), MAX_INITIAL_ADVERTISEMENTS);
-            self.ports.insert(port.id, State { settings, initial, next, asked: false, told });
+            self.ports.insert(port.id, State { settings, initial, next, asked: false, told, tally });
         }
     }
 
@@ -94,10 +97,20 @@ impl Irdp {
         self.ports.contains_key(&port)
     }
 
+    /// What this has come to on a port; None where nothing is said.
+    pub fn status(&self, now: Instant, port: PortId) -> Option<AdvertStatus> {
+        let state = self.ports.get(&port)?;
+        let to = if state.settings.broadcast { Ipv4Addr::BROADCAST } else { Ipv4Addr::new(224, 0, 0, 1) };
+        let status = state.tally.status(now, state.next, IpAddr::V4(to), state.settings.lifetime_secs());
+        Some(AdvertStatus { told: state.told.clone(), ..status })
+    }
+
     /// A host asked: an advertisement to all goes out within two seconds, one for all who ask until then.
     pub fn solicited(&mut self, now: Instant, port: PortId) {
         let delay = self.jitter.up_to(MAX_RESPONSE_DELAY);
-        if let Some(state) = self.ports.get_mut(&port).filter(|s| !s.asked) {
+        let Some(state) = self.ports.get_mut(&port) else { return };
+        state.tally.solicited();
+        if !state.asked {
             state.asked = true;
             state.next = state.next.min(now + delay);
         }
@@ -128,6 +141,7 @@ impl Irdp {
             let interval = if state.initial > 0 { interval.min(MAX_INITIAL_ADVERT_INTERVAL) } else { interval };
             (state.next, state.asked) = (now + interval, false);
             state.told.clone_from(&addrs);
+            state.tally.sent(now);
             let (lifetime, broadcast) = (state.settings.lifetime_secs(), state.settings.broadcast);
             due.push(Due { port: id, addrs, lifetime, broadcast });
         }

@@ -157,6 +157,31 @@ fn unsolicited_advertisements_in_time() {
     }
 }
 
+#[test]
+fn what_it_has_come_to() {
+    let mut wanted: BTreeMap<_, _> = [("lan0".to_owned(), IrdpSettings::default())].into();
+    let ports = table(&[lan()]);
+    let id = ports.iter().next().unwrap().id;
+    let mut irdp = Irdp::new(7);
+    let at = |millis| Instant::from_millis(millis);
+    assert_eq!(irdp.status(at(0), id), None);
+    irdp.follow(at(0), &wanted, &ports);
+    let first = irdp.poll_at(at(0)).unwrap();
+    let s = irdp.status(at(0), id).unwrap();
+    assert_eq!((s.sent, s.solicited, s.last, s.lifetime, s.told.len()), (0, 0, None, 1800, 0));
+    assert_eq!((s.next, s.to.to_string()), (first.saturating_since(at(0)).as_millis() as u64, "224.0.0.1".to_owned()));
+    let due = irdp.poll(first, &ports);
+    irdp.solicited(first, id);
+    irdp.solicited(first, id);
+    let s = irdp.status(first + Duration::from_millis(70), id).unwrap();
+    assert_eq!((s.sent, s.solicited, s.last, &s.told), (1, 2, Some(70), &due[0].addrs));
+    // Counts outlive other settings.
+    wanted.get_mut("lan0").unwrap().broadcast = true;
+    irdp.follow(first, &wanted, &ports);
+    let s = irdp.status(first, id).unwrap();
+    assert_eq!((s.sent, s.solicited, s.to.to_string()), (1, 2, "255.255.255.255".to_owned()));
+}
+
 /// Proves rfc1256-4.3-delay, rfc1256-4.3-reset, rfc1256-4.3-one-for-many.
 #[test]
 fn solicited_advertisements_in_time() {

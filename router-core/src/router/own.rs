@@ -1,6 +1,6 @@
 //! The router's own addresses on its links: probed, announced, given up when they are somebody else's.
 
-use crate::advert::{Due, write_advert};
+use crate::advert::{AdvertStatus, Due, write_advert};
 use crate::neighbor::mld::write_report;
 use crate::neighbor::{OwnEvent, write_announcement, write_probe};
 use crate::port::PortId;
@@ -60,6 +60,8 @@ impl Router {
             self.irdp.follow(now, &self.settings.irdp, &self.ports);
             self.listener.follow(now, &self.settings.neighbor, &self.ports);
             self.changed |= self.ports.set_tentative(self.own.tentative());
+            let given_up = self.duplicates.values().flatten().map(IpNet::addr).collect();
+            self.changed |= self.ports.set_given_up(given_up);
         }
     }
 
@@ -67,6 +69,11 @@ impl Router {
     /// 2.1.1).
     pub fn duplicates(&self, port: PortId) -> &[IpNet] {
         self.duplicates.get(&port).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// How this router tells the hosts of a port's link about itself: nothing, or one or both families.
+    pub fn advertisements(&self, now: Instant, port: PortId) -> Vec<AdvertStatus> {
+        [self.adverts.status(now, port), self.irdp.status(now, port)].into_iter().flatten().collect()
     }
 
     /// Sends the router advertisements that are due.
@@ -117,6 +124,8 @@ impl Router {
         let Some(list) = self.duplicates.get_mut(&port) else { return false };
         let before = list.len();
         list.retain(|n| n.addr() != addr.addr());
-        list.len() < before
+        let known = list.len() < before;
+        self.own_stale |= known;
+        known
     }
 }

@@ -461,9 +461,10 @@ impl<O: Observer> Worker<O> {
     }
 
     /// Accounts for a punt that the runtime could not deliver to the control thread.
-    pub fn punt_refused(&self, punt: Punt, reason: DropReason) -> Frame {
+    pub fn punt_refused(&self, now: Instant, punt: Punt, reason: DropReason) -> Frame {
         self.counters.held.sub(1);
         self.counters.count_drop(reason);
+        self.counters.last_drops.note(now, reason, punt.frame.meta.port, punt.frame.data());
         if let Some(p) = self.counters.rare(punt.frame.meta.port) {
             p.rx_dropped.add(1);
         }

@@ -165,6 +165,10 @@ impl<O: Observer> Worker<O> {
                         self.discard(step, job.frame, DropReason::MappedAddress);
                         return Ok(());
                     }
+                    if tables.ports.is_barred(&encap.facts.local) {
+                        self.discard(step, job.frame, DropReason::TentativeAddress);
+                        return Ok(());
+                    }
                     if self.turns_back(step, &job.frame, encap) {
                         self.refuse(step, job.frame, &packet, DropReason::TunnelReflection, 0);
                         return Ok(());

@@ -297,7 +297,7 @@ fn unresolved_gateways_hold_the_packet_unchanged() {
         assert_eq!(totals.held, 1);
         assert_eq!(b.out.punts[0].frame.data(), packet);
         let punt = b.out.punts.pop().unwrap();
-        b.worker.punt_refused(punt, DropReason::PuntQueueFull);
+        b.worker.punt_refused(Instant::ZERO, punt, DropReason::PuntQueueFull);
         let totals = Totals::sum([&**b.worker.counters()]);
         assert_eq!(totals.dropped, [("punt_queue_full", 1)].into());
         totals.check().unwrap();

@@ -88,8 +88,8 @@ fn link_layer_groups_are_not_routed() {
 /// that is told to let everything pass that it can be told of, too.
 #[test]
 fn bad_headers_are_dropped_in_silence_by_the_most_lenient_router() {
-    let mut lenient = Settings::default();
-    lenient.martians = MartianSettings { allow_net_zero: true, allow_class_e: true };
+    let martians = MartianSettings { allow_net_zero: true, allow_class_e: true };
+    let mut lenient = Settings { martians, ..Settings::default() };
     for kind in 2..=255 {
         lenient.ipv4_options.set(kind, OptionAction::Ignore);
     }

@@ -1,10 +1,11 @@
 //! Own addresses on a link, and answers for others: RFC 4861, RFC 4862, RFC 5227, RFC 1027.
 
-use crate::rig::{HOST, LAN, LAN_ADDRS, OWN, Rig, WAN_ADDRS, icmp, ip, read_icmp};
+use crate::rig::{GATEWAY, HOST, LAN, LAN_ADDRS, OWN, Rig, WAN, WAN_ADDRS, icmp, ip, packet, read_icmp};
 use router_core::addr::MacAddr;
 use router_core::headers::ethernet::ETHERTYPE_ARP;
 use router_core::port::PortId;
 use router_core::settings::{NeighborSettings, Proxy, Settings};
+use router_core::spec::{HopSpec, RouteOp, RouteSpec, TunnelMode, TunnelSpec};
 use router_core::time::Duration;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -177,13 +178,54 @@ fn no_question_from_a_tentative_address() {
     rig.pass(Duration::from_millis(10));
     let to_stranger = icmp("2001:db8:1::2", "2001:db8::77", 64, &[128, 0, 0, 0, 0, 1, 0, 1]);
     let asks = |sent: &[(PortId, Vec<u8>)]| discovery(sent).iter().filter(|q| q.1 == ip("2001:db8::77")).count();
-    let sent = rig.frame(crate::rig::WAN, &crate::rig::frame_of(crate::rig::GATEWAY, OWN[2], &to_stranger));
+    let sent = rig.frame(WAN, &crate::rig::frame_of(GATEWAY, OWN[2], &to_stranger));
     assert_eq!(asks(&sent) + asks(&rig.pass(Duration::from_millis(900))), 0);
     let sent = rig.pass(Duration::from_millis(1000));
     assert_eq!(asks(&sent), 1);
     assert!(discovery(&sent).contains(&(135, ip("2001:db8::77"), ip("fe80::1"))));
     let answer = ndp(136, 0x60, "2001:db8::77", "fe80::1", "2001:db8::77", Some(2));
     assert_eq!(rig.frame(LAN, &answer).len(), 1, "the packet that waited");
+}
+
+/// Proves rfc4862-5.4-use: nothing is sent from a tunnel's local end until it is sure, nor once another station has it.
+#[test]
+fn no_tunnel_packet_from_a_tentative_address() {
+    let mut settings = Settings::default();
+    settings.neighbor.acd = true;
+    let inner = packet("2001:db8::2", "2001:db8:9::9", 17, 64, &[1; 60]);
+    for (mode, local, remote, probe) in [
+        (TunnelMode::SixInFour, "198.51.100.1", "198.51.100.9", arp_request([0; 4], [198, 51, 100, 1])),
+        (
+            TunnelMode::SixInSix,
+            "2001:db8:1::1",
+            "2001:db8:1::9",
+            ndp(135, 0, "::", "ff02::1:ff00:1", "2001:db8:1::1", None),
+        ),
+    ] {
+        for conflict in [false, true] {
+            // A second address of the link keeps the way to the peer.
+            let wan = [WAN_ADDRS, &["198.51.100.3/24", "2001:db8:1::3/64"]].concat();
+            let mut rig = Rig::just_started(settings.clone(), LAN_ADDRS, &wan);
+            rig.neighbor(WAN, remote, GATEWAY);
+            let spec = TunnelSpec::new("t", mode, ip(local), ip(remote));
+            rig.with(|r, now, _| r.add_tunnel(now, spec, Vec::new())).expect("tunnel");
+            let mut route = RouteSpec::new("2001:db8:9::/48".parse().expect("prefix"));
+            route.hops.push(HopSpec { dev: Some("t".into()), ..HopSpec::default() });
+            rig.with(|r, _, _| r.routing_mut().route(RouteOp::Add, &route)).expect("route");
+            rig.pass(Duration::from_millis(10));
+            assert!(rig.router.ports().is_tentative(WAN, &ip(local)), "{local}");
+            assert!(rig.send(&inner).is_empty(), "{local}");
+            assert_eq!(rig.totals().dropped.get("tentative_address"), Some(&1), "{local}");
+            if conflict {
+                rig.frame(WAN, &probe);
+            }
+            rig.pass(Duration::from_secs(10));
+            assert_eq!(rig.router.duplicates(WAN).len(), usize::from(conflict), "{local}");
+            let sent = rig.send(&inner);
+            assert_eq!(sent.len(), usize::from(!conflict), "{local}: {sent:?}");
+            assert_eq!(rig.totals().dropped.get("tentative_address"), Some(&(1 + u64::from(conflict))), "{local}");
+        }
+    }
 }
 
 /// Proves rfc5227-2.4-c: the address stays, and is announced again, once in ten seconds.

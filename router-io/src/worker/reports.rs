@@ -55,6 +55,8 @@ impl ReportSender {
     }
 
     /// Hands a punt over, or gives it back with the reason.
+    // A worker calls this: a box would be an allocation for each frame of a flood.
+    #[expect(clippy::result_large_err)]
     pub fn punt(&self, punt: Punt) -> Result<(), (Punt, DropReason)> {
         let port = punt.frame().meta.port;
         if let Some(reason) = self.refusal(port) {

@@ -59,10 +59,10 @@ impl Core {
     }
 
     /// See [`Worker::punt_refused`].
-    pub fn punt_refused(&mut self, punt: Punt, reason: DropReason) -> Frame {
+    pub fn punt_refused(&mut self, now: Instant, punt: Punt, reason: DropReason) -> Frame {
         match (&self.plain, &self.watched) {
-            (Some(worker), _) => worker.punt_refused(punt, reason),
-            (None, Some(worker)) => worker.punt_refused(punt, reason),
+            (Some(worker), _) => worker.punt_refused(now, punt, reason),
+            (None, Some(worker)) => worker.punt_refused(now, punt, reason),
             (None, None) => punt.into_frame(),
         }
     }

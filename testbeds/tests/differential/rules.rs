@@ -374,7 +374,8 @@ pub fn describe(n: usize, given: &Given, theirs: &Sent, ours: &Sent) -> String {
     } else {
         format!("{:?}", facts.chain())
     };
-    let dst = if facts.v4 { source(given.packet.get(4..).unwrap_or_default()) } else { source6(facts.dst) };
+    let v4 = |a: [u8; 4]| std::net::Ipv4Addr::from(a).to_string();
+    let dst = if facts.v4 { facts.dst.try_into().map_or("?".to_owned(), v4) } else { source6(facts.dst) };
     let _ = writeln!(text, "{chain} to {dst}: Linux {}, Duet {}", brief(theirs), brief(ours));
     let _ = writeln!(text, "packet {n} to {} ({} bytes): {}", given.to, given.packet.len(), hex(&given.packet));
     for (who, sent) in [("Linux", theirs), ("Duet ", ours)] {

@@ -21,6 +21,8 @@ fn verdict4(topology: &Topology, f: &Facts<'_>, given: &Given, theirs: &Sent, ou
     let proto = f.bytes.get(9).copied().unwrap_or_default();
     let offset = f.bytes.get(6..8).map_or(0, |b| usize::from(u16::from_be_bytes([b[0], b[1]]) & 0x1fff) * 8);
     let (passed, answered) = (f.passed_on(theirs), a.is_some());
+    // Where source routes are followed, what is sent to such a source goes to the last stop of the route first.
+    let led = topology.source_routes && f.options4().iter().any(|o| matches!(o, 131 | 137));
     Some(match () {
         () if silent && passed && offset > 0 && offset + f.bytes.len() - header > 65_535 => "fragment-beyond",
         () if silent && f.to_own() && matches!((proto, a), (4 | 41 | 47, Some((3, 2, _)))) => "tunnel-unknown-peer",
@@ -28,9 +30,9 @@ fn verdict4(topology: &Topology, f: &Facts<'_>, given: &Given, theirs: &Sent, ou
         () if f.options4().contains(&134) && (nothing || matches!(a, Some((12, 0, _)))) => "cipso",
         () if silent && given.to == MacAddr::BROADCAST && f.to_own() && !passed => "unicast-in-link-broadcast",
         () if silent && topology.broadcasts.contains(&f.src) && !passed => "broadcast-source",
-        () if silent && f.either(class_e) && (passed || answered) => "class-e",
-        () if silent && f.either(|x| x.first() == Some(&0)) && (passed || answered) => "net-zero",
-        () if silent && f.either(|x| x.starts_with(&[169, 254])) && passed => "link-local-4",
+        () if silent && f.either(class_e) && (passed || answered || led) => "class-e",
+        () if silent && f.either(|x| x.first() == Some(&0)) && (passed || answered || led) => "net-zero",
+        () if silent && f.either(|x| x.starts_with(&[169, 254])) && (passed || led) => "link-local-4",
         () if silent && f.to_own() && icmp_type == Some(13) && is_timestamp_reply(theirs) => "icmp-timestamp",
         () if nothing && icmp_type == Some(42) && b.is_some() => "icmp-extended-echo",
         () if f.options4().iter().any(|o| matches!(o, 131 | 137))
@@ -52,13 +54,13 @@ fn verdict4(topology: &Topology, f: &Facts<'_>, given: &Given, theirs: &Sent, ou
         }
         () if f.options4().contains(&137)
             && (a, b) == (Some((3, 5, 0)), Some((3, 5, 0)))
-            && source(&ours[0].1) == source(f.bytes.get(4..).unwrap_or_default())
-            && source(&theirs[0].1) != source(&ours[0].1) =>
+            && ours[0].1.get(12..16) == Some(f.dst)
+            && theirs[0].1.get(12..16) != Some(f.dst) =>
         {
             "strict-route-source"
         }
         () if nothing && route_error(f, b) => "route-errors-limited",
-        () if nothing && OWN4.contains(&f.src) && f.passed_on(ours) => "own-source",
+        () if nothing && OWN4.contains(&f.src) && (f.passed_on(ours) || led) => "own-source",
         () => return None,
     })
 }

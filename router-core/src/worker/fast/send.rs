@@ -58,6 +58,15 @@ struct Flows<'t> {
     carrier: Option<Carrier<'t>>,
 }
 
+impl Flows<'_> {
+    /// A packet goes to the general path. Out of line: nearly none does.
+    #[cold]
+    #[inline(never)]
+    fn bend(&mut self) {
+        self.straight = false;
+    }
+}
+
 /// An adjacency that carries tunnels.
 #[derive(Clone, Copy)]
 struct Carrier<'t> {
@@ -65,6 +74,8 @@ struct Carrier<'t> {
     hop: &'t Forward,
     /// Of its port, which is up.
     flags: PortFlags,
+    /// There are local ends from which nothing may be sent.
+    barred: bool,
 }
 
 /// Where a packet goes.
@@ -94,8 +105,7 @@ impl<O: Observer> Worker<O> {
         let Worker { passes, counters, ident, .. } = self;
         passes.egress.clear();
         let (mut first, mut bytes, mut together) = (0, 0, PortId::NONE);
-        let (mut into, mut out_of) = (Run::NONE, Run::NONE);
-        let (mut over_into, mut over_out_of) = (Over::new(counters, true), Over::new(counters, false));
+        let (mut into, mut out_of) = (Through::new(true), Through::new(false));
         let far = tables.routing.objects.places() > NEAR;
         // In a register: read back from memory it would be waited for, packet by packet.
         let mut last_ident = *ident;
@@ -116,26 +126,28 @@ impl<O: Observer> Worker<O> {
                 if flows.mss != UNCLAMPED {
                     clamp(frame, lane, std::mem::replace(&mut flows.mss, UNCLAMPED));
                 }
-                flows.straight &= found.is_some();
+                if found.is_none() {
+                    flows.bend();
+                }
                 targets.push(found);
             }
             for ((lane, frame), target) in lanes.iter().zip(group).zip(targets.iter().copied()) {
                 let (port, len) = match (target, lane.family) {
                     (Some(Target { hop, encap: None }), Some(family)) => {
                         if lane.tunnel != PortId::NONE {
-                            out_of.count(&mut over_out_of, lane.tunnel, u32::from(lane.carried));
+                            out_of.count(counters, lane.tunnel, u32::from(lane.carried));
                             frame.meta.port = lane.tunnel;
                         }
                         (hop.port, rewrite(frame, lane, family, hop))
                     }
                     (Some(Target { hop, encap: Some(encap) }), Some(family)) => {
                         if lane.tunnel != PortId::NONE {
-                            out_of.count(&mut over_out_of, lane.tunnel, u32::from(lane.carried));
+                            out_of.count(counters, lane.tunnel, u32::from(lane.carried));
                             leave_tunnel(frame, lane);
                         }
                         last_ident = last_ident.wrapping_add(1);
                         hop.touch();
-                        into.count(&mut over_into, encap.tunnel, lane.len);
+                        into.count(counters, encap.tunnel, lane.len);
                         (hop.port, wrap(frame, lane, family, encap, hop, last_ident))
                     }
                     _ => (PortId::NONE, 0),
@@ -151,8 +163,8 @@ impl<O: Observer> Worker<O> {
             }
             first += GROUP;
         }
-        over_into.finish(into);
-        over_out_of.finish(out_of);
+        into.flush(counters);
+        out_of.flush(counters);
         *ident = last_ident;
         passes.all = Sent { port: together, packets: passes.egress.len() as u64, bytes };
     }
@@ -202,7 +214,7 @@ impl<O: Observer> Worker<O> {
 }
 
 /// Finds the objects of many packets, and fetches what [`target`] and the edits need of them, in short passes, so that many
-/// cache misses are under way at once. Counters have a pass of their own ([`Over`]).
+/// cache misses are under way at once. Counters have a pass of their own ([`Through`]).
 fn fetch<'t>(passes: &Passes, lanes: &[Lane], tables: &'t Tables, places: &mut [&'t Option<Object>; GROUP]) {
     let objects = &tables.routing.objects;
     // What comes from far is read by loops of a few instructions, as no more loads are under way than there are in as many
@@ -301,9 +313,13 @@ fn into<'t>(
             let Object::Forward(hop) = tables.routing.objects.get(encap.carrier)? else { return None };
             let flags =
                 tables.ports.flags_if_up(hop.port).filter(|_| hop.port.index() < queues && flows.nesting > 0)?;
-            *flows.carrier.insert(Carrier { id: encap.carrier, hop, flags })
+            let barred = tables.ports.any_barred();
+            *flows.carrier.insert(Carrier { id: encap.carrier, hop, flags, barred })
         }
     };
+    if carrier.barred && tables.ports.is_barred(&encap.facts.local) {
+        return None;
+    }
     let (hop, overhead) = (carrier.hop, overhead(encap, family)?);
     if !flows.straight && matches!(&encap.outer, Some(Outer::Long(long)) if long.is_numbered()) {
         return None;
@@ -451,57 +467,56 @@ struct Run {
 
 impl Run {
     const NONE: Run = Run { tunnel: PortId::NONE, packets: 0, bytes: 0 };
-
-    #[inline(always)]
-    fn count(&mut self, over: &mut Over<'_>, tunnel: PortId, bytes: u32) {
-        if self.tunnel != tunnel {
-            // By value: the run itself stays in registers.
-            over.push(*self);
-            *self = Run { tunnel, ..Run::NONE };
-        }
-        self.packets += 1;
-        self.bytes += u64::from(bytes);
-    }
 }
 
-/// Runs that are over, of one way. They wait in a list, and their counters are added to in a short pass: of many tunnels, most are
-/// in no near cache.
-struct Over<'c> {
-    runs: ArrayVec<Run, GROUP>,
-    counters: &'c WorkerCounters,
-    /// Into tunnels.
+/// What went through tunnels one way. Runs that are over wait in a list, and their counters are added to in a short pass: of many
+/// tunnels, most are in no near cache.
+struct Through {
+    run: Run,
+    over: ArrayVec<Run, GROUP>,
+    /// Into them.
     into: bool,
 }
 
-impl<'c> Over<'c> {
-    fn new(counters: &'c WorkerCounters, into: bool) -> Self {
-        Over { runs: ArrayVec::new(), counters, into }
+impl Through {
+    fn new(into: bool) -> Self {
+        Through { run: Run::NONE, over: ArrayVec::new(), into }
+    }
+
+    #[inline(always)]
+    fn count(&mut self, counters: &WorkerCounters, tunnel: PortId, bytes: u32) {
+        if self.run.tunnel != tunnel {
+            self.next(counters, tunnel);
+        }
+        self.run.packets += 1;
+        self.run.bytes += u64::from(bytes);
     }
 
     #[inline]
-    fn push(&mut self, run: Run) {
-        if self.runs.is_full() {
-            self.add();
+    fn next(&mut self, counters: &WorkerCounters, tunnel: PortId) {
+        let run = std::mem::replace(&mut self.run, Run { tunnel, ..Run::NONE });
+        if self.over.try_push(run).is_err() {
+            self.add(counters);
+            self.over.push(run);
         }
-        self.runs.push(run);
     }
 
     #[inline(never)]
-    fn add(&mut self) {
-        for run in self.runs.drain(..) {
-            let Some(c) = self.counters.port(run.tunnel) else { continue };
+    fn add(&mut self, counters: &WorkerCounters) {
+        for run in self.over.drain(..) {
+            let Some(c) = counters.port(run.tunnel) else { continue };
             let (packets, bytes) = if self.into { (&c.tx_packets, &c.tx_bytes) } else { (&c.rx_packets, &c.rx_bytes) };
             packets.add(u64::from(run.packets));
             bytes.add(run.bytes);
         }
     }
 
-    /// Adds all that there is, and the last run.
+    /// Adds all that there is.
     #[inline]
-    fn finish(mut self, last: Run) {
-        if last.packets > 0 {
-            self.push(last);
-            self.add();
+    fn flush(&mut self, counters: &WorkerCounters) {
+        if self.run.packets > 0 {
+            self.next(counters, PortId::NONE);
+            self.add(counters);
         }
     }
 }
