@@ -567,3 +567,20 @@ fn icmp_router_discovery_of_a_port() {
         assert!(of(&format!("[port.lan0.irdp]\n{bad}")).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn offloading_is_off_unless_asked_for() {
+    for (text, most) in [
+        ("", None),
+        ("[offload]\n", None),
+        ("[offload]\nflows = false\nmax = 7\n", None),
+        ("[offload]\nflows = true\n", Some(65_536)),
+        ("[offload]\nflows = true\nmax = 1000\n", Some(1000)),
+    ] {
+        assert_eq!(super::read(text).unwrap().offload, most, "{text}");
+    }
+    let problems = super::read("[offload]\nflows = 1\nmax = 0\nfast = true\n").unwrap_err();
+    let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[1].contains("expected a number from 1 to 1048576"), "{said:?}");
+}
