@@ -632,7 +632,8 @@ sandbox_test! {
             let bed = bare_tunnel(mode, v6_outside).unwrap();
             let (from, to) = if v6_inside { ("2001:db8:a::1", "2001:db8:b::1") } else { ("192.0.2.1", "192.0.2.129") };
             let pair = Pair::new(bed.host("a"), bed.host("b"), from, to);
-            pair.reachable().unwrap();
+            // The ends of the tunnel are addresses that duplicate address detection has to confirm first.
+            pair.wait_reachable(PATIENCE).unwrap();
             let most = if v6_outside { 1460 } else { 1480 };
             pair.discovers_mtu(most, 1).unwrap();
             pair.swapped().discovers_mtu(most, 1).unwrap();
