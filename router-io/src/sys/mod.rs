@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod cycles;
 pub mod device;
+pub mod fetch;
 pub mod gso;
 pub mod mmsg;
 pub mod opt;

@@ -2,6 +2,7 @@
 
 use super::ring::Ring;
 use super::umem::{Descriptor, Umem};
+use crate::sys::fetch::fetch;
 use crate::sys::opt::{self, Plain};
 use router_core::frame::{Frame, Meta};
 use std::io;
@@ -15,6 +16,9 @@ const SO_BUSY_POLL_BUDGET: i32 = 70;
 const XDP_MAX_TX_SKB_BUDGET: i32 = 9;
 /// Copies under way count against the socket's buffer.
 const SEND_BUFFER: libc::c_int = 16 << 20;
+
+/// How much of a frame is looked at first, in bytes: link and IP header.
+const HEADERS: usize = 64;
 
 /// How long a busy queue may be one that is just being freed.
 const QUEUE_FREED: Duration = Duration::from_millis(300);
@@ -256,6 +260,8 @@ impl Socket {
             let mut frame = std::mem::take(slot);
             if frame.has_memory() && frame.place(start, desc.len as usize) {
                 frame.meta = Meta::default();
+                // Another processor has written it. By the time that the batch is complete it is here.
+                fetch(frame.data().as_ptr(), HEADERS);
                 into.push(frame);
             }
         }
