@@ -25,7 +25,7 @@ use crate::port::{PortId, PortInfo, TableId};
 use crate::settings::Settings;
 use address_index::AddressIndex;
 use chunked::Chunked;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// See the module. Field by field, each cheap to clone.
@@ -219,6 +219,12 @@ impl PortTable {
     fn index(&mut self, old: Option<Arc<PortInfo>>, new: Option<Arc<PortInfo>>) {
         let PortTable { slots, addresses, .. } = self;
         addresses.change(old.as_deref(), new.as_deref(), || Box::new(slots.iter().map(|(_, s)| &s.info)));
+    }
+
+    /// False: no port has this address as one of its own. True: ask [`PortTable::owners`].
+    #[inline]
+    pub fn may_be_own(&self, addr: Ipv4Addr) -> bool {
+        self.addresses.may_be_own(addr)
     }
 
     /// Ports that have this address as one of their own.

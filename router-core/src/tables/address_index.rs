@@ -9,7 +9,7 @@ use crate::addr::Family;
 use crate::port::{PortId, PortInfo, TableId, subnet_router_anycast};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// Lists, as a power of two.
@@ -89,6 +89,15 @@ pub(super) struct AddressIndex {
     lists: Chunked<Arc<[Entry]>>,
     /// The first port with an address that means something beyond its link, by VRF and family.
     first: Arc<BTreeMap<(TableId, Family), PortId>>,
+    /// A bit for each IPv4 address that is a port's own, or was; several have the same.
+    own4: [u64; 8],
+}
+
+/// Word and bit of [`AddressIndex::own4`].
+#[inline(always)]
+fn bit_of(addr: Ipv4Addr) -> (usize, u64) {
+    let hash = addr.to_bits().wrapping_mul(0x9e37_79b9) >> 23;
+    (hash as usize >> 6 & 7, 1 << (hash & 63))
 }
 
 fn list_of(addr: &IpAddr) -> usize {
@@ -129,6 +138,10 @@ impl AddressIndex {
             self.lists.set(list_of(&key.0), (!list.is_empty()).then(|| list.into()));
         }
         for (port, key) in new.into_iter().flat_map(|p| keys(p).map(|k| (p.id, k))) {
+            if let (IpAddr::V4(addr), Kind::Own) = key {
+                let (word, bit) = bit_of(addr);
+                self.own4[word] |= bit;
+            }
             let mut list = self.list(&key.0).to_vec();
             match list.iter_mut().find(|e| (e.addr, e.kind) == key) {
                 Some(there) => there.ports.add(port),
@@ -163,6 +176,13 @@ impl AddressIndex {
 
     fn list(&self, addr: &IpAddr) -> &[Entry] {
         self.lists.get(list_of(addr)).map_or(&[], |l| l)
+    }
+
+    /// False: no port has this address as one of its own. True: [`AddressIndex::owners`] knows. For packets that pass.
+    #[inline(always)]
+    pub(super) fn may_be_own(&self, addr: Ipv4Addr) -> bool {
+        let (word, bit) = bit_of(addr);
+        self.own4[word] & bit != 0
     }
 
     /// Ports that have this address as one of their own.
@@ -218,6 +238,7 @@ mod tests {
     /// What the index says must be what a look at all ports says.
     fn check(t: &PortTable, addr: IpAddr) {
         let mut owners: Vec<PortId> = t.owners(addr).map(|p| p.id).collect();
+        assert!(owners.is_empty() || !matches!(addr, IpAddr::V4(a) if !t.may_be_own(a)), "{addr}");
         owners.sort_unstable();
         owners.dedup();
         assert_eq!(owners, t.iter().filter(|p| p.owns(&addr)).map(|p| p.id).collect::<Vec<_>>(), "{addr}");

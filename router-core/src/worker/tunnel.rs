@@ -166,10 +166,11 @@ pub(super) fn returns(tables: &Tables, encap: &Encap, port: PortId, src: Ipv4Add
     }
     let domain = |p: &PortInfo| domain_of(p.table);
     encap.facts.remote == src
-        || tables
-            .ports
-            .owners(IpAddr::V4(src))
-            .any(|own| tables.ports.get(port).is_none_or(|from| domain(from) == domain(own)))
+        || tables.ports.may_be_own(src)
+            && tables
+                .ports
+                .owners(IpAddr::V4(src))
+                .any(|own| tables.ports.get(port).is_none_or(|from| domain(from) == domain(own)))
 }
 
 fn is_echo(family: Family, inner: &[u8]) -> bool {

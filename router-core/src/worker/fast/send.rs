@@ -111,14 +111,14 @@ impl<O: Observer> Worker<O> {
         let mut last_ident = *ident;
         for group in batch.chunks_mut(GROUP) {
             let lanes = passes.lanes.get(first..first + group.len()).unwrap_or_default();
-            let mut places = [&None; GROUP];
+            let mut places = ArrayVec::new();
             if far {
                 fetch(passes, lanes, tables, &mut places);
             }
             let mut targets: ArrayVec<Option<Target<'_>>, GROUP> = ArrayVec::new();
-            for ((lane, frame), place) in lanes.iter().zip(group.iter_mut()).zip(places) {
+            for (i, (lane, frame)) in lanes.iter().zip(group.iter_mut()).enumerate() {
                 let object = match far {
-                    true => place.as_ref(),
+                    true => places.get(i).and_then(|place: &&Option<Object>| place.as_ref()),
                     false => passes.id(lane).and_then(|id| tables.routing.objects.get(id)),
                 };
                 let found = object
@@ -215,19 +215,15 @@ impl<O: Observer> Worker<O> {
 
 /// Finds the objects of many packets, and fetches what [`target`] and the edits need of them, in short passes, so that many
 /// cache misses are under way at once. Counters have a pass of their own ([`Through`]).
-fn fetch<'t>(passes: &Passes, lanes: &[Lane], tables: &'t Tables, places: &mut [&'t Option<Object>; GROUP]) {
+fn fetch<'t>(passes: &Passes, lanes: &[Lane], tables: &'t Tables, places: &mut ArrayVec<&'t Option<Object>, GROUP>) {
     let objects = &tables.routing.objects;
     // What comes from far is read by loops of a few instructions, as no more loads are under way than there are in as many
     // instructions as the processor looks ahead.
-    for (lane, place) in lanes.iter().zip(places.iter_mut()) {
-        if let Some(found) = passes.id(lane).and_then(|id| objects.place(id)) {
-            *place = found;
-        }
-    }
-    let places = &places[..lanes.len().min(GROUP)];
+    places
+        .extend(lanes.iter().take(GROUP).map(|lane| passes.id(lane).and_then(|id| objects.place(id)).unwrap_or(&None)));
     let mut sum = places.iter().map(|place| u64::from(place.is_some())).sum::<u64>();
     let mut carrier = ObjectId::NO_ROUTE;
-    for place in places {
+    for place in places.iter() {
         let Some(Object::Encap(encap)) = place else { continue };
         // What is not in the same line.
         if let Some(Outer::V6(outer)) = &encap.outer {
@@ -489,6 +485,7 @@ struct Through {
 }
 
 impl Through {
+    #[inline(always)]
     fn new(into: bool, far: bool) -> Self {
         Through { run: Run::NONE, over: ArrayVec::new(), far, into }
     }
